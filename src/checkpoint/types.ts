@@ -1,0 +1,29 @@
+// What a checkpoint is to the other layers, whatever file format it came from.
+import type { ModelConfig } from '../types.ts'
+
+export interface TensorInfo {
+  /** Hugging Face name (GGUF names are translated). */
+  name: string
+  /** Stored type: F32, F16, BF16, Q8_0, Q4_1, Q6_K ... */
+  dtype: string
+  /** Row-major, outermost first (GGUF's order is reversed on reading). */
+  shape: readonly number[]
+  file: string
+  byteOffset: number
+  byteLength: number
+}
+
+/** An opened checkpoint: headers parsed and checked, no weights read yet. */
+export interface Checkpoint {
+  path: string
+  format: 'safetensors' | 'gguf'
+  config: ModelConfig
+  /** generation_config.json where there is one. */
+  generationConfig: Record<string, unknown> | undefined
+  tensors: ReadonlyMap<string, TensorInfo>
+  /** One tensor, dequantised to float32 and laid out as Hugging Face does (llama.cpp's q/k permutation undone). */
+  read(name: string): Promise<Float32Array>
+  /** tokenizer.json, tokenizer_config.json ... as text; built from the GGUF metadata where that is the source. */
+  tokenizerFiles(): Promise<Record<string, string>>
+  close(): Promise<void>
+}

@@ -1,0 +1,41 @@
+// What the data layer hands to training. Knows nothing about noise, graphs or models.
+
+/** One tokenised document, not yet padded. */
+export interface Document {
+  /** Stable identity, `file:line` or a hash; used in error messages and for the held-out split. */
+  id: string
+  /** Token ids, including the closing EOS. */
+  ids: Int32Array
+  /** 1 where the token may be masked (completion, plain text), 0 where it never is (prompt). Same length as `ids`. */
+  maskable: Uint8Array
+}
+
+/**
+ * `rows` packed rows of `length` tokens. Documents never cross a row; each starts at position 0 on a multiple of the
+ * final block size and is padded with EOS up to one (design decision 3). All arrays are row-major [rows, length].
+ */
+export interface Batch {
+  rows: number
+  length: number
+  ids: Int32Array
+  /** Index of the document within its row, counting from 0; the tail of a row that holds no document is -1. */
+  documents: Int32Array
+  /** Position from the start of the document. 0 in the tail. */
+  positions: Int32Array
+  /** 1 where the token may be masked. The EOS padding of a document is maskable; the tail is not. */
+  maskable: Uint8Array
+  /** Ids of the documents in the batch, for error messages. */
+  documentIds: string[]
+  /** Tokens that belong to documents, EOS padding included. */
+  tokens: number
+}
+
+/** Where a reader stands: plain JSON, enough to continue with exactly the next batch. */
+export type DataPosition = Record<string, unknown>
+
+/** An endless stream of packed batches with an exact resume position. */
+export interface BatchSource {
+  next(): Promise<Batch>
+  position(): DataPosition
+  restore(position: DataPosition): Promise<void>
+}
