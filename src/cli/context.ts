@@ -1,0 +1,56 @@
+// What a command needs of the terminal and the process: where results and progress go, and when to stop.
+// Results go to stdout, everything else to stderr, so that output can be piped.
+import { availableParallelism } from 'node:os'
+import type { Command } from 'commander'
+import pc from 'picocolors'
+import { createDisplay, type Display } from './display.ts'
+
+export type Colors = ReturnType<typeof pc.createColors>
+
+export interface Context {
+  json: boolean
+  quiet: boolean
+  /** Threads for the executor: --threads, or one per core. */
+  threads: number
+  /** Aborted by the first SIGINT or SIGTERM. */
+  signal: AbortSignal
+  /** Colours for stdout: none with --json, NO_COLOR or when it is no terminal. */
+  colors: Colors
+  /** True where stdout can show a moving picture. */
+  interactive: boolean
+  /** Prints the result of the command: `value` as JSON with --json, else `text`. */
+  result(value: unknown, text: () => string): void
+  /** Progress on stderr; silent with --quiet. */
+  display: Display
+}
+
+/** Whether to colour a stream: NO_COLOR and FORCE_COLOR decide first (https://no-color.org), then the terminal. */
+export function wantsColor(stream: { isTTY?: boolean }, env: NodeJS.ProcessEnv = process.env): boolean {
+  if (env.NO_COLOR !== undefined && env.NO_COLOR !== '') return false
+  if (env.FORCE_COLOR !== undefined && env.FORCE_COLOR !== '' && env.FORCE_COLOR !== '0') return true
+  return stream.isTTY === true && env.TERM !== 'dumb'
+}
+
+export interface GlobalFlags {
+  json?: boolean
+  quiet?: boolean
+  threads?: number
+}
+
+export function createContext(command: Command, signal: AbortSignal): Context {
+  const flags = command.optsWithGlobals<GlobalFlags>()
+  const json = flags.json ?? false
+  const quiet = flags.quiet ?? false
+  return {
+    json,
+    quiet,
+    threads: flags.threads === undefined || flags.threads === 0 ? availableParallelism() : flags.threads,
+    signal,
+    colors: pc.createColors(!json && wantsColor(process.stdout)),
+    interactive: !json && !quiet && process.stdout.isTTY === true && process.env.TERM !== 'dumb',
+    result(value, text) {
+      process.stdout.write(`${json ? JSON.stringify(value) : text()}\n`)
+    },
+    display: createDisplay(process.stderr, { quiet, colors: pc.createColors(wantsColor(process.stderr)) }),
+  }
+}

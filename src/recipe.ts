@@ -1,0 +1,378 @@
+// The recipe of a run: one schema for YAML files, command-line flags and the library. It knows names, ranges and defaults;
+// it reads no files and knows nothing about models.
+import * as z from 'zod'
+import { UserError } from './types.ts'
+
+const positive = z.number().positive()
+const share = z.number().min(0).max(1)
+const whole = z.int().min(1)
+const wholeOrZero = z.int().min(0)
+
+/** A number of tokens: 300000, or with a suffix "300k", "4M", "1G". */
+const tokenCount = z.union([
+  whole,
+  z
+    .string()
+    .regex(/^\d+(\.\d+)?[kKMG]?$/, 'expected a number of tokens such as 300000, 300k or 4M')
+    .transform((text) => {
+      const factor = { k: 1e3, K: 1e3, M: 1e6, G: 1e9 }[text.at(-1) ?? ''] ?? 1
+      return Math.round(Number.parseFloat(text) * factor)
+    })
+    .pipe(whole),
+])
+
+const data = z.strictObject({
+  train_path: z
+    .array(z.string().min(1))
+    .min(1)
+    .describe('training data: files, folders or globs of .txt, .jsonl and .parquet'),
+  validation_path: z
+    .array(z.string().min(1))
+    .optional()
+    .describe('held-out data; without it a part of train_path is held out'),
+  validation_fraction: share
+    .max(0.5)
+    .default(0.02)
+    .describe('share of the documents held out for validation, chosen by a hash of each'),
+  validation_tokens: tokenCount.default(16_384).describe('held-out tokens that each evaluation reads'),
+  max_seq_len: whole.default(512).describe('length of a packed row in tokens'),
+  columns: z
+    .strictObject({
+      text: z.string().optional().describe('name of the column that holds plain text'),
+      prompt: z.string().optional().describe('name of the column that holds the prompt (never masked)'),
+      completion: z.string().optional().describe('name of the column that holds the completion (masked)'),
+      messages: z.string().optional().describe('name of the column that holds chat messages'),
+    })
+    .prefault({}),
+  template: z
+    .enum(['none', 'chat'])
+    .default('none')
+    .describe('render prompt and completion with the chat template of the tokenizer, or join them as they are'),
+  bad_rows: z.enum(['skip', 'error']).default('skip').describe('count rows that cannot be read, or stop at the first'),
+  shuffle: z.boolean().default(true).describe('read the documents in a seeded random order'),
+})
+
+const train = z.strictObject({
+  total_tokens: tokenCount.default(1_000_000).describe('training tokens, each clean token counted once'),
+  micro_batch_size: whole.default(1).describe('rows in one forward and backward pass'),
+  global_batch_size: whole.default(8).describe('rows in one optimiser step; a multiple of micro_batch_size'),
+  lr: positive.default(1e-3).describe('highest learning rate'),
+  lr_warmup_ratio: share.default(0.03).describe('share of the tokens over which the learning rate rises'),
+  lr_decay_style: z
+    .enum(['cosine', 'wsd', 'constant'])
+    .default('cosine')
+    .describe('how the learning rate falls after the warmup'),
+  lr_decay_ratio: share
+    .optional()
+    .describe('share of the tokens over which the learning rate falls (default: cosine 1, wsd 0.2)'),
+  lr_min_ratio: share.default(0.1).describe('lowest learning rate after the warmup, as a share of lr'),
+  weight_decay: z.number().min(0).default(0.1).describe('decoupled weight decay of the matrices'),
+  beta1: share.lt(1).default(0.9).describe('AdamW: decay of the first moment'),
+  beta2: share.lt(1).default(0.95).describe('AdamW: decay of the second moment'),
+  adam_eps: positive.default(1e-8).describe('AdamW: epsilon'),
+  max_grad_norm: positive.default(1).describe('the global gradient norm is clipped to this'),
+  seed: z.int().min(0).max(0xffff_ffff).default(0).describe('seed of weights, data order and noise'),
+  save_steps: wholeOrZero.default(100).describe('steps between checkpoints; 0 for none before the end'),
+  eval_steps: wholeOrZero.default(50).describe('steps between evaluations; 0 for one at the end only'),
+  log_steps: whole.default(1).describe('steps between lines of metrics.jsonl'),
+  keep_best: whole.default(3).describe('best checkpoints by validation NELBO that are kept for merging'),
+})
+
+const diffusion = z.strictObject({
+  block_size: whole.default(32).describe('tokens that are denoised together, at the end of training and in decoding'),
+  schedule: z
+    .union([z.enum(['wsd', 'constant']), z.array(z.string().min(1)).min(1)])
+    .default('wsd')
+    .describe(
+      'block sizes over the tokens: wsd (1, 4, 32, 64, L ... block_size), constant, or entries SIZE:SHARE such as ' +
+        '1:10%, 8:90%; L is max_seq_len',
+    ),
+  shares: z
+    .strictObject({
+      warmup: z.number().min(0).default(0.2).describe('share of the tokens in the warmup of wsd'),
+      stable: z.number().min(0).default(0.3).describe('share of the tokens in the stable phase of wsd'),
+      decay: z.number().min(0).default(0.5).describe('share of the tokens in the decay of wsd'),
+    })
+    .prefault({}),
+  noise_range_low: share.default(0).describe('lowest mask ratio t'),
+  noise_range_high: share.default(1).describe('highest mask ratio t'),
+  noise_per: z
+    .enum(['block', 'sequence'])
+    .default('block')
+    .describe('draw the mask ratio per block or per document (always per document where a block is the row)'),
+  copies: whole.default(1).describe('noised copies that share one clean copy of a row'),
+  complementary_masking: z
+    .boolean()
+    .default(false)
+    .describe('the second copy of a pair masks what the first left clean; needs an even number of copies'),
+  loss_weighting: z
+    .enum(['elbo', 'mean'])
+    .default('elbo')
+    .describe('elbo: 1/t over all maskable tokens; mean: average over the masked tokens'),
+  mask_token: z
+    .union([z.string().min(1), z.int().min(0)])
+    .optional()
+    .describe('mask token or its id; without it an unused special token, or else a new one, is taken'),
+  embedding_noise: z
+    .number()
+    .min(0)
+    .default(0)
+    .describe('standard deviation of the noise on the embeddings of masks in the first steps'),
+  embedding_noise_steps: wholeOrZero.default(0).describe('steps over which that noise falls to zero'),
+})
+
+const decode = z.strictObject({
+  threshold: share.default(0.9).describe('commit tokens whose probability is above this; always at least one'),
+  steps_per_block: whole.optional().describe('most denoising steps per block (default: as many as it has tokens)'),
+  max_new_tokens: whole.default(128).describe('most tokens generated after the prompt'),
+  temperature: z.number().min(0).default(0).describe('0 takes the most probable token, above 0 samples'),
+})
+
+const evaluation = z.strictObject({
+  task_path: z
+    .array(z.string().min(1))
+    .optional()
+    .describe('JSONL rows with prompt, completion and optionally task, scored by exact match'),
+  task_limit: wholeOrZero.default(100).describe('most task rows that are decoded; 0 for all'),
+  thresholds: z
+    .array(share)
+    .default([0.5, 0.7, 0.9, 0.95])
+    .describe('thresholds of the sweep in the report (score against tokens per forward)'),
+  samples: whole.default(4).describe('noise draws per held-out row in the final NELBO'),
+})
+
+export const recipeSchema = z.strictObject({
+  model: z.string().min(1).describe('checkpoint to start from: folder, .gguf or .safetensors file, or Hub repository'),
+  output_dir: z.string().min(1).describe('folder that receives the model, checkpoints, metrics and report'),
+  objective: z
+    .enum(['diffusion', 'ar'])
+    .default('diffusion')
+    .describe('diffusion converts the model; ar trains it to predict the next token'),
+  init: z
+    .enum(['pretrained', 'random'])
+    .default('pretrained')
+    .describe('start from the weights of the model, or from random ones with its config.json and tokenizer'),
+  threads: wholeOrZero.default(0).describe('threads of the executor; 0 for one per core'),
+  data,
+  train: train.prefault({}),
+  diffusion: diffusion.prefault({}),
+  decode: decode.prefault({}),
+  eval: evaluation.prefault({}),
+})
+
+/** A checked recipe with every default filled in. */
+export type Recipe = z.output<typeof recipeSchema>
+/** What a caller writes: everything with a default may be left out. */
+export type RecipeInput = z.input<typeof recipeSchema>
+export type DecodeSettings = Recipe['decode']
+
+/** One setting of the recipe: its dotted path and what a value looks like. */
+export interface Setting {
+  path: string
+  section: string
+  description: string
+  kind: 'number' | 'string' | 'boolean' | 'list' | 'text-or-list' | 'text-or-number'
+  /** Allowed values of an enumeration. */
+  choices: readonly string[] | undefined
+  default: unknown
+}
+
+/** Every setting of the schema, in its order: the source of the command-line flags and of the reference page. */
+export function recipeSettings(): Setting[] {
+  const settings: Setting[] = []
+  visit(recipeSchema, [])
+  return settings
+
+  function visit(schema: z.core.$ZodType, path: string[]): void {
+    let inner = schema
+    let fallback: unknown
+    while (
+      inner instanceof z.ZodDefault ||
+      inner instanceof z.ZodPrefault ||
+      inner instanceof z.ZodOptional ||
+      inner instanceof z.ZodNonOptional
+    ) {
+      if (inner instanceof z.ZodDefault) fallback = inner.def.defaultValue
+      inner = inner.unwrap()
+    }
+    if (inner instanceof z.ZodObject) {
+      for (const [key, child] of Object.entries(inner.shape)) visit(child, [...path, key])
+      return
+    }
+    settings.push({
+      path: path.join('.'),
+      section: path.length > 1 ? path[0]! : '',
+      description: z.globalRegistry.get(schema)?.description ?? z.globalRegistry.get(inner)?.description ?? '',
+      kind: kindOf(inner),
+      choices: inner instanceof z.ZodEnum ? inner.options.map(String) : undefined,
+      default: fallback,
+    })
+  }
+}
+
+function kindOf(schema: z.core.$ZodType): Setting['kind'] {
+  if (schema instanceof z.ZodBoolean) return 'boolean'
+  if (schema instanceof z.ZodNumber) return 'number'
+  if (schema instanceof z.ZodArray) return 'list'
+  if (schema instanceof z.ZodUnion) {
+    const kinds = schema.options.map(kindOf)
+    if (kinds.includes('list')) return 'text-or-list'
+    return kinds.includes('number') ? 'text-or-number' : 'string'
+  }
+  return 'string'
+}
+
+/** Says where a value came from: `recipe.yaml:12: train.lr` or `--lr`. */
+export type Origin = (path: string) => string
+
+/**
+ * Checks a recipe and fills in its defaults.
+ * Throws UserError with one line per problem; each names the key (through `origin`) and what to write instead.
+ */
+export function parseRecipe(value: unknown, origin: Origin = (path) => path): Recipe {
+  const result = recipeSchema.safeParse(value)
+  if (!result.success) throw new UserError(issueLines(result.error.issues, value, origin).join('\n'))
+  const conflicts = findConflicts(result.data, value)
+  if (conflicts.length > 0) {
+    throw new UserError(conflicts.map(({ path, message }) => `${origin(path)}: ${message}`).join('\n'))
+  }
+  return result.data
+}
+
+/** Checks only the decoding settings, for commands that need no whole recipe. Errors as in `parseRecipe`. */
+export function parseDecodeSettings(value: unknown, origin: Origin = (path) => path): DecodeSettings {
+  const result = decode.safeParse(value)
+  if (result.success) return result.data
+  throw new UserError(issueLines(result.error.issues, value, (path) => origin(`decode.${path}`)).join('\n'))
+}
+
+function issueLines(issues: readonly z.core.$ZodIssue[], value: unknown, origin: Origin): string[] {
+  return issues.flatMap((issue) => {
+    const path = issue.path.map(String)
+    const dotted = path.join('.')
+    if (issue.code === 'unrecognized_keys') {
+      return issue.keys.map((key) => {
+        const full = [...path, key].join('.')
+        return `${origin(full)}: unknown key${suggestion(full)}`
+      })
+    }
+    return [`${dotted === '' ? origin('') : origin(dotted)}: ${describe(issue, valueAt(value, path))}`]
+  })
+}
+
+/** One issue in words: what was expected and what stood there. */
+function describe(issue: z.core.$ZodIssue, found: unknown): string {
+  if (found === undefined) return 'is required'
+  const given = `, not ${JSON.stringify(found)}`
+  switch (issue.code) {
+    case 'invalid_type':
+      return `expected ${{ int: 'a whole number', number: 'a number', string: 'text', boolean: 'true or false', array: 'a list', object: 'a section of keys' }[issue.expected as string] ?? issue.expected}${given}`
+    case 'invalid_value':
+      return `expected one of ${issue.values.map(String).join(', ')}${given}`
+    case 'too_small':
+      return typeof found === 'number'
+        ? `expected a number ${issue.inclusive ? 'of at least' : 'above'} ${issue.minimum}${given}`
+        : `must not be empty`
+    case 'too_big':
+      return `expected a number ${issue.inclusive ? 'of at most' : 'below'} ${issue.maximum}${given}`
+    case 'invalid_union': {
+      // The branch that got furthest says most: a refinement inside it beats a plain type mismatch.
+      const branches = issue.errors.flat()
+      const telling = branches.find((branch) => branch.code !== 'invalid_type') ?? branches[0]
+      const types = branches.filter((branch) => branch.code === 'invalid_type')
+      if (telling && telling.code !== 'invalid_type') return describe(telling, found)
+      return types.length > 0 ? types.map((branch) => describe(branch, found)).join(' or ') : issue.message
+    }
+    default:
+      return issue.message.includes('expected') ? `${issue.message}${given}` : `${issue.message}${given}`
+  }
+}
+
+function valueAt(value: unknown, path: readonly string[]): unknown {
+  let current = value
+  for (const key of path) {
+    if (typeof current !== 'object' || current === null) return undefined
+    current = (current as Record<string, unknown>)[key]
+  }
+  return current
+}
+
+/** Rules between settings. `written` is the recipe before defaults, so that only what was written can be in conflict. */
+function findConflicts(recipe: Recipe, written: unknown): { path: string; message: string }[] {
+  const found: { path: string; message: string }[] = []
+  const add = (path: string, message: string) => found.push({ path, message })
+  const { train, diffusion, data } = recipe
+  if (train.global_batch_size % train.micro_batch_size !== 0) {
+    add(
+      'train.global_batch_size',
+      `${train.global_batch_size} is not a multiple of train.micro_batch_size ${train.micro_batch_size}`,
+    )
+  }
+  if (recipe.objective === 'ar') {
+    if (valueAt(written, ['diffusion']) !== undefined) {
+      add('diffusion', 'has no meaning with objective: ar; remove this section or the objective')
+    }
+    return found
+  }
+  if (diffusion.noise_range_low > diffusion.noise_range_high || diffusion.noise_range_high === 0) {
+    add(
+      'diffusion.noise_range_low',
+      `expected 0 <= noise_range_low <= noise_range_high <= 1 and a band above 0, not ${diffusion.noise_range_low} to ${diffusion.noise_range_high}`,
+    )
+  }
+  if (diffusion.complementary_masking && diffusion.copies % 2 !== 0) {
+    add('diffusion.complementary_masking', `needs an even diffusion.copies, not ${diffusion.copies}`)
+  }
+  if (diffusion.block_size > data.max_seq_len || data.max_seq_len % diffusion.block_size !== 0) {
+    add('diffusion.block_size', `${diffusion.block_size} does not divide data.max_seq_len ${data.max_seq_len}`)
+  }
+  if (diffusion.schedule !== 'wsd' && valueAt(written, ['diffusion', 'shares']) !== undefined) {
+    add('diffusion.shares', 'has a meaning only with schedule: wsd')
+  }
+  if (diffusion.embedding_noise > 0 !== diffusion.embedding_noise_steps > 0) {
+    add('diffusion.embedding_noise', 'set embedding_noise and embedding_noise_steps together')
+  }
+  return found
+}
+
+/** ` (did you mean train.lr?)`, or nothing where no known key is near. */
+function suggestion(path: string): string {
+  const known = new Set<string>()
+  for (const setting of recipeSettings()) {
+    const parts = setting.path.split('.')
+    for (let length = 1; length <= parts.length; length++) known.add(parts.slice(0, length).join('.'))
+  }
+  const near = nearest(path, [...known])
+  return near === undefined ? '' : `; did you mean ${near}?`
+}
+
+/**
+ * The candidate that is nearest to `word`, or undefined where none is near. A candidate whose last part is the same wins,
+ * because the commonest mistake is a key in the wrong section.
+ */
+export function nearest(word: string, candidates: readonly string[]): string | undefined {
+  const last = (path: string) => path.slice(path.lastIndexOf('.') + 1)
+  let best: string | undefined
+  let bestDistance = Number.POSITIVE_INFINITY
+  for (const candidate of candidates) {
+    const distance = Math.min(editDistance(word, candidate), editDistance(last(word), last(candidate)) + 0.5)
+    if (distance < bestDistance) {
+      best = candidate
+      bestDistance = distance
+    }
+  }
+  return bestDistance <= Math.max(2, last(word).length / 3) ? best : undefined
+}
+
+/** Levenshtein distance. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)))
+    }
+    row = next
+  }
+  return row[b.length]!
+}
