@@ -1,0 +1,157 @@
+// Files: random access with checked ranges, bounded text and JSON, atomic writes. Knows nothing about checkpoint formats.
+import { randomBytes } from 'node:crypto'
+import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import { UserError } from '../types.ts'
+
+/** A file opened for reading at any offset. */
+export interface RandomAccessFile {
+  path: string
+  size: number
+  /** Fills `target` from `offset`. Throws UserError where the file ends before that. */
+  read(offset: number, target: Uint8Array): Promise<void>
+  close(): Promise<void>
+}
+
+/** The operating system accepts at most 2^31 - 1 bytes in one read or write. */
+const MAX_TRANSFER = 2 ** 30
+
+export const errorCode = (error: unknown): string | undefined =>
+  error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
+
+const openError = (path: string, error: unknown): Error => {
+  const code = errorCode(error)
+  const reason =
+    code === 'ENOENT'
+      ? 'no such file'
+      : code === 'EISDIR'
+        ? 'it is a folder'
+        : code === 'EACCES'
+          ? 'permission denied'
+          : undefined
+  if (reason !== undefined) return new UserError(`${path}: cannot be read: ${reason}`)
+  return error instanceof Error ? error : new Error(String(error))
+}
+
+/** Opens a file for reading. Throws UserError when it is missing, unreadable or not a regular file. */
+export const openFile = async (path: string): Promise<RandomAccessFile> => {
+  let handle: FileHandle
+  try {
+    handle = await open(path, 'r')
+  } catch (error) {
+    throw openError(path, error)
+  }
+  try {
+    const status = await handle.stat()
+    if (!status.isFile()) throw new UserError(`${path}: cannot be read: it is not a regular file`)
+    const { size } = status
+    return {
+      path,
+      size,
+      read: async (offset, target) => {
+        if (offset < 0 || offset + target.byteLength > size)
+          throw new UserError(
+            `${path}: bytes ${offset} to ${offset + target.byteLength} are outside the file of ${size} bytes`,
+          )
+        for (let done = 0; done < target.byteLength; ) {
+          const length = Math.min(MAX_TRANSFER, target.byteLength - done)
+          const { bytesRead } = await handle.read(target, done, length, offset + done)
+          if (bytesRead === 0) throw new UserError(`${path}: the file became shorter while it was read`)
+          done += bytesRead
+        }
+      },
+      close: () => handle.close(),
+    }
+  } catch (error) {
+    await handle.close()
+    throw error
+  }
+}
+
+/** Largest text file (tokenizer.json, config.json, an index) that is read into memory. */
+const MAX_TEXT_BYTES = 200 * 2 ** 20
+
+/** Reads UTF-8 text. Throws UserError when the file is missing or larger than `limit` bytes (default 200 MB). */
+export const readText = async (path: string, limit = MAX_TEXT_BYTES): Promise<string> => {
+  const file = await openFile(path)
+  try {
+    if (file.size > limit)
+      throw new UserError(`${path}: ${file.size} bytes are more than the ${limit} that are accepted`)
+    const bytes = new Uint8Array(file.size)
+    await file.read(0, bytes)
+    return new TextDecoder().decode(bytes)
+  } finally {
+    await file.close()
+  }
+}
+
+export const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+/** Reads a JSON object. Throws UserError when the file is missing, not JSON or not an object. */
+export const readJsonObject = async (path: string): Promise<Record<string, unknown>> => {
+  const text = await readText(path)
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (error) {
+    throw new UserError(`${path}: not valid JSON: ${(error as Error).message}`)
+  }
+  if (!isRecord(value)) throw new UserError(`${path}: expected a JSON object`)
+  return value
+}
+
+export const exists = async (path: string): Promise<boolean> => {
+  try {
+    await stat(path)
+    return true
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT' || errorCode(error) === 'ENOTDIR') return false
+    throw error
+  }
+}
+
+/** A name beside `path` that no other process uses; hidden, so that nothing takes it for a finished file. */
+export const temporaryName = (path: string): string =>
+  join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`)
+
+/** Makes a finished rename survive a power cut. Where folders cannot be synced (Windows) the rename stands as it is. */
+export const syncFolder = async (folder: string): Promise<void> => {
+  if (process.platform === 'win32') return
+  const handle = await open(folder, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+/** Appends bytes to a file that is being written. */
+export type ByteSink = (bytes: Uint8Array) => Promise<void>
+
+/** Writes a file so that `path` holds either what it held before or everything that `write` sent, never a part. */
+export const writeAtomically = async (path: string, write: (sink: ByteSink) => Promise<void>): Promise<void> => {
+  const temporary = temporaryName(path)
+  const handle = await open(temporary, 'wx')
+  try {
+    try {
+      await write(async (bytes) => {
+        for (let done = 0; done < bytes.byteLength; ) {
+          const { bytesWritten } = await handle.write(bytes, done, Math.min(MAX_TRANSFER, bytes.byteLength - done))
+          done += bytesWritten
+        }
+      })
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
+    await rename(temporary, path)
+  } catch (error) {
+    await rm(temporary, { force: true })
+    throw error
+  }
+  await syncFolder(dirname(path))
+}
+
+export const writeTextAtomically = (path: string, text: string): Promise<void> =>
+  writeAtomically(path, (sink) => sink(new TextEncoder().encode(text)))

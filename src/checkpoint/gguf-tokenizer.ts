@@ -1,0 +1,267 @@
+// Builds Hugging Face tokenizer files from the vocabulary in a GGUF file's metadata. Knows nothing about tensors.
+import { UserError } from '../types.ts'
+import type { GgufMetadata, GgufValue } from './gguf.ts'
+
+type Json = Record<string, unknown>
+
+/** llama.cpp's token types. */
+const TokenType = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const
+
+interface Vocabulary {
+  path: string
+  tokens: readonly string[]
+  types: readonly number[]
+  scores: readonly number[]
+  merges: readonly string[]
+  bos: string | undefined
+  eos: string | undefined
+  pad: string | undefined
+  unknown: string | undefined
+  addBos: boolean | undefined
+  addEos: boolean | undefined
+  addSpacePrefix: boolean | undefined
+  chatTemplate: string | undefined
+}
+
+const readVocabulary = (path: string, metadata: GgufMetadata): Vocabulary => {
+  const fail = (key: string, problem: string): never => {
+    throw new UserError(`${path}: metadata "${key}": ${problem}`)
+  }
+  const strings = (key: string): readonly string[] => {
+    const value = metadata.get(key) ?? []
+    if (Array.isArray(value) && value.every((entry) => typeof entry === 'string')) return value
+    return fail(key, 'expected a list of strings')
+  }
+  const numbers = (key: string): readonly number[] => {
+    const value: GgufValue = metadata.get(key) ?? []
+    if (ArrayBuffer.isView(value)) return Array.from(value as ArrayLike<number | bigint>, Number)
+    if (Array.isArray(value) && value.length === 0) return []
+    return fail(key, 'expected a list of numbers')
+  }
+  const flag = (key: string): boolean | undefined => {
+    const value = metadata.get(key)
+    return value === undefined || typeof value === 'boolean' ? value : fail(key, 'expected true or false')
+  }
+  const tokens = strings('tokenizer.ggml.tokens')
+  if (tokens.length === 0) fail('tokenizer.ggml.tokens', 'there is no vocabulary')
+  const perToken = (key: string): readonly number[] => {
+    const values = numbers(key)
+    if (values.length !== 0 && values.length !== tokens.length)
+      fail(key, `${values.length} entries for ${tokens.length} tokens`)
+    return values
+  }
+  const token = (name: string): string | undefined => {
+    const key = `tokenizer.ggml.${name}_token_id`
+    const id = metadata.get(key)
+    if (id === undefined) return undefined
+    return (typeof id === 'number' ? tokens[id] : undefined) ?? fail(key, `${id} is not in the vocabulary`)
+  }
+  const template = metadata.get('tokenizer.chat_template')
+  if (template !== undefined && typeof template !== 'string') fail('tokenizer.chat_template', 'expected a string')
+  return {
+    path,
+    tokens,
+    types: perToken('tokenizer.ggml.token_type'),
+    scores: perToken('tokenizer.ggml.scores'),
+    merges: strings('tokenizer.ggml.merges'),
+    bos: token('bos'),
+    eos: token('eos'),
+    pad: token('padding'),
+    unknown: token('unknown'),
+    addBos: flag('tokenizer.ggml.add_bos_token'),
+    addEos: flag('tokenizer.ggml.add_eos_token'),
+    addSpacePrefix: flag('tokenizer.ggml.add_space_prefix'),
+    chatTemplate: template as string | undefined,
+  }
+}
+
+const splitBy = (pattern: string): Json => ({
+  type: 'Split',
+  pattern: { Regex: pattern },
+  behavior: 'Isolated',
+  invert: false,
+})
+
+const byteLevel = (useRegex: boolean): Json => ({
+  type: 'ByteLevel',
+  add_prefix_space: false,
+  trim_offsets: true,
+  use_regex: useRegex,
+})
+
+const sequence = (...pretokenizers: Json[]): Json => ({ type: 'Sequence', pretokenizers })
+
+interface PreTokenizer {
+  preTokenizer: Json
+  normalizer?: Json
+  /** A piece that is a whole token stays one, whatever the merges would make of it. */
+  ignoreMerges?: boolean
+  /** Whether llama.cpp begins a text with BOS when the file does not say. */
+  addBos?: boolean
+}
+
+/** How GPT-4 style vocabularies cut a text; they differ in how many digits stay together. */
+const contractionsWordsDigits = (digits: string): string =>
+  `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|` +
+  '\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+'
+
+/** Values of tokenizer.ggml.pre, as the Hugging Face tokenizers that llama.cpp detects under these names define them. */
+const preTokenizers: Readonly<Record<string, PreTokenizer>> = {
+  'gpt-2': { preTokenizer: byteLevel(true) },
+  smollm: { preTokenizer: sequence({ type: 'Digits', individual_digits: true }, byteLevel(true)) },
+  'llama-bpe': {
+    preTokenizer: sequence(splitBy(contractionsWordsDigits('\\p{N}{1,3}')), byteLevel(false)),
+    ignoreMerges: true,
+    addBos: true,
+  },
+  qwen2: {
+    normalizer: { type: 'NFC' },
+    preTokenizer: sequence(splitBy(contractionsWordsDigits('\\p{N}')), byteLevel(false)),
+  },
+  // llama.cpp's fallback for vocabularies that it does not know: four patterns, each applied to what the one before left.
+  default: {
+    preTokenizer: sequence(
+      splitBy('[\\p{P}\\$\\+<=>\\^~\\|]+'),
+      splitBy("'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)"),
+      splitBy('\\p{N}+'),
+      splitBy('[0-9][0-9][0-9]'),
+      byteLevel(false),
+    ),
+  },
+}
+
+const addedTokens = ({ tokens, types }: Vocabulary): Json[] =>
+  types.flatMap((type, id) =>
+    type === TokenType.control || type === TokenType.userDefined || type === TokenType.unknown
+      ? [
+          {
+            id,
+            content: tokens[id]!,
+            single_word: false,
+            lstrip: false,
+            rstrip: false,
+            normalized: false,
+            special: type !== TokenType.userDefined,
+          },
+        ]
+      : [],
+  )
+
+/** Token -> id, without the entries that only fill up the ids of a checkpoint. */
+const vocabularyIds = ({ path, tokens, types }: Vocabulary): Map<string, number> => {
+  const ids = new Map<string, number>()
+  for (const [id, token] of tokens.entries()) {
+    if (types[id] === TokenType.unused) continue
+    if (ids.has(token))
+      throw new UserError(`${path}: metadata "tokenizer.ggml.tokens": ${JSON.stringify(token)} occurs twice`)
+    ids.set(token, id)
+  }
+  return ids
+}
+
+/** Adds BOS before and EOS after a text when special tokens are asked for. */
+const templateProcessor = (vocabulary: Vocabulary, addBos: boolean, addEos: boolean): Json | null => {
+  const special = (token: string): Json => ({ SpecialToken: { id: token, type_id: 0 } })
+  const bos = addBos ? vocabulary.bos : undefined
+  const eos = addEos ? vocabulary.eos : undefined
+  if (bos === undefined && eos === undefined) return null
+  const around = (id: 'A' | 'B'): Json[] => [
+    ...(bos === undefined ? [] : [special(bos)]),
+    { Sequence: { id, type_id: 0 } },
+    ...(eos === undefined ? [] : [special(eos)]),
+  ]
+  const entries = [bos, eos].flatMap((token) =>
+    token === undefined ? [] : [[token, { id: token, ids: [vocabulary.tokens.indexOf(token)], tokens: [token] }]],
+  )
+  return {
+    type: 'TemplateProcessing',
+    single: around('A'),
+    pair: [...around('A'), ...around('B')],
+    special_tokens: Object.fromEntries(entries),
+  }
+}
+
+const checkMerges = ({ path, merges }: Vocabulary, ids: ReadonlyMap<string, number>): void => {
+  for (const [i, merge] of merges.entries()) {
+    const [left, right, rest] = merge.split(' ')
+    if (!left || !right || rest !== undefined || !ids.has(left) || !ids.has(right) || !ids.has(left + right))
+      throw new UserError(
+        `${path}: metadata "tokenizer.ggml.merges": entry ${i}, ${JSON.stringify(merge)}, does not join two tokens to a third`,
+      )
+  }
+}
+
+/** A byte-level BPE tokenizer (tokenizer.ggml.model "gpt2"). */
+const byteLevelTokenizer = (vocabulary: Vocabulary, pre: PreTokenizer): { json: Json; addBos: boolean } => {
+  const ids = vocabularyIds(vocabulary)
+  checkMerges(vocabulary, ids)
+  const addBos = vocabulary.addBos ?? pre.addBos ?? false
+  return {
+    addBos,
+    json: {
+      version: '1.0',
+      truncation: null,
+      padding: null,
+      added_tokens: addedTokens(vocabulary),
+      normalizer: pre.normalizer ?? null,
+      pre_tokenizer: pre.preTokenizer,
+      post_processor: templateProcessor(vocabulary, addBos, vocabulary.addEos ?? false),
+      decoder: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true },
+      model: {
+        type: 'BPE',
+        dropout: null,
+        unk_token: null,
+        continuing_subword_prefix: null,
+        end_of_word_suffix: null,
+        fuse_unk: false,
+        byte_fallback: false,
+        ignore_merges: pre.ignoreMerges ?? false,
+        vocab: Object.fromEntries(ids),
+        merges: vocabulary.merges,
+      },
+    },
+  }
+}
+
+const tokenizerConfig = (vocabulary: Vocabulary, addBos: boolean, contextLength: number | undefined): Json => ({
+  tokenizer_class: 'PreTrainedTokenizerFast',
+  add_bos_token: addBos,
+  add_eos_token: vocabulary.addEos ?? false,
+  clean_up_tokenization_spaces: false,
+  ...(vocabulary.bos === undefined ? {} : { bos_token: vocabulary.bos }),
+  ...(vocabulary.eos === undefined ? {} : { eos_token: vocabulary.eos }),
+  ...(vocabulary.pad === undefined ? {} : { pad_token: vocabulary.pad }),
+  ...(vocabulary.unknown === undefined ? {} : { unk_token: vocabulary.unknown }),
+  ...(contextLength === undefined ? {} : { model_max_length: contextLength }),
+  ...(vocabulary.chatTemplate === undefined ? {} : { chat_template: vocabulary.chatTemplate }),
+})
+
+/**
+ * tokenizer.json and tokenizer_config.json for the vocabulary of a GGUF file, as text by file name.
+ * Throws UserError for a kind of vocabulary or a pre-tokenizer that is not supported, and for inconsistent lists.
+ */
+export const ggufTokenizerFiles = (path: string, metadata: GgufMetadata): Record<string, string> => {
+  const model = metadata.get('tokenizer.ggml.model')
+  if (model !== 'gpt2')
+    throw new UserError(
+      `${path}: metadata "tokenizer.ggml.model": vocabularies of kind ${JSON.stringify(model ?? null)} are not supported; "gpt2" (byte-level BPE) is`,
+    )
+  const vocabulary = readVocabulary(path, metadata)
+  const name = metadata.get('tokenizer.ggml.pre') ?? 'default'
+  if (typeof name !== 'string' || !Object.hasOwn(preTokenizers, name))
+    throw new UserError(
+      `${path}: metadata "tokenizer.ggml.pre": ${JSON.stringify(name)} is not supported; ` +
+        `supported are ${Object.keys(preTokenizers).join(', ')}`,
+    )
+  const { json, addBos } = byteLevelTokenizer(vocabulary, preTokenizers[name]!)
+  const architecture = metadata.get('general.architecture')
+  const contextLength = metadata.get(`${architecture}.context_length`)
+  return {
+    'tokenizer.json': JSON.stringify(json),
+    'tokenizer_config.json': `${JSON.stringify(
+      tokenizerConfig(vocabulary, addBos, typeof contextLength === 'number' ? contextLength : undefined),
+      null,
+      2,
+    )}\n`,
+  }
+}

@@ -1,0 +1,235 @@
+// Checkpoints as folders and files: which files make one up, opening it in either format, saving in Hugging Face layout.
+// Knows nothing about what the tensors are for.
+import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises'
+import { dirname, join, resolve } from 'node:path'
+import { type ModelConfig, UserError } from '../types.ts'
+import { errorCode, exists, readJsonObject, readText, syncFolder, temporaryName, writeTextAtomically } from './file.ts'
+import { openGguf } from './gguf.ts'
+import { huggingFaceName, llamaConfig, reorderedHeads, restoreRotaryRows } from './gguf-llama.ts'
+import { ggufTokenizerFiles } from './gguf-tokenizer.ts'
+import { openSafetensors } from './safetensors.ts'
+import { type StoredDType, type WritableTensors, writeShardedSafetensors } from './safetensors-write.ts'
+import type { Checkpoint, TensorInfo } from './types.ts'
+
+/** Files that belong to a tokenizer, in any of the forms that Hugging Face has used. */
+export const tokenizerFileNames: readonly string[] = [
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'chat_template.jinja',
+  'vocab.json',
+  'merges.txt',
+]
+
+const INDEX = 'model.safetensors.index.json'
+
+const openGgufCheckpoint = async (path: string): Promise<Checkpoint> => {
+  const file = await openGguf(path)
+  try {
+    const architecture = file.metadata.get('general.architecture')
+    if (architecture !== 'llama')
+      throw new UserError(
+        `${path}: metadata "general.architecture": ${JSON.stringify(architecture ?? null)} is not supported in GGUF files; llama is`,
+      )
+    const config = await llamaConfig(file)
+    const tensors = new Map<string, TensorInfo>()
+    const sourceNames = new Map<string, string>()
+    for (const { name: source, type, shape, byteOffset, byteLength } of file.tensors.values()) {
+      const name = huggingFaceName(source)
+      if (name === undefined) continue
+      if (tensors.has(name))
+        throw new UserError(`${path}: tensors ${source} and ${sourceNames.get(name)} are both ${name}`)
+      const heads = reorderedHeads(source, config)
+      if (heads !== undefined && shape[0] !== heads * config.head_dim)
+        throw new UserError(
+          `${path}: tensor "${source}": ${shape[0]} rows, expected ${heads} heads of ${config.head_dim}`,
+        )
+      sourceNames.set(name, source)
+      tensors.set(name, { name, dtype: type.name, shape, file: path, byteOffset, byteLength })
+    }
+    return {
+      path,
+      format: 'gguf',
+      config,
+      generationConfig: undefined,
+      tensors,
+      read: async (name) => {
+        const source = sourceNames.get(name)
+        if (source === undefined) throw new UserError(`${path}: has no tensor ${JSON.stringify(name)}`)
+        const values = await file.read(source)
+        const heads = reorderedHeads(source, config)
+        if (heads !== undefined) restoreRotaryRows(values, heads, config.head_dim)
+        return values
+      },
+      tokenizerFiles: async () => ggufTokenizerFiles(path, file.metadata),
+      close: file.close,
+    }
+  } catch (error) {
+    await file.close()
+    throw error
+  }
+}
+
+const readConfig = async (path: string): Promise<ModelConfig> => {
+  const config = await readJsonObject(path)
+  if (typeof config.model_type !== 'string') throw new UserError(`${path}: model_type is missing`)
+  return config as ModelConfig
+}
+
+/** Opens weights (a .safetensors file or an index) with config.json and the tokenizer beside them. */
+const openSafetensorsCheckpoint = async (path: string, weights: string): Promise<Checkpoint> => {
+  const folder = dirname(weights)
+  const config = await readConfig(join(folder, 'config.json'))
+  const generationPath = join(folder, 'generation_config.json')
+  const generationConfig = (await exists(generationPath)) ? await readJsonObject(generationPath) : undefined
+  const file = await openSafetensors(weights)
+  return {
+    path,
+    format: 'safetensors',
+    config,
+    generationConfig,
+    tensors: file.tensors,
+    read: file.read,
+    tokenizerFiles: async () => {
+      const files: Record<string, string> = {}
+      for (const name of tokenizerFileNames)
+        if (await exists(join(folder, name))) files[name] = await readText(join(folder, name))
+      return files
+    },
+    close: file.close,
+  }
+}
+
+const list = async (folder: string): Promise<string[]> => (await readdir(folder)).sort()
+
+/** The file of a folder that holds the weights or lists their shards. */
+const findWeights = async (folder: string): Promise<string> => {
+  const names = await list(folder)
+  if (names.includes(INDEX)) return join(folder, INDEX)
+  if (names.includes('model.safetensors')) return join(folder, 'model.safetensors')
+  for (const extension of ['.safetensors', '.gguf']) {
+    const found = names.filter((name) => name.endsWith(extension) && !name.startsWith('.'))
+    if (found.length === 1) return join(folder, found[0]!)
+    if (found.length > 1)
+      throw new UserError(`${folder}: holds ${found.length} ${extension} files; name one of them: ${found.join(', ')}`)
+  }
+  const pickled = names.find((name) => /\.(bin|pt|pth|ckpt)$/.test(name))
+  throw new UserError(
+    pickled === undefined
+      ? `${folder}: no checkpoint: neither a .safetensors nor a .gguf file is in it`
+      : `${folder}: ${pickled} is a pickled PyTorch file, which is not read; save the model as safetensors`,
+  )
+}
+
+/**
+ * Opens a checkpoint: a folder with config.json and safetensors (single or sharded) or with one .gguf file, or one
+ * .safetensors file (config.json beside it) or .gguf file. Headers are read and checked, weights are not; the caller
+ * closes it. Throws UserError, naming file and tensor, when something is missing or inconsistent.
+ */
+export const openCheckpoint = async (path: string): Promise<Checkpoint> => {
+  let folder: boolean
+  try {
+    folder = (await stat(path)).isDirectory()
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT' || errorCode(error) === 'ENOTDIR')
+      throw new UserError(`${path}: no such file or folder`)
+    throw error
+  }
+  const weights = folder ? await findWeights(path) : path
+  if (weights.endsWith('.gguf')) return openGgufCheckpoint(weights)
+  if (weights.endsWith('.safetensors') || weights.endsWith('.safetensors.index.json'))
+    return openSafetensorsCheckpoint(path, weights)
+  throw new UserError(`${path}: not a checkpoint: expected a folder, a .safetensors file or a .gguf file`)
+}
+
+export interface SaveOptions {
+  config: ModelConfig
+  parameters: WritableTensors
+  /** File name -> text, as `Checkpoint.tokenizerFiles` and `Tokenizer.files` give them. */
+  tokenizerFiles?: Readonly<Record<string, string>>
+  generationConfig?: Readonly<Record<string, unknown>>
+  /** Type of the stored weights. Default F32. */
+  dtype?: StoredDType
+  /** Weights larger than this are split into shards. Default 5 GB. */
+  maxShardBytes?: number
+}
+
+const torchDTypes: Readonly<Record<StoredDType, string>> = { F32: 'float32', F16: 'float16', BF16: 'bfloat16' }
+
+/** Whether an entry of a checkpoint folder is part of the checkpoint, and so is replaced with it. */
+const isCheckpointFile = (name: string): boolean =>
+  name === 'config.json' ||
+  name === 'generation_config.json' ||
+  tokenizerFileNames.includes(name) ||
+  /\.safetensors(\.index\.json)?$/.test(name)
+
+const holdsCheckpoint = (names: readonly string[]): boolean =>
+  names.includes('config.json') && names.some((name) => name.endsWith('.safetensors'))
+
+/** The names in a folder that may be written to; undefined when there is nothing yet. */
+const existingEntries = async (folder: string): Promise<string[] | undefined> => {
+  let names: string[]
+  try {
+    names = await list(folder)
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return undefined
+    if (errorCode(error) === 'ENOTDIR') throw new UserError(`${folder}: is a file; a checkpoint is saved to a folder`)
+    throw error
+  }
+  if (names.length > 0 && !holdsCheckpoint(names))
+    throw new UserError(
+      `${folder}: exists and holds no checkpoint, so it is not replaced; choose a new or empty folder`,
+    )
+  return names
+}
+
+/** Puts the finished folder in the place of the old one. What in the old one is not part of a checkpoint is kept. */
+const replaceFolder = async (finished: string, folder: string, oldNames: readonly string[]): Promise<void> => {
+  const old = temporaryName(folder)
+  await rename(folder, old)
+  try {
+    await rename(finished, folder)
+  } catch (error) {
+    await rename(old, folder)
+    throw error
+  }
+  for (const name of oldNames) if (!isCheckpointFile(name)) await rename(join(old, name), join(folder, name))
+  await rm(old, { recursive: true })
+}
+
+/**
+ * Saves a model in Hugging Face layout: config.json, model.safetensors or its shards, generation_config.json and the
+ * tokenizer files. Everything is written to a temporary folder beside `folder`, which then takes its place; a folder
+ * that exists is replaced only when it is empty or holds a checkpoint, and keeps its other files.
+ */
+export const saveCheckpoint = async (folder: string, options: SaveOptions): Promise<void> => {
+  const { config, parameters, tokenizerFiles = {}, generationConfig, dtype = 'F32', maxShardBytes } = options
+  for (const name of Object.keys(tokenizerFiles))
+    if (!tokenizerFileNames.includes(name)) throw new UserError(`${name} is not the name of a tokenizer file`)
+  const target = resolve(folder)
+  const oldNames = await existingEntries(target)
+  const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`
+  // Current transformers writes the type as `dtype`, earlier ones as `torch_dtype`; both read the latter.
+  const dtypeKeys = 'dtype' in config ? { dtype: torchDTypes[dtype] } : { torch_dtype: torchDTypes[dtype] }
+
+  await mkdir(dirname(target), { recursive: true })
+  const temporary = temporaryName(target)
+  await mkdir(temporary)
+  try {
+    await writeShardedSafetensors(temporary, parameters, {
+      dtype,
+      ...(maxShardBytes === undefined ? {} : { maxShardBytes }),
+    })
+    await writeTextAtomically(join(temporary, 'config.json'), json({ ...config, ...dtypeKeys }))
+    if (generationConfig !== undefined)
+      await writeTextAtomically(join(temporary, 'generation_config.json'), json(generationConfig))
+    for (const [name, text] of Object.entries(tokenizerFiles)) await writeTextAtomically(join(temporary, name), text)
+    if (oldNames === undefined) await rename(temporary, target)
+    else await replaceFolder(temporary, target, oldNames)
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true })
+    throw error
+  }
+  await syncFolder(dirname(target))
+}

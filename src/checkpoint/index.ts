@@ -1,0 +1,12 @@
+// The checkpoint layer: opening, saving, describing and fetching models.
+export { openCheckpoint, type SaveOptions, saveCheckpoint } from './huggingface.ts'
+export { openSafetensors, type SafetensorsFile } from './safetensors.ts'
+export {
+  type DeferredParameter,
+  type StoredDType,
+  type WritableTensors,
+  type WriteOptions,
+  writeSafetensors,
+  writeShardedSafetensors,
+} from './safetensors-write.ts'
+export type { Checkpoint, TensorInfo } from './types.ts'

@@ -1,0 +1,125 @@
+// The safetensors format, writing: one file or Hugging Face shards with their index, one tensor in memory at a time.
+import { join } from 'node:path'
+import { type Parameter, UserError } from '../types.ts'
+import { type ByteSink, writeAtomically, writeTextAtomically } from './file.ts'
+import { encodeBFloat16, encodeFloat16 } from './float.ts'
+
+export type StoredDType = 'F32' | 'F16' | 'BF16'
+
+/** A parameter whose values are fetched when its turn to be written comes, for models that are not all in memory. */
+export interface DeferredParameter {
+  shape: readonly number[]
+  read(): Promise<Float32Array>
+}
+
+export type WritableTensors = ReadonlyMap<string, Parameter | DeferredParameter>
+
+export interface WriteOptions {
+  /** Type of every tensor in the file; float32 is rounded to nearest, ties to even. Default F32. */
+  dtype?: StoredDType
+  /** Added to the header's `__metadata__`, which always says `format: pt`, as Python's loaders expect. */
+  metadata?: Readonly<Record<string, string>>
+}
+
+const bytesPerElement = (dtype: StoredDType): number => (dtype === 'F32' ? 4 : 2)
+
+const elementCount = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1)
+
+const buildHeader = (tensors: WritableTensors, dtype: StoredDType, metadata: Readonly<Record<string, string>>) => {
+  let offset = 0
+  // Entries, not an object literal: a tensor may be called __proto__, and numeric names must keep their place.
+  const entries = [`"__metadata__":${JSON.stringify({ format: 'pt', ...metadata })}`]
+  for (const [name, { shape }] of tensors) {
+    if (name === '__metadata__') throw new UserError('a tensor cannot be called __metadata__ in a safetensors file')
+    const end = offset + elementCount(shape) * bytesPerElement(dtype)
+    entries.push(`${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [offset, end] })}`)
+    offset = end
+  }
+  const json = new TextEncoder().encode(`{${entries.join(',')}}`)
+  // Spaces pad the header so that the data begin at a multiple of eight.
+  const padded = new Uint8Array(8 + Math.ceil(json.length / 8) * 8).fill(0x20)
+  new DataView(padded.buffer).setBigUint64(0, BigInt(padded.length - 8), true)
+  padded.set(json, 8)
+  return padded
+}
+
+/** Elements that are converted to 16 bits at a time. */
+const CHUNK = 1 << 20
+
+const writeTensor = async (sink: ByteSink, data: Float32Array, dtype: StoredDType): Promise<void> => {
+  if (dtype === 'F32') {
+    await sink(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))
+    return
+  }
+  const encode = dtype === 'F16' ? encodeFloat16 : encodeBFloat16
+  const scratch = new Uint16Array(Math.min(CHUNK, data.length))
+  for (let start = 0; start < data.length; start += CHUNK) {
+    const part = data.subarray(start, start + CHUNK)
+    encode(part, scratch)
+    await sink(new Uint8Array(scratch.buffer, 0, 2 * part.length))
+  }
+}
+
+/**
+ * Writes a safetensors file atomically, tensors in the order of the map. F32 is stored bitwise.
+ * Throws UserError when a tensor's data do not have the size of its shape.
+ */
+export const writeSafetensors = async (
+  path: string,
+  tensors: WritableTensors,
+  { dtype = 'F32', metadata = {} }: WriteOptions = {},
+): Promise<void> => {
+  const header = buildHeader(tensors, dtype, metadata)
+  await writeAtomically(path, async (sink) => {
+    await sink(header)
+    for (const [name, tensor] of tensors) {
+      const data = 'data' in tensor ? tensor.data : await tensor.read()
+      if (data.length !== elementCount(tensor.shape))
+        throw new UserError(
+          `${path}: tensor ${JSON.stringify(name)}: ${data.length} values for the shape [${tensor.shape.join(', ')}]`,
+        )
+      await writeTensor(sink, data, dtype)
+    }
+  })
+}
+
+/** Hugging Face's default size of a shard. */
+const MAX_SHARD_BYTES = 5e9
+
+/**
+ * Writes `model.safetensors` into `folder`, or, where the model is larger than `maxShardBytes` (default 5 GB),
+ * `model-00001-of-0000N.safetensors` … with `model.safetensors.index.json`. A tensor is never split, so one that is
+ * larger than a shard has a shard of its own.
+ */
+export const writeShardedSafetensors = async (
+  folder: string,
+  tensors: WritableTensors,
+  { maxShardBytes = MAX_SHARD_BYTES, ...options }: WriteOptions & { maxShardBytes?: number } = {},
+): Promise<void> => {
+  const shards: Map<string, Parameter | DeferredParameter>[] = [new Map()]
+  let shardBytes = 0
+  let totalBytes = 0
+  for (const [name, tensor] of tensors) {
+    const bytes = elementCount(tensor.shape) * bytesPerElement(options.dtype ?? 'F32')
+    if (shardBytes > 0 && shardBytes + bytes > maxShardBytes) {
+      shards.push(new Map())
+      shardBytes = 0
+    }
+    shards.at(-1)!.set(name, tensor)
+    shardBytes += bytes
+    totalBytes += bytes
+  }
+  if (shards.length === 1) {
+    await writeSafetensors(join(folder, 'model.safetensors'), tensors, options)
+    return
+  }
+  const number = (n: number): string => String(n).padStart(5, '0')
+  const entries: [string, string][] = []
+  for (const [i, shard] of shards.entries()) {
+    const file = `model-${number(i + 1)}-of-${number(shards.length)}.safetensors`
+    await writeSafetensors(join(folder, file), shard, options)
+    for (const name of shard.keys()) entries.push([name, file])
+  }
+  const index = { metadata: { total_size: totalBytes }, weight_map: Object.fromEntries(entries) }
+  await writeTextAtomically(join(folder, 'model.safetensors.index.json'), `${JSON.stringify(index, null, 2)}\n`)
+}
