@@ -1,0 +1,211 @@
+// Training checkpoints in a run folder: written whole or not at all, found again, pruned. Knows nothing about training.
+import { mkdir, readdir, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import {
+  errorCode,
+  exists,
+  isRecord,
+  readJsonObject,
+  syncFolder,
+  temporaryName,
+  writeTextAtomically,
+} from '../checkpoint/file.ts'
+import { openSafetensors, type SafetensorsFile } from '../checkpoint/safetensors.ts'
+import { writeSafetensors, writeShardedSafetensors } from '../checkpoint/safetensors-write.ts'
+import type { DataPosition } from '../data/types.ts'
+import { type Parameter, UserError } from '../types.ts'
+import type { RecentSteps } from './divergence.ts'
+import type { Evaluation } from './types.ts'
+
+/** trainer_state.json: what a run needs beside weights and moments to continue exactly. */
+export interface TrainerState {
+  format: 1
+  /** Updates done. */
+  step: number
+  /** Clean training tokens seen. */
+  tokens: number
+  /** Index of the stage of the last update. */
+  stage: number
+  /** Updates that the optimiser has counted. */
+  optimizer_step: number
+  data_position: DataPosition
+  /** Seconds of the whole run, interruptions not counted. */
+  elapsed_s: number
+  /** Validation of this checkpoint; null where none was due. */
+  validation: Evaluation | null
+  /** Causal evaluation of the base model before training; null where it was not measured. */
+  baseline: Evaluation | null
+  /** Checkpoints with the lowest negative ELBO so far, best first. */
+  best: { step: number; nelbo: number }[]
+  recent: RecentSteps
+  /** The settings that must be the same for the run to continue, and their SHA-256. */
+  config: Record<string, unknown>
+  config_hash: string
+  versions: Record<string, string>
+}
+
+/** Everything a resumed run is restored from. */
+export interface TrainingCheckpoint {
+  state: TrainerState
+  parameters: Map<string, Parameter>
+  optimizer: { step: number; tensors: Map<string, Parameter> }
+}
+
+export interface CheckpointEntry {
+  step: number
+  path: string
+}
+
+const stateFile = 'trainer_state.json'
+const optimizerFile = 'optimizer.safetensors'
+
+const checkpointsFolder = (runDirectory: string): string => join(runDirectory, 'checkpoints')
+
+/** `checkpoints/step-0000100` of the run folder. */
+export const checkpointPath = (runDirectory: string, step: number): string =>
+  join(checkpointsFolder(runDirectory), `step-${String(step).padStart(7, '0')}`)
+
+/**
+ * Writes `checkpoints/step-NNNNNNN/`: the weights as float32 safetensors, the optimiser's moments, trainer_state.json and
+ * `files` (name -> text: config.json, tokenizer.json ..., so that the folder loads as a model). All of it is written and
+ * synced under a hidden name, then renamed: a folder of that name is whole. An older one of the same step is replaced.
+ *
+ * @returns The folder.
+ */
+export async function saveCheckpoint(
+  runDirectory: string,
+  checkpoint: TrainingCheckpoint,
+  files: Readonly<Record<string, string>> = {},
+): Promise<string> {
+  const path = checkpointPath(runDirectory, checkpoint.state.step)
+  await mkdir(checkpointsFolder(runDirectory), { recursive: true })
+  const temporary = temporaryName(path)
+  await mkdir(temporary)
+  try {
+    await writeShardedSafetensors(temporary, checkpoint.parameters)
+    await writeSafetensors(join(temporary, optimizerFile), checkpoint.optimizer.tensors)
+    for (const [name, text] of Object.entries(files)) await writeTextAtomically(join(temporary, name), text)
+    await writeTextAtomically(join(temporary, stateFile), `${JSON.stringify(checkpoint.state, null, 2)}\n`)
+    const replaced = temporaryName(path)
+    if (await exists(path)) await rename(path, replaced)
+    await rename(temporary, path)
+    await syncFolder(checkpointsFolder(runDirectory))
+    await rm(replaced, { recursive: true, force: true })
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true })
+    throw error
+  }
+  return path
+}
+
+/** The checkpoints of a run, oldest first. Folders that are still being written have another name and are not listed. */
+export async function listCheckpoints(runDirectory: string): Promise<CheckpointEntry[]> {
+  const folder = checkpointsFolder(runDirectory)
+  const entries: CheckpointEntry[] = []
+  for (const name of await listFolder(folder)) {
+    const match = /^step-(\d{7,15})$/.exec(name)
+    if (match) entries.push({ step: Number(match[1]), path: join(folder, name) })
+  }
+  return entries.sort((a, b) => a.step - b.step)
+}
+
+/**
+ * The newest checkpoint that can be read, undefined where there is none. A folder that has been damaged since it was
+ * written (a missing or truncated file) is passed over, and `onDamaged` is told why.
+ */
+export async function latestCheckpoint(
+  runDirectory: string,
+  onDamaged: (path: string, reason: string) => void = () => undefined,
+): Promise<CheckpointEntry | undefined> {
+  for (const entry of (await listCheckpoints(runDirectory)).reverse()) {
+    try {
+      await readState(entry.path)
+      for (const open of [openWeights, openOptimizer]) await (await open(entry.path)).close()
+      return entry
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error
+      onDamaged(entry.path, error.message)
+    }
+  }
+  return undefined
+}
+
+/** Reads trainer_state.json. Throws UserError where it is missing or not one of this version. */
+export async function readState(path: string): Promise<TrainerState> {
+  const file = join(path, stateFile)
+  const state = await readJsonObject(file)
+  if (state.format !== 1) {
+    throw new UserError(
+      `${file}: format ${JSON.stringify(state.format)} is not known to this version; it reads format 1.`,
+    )
+  }
+  const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0
+  const counts = ['step', 'tokens', 'stage', 'optimizer_step'] as const
+  const records = ['data_position', 'recent', 'config', 'versions'] as const
+  const wrong = [
+    ...counts.filter((key) => !isCount(state[key])),
+    ...records.filter((key) => !isRecord(state[key])),
+    ...(Array.isArray(state.best) ? [] : ['best']),
+    ...(typeof state.config_hash === 'string' ? [] : ['config_hash']),
+  ]
+  if (wrong.length > 0) throw new UserError(`${file}: ${wrong.join(', ')}: missing or not of the right type.`)
+  return state as unknown as TrainerState
+}
+
+/** Reads a whole checkpoint into memory. Throws UserError naming the file where something is missing or wrong. */
+export async function readCheckpoint(path: string): Promise<TrainingCheckpoint> {
+  const state = await readState(path)
+  const parameters = await readAll(await openWeights(path))
+  const tensors = await readAll(await openOptimizer(path))
+  return { state, parameters, optimizer: { step: state.optimizer_step, tensors } }
+}
+
+/**
+ * Removes checkpoints, all but the last `keepLast` and those of the steps in `keepSteps`, and what interrupted writes
+ * left behind. The newest one always stays.
+ */
+export async function pruneCheckpoints(
+  runDirectory: string,
+  keep: { keepLast: number; keepSteps: readonly number[] },
+): Promise<void> {
+  const folder = checkpointsFolder(runDirectory)
+  const entries = await listCheckpoints(runDirectory)
+  const kept = new Set([...entries.slice(-Math.max(1, keep.keepLast)).map(({ step }) => step), ...keep.keepSteps])
+  for (const { step, path } of entries) {
+    if (kept.has(step)) continue
+    // Under its own name a folder is whole, also while it is being removed.
+    const doomed = temporaryName(path)
+    await rename(path, doomed)
+    await rm(doomed, { recursive: true, force: true })
+  }
+  for (const name of await listFolder(folder)) {
+    if (/^\.step-\d+\..*\.tmp$/.test(name)) await rm(join(folder, name), { recursive: true, force: true })
+  }
+}
+
+/** Opens the weights of a folder in Hugging Face layout: model.safetensors, or the index of its shards. */
+export async function openWeights(folder: string): Promise<SafetensorsFile> {
+  const index = join(folder, 'model.safetensors.index.json')
+  return openSafetensors((await exists(index)) ? index : join(folder, 'model.safetensors'))
+}
+
+const openOptimizer = (folder: string): Promise<SafetensorsFile> => openSafetensors(join(folder, optimizerFile))
+
+async function readAll(file: SafetensorsFile): Promise<Map<string, Parameter>> {
+  try {
+    const parameters = new Map<string, Parameter>()
+    for (const { name, shape } of file.tensors.values()) parameters.set(name, { shape, data: await file.read(name) })
+    return parameters
+  } finally {
+    await file.close()
+  }
+}
+
+async function listFolder(folder: string): Promise<string[]> {
+  try {
+    return await readdir(folder)
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return []
+    throw error
+  }
+}

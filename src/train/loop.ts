@@ -1,0 +1,431 @@
+// The training loop: data, learning rate, block size, validation, checkpoints and resume around a compiled step.
+// Knows nothing about models, graphs or how the loss is computed.
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Batch, BatchSource, DataPosition } from '../data/types.ts'
+import { type EmbeddingNoise, embeddingNoise } from '../diffusion/mask-token.ts'
+import { scheduleTokens, stageAt } from '../diffusion/schedule.ts'
+import { UserError } from '../types.ts'
+import {
+  checkpointPath,
+  latestCheckpoint,
+  listCheckpoints,
+  pruneCheckpoints,
+  readCheckpoint,
+  saveCheckpoint,
+  type TrainerState,
+} from './checkpoint.ts'
+import { configHash, differingKeys } from './config.ts'
+import { observeStep } from './divergence.ts'
+import { energyMeter, type MetricsRecord, openMetrics } from './metrics.ts'
+import { checkLearningRate, type LearningRateOptions, learningRateAt } from './schedule.ts'
+import type { Evaluation, Stage, StepResult, Trainer } from './types.ts'
+
+export interface TrainOptions {
+  trainer: Trainer
+  source: BatchSource
+  /** Held-out batches; none means no validation. */
+  validation: readonly Batch[]
+  /** UTF-8 bytes that the maskable tokens of `validation` stand for: the denominator of bits per byte. */
+  validationBytes: number
+  /** Block sizes and their tokens. The run ends after the step that reaches the sum of the tokens. */
+  schedule: readonly Stage[]
+  /** Every random draw is a function of it and of counters. */
+  seed: number
+  learningRate: LearningRateOptions
+  /** Micro-batches per update. Default 1. */
+  accumulation?: number
+  /** Noise on the embeddings of masked positions. Default none. */
+  embeddingNoise?: EmbeddingNoise
+  /** Block size of the validation: the one of decoding. Default the schedule's last. */
+  targetBlockSize?: number
+  /** Validate every n updates, beside before the first and with every checkpoint of `saveEvery`. Default 100. */
+  validateEvery?: number
+  /** Noise draws per validation batch; more make the NELBO steadier. Default what the trainer takes. */
+  validationSamples?: number
+  /** Save every n updates, beside at the end and on abort. Default 500. */
+  saveEvery?: number
+  /** Checkpoints to keep: the newest n (default 2), and the n of lowest NELBO (default 3). */
+  keepLast?: number
+  keepBest?: number
+  /** How many times the usual loss or gradient norm counts as exploding; see `observeStep`. Default 20. */
+  divergenceFactor?: number
+  /** Causal evaluation of the base model. Default: measured before the first step; null for none. */
+  baseline?: Evaluation | null
+  /** Holds metrics.jsonl and checkpoints/. Made where it does not exist. */
+  runDirectory: string
+  /** Continue from the newest checkpoint, or from the start where there is none yet. Default false. */
+  resume?: boolean
+  /** Further settings of the run (model, data, noise ...): JSON; a run is only resumed with the same. */
+  config?: Readonly<Record<string, unknown>>
+  /** Small files that make a checkpoint folder a model: config.json, tokenizer.json ... */
+  files?: Readonly<Record<string, string>>
+  /** Versions to record in a checkpoint, beside Node's. */
+  versions?: Readonly<Record<string, string>>
+  /** On abort the step under way is finished and saved. */
+  signal?: AbortSignal
+  onEvent?: (event: TrainEvent) => void
+}
+
+/** `step` counts updates done. Times are in seconds. */
+export type TrainEvent =
+  | { type: 'start'; step: number; tokens: number; totalTokens: number; resumedFrom: string | undefined }
+  | { type: 'baseline'; baseline: Evaluation }
+  | {
+      type: 'step'
+      step: number
+      tokens: number
+      totalTokens: number
+      stage: number
+      blockSize: number
+      loss: number
+      gradNorm: number
+      learningRate: number
+      tokensPerSecond: number
+      /** At the average pace of this process, validation and checkpoints included. */
+      secondsLeft: number
+    }
+  | { type: 'validation'; step: number; tokens: number; blockSize: number; validation: Evaluation }
+  | { type: 'checkpoint'; step: number; path: string }
+  | { type: 'warning'; message: string }
+
+export interface TrainResult {
+  /** `interrupted`: the signal was aborted before the last step. */
+  status: 'completed' | 'interrupted'
+  step: number
+  tokens: number
+  /** The newest checkpoint. Undefined where the run was interrupted before its first step. */
+  checkpoint: string | undefined
+  baseline: Evaluation | null
+  /** The latest validation. */
+  validation: Evaluation | null
+  /** Checkpoints of lowest negative ELBO, best first; they are on the disk. */
+  best: { step: number; nelbo: number; path: string }[]
+}
+
+/** The loss or the gradients are not finite or have exploded. The last good checkpoint is still there. */
+export class TrainingDiverged extends UserError {
+  override name = 'TrainingDiverged'
+  /** The update that failed, counting from 1, as in metrics.jsonl. */
+  readonly step: number
+  /** Documents of the batches of that update. */
+  readonly documentIds: readonly string[]
+  /** The last good checkpoint. */
+  readonly checkpoint: string | undefined
+
+  constructor(reason: string, step: number, documentIds: readonly string[], checkpoint: string | undefined) {
+    const shown = documentIds.slice(0, 8).join(', ')
+    const more = documentIds.length > 8 ? ` and ${documentIds.length - 8} more` : ''
+    super(
+      `Training diverged at step ${step}: ${reason}. Documents of the step: ${shown}${more}. ` +
+        (checkpoint ? `The last good checkpoint is ${checkpoint}. ` : 'No checkpoint had been saved yet. ') +
+        'Try a lower lr, a longer lr_warmup_ratio or stronger gradient clipping, and look at these documents.',
+    )
+    this.step = step
+    this.documentIds = documentIds
+    this.checkpoint = checkpoint
+  }
+}
+
+/** What changes from step to step, beside what the trainer holds. */
+interface Progress {
+  step: number
+  tokens: number
+  stage: number
+  position: DataPosition
+  recent: TrainerState['recent']
+  best: TrainerState['best']
+  baseline: Evaluation | null
+  validation: Evaluation | null
+  /** Seconds of the run before this process. */
+  elapsedBefore: number
+  /** Step of the newest checkpoint on the disk. */
+  savedStep: number | undefined
+}
+
+/**
+ * Trains until the schedule's tokens are seen, or the signal is aborted.
+ *
+ * A run that is killed at any point and resumed ends with bitwise the weights of one that was not: a checkpoint holds
+ * weights, moments, the data position behind its last step, and every draw is a function of (seed, step).
+ *
+ * @throws TrainingDiverged where loss or gradients are not finite or explode.
+ * @throws UserError where the run folder holds another run, or a setting is out of range.
+ */
+export async function train(options: TrainOptions): Promise<TrainResult> {
+  const { trainer, schedule, validation, runDirectory, signal } = options
+  const { accumulation = 1, validateEvery = 100, saveEvery = 500, keepLast = 2, keepBest = 3 } = options
+  const { divergenceFactor = 20, onEvent = () => undefined } = options
+  const targetBlockSize = options.targetBlockSize ?? schedule.at(-1)?.blockSize ?? 0
+  checkOptions(options)
+  const totalTokens = scheduleTokens(schedule)
+  const config = runConfig(options)
+
+  await mkdir(runDirectory, { recursive: true })
+  const progress = await startOrResume(options, config)
+  const resumedStep = progress.savedStep ?? -1
+  const metrics = await openMetrics(join(runDirectory, 'metrics.jsonl'), resumedStep)
+  const energy = await energyMeter()
+  const startedAt = performance.now()
+  const startedTokens = progress.tokens
+  const secondsSinceStart = () => (performance.now() - startedAt) / 1000
+
+  async function record(step: Pick<MetricsRecord, 'block_size'> & Partial<MetricsRecord>, validated: boolean) {
+    const { baseline } = progress
+    await metrics.append({
+      step: progress.step,
+      tokens: progress.tokens,
+      stage: progress.stage,
+      ...step,
+      ...(validated && progress.validation
+        ? { nelbo: progress.validation.nll, bits_per_byte: progress.validation.bitsPerByte }
+        : {}),
+      ...(validated && baseline ? { ar_nll: baseline.nll, ar_bits_per_byte: baseline.bitsPerByte } : {}),
+      rss_bytes: process.memoryUsage.rss(),
+      peak_rss_bytes: process.resourceUsage().maxRSS * 1024,
+      ...(energy ? { energy_j: await energy() } : {}),
+      elapsed_s: progress.elapsedBefore + secondsSinceStart(),
+    })
+  }
+
+  async function evaluate(blockSize: number | 'ar'): Promise<Evaluation> {
+    const { validationSamples: samples, seed } = options
+    const { nll, tokens } = await trainer.evaluate(validation, { blockSize, seed, ...(samples ? { samples } : {}) })
+    return { nll, tokens, bitsPerByte: (nll * tokens) / (Math.LN2 * options.validationBytes) }
+  }
+
+  async function validate(documentIds: readonly string[]): Promise<void> {
+    const result = await evaluate(targetBlockSize)
+    if (!Number.isFinite(result.nll)) {
+      throw new TrainingDiverged(`the validation loss is ${result.nll}`, progress.step, documentIds, lastCheckpoint())
+    }
+    progress.validation = result
+    const { step, tokens } = progress
+    onEvent({ type: 'validation', step, tokens, blockSize: targetBlockSize, validation: result })
+  }
+
+  async function save(validated: boolean): Promise<void> {
+    const { step, tokens, stage, position, recent, baseline } = progress
+    const current = validated ? progress.validation : null
+    if (current) progress.best = rankedBest([...progress.best, { step, nelbo: current.nll }], keepBest)
+    await metrics.flush()
+    const parameters = await trainer.parameters()
+    const optimizer = await trainer.optimizerState()
+    const state: TrainerState = {
+      format: 1,
+      step,
+      tokens,
+      stage,
+      optimizer_step: optimizer.step,
+      data_position: position,
+      elapsed_s: progress.elapsedBefore + secondsSinceStart(),
+      validation: current,
+      baseline,
+      best: progress.best,
+      recent,
+      config,
+      config_hash: configHash(config),
+      versions: { node: process.version, platform: `${process.platform}-${process.arch}`, ...options.versions },
+    }
+    const path = await saveCheckpoint(runDirectory, { state, parameters, optimizer }, options.files)
+    progress.savedStep = step
+    await pruneCheckpoints(runDirectory, { keepLast, keepSteps: progress.best.map((entry) => entry.step) })
+    onEvent({ type: 'checkpoint', step, path })
+  }
+
+  const lastCheckpoint = () =>
+    progress.savedStep === undefined ? undefined : checkpointPath(runDirectory, progress.savedStep)
+  const isDone = () => progress.tokens >= totalTokens
+  const isAborted = () => signal?.aborted === true
+
+  let upcoming: Promise<StepData> | undefined
+  try {
+    const { step, tokens } = progress
+    onEvent({ type: 'start', step, tokens, totalTokens, resumedFrom: lastCheckpoint() })
+    if (progress.step === 0 && validation.length > 0) {
+      if (progress.baseline === null && options.baseline !== null) progress.baseline = await evaluate('ar')
+      if (progress.baseline) onEvent({ type: 'baseline', baseline: progress.baseline })
+      await validate([])
+      await record({ block_size: targetBlockSize }, true)
+    } else if (progress.baseline) {
+      onEvent({ type: 'baseline', baseline: progress.baseline })
+    }
+
+    while (!isDone() && !isAborted()) {
+      const data = await (upcoming ?? nextStepData(options.source, accumulation))
+      const tokensAfter = progress.tokens + data.tokens
+      // The next step's data are read while this step runs; their position is not the one that is saved.
+      upcoming = tokensAfter < totalTokens ? nextStepData(options.source, accumulation) : undefined
+      upcoming?.catch(() => undefined) // reported when it is awaited
+
+      const { index, stage } = stageAt(schedule, progress.tokens)
+      const learningRate = learningRateAt(tokensAfter / totalTokens, options.learningRate)
+      const noise = options.embeddingNoise ? embeddingNoise(progress.step, options.embeddingNoise) : 0
+      const stepStart = performance.now()
+      const result = await trainer.step({
+        step: progress.step,
+        batches: data.batches,
+        blockSize: stage.blockSize,
+        learningRate,
+        embeddingNoise: noise,
+      })
+      const tokensPerSecond = data.tokens / ((performance.now() - stepStart) / 1000)
+      progress.step++
+      progress.tokens = tokensAfter
+      progress.stage = index
+      progress.position = data.position
+
+      const reason = observeStep(progress.recent, result, divergenceFactor)
+      const saveDue = progress.step % saveEvery === 0 || isDone()
+      const validationDue = validation.length > 0 && (saveDue || progress.step % validateEvery === 0)
+      const line = stepRecord(stage.blockSize, result, learningRate, tokensPerSecond)
+      if (reason) {
+        await record(line, false)
+        throw new TrainingDiverged(reason, progress.step, data.documentIds, lastCheckpoint())
+      }
+      const pace = (progress.tokens - startedTokens) / secondsSinceStart()
+      onEvent({
+        type: 'step',
+        step: progress.step,
+        tokens: progress.tokens,
+        totalTokens,
+        stage: index,
+        blockSize: stage.blockSize,
+        loss: result.loss,
+        gradNorm: result.gradNorm,
+        learningRate,
+        tokensPerSecond,
+        secondsLeft: Math.max(0, totalTokens - progress.tokens) / pace,
+      })
+      if (validationDue) await validate(data.documentIds)
+      await record(line, validationDue)
+      if (saveDue || isAborted()) await save(validationDue)
+    }
+    // The signal may have come after the last look at it inside the loop.
+    if (progress.step > 0 && progress.savedStep !== progress.step) await save(false)
+  } finally {
+    await upcoming?.catch(() => undefined) // read in vain: leave nothing running; the step's own error is the one to tell
+    await metrics.close()
+  }
+
+  return {
+    status: isDone() ? 'completed' : 'interrupted',
+    step: progress.step,
+    tokens: progress.tokens,
+    checkpoint: lastCheckpoint(),
+    baseline: progress.baseline,
+    validation: progress.validation,
+    best: progress.best.map((entry) => ({ ...entry, path: checkpointPath(runDirectory, entry.step) })),
+  }
+}
+
+/** Restores the newest checkpoint into trainer and data, or starts anew. */
+async function startOrResume(options: TrainOptions, config: Record<string, unknown>): Promise<Progress> {
+  const { runDirectory, onEvent = () => undefined } = options
+  const entry = await latestCheckpoint(runDirectory, (path, reason) =>
+    onEvent({ type: 'warning', message: `The checkpoint ${path} is damaged and is passed over: ${reason}` }),
+  )
+  if (!options.resume && (entry || (await listCheckpoints(runDirectory)).length > 0)) {
+    throw new UserError(`${runDirectory} holds checkpoints of a run already; resume it, or name another folder.`)
+  }
+  if (!entry) {
+    return {
+      step: 0,
+      tokens: 0,
+      stage: 0,
+      position: structuredClone(options.source.position()),
+      recent: { losses: [], gradNorms: [] },
+      best: [],
+      baseline: options.baseline ?? null,
+      validation: null,
+      elapsedBefore: 0,
+      savedStep: undefined,
+    }
+  }
+
+  const { state, parameters, optimizer } = await readCheckpoint(entry.path)
+  if (state.config_hash !== configHash(config)) {
+    const keys = differingKeys(state.config, config).join(', ')
+    throw new UserError(
+      `${entry.path} was trained with other settings (${keys}); resume with the same ones, or start in another folder.`,
+    )
+  }
+  await options.source.restore(state.data_position)
+  await options.trainer.restore({ parameters, optimizer })
+  const steps = new Set((await listCheckpoints(runDirectory)).map(({ step }) => step))
+  return {
+    step: state.step,
+    tokens: state.tokens,
+    stage: state.stage,
+    position: state.data_position,
+    recent: state.recent,
+    best: state.best.filter(({ step }) => steps.has(step)),
+    baseline: state.baseline,
+    validation: state.validation,
+    elapsedBefore: state.elapsed_s,
+    savedStep: state.step,
+  }
+}
+
+interface StepData {
+  batches: Batch[]
+  tokens: number
+  documentIds: string[]
+  /** Where the source stands behind these batches. */
+  position: DataPosition
+}
+
+async function nextStepData(source: BatchSource, accumulation: number): Promise<StepData> {
+  const batches: Batch[] = []
+  for (let i = 0; i < accumulation; i++) batches.push(await source.next())
+  const tokens = batches.reduce((sum, batch) => sum + batch.tokens, 0)
+  if (tokens === 0) throw new UserError('The training data gave batches without any token; look at the data files.')
+  const documentIds = batches.flatMap((batch) => batch.documentIds)
+  return { batches, tokens, documentIds, position: structuredClone(source.position()) }
+}
+
+function stepRecord(blockSize: number, result: StepResult, learningRate: number, tokensPerSecond: number) {
+  return {
+    block_size: blockSize,
+    loss: result.loss,
+    grad_norm: result.gradNorm,
+    lr: learningRate,
+    loss_positions: result.lossPositions,
+    tokens_per_s: tokensPerSecond,
+  }
+}
+
+function rankedBest(entries: TrainerState['best'], count: number): TrainerState['best'] {
+  return [...entries].sort((a, b) => a.nelbo - b.nelbo || a.step - b.step).slice(0, count)
+}
+
+/** The settings that the weights of a run depend on. */
+function runConfig(options: TrainOptions): Record<string, unknown> {
+  const config = {
+    ...options.config,
+    schedule: options.schedule,
+    seed: options.seed,
+    accumulation: options.accumulation ?? 1,
+    learningRate: options.learningRate,
+    embeddingNoise: options.embeddingNoise ?? null,
+  }
+  return JSON.parse(JSON.stringify(config)) as Record<string, unknown>
+}
+
+function checkOptions(options: TrainOptions): void {
+  checkLearningRate(options.learningRate)
+  const { accumulation = 1, validateEvery = 100, saveEvery = 500, keepLast = 2, keepBest = 3 } = options
+  const counts = { accumulation, validate_every: validateEvery, save_every: saveEvery, keep_last: keepLast }
+  for (const [key, value] of Object.entries(counts)) {
+    if (!(Number.isSafeInteger(value) && value >= 1)) {
+      throw new UserError(`${key} is ${value}; give a whole number of at least 1.`)
+    }
+  }
+  if (!(Number.isSafeInteger(keepBest) && keepBest >= 0)) {
+    throw new UserError(`keep_best is ${keepBest}; give a whole number of at least 0.`)
+  }
+  if (options.schedule.length === 0) throw new UserError('The schedule of block sizes is empty.')
+  if (options.validation.length > 0 && !(options.validationBytes > 0)) {
+    throw new UserError(`The validation text has ${options.validationBytes} bytes; there must be some.`)
+  }
+}

@@ -1,0 +1,80 @@
+// Averages checkpoints of one model into one. Knows tensors by name only.
+import { copyFile, mkdir, readdir, rename, rm } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { exists, syncFolder, temporaryName } from '../checkpoint/file.ts'
+import type { SafetensorsFile } from '../checkpoint/safetensors.ts'
+import { type DeferredParameter, type StoredDType, writeShardedSafetensors } from '../checkpoint/safetensors-write.ts'
+import { UserError } from '../types.ts'
+import { openWeights } from './checkpoint.ts'
+
+/**
+ * Writes the arithmetic mean of all parameters of the checkpoints (LLaDA2.0, section 4.3), one tensor in memory at a
+ * time, and beside it the small files of the first (config.json, the tokenizer ...).
+ *
+ * @param paths Folders in Hugging Face layout, for example those of the k best checkpoints of a run; at least one.
+ * @param out Folder to be made; it appears only when it is whole.
+ * @throws UserError where the checkpoints differ in tensors or shapes, or `out` exists.
+ */
+export async function mergeCheckpoints(
+  paths: readonly string[],
+  out: string,
+  options: { dtype?: StoredDType } = {},
+): Promise<void> {
+  const [firstPath] = paths
+  if (firstPath === undefined) throw new UserError('There is no checkpoint to merge; name at least one.')
+  if (await exists(out)) throw new UserError(`${out} exists already; name a folder that does not.`)
+
+  const files: SafetensorsFile[] = []
+  const temporary = temporaryName(out)
+  try {
+    for (const path of paths) files.push(await openWeights(path))
+    const merged = meanOf(files)
+    await mkdir(temporary, { recursive: true })
+    await writeShardedSafetensors(temporary, merged, options)
+    for (const name of await readdir(firstPath)) {
+      if (/\.(json|txt|jinja|model)$/.test(name) && !/^trainer_state\.json$|\.index\.json$/.test(name)) {
+        await copyFile(join(firstPath, name), join(temporary, name))
+      }
+    }
+    await rename(temporary, out)
+    await syncFolder(dirname(out))
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true })
+    throw error
+  } finally {
+    for (const file of files) await file.close()
+  }
+}
+
+function meanOf(files: readonly SafetensorsFile[]): Map<string, DeferredParameter> {
+  const [first, ...others] = files as [SafetensorsFile, ...SafetensorsFile[]]
+  for (const other of others) {
+    for (const name of other.tensors.keys()) {
+      if (!first.tensors.has(name)) throw new UserError(`${other.path}: tensor ${name} is not in ${first.path}.`)
+    }
+    for (const { name, shape } of first.tensors.values()) {
+      const info = other.tensors.get(name)
+      if (!info) throw new UserError(`${other.path}: tensor ${name} of ${first.path} is missing.`)
+      if (info.shape.join() !== shape.join()) {
+        throw new UserError(
+          `${other.path}: tensor ${name} has the shape [${info.shape.join(', ')}], in ${first.path} it is [${shape.join(', ')}].`,
+        )
+      }
+    }
+  }
+  const merged = new Map<string, DeferredParameter>()
+  for (const { name, shape } of first.tensors.values()) {
+    merged.set(name, {
+      shape,
+      read: async () => {
+        const sum = Float64Array.from(await first.read(name))
+        for (const other of others) {
+          const values = await other.read(name)
+          for (let i = 0; i < sum.length; i++) sum[i]! += values[i]!
+        }
+        return Float32Array.from(sum, (value) => value / files.length)
+      },
+    })
+  }
+  return merged
+}

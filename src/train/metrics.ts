@@ -1,0 +1,138 @@
+// The metrics of a run as JSON lines, and what the machine tells about energy. Knows nothing about training.
+import { type FileHandle, open, readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+
+/** One line of metrics.jsonl. Line 0 holds the state before training; a line has a validation where one was due. */
+export interface MetricsRecord {
+  /** Updates done. */
+  step: number
+  /** Clean training tokens seen, each counted once. */
+  tokens: number
+  block_size: number
+  /** Index of the stage in the schedule. */
+  stage: number
+  loss?: number
+  /** Global gradient norm before clipping. */
+  grad_norm?: number
+  lr?: number
+  /** Positions that carried loss in this step. */
+  loss_positions?: number
+  /** Of this step alone: training, without validation and checkpoints. */
+  tokens_per_s?: number
+  /** Negative ELBO of the held-out text at the target block size, in nats per token. */
+  nelbo?: number
+  bits_per_byte?: number
+  /** The base model's exact causal NLL on the same text. */
+  ar_nll?: number
+  ar_bits_per_byte?: number
+  /** Resident memory of the process now, and the most it ever was. */
+  rss_bytes: number
+  peak_rss_bytes: number
+  /** Processor energy in joules since this process began the run, where the machine tells it. */
+  energy_j?: number
+  /** Seconds of the whole run, interruptions not counted. */
+  elapsed_s: number
+}
+
+export interface MetricsFile {
+  append(record: MetricsRecord): Promise<void>
+  /** Waits until everything appended is on the disk. */
+  flush(): Promise<void>
+  close(): Promise<void>
+}
+
+/**
+ * Opens a metrics file for appending behind step `step`: lines of later steps, which a resumed run writes again, and
+ * whatever a crash left behind the last whole line are cut off. -1 for an empty file.
+ */
+export async function openMetrics(path: string, step: number): Promise<MetricsFile> {
+  const handle = await open(path, 'a+')
+  try {
+    await handle.truncate(await endOfStep(handle, step))
+  } catch (error) {
+    await handle.close()
+    throw error
+  }
+  return {
+    append: async (record) => {
+      await handle.appendFile(`${JSON.stringify(record)}\n`)
+    },
+    flush: () => handle.sync(),
+    close: () => handle.close(),
+  }
+}
+
+/** Every whole line of a metrics file. A torn last line, of a run that is being written, is left out. */
+export async function readMetrics(path: string): Promise<MetricsRecord[]> {
+  const records: MetricsRecord[] = []
+  for (const line of (await readFile(path, 'utf8')).split('\n')) {
+    const record = parseLine(line)
+    if (record === undefined) break
+    records.push(record)
+  }
+  return records
+}
+
+/** Offset in bytes behind the last line that belongs to `step` or an earlier one. */
+async function endOfStep(handle: FileHandle, step: number): Promise<number> {
+  const bytes = await handle.readFile()
+  let end = 0
+  while (true) {
+    const newline = bytes.indexOf(0x0a, end)
+    if (newline < 0) return end
+    const record = parseLine(bytes.toString('utf8', end, newline))
+    if (record === undefined || record.step > step) return end
+    end = newline + 1
+  }
+}
+
+/** Undefined for anything but a whole record: after a power cut a line may be cut short or hold zeros. */
+function parseLine(line: string): MetricsRecord | undefined {
+  try {
+    const value: unknown = JSON.parse(line)
+    const isRecord = typeof value === 'object' && value !== null && 'step' in value && typeof value.step === 'number'
+    return isRecord ? (value as MetricsRecord) : undefined
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined
+    throw error
+  }
+}
+
+/** Joules that the processor packages have used since the meter was made. */
+export type EnergyMeter = () => Promise<number>
+
+/**
+ * An energy meter on the RAPL counters that Linux shows (powercap, `energy_uj` of each package, in microjoules; they wrap
+ * around at `max_energy_range_uj`). Undefined where there are none or they may not be read: many systems let only root.
+ */
+export async function energyMeter(folder = '/sys/class/powercap'): Promise<EnergyMeter | undefined> {
+  const counters: { path: string; range: number; last: number }[] = []
+  try {
+    for (const zone of await readdir(folder)) {
+      // A zone such as intel-rapl:0:1 is a part of intel-rapl:0; zones that are no package repeat or exceed packages.
+      if (!/^intel-rapl:\d+$/.test(zone)) continue
+      if (!(await readFile(join(folder, zone, 'name'), 'utf8')).startsWith('package')) continue
+      const path = join(folder, zone, 'energy_uj')
+      const range = await readNumber(join(folder, zone, 'max_energy_range_uj'))
+      counters.push({ path, range, last: await readNumber(path) })
+    }
+  } catch (error) {
+    if (error instanceof Error && 'code' in error) return undefined // no such folder, or not readable by this user
+    throw error
+  }
+  if (counters.length === 0) return undefined
+
+  let total = 0
+  return async () => {
+    for (const counter of counters) {
+      const now = await readNumber(counter.path)
+      total += now >= counter.last ? now - counter.last : now + counter.range - counter.last
+      counter.last = now
+    }
+    return total / 1e6
+  }
+}
+
+async function readNumber(path: string): Promise<number> {
+  return Number(await readFile(path, 'utf8'))
+}
