@@ -28,14 +28,34 @@ export interface Batch {
   documentIds: string[]
   /** Tokens that belong to documents, EOS padding included. */
   tokens: number
+  /** Bytes of UTF-8 text that the maskable tokens stand for (EOS and padding are 0): the denominator of bits per byte. */
+  bytes: number
 }
 
 /** Where a reader stands: plain JSON, enough to continue with exactly the next batch. */
 export type DataPosition = Record<string, unknown>
 
-/** An endless stream of packed batches with an exact resume position. */
+/**
+ * An endless stream of packed batches with an exact resume position. One call at a time: `position` and `restore` must
+ * not be called while `next` is under way.
+ */
 export interface BatchSource {
   next(): Promise<Batch>
   position(): DataPosition
   restore(position: DataPosition): Promise<void>
+}
+
+/** What a reader has met so far. */
+export interface DataReport {
+  files: number
+  /** Documents read of the split (a document counts again in each epoch). */
+  documents: number
+  /** Rows that could not be used, each counted once. */
+  badRows: number
+  /** The first of them. */
+  examples: { file: string; line: number; reason: string }[]
+  /** Rows with a prompt that were longer than a row of the batch and lost their end. */
+  truncated: number
+  /** Epoch of the document read last, from 0. */
+  epoch: number
 }

@@ -1,0 +1,84 @@
+// From paths, folders and globs to the list of data files. Does not open them.
+import { readdir, stat } from 'node:fs/promises'
+import { basename, extname, join, relative, sep } from 'node:path'
+import { UserError } from '../types.ts'
+
+export interface DataFile {
+  path: string
+  size: number
+  format: 'txt' | 'jsonl' | 'parquet'
+}
+
+const FORMATS: Record<string, DataFile['format']> = {
+  '.txt': 'txt',
+  '.jsonl': 'jsonl',
+  '.ndjson': 'jsonl',
+  '.parquet': 'parquet',
+}
+
+/**
+ * The data files that `path` names, sorted: a file, a folder (searched through; files of other types in it are passed
+ * over), or a glob with `*`, `**`, `?` and `{a,b}`. UserError where nothing is found or a named file has no known type.
+ */
+export async function findFiles(path: string): Promise<DataFile[]> {
+  const info = await stat(path).catch(() => undefined)
+  if (info?.isFile()) {
+    const format = formatOf(path)
+    if (format === undefined) {
+      throw new UserError(`${path}: unknown type of data; use .txt, .jsonl, .ndjson or .parquet`)
+    }
+    return [{ path, size: info.size, format }]
+  }
+  const glob = info === undefined && /[*?{]/.test(path)
+  if (info === undefined && !glob) throw new UserError(`${path}: no such file or folder`)
+  const root = glob ? globRoot(path) : path
+  const matches = glob ? globPattern(path) : undefined
+  const files: DataFile[] = []
+  for (const name of await listFolder(root)) {
+    const format = formatOf(name)
+    if (format === undefined || (matches !== undefined && !matches.test(toSlashes(name)))) continue
+    files.push({ path: name, size: (await stat(name)).size, format })
+  }
+  if (files.length === 0) throw new UserError(`${path}: no .txt, .jsonl, .ndjson or .parquet file found`)
+  return files.sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0))
+}
+
+const formatOf = (path: string) => FORMATS[extname(path).toLowerCase()]
+
+const toSlashes = (path: string) => path.split(sep).join('/')
+
+async function listFolder(root: string): Promise<string[]> {
+  const entries = await readdir(root, { recursive: true, withFileTypes: true }).catch(() => [])
+  return entries
+    .filter((entry) => !entry.isDirectory())
+    .map((entry) => join(entry.parentPath, entry.name))
+    .filter(
+      (path) =>
+        !relative(root, path)
+          .split(sep)
+          .some((part) => part.startsWith('.')) && basename(path) !== '',
+    )
+}
+
+/** The folders before the first one with a wildcard. */
+function globRoot(pattern: string): string {
+  const parts = toSlashes(pattern).split('/')
+  const first = parts.findIndex((part) => /[*?{]/.test(part))
+  return parts.slice(0, first).join('/') || (pattern.startsWith('/') ? '/' : '.')
+}
+
+function globPattern(pattern: string): RegExp {
+  const source = toSlashes(pattern)
+    .replace(/^\.\//, '')
+    .replace(/\*\*\/|\*\*|\*|\?|\{[^{}]*\}|[^*?{]+|\{/g, (part) => {
+      if (part === '**/') return '(?:[^/]+/)*'
+      if (part === '**') return '.*'
+      if (part === '*') return '[^/]*'
+      if (part === '?') return '[^/]'
+      if (part.length > 1 && part.startsWith('{')) return `(?:${part.slice(1, -1).split(',').map(quote).join('|')})`
+      return quote(part)
+    })
+  return new RegExp(`^${source}$`)
+}
+
+const quote = (text: string) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
