@@ -1,0 +1,117 @@
+// Collects ONNX nodes and constants while a graph is lowered. Knows the file format, not the operations.
+import type { DType, TensorData } from '../../types.ts'
+import type { Dim, Shape } from '../shape.ts'
+
+/** TensorProto.DataType. */
+export const ONNX_TYPE: Record<DType, number> = {
+  float32: 1,
+  uint8: 2,
+  int8: 3,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+}
+
+/** A subgraph attribute (the body of Scan). */
+export interface Subgraph {
+  name: string
+  inputs: { name: string; dtype: DType; shape: Shape }[]
+  outputs: { name: string; dtype: DType; shape: Shape }[]
+  body: Emitter
+}
+
+/** `{float}` marks a float attribute; a plain number is an integer. */
+export type AttributeValue = number | { float: number } | string | readonly number[] | Subgraph
+
+export interface EmittedNode {
+  opType: string
+  domain: string
+  name: string
+  inputs: readonly string[]
+  outputs: readonly string[]
+  attributes: Readonly<Record<string, AttributeValue>>
+}
+
+export interface NodeOptions {
+  domain?: 'com.microsoft'
+  attributes?: Record<string, AttributeValue>
+  /** Number of outputs, 1 by default. */
+  outputs?: number
+}
+
+export interface Emitter {
+  readonly nodes: EmittedNode[]
+  readonly constants: Map<string, TensorData>
+  /** Emits a node; returns its output names. Empty input names are absent optional inputs. */
+  node(opType: string, inputs: readonly string[], options?: NodeOptions): string[]
+  /** `node` for the common case of one output. */
+  op(opType: string, inputs: readonly string[], attributes?: Record<string, AttributeValue>): string
+  /** The same for ONNX Runtime's contributed operators. */
+  contrib(opType: string, inputs: readonly string[], attributes?: Record<string, AttributeValue>): string
+  constant(value: TensorData): string
+  float(value: number): string
+  ints(values: readonly number[]): string
+  /** Reshape where at most one dimension of `to` is inferred; symbolic dimensions that stay in place are copied. */
+  reshape(input: string, from: Shape, to: Shape): string
+  /** A body for a subgraph attribute; it shares the naming of this emitter. */
+  body(): Emitter
+}
+
+export function createEmitter(scopeName: () => string, counter = { next: 0 }): Emitter {
+  const nodes: EmittedNode[] = []
+  const constants = new Map<string, TensorData>()
+  const known = new Map<string, string>()
+  const fresh = (hint: string) => `${hint}_${counter.next++}`
+  const emitter: Emitter = {
+    nodes,
+    constants,
+    node(opType, inputs, options = {}) {
+      const place = scopeName()
+      const name = fresh(place ? `${place}/${opType}` : opType)
+      const count = options.outputs ?? 1
+      const outputs = Array.from({ length: count }, (_, i) => (count === 1 ? `${name}:0` : `${name}:${i}`))
+      nodes.push({
+        opType,
+        domain: options.domain ?? '',
+        name,
+        inputs,
+        outputs,
+        attributes: options.attributes ?? {},
+      })
+      return outputs
+    },
+    op: (opType, inputs, attributes) => emitter.node(opType, inputs, { attributes })[0],
+    contrib: (opType, inputs, attributes) => emitter.node(opType, inputs, { attributes, domain: 'com.microsoft' })[0],
+    constant(value) {
+      const small = value.data.length <= 16
+      const key = small ? `${value.dtype}[${value.shape}]${Array.from(value.data as ArrayLike<number>)}` : ''
+      const seen = small ? known.get(key) : undefined
+      if (seen !== undefined) return seen
+      const name = fresh('constant')
+      constants.set(name, value)
+      if (small) known.set(key, name)
+      return name
+    },
+    float: (value) => emitter.constant({ dtype: 'float32', shape: [], data: Float32Array.of(value) }),
+    ints: (values) =>
+      emitter.constant({ dtype: 'int64', shape: [values.length], data: BigInt64Array.from(values.map(BigInt)) }),
+    reshape(input, from, to) {
+      return emitter.op('Reshape', [input, emitter.ints(reshapeTarget(from, to))])
+    },
+    body: () => createEmitter(scopeName, counter),
+  }
+  return emitter
+}
+
+/** The shape operand of Reshape: numbers as they are, 0 for a symbolic dimension that stays at its index, -1 for one other. */
+export function reshapeTarget(from: Shape, to: Shape): number[] {
+  let inferred = false
+  return to.map((dim: Dim, i) => {
+    if (typeof dim === 'number') return dim
+    if (from[i] === dim) return 0
+    if (inferred) throw new Error(`cannot reshape [${from}] to [${to}]: more than one dimension would be inferred`)
+    inferred = true
+    return -1
+  })
+}

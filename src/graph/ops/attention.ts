@@ -1,0 +1,307 @@
+// Grouped-query attention with a structured mask, one node forward and one node backward.
+//
+// Every query attends to two key sets: the tile of its own copy that it stands in, and an optional context that all
+// copies share. Causal, bidirectional and block-causal attention are one copy with one tile; block diffusion
+// [x_t ... ; x_0] is K+1 copies, tiles of whole blocks, and the clean copy as the context: a clean query's own block
+// plus the strictly earlier clean blocks is block-causal attention, a noised query's is the block-diffusion mask.
+// A decoding step has the KV cache as the context. Which keys are visible is said by additive biases (0 or -inf).
+import type { Emitter } from '../onnx/emitter.ts'
+import { type Dim, type Shape, sameShape, shapeText } from '../shape.ts'
+import { apply, lastDim, type Operation, type Tensor } from '../tensor.ts'
+
+export interface AttentionAttributes {
+  heads: number
+  kvHeads: number
+  /** Copies of each row: the input is [copies * rows, length, heads * D]. */
+  copies: number
+  /** Queries per tile; the length, or a divisor of it. */
+  tile: Dim
+  /** Where the context is copy number `contextCopy` of the keys themselves (training), else undefined. */
+  contextCopy?: number
+  /** Which optional inputs are there, in this order after q, k, v. */
+  hasTileBias: boolean
+  hasContext: boolean
+}
+
+interface Layout {
+  rows: Dim
+  copies: number
+  kvHeads: number
+  group: number
+  tiles: Dim
+  tile: Dim
+  headDim: number
+  length: Dim
+}
+
+function layoutOf(inputs: readonly Tensor[], attributes: AttentionAttributes, fail: (why: string) => never): Layout {
+  const [q, k, v] = inputs
+  const { heads, kvHeads, copies, tile } = attributes
+  if (q.shape.length !== 3 || !sameShape(k.shape, v.shape)) fail('q, k, v must be [copies * rows, length, heads * D]')
+  const headDim = lastDim(q) / heads
+  if (!Number.isInteger(headDim) || heads % kvHeads !== 0 || lastDim(k) !== kvHeads * headDim)
+    fail(`${heads} query heads and ${kvHeads} key heads do not fit the widths`)
+  const length = q.shape[1]
+  const lead = q.shape[0]
+  if (copies > 1 && (typeof lead !== 'number' || lead % copies !== 0)) fail(`${copies} copies need a static batch`)
+  const rows = copies > 1 ? (lead as number) / copies : lead
+  if (tile !== length && (typeof tile !== 'number' || typeof length !== 'number' || length % tile !== 0))
+    fail(`tiles of ${tile} do not divide the length ${length}`)
+  const tiles = tile === length ? 1 : (length as number) / (tile as number)
+  return { rows, copies, kvHeads, group: heads / kvHeads, tiles, tile, headDim, length }
+}
+
+const queryShape = ({ rows, kvHeads, copies, tiles, group, tile, headDim }: Layout): Shape => [
+  rows,
+  kvHeads,
+  copies,
+  tiles,
+  group,
+  tile,
+  headDim,
+]
+
+/** Emits the reshapes and transposes between [copies * rows, length, heads * D] and the layouts of the products. */
+function arrange(emit: Emitter, layout: Layout) {
+  const { rows, kvHeads, copies, tiles, group, tile, headDim, length } = layout
+  const flatShape = (heads: number): Shape => [copies === 1 ? rows : (rows as number) * copies, length, heads * headDim]
+  // One copy in one tile keeps its (symbolic) batch and length axes in place; otherwise every size is static.
+  const simple = copies === 1 && tiles === 1
+  return {
+    /** -> [rows, kvHeads, copies, tiles, group, tile, D] */
+    query(x: string): string {
+      if (simple) {
+        const split = emit.reshape(x, flatShape(kvHeads * group), [rows, length, kvHeads, group, headDim])
+        const moved = emit.op('Transpose', [split], { perm: [0, 2, 3, 1, 4] })
+        return emit.op('Unsqueeze', [moved, emit.ints([2, 3])])
+      }
+      const split = emit.reshape(x, flatShape(kvHeads * group), [copies, rows, tiles, tile, kvHeads, group, headDim])
+      return emit.op('Transpose', [split], { perm: [1, 4, 0, 2, 5, 3, 6] })
+    },
+    /** -> [rows, kvHeads, copies, tiles, tile, D] */
+    key(x: string): string {
+      if (simple) {
+        const split = emit.reshape(x, flatShape(kvHeads), [rows, length, kvHeads, headDim])
+        return emit.op('Unsqueeze', [emit.op('Transpose', [split], { perm: [0, 2, 1, 3] }), emit.ints([2, 3])])
+      }
+      const split = emit.reshape(x, flatShape(kvHeads), [copies, rows, tiles, tile, kvHeads, headDim])
+      return emit.op('Transpose', [split], { perm: [1, 4, 0, 2, 3, 5] })
+    },
+    /** [rows, kvHeads, copies, tiles, group, tile, D] -> [copies * rows, length, heads * D] */
+    fromQuery(x: string): string {
+      if (simple) {
+        const squeezed = emit.op('Squeeze', [x, emit.ints([2, 3])])
+        const moved = emit.op('Transpose', [squeezed], { perm: [0, 3, 1, 2, 4] })
+        return emit.reshape(moved, [rows, length, kvHeads, group, headDim], flatShape(kvHeads * group))
+      }
+      const moved = emit.op('Transpose', [x], { perm: [2, 0, 3, 5, 1, 4, 6] })
+      return emit.reshape(moved, [copies, rows, tiles, tile, kvHeads, group, headDim], flatShape(kvHeads * group))
+    },
+    /** [rows, kvHeads, copies, tiles, tile, D] -> [copies * rows, length, kvHeads * D] */
+    fromKey(x: string): string {
+      const moved = emit.op('Transpose', [x], { perm: [2, 0, 3, 4, 1, 5] })
+      return emit.reshape(moved, [copies, rows, tiles, tile, kvHeads, headDim], flatShape(kvHeads))
+    },
+    /** Query layout as matrices against the tile's keys: [rows, kvHeads, copies, tiles, group * tile, D]. */
+    perTile: (x: string, width: Dim) =>
+      reshapeTo(emit, x, [0, 0, 0, 0, typeof tile === 'number' ? group * tile : -1, dimOr(width)]),
+    /** Query layout as matrices against the context's keys: [rows, kvHeads, copies * tiles * group * tile, D]. */
+    perContext: (x: string, width: Dim) => reshapeTo(emit, x, [0, 0, -1, dimOr(width)]),
+    /** Back to [rows, kvHeads, copies, tiles, group, tile, width]. */
+    unfold: (x: string, width: Dim) =>
+      simple
+        ? reshapeTo(emit, x, [0, 0, 1, 1, group, -1, dimOr(width)])
+        : reshapeTo(emit, x, [0, 0, copies, tiles as number, group, tile as number, dimOr(width)]),
+  }
+}
+
+const dimOr = (dim: Dim): number => (typeof dim === 'number' ? dim : -2)
+
+/** -2 stands for a symbolic width: it is appended by a run-time shape, so that two sizes may be symbolic. */
+function reshapeTo(emit: Emitter, x: string, shape: number[]): string {
+  if (!shape.includes(-2)) return emit.op('Reshape', [x, emit.ints(shape)])
+  const width = emit.op('Shape', [x], { start: -1 })
+  return emit.op('Reshape', [x, emit.op('Concat', [emit.ints(shape.slice(0, -1)), width], { axis: 0 })])
+}
+
+const fused = (emit: Emitter, a: string, b: string, transA: boolean, transB: boolean, alpha = 1) =>
+  emit.contrib('FusedMatMul', [a, b], { transA: transA ? 1 : 0, transB: transB ? 1 : 0, alpha: { float: alpha } })
+
+const attentionOperation: Operation<AttentionAttributes> = {
+  name: 'attention',
+  infer(inputs, attributes, fail) {
+    const layout = layoutOf(inputs, attributes, fail)
+    const [q, k] = inputs
+    const { rows, kvHeads, copies, tiles, group, tile, length } = layout
+    let next = 3
+    if (attributes.hasTileBias) {
+      const expected: Shape = [rows, 1, 1, tiles, 1, tile, tile]
+      const bias = inputs[next++]
+      if (bias.shape.length !== 7 || bias.shape.some((dim, i) => dim !== 1 && dim !== expected[i]))
+        fail(`the tile bias must broadcast to ${shapeText(expected)}`)
+    }
+    const types = [
+      { dtype: 'float32' as const, shape: q.shape },
+      { dtype: 'float32' as const, shape: [rows, kvHeads, copies, tiles, group, tile, tile] as Shape },
+    ]
+    if (!attributes.hasContext) return types
+    let width: Dim
+    if (attributes.contextCopy === undefined) {
+      const [contextKey, contextValue] = [inputs[next++], inputs[next++]]
+      if (!sameShape(contextKey.shape, contextValue.shape) || contextKey.shape.length !== 4)
+        fail('the context must be two tensors [rows, key heads, positions, D]')
+      if (contextKey.shape[1] !== kvHeads || contextKey.shape[3] !== lastDim(k) / kvHeads)
+        fail(`the context must have ${kvHeads} heads of ${lastDim(k) / kvHeads}`)
+      width = contextKey.shape[2]
+    } else width = length
+    const bias = inputs[next]
+    const expected: Shape = [rows, 1, 1, tiles, 1, tile, width]
+    if (bias.shape.length !== 7 || bias.shape.some((dim, i) => dim !== 1 && dim !== expected[i]))
+      fail(`the context bias must broadcast to ${shapeText(expected)}`)
+    types.push({ dtype: 'float32', shape: [rows, kvHeads, copies, tiles, group, tile, width] })
+    return types
+  },
+  gradient({ inputs, outputs, attributes, gradients: [dy] }) {
+    if (attributes.hasContext && attributes.contextCopy === undefined)
+      throw new Error('attention over a KV cache is not differentiable')
+    const [q, k, v] = inputs
+    const gradients = apply(attentionGradient, [q, k, v, ...outputs, dy as Tensor], attributes)
+    return [...gradients, ...inputs.slice(3).map(() => undefined)]
+  },
+  onnx(emit, inputs, attributes, node) {
+    const layout = layoutOf(node.inputs, attributes, never)
+    const at = arrange(emit, layout)
+    const scale = 1 / Math.sqrt(layout.headDim)
+    const q = at.query(inputs[0])
+    const k = at.key(inputs[1])
+    const v = at.key(inputs[2])
+    let next = 3
+    const { tile, headDim } = layout
+    let own = at.unfold(fused(emit, at.perTile(q, headDim), k, false, true, scale), tile)
+    if (attributes.hasTileBias) own = emit.op('Add', [own, inputs[next++]])
+    if (!attributes.hasContext) {
+      const probabilities = emit.op('Softmax', [own], { axis: -1 })
+      const mixed = emit.op('MatMul', [at.perTile(probabilities, tile), v])
+      return [at.fromQuery(at.unfold(mixed, headDim)), probabilities]
+    }
+    const [contextKey, contextValue] =
+      attributes.contextCopy === undefined
+        ? [inputs[next++], inputs[next++]]
+        : [cleanCopy(emit, layout, k, attributes.contextCopy), cleanCopy(emit, layout, v, attributes.contextCopy)]
+    const width = node.outputs[2].shape[6]
+    const scores = at.unfold(fused(emit, at.perContext(q, headDim), contextKey, false, true, scale), width)
+    const biased = emit.op('Add', [scores, inputs[next]])
+    const all = emit.op('Softmax', [emit.op('Concat', [own, biased], { axis: -1 })], { axis: -1 })
+    const [ownP, contextP] = split(emit, all, tile, width, own)
+    const fromOwn = at.unfold(emit.op('MatMul', [at.perTile(ownP, tile), v]), headDim)
+    const fromContext = at.unfold(emit.op('MatMul', [at.perContext(contextP, width), contextValue]), headDim)
+    return [at.fromQuery(emit.op('Add', [fromOwn, fromContext])), ownP, contextP]
+  },
+}
+
+const never = (why: string): never => {
+  throw new Error(why)
+}
+
+/** Splits the last axis into the tile's part and the context's. */
+function split(emit: Emitter, x: string, tile: Dim, width: Dim, own: string): string[] {
+  if (typeof tile === 'number' && typeof width === 'number')
+    return emit.node('Split', [x, emit.ints([tile, width])], { attributes: { axis: -1 }, outputs: 2 })
+  const size = emit.op('Shape', [own], { start: -1 })
+  const end = emit.ints([2 ** 31 - 1])
+  return [
+    emit.op('Slice', [x, emit.ints([0]), size, emit.ints([-1])]),
+    emit.op('Slice', [x, size, end, emit.ints([-1])]),
+  ]
+}
+
+/** Copy `index` of [rows, kvHeads, copies, tiles, tile, D] -> [rows, kvHeads, length, D]. */
+function cleanCopy(emit: Emitter, { rows, kvHeads, length, headDim, copies }: Layout, x: string, index: number): string {
+  const one =
+    copies === 1 ? x : emit.op('Slice', [x, emit.ints([index]), emit.ints([index + 1]), emit.ints([2])])
+  return emit.op('Reshape', [one, emit.ints([rows, kvHeads, length, headDim].map(Number))])
+}
+
+/** Inputs q, k, v, the forward's outputs and dy; outputs dq, dk, dv. */
+const attentionGradient: Operation<AttentionAttributes> = {
+  name: 'attentionGradient',
+  infer: ([q, k, v]) => [q, k, v].map(({ dtype, shape }) => ({ dtype, shape })),
+  onnx(emit, inputs, attributes, node) {
+    const layout = layoutOf(node.inputs, attributes, never)
+    const at = arrange(emit, layout)
+    const scale = 1 / Math.sqrt(layout.headDim)
+    const { tile, headDim, rows, kvHeads, copies, tiles, length } = layout
+    const [q, k, v] = [at.query(inputs[0]), at.key(inputs[1]), at.key(inputs[2])]
+    const ownP = inputs[4]
+    const contextP = attributes.hasContext ? inputs[5] : undefined
+    const dy = at.query(inputs[inputs.length - 1])
+    const y = at.query(inputs[3])
+    // dS = P (dP - rowsum(dP P)), and rowsum(dP P) = rowsum(dy y) (Dao et al., 2022, section 3.1).
+    const delta = emit.op('ReduceSum', [emit.op('Mul', [dy, y]), emit.ints([-1])], { keepdims: 1 })
+    const scores = (p: string, dP: string) => emit.op('Mul', [p, emit.op('Sub', [dP, delta])])
+
+    const dyTile = at.perTile(dy, headDim)
+    const ownPTile = at.perTile(ownP, tile)
+    const dOwn = at.perTile(scores(ownP, at.unfold(fused(emit, dyTile, v, false, true), tile)), tile)
+    let dq = at.unfold(fused(emit, dOwn, k, false, false, scale), headDim)
+    let dk = fused(emit, dOwn, at.perTile(q, headDim), true, false, scale)
+    let dv = fused(emit, ownPTile, dyTile, true, false)
+    if (contextP) {
+      const index = attributes.contextCopy as number
+      const contextKey = cleanCopy(emit, layout, k, index)
+      const contextValue = cleanCopy(emit, layout, v, index)
+      const dyAll = at.perContext(dy, headDim)
+      const dPContext = at.unfold(fused(emit, dyAll, contextValue, false, true), length)
+      const dContext = at.perContext(scores(contextP, dPContext), length)
+      dq = emit.op('Add', [dq, at.unfold(fused(emit, dContext, contextKey, false, false, scale), headDim)])
+      const dkContext = fused(emit, dContext, at.perContext(q, headDim), true, false, scale)
+      const dvContext = fused(emit, at.perContext(contextP, length), dyAll, true, false)
+      const join = (own: string, context: string): string => {
+        const shaped = emit.op('Reshape', [context, emit.ints([rows, kvHeads, 1, tiles, tile, headDim].map(Number))])
+        if (copies === 1) return emit.op('Add', [own, shaped])
+        const before = emit.ints([0, 0, index, 0, 0, 0, 0, 0, copies - 1 - index, 0, 0, 0])
+        return emit.op('Add', [own, emit.op('Pad', [shaped, before])])
+      }
+      dk = join(dk, dkContext)
+      dv = join(dv, dvContext)
+    }
+    return [at.fromQuery(dq), at.fromKey(dk), at.fromKey(dv)]
+  },
+}
+
+/** Additive biases and key sets of an attention call; see the head of this file. */
+export interface AttentionMask {
+  copies: number
+  tile: Dim
+  /** Broadcasts to [rows, 1, 1, tiles, 1, tile, tile]; absent where all keys of the tile are visible. */
+  tileBias?: Tensor
+  context?:
+    | { copy: number; bias: Tensor }
+    /** Keys and values [rows, key heads, positions, D], already rotated. */
+    | { key: Tensor; value: Tensor; bias: Tensor }
+}
+
+/** softmax(q k^T / sqrt(D) + bias) v: q [copies * rows, length, heads * D], k and v with `kvHeads`. */
+export function attention(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  mask: AttentionMask,
+  { heads, kvHeads }: { heads: number; kvHeads: number },
+): Tensor {
+  const inputs = [q, k, v]
+  if (mask.tileBias) inputs.push(mask.tileBias)
+  if (mask.context) {
+    if ('key' in mask.context) inputs.push(mask.context.key, mask.context.value)
+    inputs.push(mask.context.bias)
+  }
+  return apply(attentionOperation, inputs, {
+    heads,
+    kvHeads,
+    copies: mask.copies,
+    tile: mask.tile,
+    hasTileBias: mask.tileBias !== undefined,
+    hasContext: mask.context !== undefined,
+    contextCopy: mask.context && 'copy' in mask.context ? mask.context.copy : undefined,
+  })[0]
+}

@@ -1,0 +1,57 @@
+// The output head and its cross-entropy at chosen positions, as one node: only these rows ever become logits.
+import { apply, apply1, type Operation, type Tensor } from '../tensor.ts'
+import { mul, neg, sub } from './elementwise.ts'
+import { gatherRows, reshape, scatterAddRows } from './layout.ts'
+import { matmul } from './linear.ts'
+
+const crossEntropyOperation: Operation<null> = {
+  name: 'crossEntropy',
+  infer([hidden, head, labels, weights], _, fail) {
+    if (hidden.shape.length !== 2 || head.shape.length !== 2 || hidden.shape[1] !== head.shape[1])
+      fail('hidden must be [positions, H] and the head [vocabulary, H]')
+    if (labels.dtype !== 'int64' || labels.shape.length !== 1 || labels.shape[0] !== hidden.shape[0])
+      fail('labels must be int64, one per position')
+    if (weights.shape.length !== 1 || weights.shape[0] !== hidden.shape[0]) fail('weights must be one per position')
+    const rows = hidden.shape[0]
+    return [
+      { dtype: 'float32', shape: [] },
+      { dtype: 'float32', shape: [rows] },
+      { dtype: 'float32', shape: [rows, head.shape[0]] },
+    ]
+  },
+  // With P = softmax(logits) and one-hot labels Y: d logits = w (P - Y). Y never becomes a matrix:
+  // d hidden = w (P E - E[labels]); d E = P^T (w hidden) - scatter(labels, w hidden).
+  gradient({ inputs: [hidden, head, labels, weights], outputs: [, , logProbabilities], gradients: [dy, dNll] }) {
+    if (dNll) throw new Error('crossEntropy: only the weighted sum is differentiable')
+    const p = apply1(expOperation, [logProbabilities], null)
+    const w = mul(reshape(weights, [weights.shape[0], 1]), dy as Tensor)
+    const weighted = mul(w, hidden)
+    const dHidden = mul(w, sub(matmul(p, head), gatherRows(head, labels)))
+    const dHead = scatterAddRows(head.shape, labels, neg(weighted), matmul(p, weighted, { transposeA: true }))
+    return [dHidden, dHead, undefined, undefined]
+  },
+  onnx(emit, [hidden, head, labels, weights]) {
+    const logits = emit.op('Gemm', [hidden, head], { transB: 1 })
+    const logProbabilities = emit.op('LogSoftmax', [logits], { axis: -1 })
+    const index = emit.op('Unsqueeze', [labels, emit.ints([1])])
+    const picked = emit.op('GatherElements', [logProbabilities, index], { axis: 1 })
+    const nll = emit.op('Neg', [emit.op('Squeeze', [picked, emit.ints([1])])])
+    const loss = emit.op('ReduceSum', [emit.op('Mul', [nll, weights])], { keepdims: 0 })
+    return [loss, nll, logProbabilities]
+  },
+}
+
+const expOperation: Operation<null> = {
+  name: 'softmaxFromLog',
+  infer: ([x]) => [{ dtype: 'float32', shape: x.shape }],
+  onnx: (emit, inputs) => [emit.op('Exp', inputs)],
+}
+
+/**
+ * loss = sum_i weights_i * nll_i with nll_i = -log softmax(hidden_i head^T)[labels_i].
+ * hidden [M, H], head [V, H], labels [M] (int64), weights [M] -> { loss [], nll [M] }.
+ */
+export function crossEntropy(hidden: Tensor, head: Tensor, labels: Tensor, weights: Tensor) {
+  const [loss, nll] = apply(crossEntropyOperation, [hidden, head, labels, weights], null)
+  return { loss, nll }
+}

@@ -1,0 +1,36 @@
+// Named inputs of a program (parameters among them) and constants.
+import type { DType, TensorData } from '../../types.ts'
+import type { Shape } from '../shape.ts'
+import { apply1, type Operation, type Tensor } from '../tensor.ts'
+
+export interface InputAttributes {
+  name: string
+  dtype: DType
+  shape: Shape
+}
+
+export const inputOperation: Operation<InputAttributes> = {
+  name: 'input',
+  infer: (_, { dtype, shape }) => [{ dtype, shape }],
+  onnx: () => {
+    throw new Error('inputs are declared by the program, not lowered')
+  },
+}
+
+/** A value given when the program runs. Dimensions may be names. */
+export const input = (name: string, dtype: DType, shape: Shape): Tensor =>
+  apply1(inputOperation, [], { name, dtype, shape })
+
+const constantOperation: Operation<TensorData> = {
+  name: 'constant',
+  infer: (_, { dtype, shape }) => [{ dtype, shape }],
+  onnx: (emit, _, value) => [emit.constant(value)],
+}
+
+export const constant = (value: TensorData): Tensor => apply1(constantOperation, [], value)
+
+/** A float32 scalar. */
+export const scalar = (value: number): Tensor =>
+  constant({ dtype: 'float32', shape: [], data: Float32Array.of(value) })
+
+export const isConstant = (tensor: Tensor): boolean => tensor.node.operation === (constantOperation as unknown)

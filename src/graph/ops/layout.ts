@@ -1,0 +1,175 @@
+// Operations that move or select values: reshape, transpose, expand, slice, concat, gather and scatter of rows.
+import { reshapeTarget } from '../onnx/emitter.ts'
+import { broadcast, type Dim, product, sameShape, type Shape, shapeText, sum as sumDims } from '../shape.ts'
+import { apply1, type Operation, type Tensor } from '../tensor.ts'
+
+const reshapeOperation: Operation<{ shape: Shape }> = {
+  name: 'reshape',
+  infer([x], { shape }, fail) {
+    if (product(x.shape) !== product(shape)) fail(`cannot become ${shapeText(shape)}`)
+    try {
+      reshapeTarget(x.shape, shape)
+    } catch (error) {
+      fail((error as Error).message)
+    }
+    return [{ dtype: x.dtype, shape }]
+  },
+  gradient: ({ inputs: [x], gradients: [dy] }) => [reshape(dy as Tensor, x.shape)],
+  onnx: (emit, [x], { shape }, node) => [emit.reshape(x, node.inputs[0].shape, shape)],
+}
+
+/** The same values in another shape; no copy. */
+export const reshape = (x: Tensor, shape: Shape): Tensor =>
+  sameShape(x.shape, shape) ? x : apply1(reshapeOperation, [x], { shape })
+
+const transposeOperation: Operation<{ permutation: readonly number[] }> = {
+  name: 'transpose',
+  infer([x], { permutation }, fail) {
+    if (permutation.length !== x.shape.length || new Set(permutation).size !== permutation.length)
+      fail(`[${permutation}] is not a permutation of its axes`)
+    return [{ dtype: x.dtype, shape: permutation.map((axis) => x.shape[axis]) }]
+  },
+  gradient({ attributes: { permutation }, gradients: [dy] }) {
+    const inverse = permutation.map((_, i) => permutation.indexOf(i))
+    return [transpose(dy as Tensor, inverse)]
+  },
+  onnx: (emit, inputs, { permutation }) => [emit.op('Transpose', inputs, { perm: permutation })],
+}
+
+export const transpose = (x: Tensor, permutation: readonly number[]): Tensor =>
+  apply1(transposeOperation, [x], { permutation })
+
+const expandOperation: Operation<{ shape: Shape }> = {
+  name: 'expand',
+  infer([x], { shape }, fail) {
+    const out = broadcast(x.shape, shape)
+    if (!out || !sameShape(out, shape)) fail(`does not broadcast to ${shapeText(shape)}`)
+    if (shape.some((dim, i) => typeof dim !== 'number' && x.shape[i] !== dim)) fail('a symbolic size cannot be expanded')
+    return [{ dtype: x.dtype, shape }]
+  },
+  onnx: (emit, [x], { shape }) => [
+    emit.op('Expand', [x, emit.ints(shape.map((dim) => (typeof dim === 'number' ? dim : 1)))]),
+  ],
+}
+
+/** Repeats values along axes of size 1. */
+export const expand = (x: Tensor, shape: Shape): Tensor =>
+  sameShape(x.shape, shape) ? x : apply1(expandOperation, [x], { shape })
+
+interface SliceAttributes {
+  axis: number
+  start: number
+  end: number
+}
+
+const sliceOperation: Operation<SliceAttributes> = {
+  name: 'slice',
+  infer([x], { axis, start, end }, fail) {
+    const size = x.shape[axis]
+    if (typeof size !== 'number' || start < 0 || end > size || start >= end)
+      fail(`no range ${start}..${end} on axis ${axis}`)
+    return [{ dtype: x.dtype, shape: x.shape.map((dim, i) => (i === axis ? end - start : dim)) }]
+  },
+  gradient({ inputs: [x], attributes, gradients: [dy] }) {
+    return [apply1(padOperation, [dy as Tensor], { ...attributes, size: x.shape[attributes.axis] as number })]
+  },
+  onnx: (emit, [x], { axis, start, end }) => [
+    emit.op('Slice', [x, emit.ints([start]), emit.ints([end]), emit.ints([axis])]),
+  ],
+}
+
+/** The range start..end of an axis. */
+export const slice = (x: Tensor, axis: number, start: number, end: number): Tensor =>
+  start === 0 && end === x.shape[axis] ? x : apply1(sliceOperation, [x], { axis, start, end })
+
+const padOperation: Operation<SliceAttributes & { size: number }> = {
+  name: 'pad',
+  infer: ([x], { axis, size }) => [{ dtype: x.dtype, shape: x.shape.map((dim, i) => (i === axis ? size : dim)) }],
+  gradient: ({ attributes: { axis, start, end }, gradients: [dy] }) => [slice(dy as Tensor, axis, start, end)],
+  onnx: (emit, [x], { axis, start, end, size }) => [
+    emit.op('Pad', [x, emit.ints([start, size - end]), '', emit.ints([axis])]),
+  ],
+}
+
+const concatOperation: Operation<{ axis: number }> = {
+  name: 'concat',
+  infer(inputs, { axis }, fail) {
+    const [first, ...rest] = inputs
+    let size: Dim = first.shape[axis]
+    for (const x of rest) {
+      if (x.dtype !== first.dtype) fail('the types differ')
+      if (x.shape.length !== first.shape.length || x.shape.some((dim, i) => i !== axis && dim !== first.shape[i]))
+        fail(`the shapes differ elsewhere than on axis ${axis}`)
+      size = sumDims(size, x.shape[axis])
+    }
+    return [{ dtype: first.dtype, shape: first.shape.map((dim, i) => (i === axis ? size : dim)) }]
+  },
+  gradient({ inputs, attributes: { axis }, gradients: [dy] }) {
+    let start = 0
+    return inputs.map((x) => {
+      const end = start + (x.shape[axis] as number)
+      const part = slice(dy as Tensor, axis, start, end)
+      start = end
+      return part
+    })
+  },
+  onnx: (emit, inputs, { axis }) => [emit.op('Concat', inputs, { axis })],
+}
+
+export const concat = (inputs: readonly Tensor[], axis: number): Tensor =>
+  inputs.length === 1 ? inputs[0] : apply1(concatOperation, inputs, { axis })
+
+const gatherOperation: Operation<null> = {
+  name: 'gatherRows',
+  infer([x, index], _, fail) {
+    if (index.dtype !== 'int32' && index.dtype !== 'int64') fail('the index must be int32 or int64')
+    if (x.shape.length < 1) fail('a scalar has no rows')
+    return [{ dtype: x.dtype, shape: [...index.shape, ...x.shape.slice(1)] }]
+  },
+  gradient({ inputs: [x, index], gradients: [dy] }) {
+    return [scatterAddRows(x.shape, index, dy as Tensor), undefined]
+  },
+  onnx: (emit, inputs) => [emit.op('Gather', inputs, { axis: 0 })],
+}
+
+/** Rows `x[index]`: x [n, ...], index of any shape S -> [...S, ...]. An embedding is this with the vocabulary as rows. */
+export const gatherRows = (x: Tensor, index: Tensor): Tensor => apply1(gatherOperation, [x, index], null)
+
+const scatterOperation: Operation<{ shape: Shape }> = {
+  name: 'scatterAddRows',
+  infer: (inputs, { shape }) => [{ dtype: inputs[1].dtype, shape }],
+  gradient: ({ inputs, gradients: [dy] }) => {
+    const rows = gatherRows(dy as Tensor, inputs[0])
+    return inputs.length === 3 ? [undefined, rows, dy] : [undefined, rows]
+  },
+  onnx(emit, [index, updates, base], { shape }, node) {
+    const into =
+      base ??
+      emit.op('Expand', [emit.float(0), emit.ints(shape.map(Number))])
+    const indices = emit.op('Unsqueeze', [
+      node.inputs[0].dtype === 'int64' ? index : emit.op('Cast', [index], { to: 7 }),
+      emit.ints([-1]),
+    ])
+    return [emit.op('ScatterND', [into, indices, updates], { reduction: 'add' })]
+  },
+}
+
+/** Zeros of `shape` (or `base`) with `updates` added at rows `index`; an index may occur more than once. */
+export const scatterAddRows = (shape: Shape, index: Tensor, updates: Tensor, base?: Tensor): Tensor =>
+  apply1(scatterOperation, base ? [index, updates, base] : [index, updates], { shape })
+
+/** The sum of two gradients; rows scattered into zeros are scattered into the other gradient instead. */
+export function scatterInto(base: Tensor, rows: Tensor): Tensor | undefined {
+  if (rows.node.operation !== (scatterOperation as unknown) || rows.node.inputs.length === 3) return undefined
+  const [index, updates] = rows.node.inputs
+  return scatterAddRows(base.shape, index, updates, base)
+}
+
+const castOperation: Operation<{ dtype: 'float32' | 'int64' | 'int32' }> = {
+  name: 'cast',
+  infer: ([x], { dtype }) => [{ dtype, shape: x.shape }],
+  onnx: (emit, [x], { dtype }) => [emit.op('Cast', [x], { to: { float32: 1, int64: 7, int32: 6 }[dtype] })],
+}
+
+export const cast = (x: Tensor, dtype: 'float32' | 'int64' | 'int32'): Tensor =>
+  x.dtype === dtype ? x : apply1(castOperation, [x], { dtype })

@@ -1,0 +1,88 @@
+// Additive attention biases (0 visible, -inf hidden), computed inside the graph from document ids, positions and lengths.
+import type { Emitter } from '../onnx/emitter.ts'
+import { type Dim, sameShape, type Shape } from '../shape.ts'
+import { apply1, type Operation, type Tensor } from '../tensor.ts'
+
+/**
+ * Which keys of the same document a query sees, by block index floor(position / block size):
+ * `same-block`: equal; `earlier-blocks`: strictly smaller; `block-causal`: smaller or equal; `document`: all.
+ */
+export type Visibility = 'same-block' | 'earlier-blocks' | 'block-causal' | 'document'
+
+interface MaskAttributes {
+  visibility: Visibility
+  tile: Dim
+  /** Keys of the query's own tile (true), or of the whole row (false). */
+  ownTile: boolean
+}
+
+const maskOperation: Operation<MaskAttributes> = {
+  name: 'maskBias',
+  infer([positions, documents, blockSize], { tile, ownTile }, fail) {
+    if (!sameShape(positions.shape, documents.shape) || positions.shape.length !== 2)
+      fail('positions and documents must both be [rows, length]')
+    if (blockSize.shape.length !== 0) fail('the block size must be a scalar')
+    for (const x of [positions, documents, blockSize]) if (x.dtype !== 'int64') fail('the inputs must be int64')
+    const [rows, length] = positions.shape
+    const tiles = tile === length ? 1 : (length as number) / (tile as number)
+    const shape: Shape = [rows, 1, 1, tiles, 1, tile, ownTile ? tile : length]
+    return [{ dtype: 'float32', shape }]
+  },
+  onnx(emit, [positions, documents, blockSize], { visibility, tile, ownTile }, node) {
+    const { shape } = node.inputs[0]
+    const queries = (x: string) => toQueries(emit, x, shape, tile)
+    const keys = (x: string) =>
+      ownTile && tile !== shape[1]
+        ? emit.op('Reshape', [x, emit.ints([shape[0], 1, 1, (shape[1] as number) / (tile as number), 1, 1, tile].map(Number))])
+        : emit.op('Unsqueeze', [x, emit.ints([1, 2, 3, 4, 5])])
+    let visible = emit.op('Equal', [queries(documents), keys(documents)])
+    if (visibility !== 'document') {
+      const block = emit.op('Div', [positions, blockSize])
+      const compare = { 'same-block': 'Equal', 'earlier-blocks': 'Greater', 'block-causal': 'GreaterOrEqual' }[visibility]
+      visible = emit.op('And', [visible, emit.op(compare, [queries(block), keys(block)])])
+    }
+    return [bias(emit, visible)]
+  },
+}
+
+/** [rows, length] -> [rows, 1, 1, tiles, 1, tile, 1] */
+function toQueries(emit: Emitter, x: string, shape: Shape, tile: Dim): string {
+  if (tile === shape[1]) return emit.op('Unsqueeze', [x, emit.ints([1, 2, 3, 4, 6])])
+  const tiles = (shape[1] as number) / (tile as number)
+  return emit.op('Reshape', [x, emit.ints([shape[0], 1, 1, tiles, 1, tile, 1].map(Number))])
+}
+
+const bias = (emit: Emitter, visible: string): string =>
+  emit.op('Where', [visible, emit.float(0), emit.float(Number.NEGATIVE_INFINITY)])
+
+/** Bias for the keys of the query's own tile: [rows, 1, 1, tiles, 1, tile, tile]. Inputs are int64; blockSize a scalar. */
+export const tileBias = (
+  visibility: Visibility,
+  { positions, documents, blockSize, tile }: { positions: Tensor; documents: Tensor; blockSize: Tensor; tile: Dim },
+): Tensor => apply1(maskOperation, [positions, documents, blockSize], { visibility, tile, ownTile: true })
+
+/** Bias for the keys of the whole row: [rows, 1, 1, tiles, 1, tile, length]. */
+export const rowBias = (
+  visibility: Visibility,
+  { positions, documents, blockSize, tile }: { positions: Tensor; documents: Tensor; blockSize: Tensor; tile: Dim },
+): Tensor => apply1(maskOperation, [positions, documents, blockSize], { visibility, tile, ownTile: false })
+
+const lengthOperation: Operation<null> = {
+  name: 'lengthBias',
+  infer([lengths, buffer], _, fail) {
+    if (lengths.dtype !== 'int64' || lengths.shape.length !== 1) fail('lengths must be int64 [rows]')
+    return [{ dtype: 'float32', shape: [lengths.shape[0], 1, 1, 1, 1, 1, buffer.shape[2]] }]
+  },
+  onnx(emit, [lengths, buffer]) {
+    const size = emit.op('Shape', [buffer], { start: 2, end: 3 })
+    const scalarSize = emit.op('Squeeze', [size])
+    const zero = emit.constant({ dtype: 'int64', shape: [], data: BigInt64Array.of(0n) })
+    const one = emit.constant({ dtype: 'int64', shape: [], data: BigInt64Array.of(1n) })
+    const index = emit.op('Range', [zero, scalarSize, one])
+    const filled = emit.op('Unsqueeze', [lengths, emit.ints([1, 2, 3, 4, 5, 6])])
+    return [bias(emit, emit.op('Less', [index, filled]))]
+  },
+}
+
+/** Bias that shows the first `lengths[row]` positions of a buffer [rows, heads, capacity, D]: [rows, 1, 1, 1, 1, 1, capacity]. */
+export const lengthBias = (lengths: Tensor, buffer: Tensor): Tensor => apply1(lengthOperation, [lengths, buffer], null)

@@ -1,0 +1,75 @@
+// Tables of rotary angles, with the scalings that checkpoints ask for.
+import { constant } from '../graph/ops/input.ts'
+import type { Tensor } from '../graph/tensor.ts'
+import { UserError } from '../types.ts'
+
+export interface RopeScaling {
+  type: 'default' | 'linear' | 'llama3'
+  factor: number
+  lowFreqFactor: number
+  highFreqFactor: number
+  originalMaxPositionEmbeddings: number
+}
+
+export interface RopeConfig {
+  theta: number
+  scaling: RopeScaling
+}
+
+const number = (value: unknown, key: string): number => {
+  if (typeof value !== 'number' || !Number.isFinite(value) || value <= 0)
+    throw new UserError(`config.json: ${key} must be a positive number, got ${JSON.stringify(value)}`)
+  return value
+}
+
+/** Reads `rope_theta` and `rope_scaling`, or the newer `rope_parameters`, of a Hugging Face config. */
+export function ropeConfig(config: Record<string, unknown>): RopeConfig {
+  const parameters = (config.rope_parameters ?? {}) as Record<string, unknown>
+  const scaling = (config.rope_scaling ?? parameters) as Record<string, unknown>
+  const theta = number(config.rope_theta ?? parameters.rope_theta ?? 10000, 'rope_theta')
+  const type = scaling.rope_type ?? scaling.type ?? 'default'
+  if (type !== 'default' && type !== 'linear' && type !== 'llama3')
+    throw new UserError(`config.json: rope_scaling of type ${JSON.stringify(type)} is not supported (default, linear, llama3)`)
+  const read = (key: string, wanted: boolean) => (wanted ? number(scaling[key], `rope_scaling.${key}`) : 1)
+  return {
+    theta,
+    scaling: {
+      type,
+      factor: read('factor', type !== 'default'),
+      lowFreqFactor: read('low_freq_factor', type === 'llama3'),
+      highFreqFactor: read('high_freq_factor', type === 'llama3'),
+      originalMaxPositionEmbeddings: read('original_max_position_embeddings', type === 'llama3'),
+    },
+  }
+}
+
+/** theta^(-2i/D), i < D/2, scaled. `llama3` follows the Llama 3.1 release: long wavelengths are stretched, short kept. */
+export function inverseFrequencies({ theta, scaling }: RopeConfig, headDim: number): Float64Array {
+  return Float64Array.from({ length: headDim / 2 }, (_, i) => {
+    const frequency = theta ** ((-2 * i) / headDim)
+    if (scaling.type === 'default') return frequency
+    if (scaling.type === 'linear') return frequency / scaling.factor
+    const wavelength = (2 * Math.PI) / frequency
+    const { factor, lowFreqFactor: low, highFreqFactor: high, originalMaxPositionEmbeddings: original } = scaling
+    if (wavelength < original / high) return frequency
+    if (wavelength > original / low) return frequency / factor
+    const smooth = (original / wavelength - low) / (high - low)
+    return (1 - smooth) * (frequency / factor) + smooth * frequency
+  })
+}
+
+/** cos and sin of every position: two constants [positions, D/2]. */
+export function ropeTables(config: RopeConfig, headDim: number, positions: number): { cos: Tensor; sin: Tensor } {
+  const frequencies = inverseFrequencies(config, headDim).map(Math.fround)
+  const half = frequencies.length
+  const cos = new Float32Array(positions * half)
+  const sin = new Float32Array(positions * half)
+  for (let p = 0; p < positions; p++)
+    for (let i = 0; i < half; i++) {
+      const angle = Math.fround(p * frequencies[i])
+      cos[p * half + i] = Math.cos(angle)
+      sin[p * half + i] = Math.sin(angle)
+    }
+  const table = (data: Float32Array) => constant({ dtype: 'float32', shape: [positions, half], data })
+  return { cos: table(cos), sin: table(sin) }
+}

@@ -1,0 +1,140 @@
+// ONNX Runtime in a worker thread: the caller's event loop stays free. Knows programs as ONNX bytes, not models.
+import { availableParallelism } from 'node:os'
+import { Worker } from 'node:worker_threads'
+import type { DType, TensorData, TypedArray } from '../types.ts'
+import type { Copy, Request, Resident, Source } from './protocol.ts'
+
+export type { Copy, Resident, Source } from './protocol.ts'
+
+export interface RunOptions {
+  /** Extra outputs copied into resident buffers. */
+  copies?: Copy[]
+  /** Rejects with the signal's reason at once; the run itself finishes in the worker and its result is dropped. */
+  signal?: AbortSignal
+}
+
+export interface Session {
+  /** Runs with `feeds`; an output fetched as null is returned, one fetched as a resident is written there. */
+  run(
+    feeds: Record<string, Source>,
+    fetches: Record<string, Resident | null>,
+    options?: RunOptions,
+  ): Promise<Record<string, TensorData>>
+  /** Writes ONNX Runtime's profile; only for sessions loaded with `enableProfiling`. */
+  endProfiling(): Promise<void>
+  release(): Promise<void>
+}
+
+export interface SessionOptions {
+  /** Inference models gain from ONNX Runtime's graph rewriting; training programs are emitted in their final form. */
+  optimize?: boolean
+  /** In-memory files that the model's external data refer to. Moved to the worker, not copied. */
+  externalData?: { path: string; data: Uint8Array }[]
+  /** File prefix for a profile. */
+  profile?: string
+}
+
+export interface Executor {
+  readonly threads: number
+  load(model: Uint8Array | string, options?: SessionOptions): Promise<Session>
+  /** A zeroed buffer in the worker, or one made of `data`, which is moved there and no longer usable here. */
+  allocate(name: string, dtype: DType, content: number | TypedArray): Promise<void>
+  free(name: string): Promise<void>
+  /** A copy of (part of) a resident buffer; offset and length count elements. */
+  read(name: string, offset?: number, length?: number): Promise<TypedArray>
+  write(name: string, data: TypedArray, offset?: number): Promise<void>
+  /** Resident set size of the process in bytes. */
+  memory(): Promise<number>
+  dispose(): Promise<void>
+}
+
+/** Starts a worker. `threads` is the size of ONNX Runtime's pool; by default the cores of the machine. */
+export function createExecutor({ threads = availableParallelism() }: { threads?: number } = {}): Executor {
+  const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: { threads } })
+  const pending = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>()
+  let nextId = 0
+  let nextSession = 0
+  let failure: Error | undefined
+
+  worker.on('message', ({ id, value, error }: { id: number; value?: unknown; error?: string }) => {
+    const waiting = pending.get(id)
+    pending.delete(id)
+    if (pending.size === 0) worker.unref()
+    if (error === undefined) waiting?.resolve(value)
+    else waiting?.reject(new Error(error))
+  })
+  const fail = (error: Error) => {
+    failure = error
+    for (const { reject } of pending.values()) reject(error)
+    pending.clear()
+  }
+  worker.on('error', fail)
+  worker.on('exit', () => fail(failure ?? new Error('the executor was disposed')))
+  worker.unref()
+
+  function send<T>(request: Request, transfer: readonly ArrayBuffer[] = [], signal?: AbortSignal): Promise<T> {
+    if (failure) return Promise.reject(failure)
+    if (signal?.aborted) return Promise.reject(signal.reason)
+    return new Promise<T>((resolve, reject) => {
+      const id = nextId++
+      const abort = () => {
+        pending.get(id)?.reject(signal?.reason)
+        pending.set(id, { resolve: () => {}, reject: () => {} })
+      }
+      const settle = () => signal?.removeEventListener('abort', abort)
+      pending.set(id, {
+        resolve: (value) => {
+          settle()
+          resolve(value as T)
+        },
+        reject: (error) => {
+          settle()
+          reject(error)
+        },
+      })
+      signal?.addEventListener('abort', abort, { once: true })
+      // A worker in use keeps the process alive, an idle one does not.
+      worker.ref()
+      worker.postMessage({ id, request }, transfer as ArrayBuffer[])
+    })
+  }
+
+  return {
+    threads,
+    async load(model, { optimize = true, externalData, profile } = {}) {
+      const session = `session${nextSession++}`
+      const transfer = (externalData ?? []).map(({ data }) => data.buffer as ArrayBuffer)
+      await send(
+        {
+          kind: 'load',
+          session,
+          model,
+          options: {
+            graphOptimizationLevel: optimize ? 'all' : 'disabled',
+            enableMemPattern: !optimize,
+            ...(externalData ? { externalData } : {}),
+            ...(profile ? { enableProfiling: true, profileFilePrefix: profile } : {}),
+          },
+        },
+        transfer,
+      )
+      return {
+        run: (feeds, fetches, { copies, signal } = {}) =>
+          send({ kind: 'run', session, feeds, fetches, copies }, [], signal),
+        endProfiling: () => send({ kind: 'endProfiling', session }),
+        release: () => send({ kind: 'unload', session }),
+      }
+    },
+    allocate: (name, dtype, content) =>
+      typeof content === 'number'
+        ? send({ kind: 'allocate', name, dtype, size: content })
+        : send({ kind: 'allocate', name, dtype, size: content.length, data: content }, [content.buffer as ArrayBuffer]),
+    free: (name) => send({ kind: 'free', name }),
+    read: (name, offset, length) => send({ kind: 'read', name, offset, length }),
+    write: (name, data, offset) => send({ kind: 'write', name, data, offset }),
+    memory: () => send({ kind: 'memory' }),
+    async dispose() {
+      await worker.terminate()
+    },
+  }
+}

@@ -1,0 +1,42 @@
+// Messages between the executor and its worker.
+import type { DType, TensorData, TypedArray } from '../types.ts'
+
+/** Part of a buffer that stays in the worker. `offset` counts elements. */
+export interface Resident {
+  resident: string
+  offset?: number
+  shape: readonly number[]
+}
+
+export type Source = TensorData | Resident
+
+/** Copies rows of an output into a resident buffer: new keys and values into the cache. */
+export interface Copy {
+  output: string
+  resident: string
+  /** Shape of the resident buffer. */
+  shape: readonly number[]
+  axis: number
+  /** First index of the output's axis, how many, and where they go. */
+  start: number
+  length: number
+  offset: number
+}
+
+export type Request =
+  | { kind: 'load'; session: string; model: Uint8Array | string; options: Record<string, unknown> }
+  | { kind: 'unload'; session: string }
+  | { kind: 'endProfiling'; session: string }
+  | { kind: 'allocate'; name: string; dtype: DType; size: number; data?: TypedArray }
+  | { kind: 'free'; name: string }
+  | { kind: 'read'; name: string; offset?: number; length?: number }
+  | { kind: 'write'; name: string; data: TypedArray; offset?: number }
+  | { kind: 'memory' }
+  | {
+      kind: 'run'
+      session: string
+      feeds: Record<string, Source>
+      /** null: return the value; a resident: write it there. */
+      fetches: Record<string, Resident | null>
+      copies?: Copy[]
+    }

@@ -1,0 +1,155 @@
+// The worker that owns ONNX Runtime: sessions, and buffers that stay here between runs ("resident").
+// Plain JavaScript, so that a thread can be started from it in source and in the built package alike.
+// It knows no models: it loads ONNX bytes, runs them and moves values.
+import { parentPort, workerData } from 'node:worker_threads'
+import { InferenceSession, Tensor } from 'onnxruntime-node'
+
+/** @typedef {import('./protocol.ts').Request} Request */
+/** @typedef {import('./protocol.ts').Source} Source */
+
+const port = /** @type {import('node:worker_threads').MessagePort} */ (parentPort)
+
+/** @type {Map<string, InferenceSession>} */
+const sessions = new Map()
+/** @type {Map<string, { dtype: import('../types.ts').DType, data: import('../types.ts').TypedArray }>} */
+const residents = new Map()
+
+const arrays = {
+  float32: Float32Array,
+  float16: Uint16Array,
+  int64: BigInt64Array,
+  int32: Int32Array,
+  int8: Int8Array,
+  uint8: Uint8Array,
+  bool: Uint8Array,
+}
+
+/** @param {string} name */
+function resident(name) {
+  const found = residents.get(name)
+  if (!found) throw new Error(`no resident buffer ${name}`)
+  return found
+}
+
+/**
+ * A tensor over the values of a request or over part of a resident buffer, without a copy.
+ * @param {Source} source
+ */
+function tensorOf(source) {
+  if ('data' in source) return new Tensor(source.dtype, /** @type {never} */ (source.data), source.shape)
+  const { dtype, data } = resident(source.resident)
+  const size = source.shape.reduce((a, b) => a * b, 1)
+  const offset = source.offset ?? 0
+  if (offset + size > data.length) throw new Error(`resident buffer ${source.resident} ends before ${offset + size}`)
+  return new Tensor(dtype, /** @type {never} */ (data.subarray(offset, offset + size)), source.shape)
+}
+
+/**
+ * Copies a range of an axis of `from` into `to` at another offset of that axis.
+ * @param {import('../types.ts').TypedArray} from
+ * @param {readonly number[]} fromShape
+ * @param {import('../types.ts').TypedArray} to
+ * @param {readonly number[]} toShape
+ * @param {{ axis: number, start: number, length: number, offset: number }} range
+ */
+function copyRange(from, fromShape, to, toShape, { axis, start, length, offset }) {
+  const inner = fromShape.slice(axis + 1).reduce((a, b) => a * b, 1)
+  const outer = fromShape.slice(0, axis).reduce((a, b) => a * b, 1)
+  if (start + length > fromShape[axis] || offset + length > toShape[axis])
+    throw new Error(`copy of ${length} at ${offset} does not fit [${toShape}]`)
+  for (let i = 0; i < outer; i++) {
+    const begin = (i * fromShape[axis] + start) * inner
+    const target = (i * toShape[axis] + offset) * inner
+    to.set(/** @type {never} */ (from.subarray(begin, begin + length * inner)), target)
+  }
+}
+
+/** @param {Request} request */
+async function handle(request) {
+  switch (request.kind) {
+    case 'load': {
+      const options = { intraOpNumThreads: workerData.threads, ...request.options }
+      const session =
+        typeof request.model === 'string'
+          ? await InferenceSession.create(request.model, options)
+          : await InferenceSession.create(request.model, options)
+      sessions.set(request.session, session)
+      return undefined
+    }
+    case 'unload': {
+      await sessions.get(request.session)?.release()
+      sessions.delete(request.session)
+      return undefined
+    }
+    case 'allocate': {
+      const data = request.data ?? new arrays[request.dtype](request.size)
+      residents.set(request.name, { dtype: request.dtype, data })
+      return undefined
+    }
+    case 'free': {
+      residents.delete(request.name)
+      return undefined
+    }
+    case 'read': {
+      const { data } = resident(request.name)
+      const offset = request.offset ?? 0
+      return data.slice(offset, offset + (request.length ?? data.length))
+    }
+    case 'write': {
+      resident(request.name).data.set(/** @type {never} */ (request.data), request.offset ?? 0)
+      return undefined
+    }
+    case 'endProfiling': {
+      sessions.get(request.session)?.endProfiling()
+      return undefined
+    }
+    case 'memory':
+      return process.memoryUsage.rss()
+    case 'run': {
+      const session = sessions.get(request.session)
+      if (!session) throw new Error(`no session ${request.session}`)
+      /** @type {Record<string, Tensor>} */
+      const feeds = {}
+      for (const [name, source] of Object.entries(request.feeds)) feeds[name] = tensorOf(source)
+      /** @type {Record<string, Tensor | null>} */
+      const fetches = {}
+      for (const [name, target] of Object.entries(request.fetches)) fetches[name] = target ? tensorOf(target) : null
+      for (const { output } of request.copies ?? []) fetches[output] ??= null
+      const results = await session.run(feeds, fetches)
+      for (const copy of request.copies ?? []) {
+        const from = results[copy.output]
+        const target = resident(copy.resident)
+        copyRange(/** @type {never} */ (from.data), from.dims, target.data, copy.shape, copy)
+      }
+      /** @type {Record<string, import('../types.ts').TensorData>} */
+      const outputs = {}
+      for (const [name, target] of Object.entries(request.fetches)) {
+        if (target) continue
+        const { type, dims, data } = results[name]
+        outputs[name] = { dtype: /** @type {never} */ (type), shape: dims, data: /** @type {never} */ (data.slice()) }
+      }
+      return outputs
+    }
+  }
+}
+
+/** Buffers that may move to the main thread instead of being copied. */
+/** @param {unknown} value @returns {ArrayBuffer[]} */
+function transferable(value) {
+  if (ArrayBuffer.isView(value)) return [/** @type {ArrayBuffer} */ (value.buffer)]
+  if (value && typeof value === 'object')
+    return Object.values(value).map((output) => /** @type {ArrayBuffer} */ (output.data.buffer))
+  return []
+}
+
+let queue = Promise.resolve()
+port.on('message', (/** @type {{ id: number, request: Request }} */ { id, request }) => {
+  queue = queue.then(async () => {
+    try {
+      const value = await handle(request)
+      port.postMessage({ id, value }, transferable(value))
+    } catch (error) {
+      port.postMessage({ id, error: error instanceof Error ? error.message : String(error) })
+    }
+  })
+})

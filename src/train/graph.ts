@@ -1,0 +1,91 @@
+// The training objective of a model as a traced program: noised and clean copies in, loss and gradients out.
+// Knows nothing about optimisers, files or where it runs.
+import { blockCausal, blockDiffusion, fullAttention, masked } from '../diffusion/attention.ts'
+import { gradients } from '../graph/gradient.ts'
+import { crossEntropy } from '../graph/ops/cross-entropy.ts'
+import { add } from '../graph/ops/elementwise.ts'
+import { input } from '../graph/ops/input.ts'
+import { gatherRows, reshape, slice } from '../graph/ops/layout.ts'
+import type { Program } from '../graph/program.ts'
+import { product } from '../graph/shape.ts'
+import { lastDim, type Tensor } from '../graph/tensor.ts'
+import type { Model } from '../models/types.ts'
+import { createWeights } from '../nn/weights.ts'
+
+/** What the model is trained on. */
+export type Objective =
+  /** `[x_t(1) ... x_t(K) ; x_0]` under the block-diffusion mask. */
+  | { kind: 'bdlm'; blockSize: number; copies: number; aligned: boolean }
+  /** Noised copies alone, bidirectional within a document. */
+  | { kind: 'mdlm'; copies: number }
+  /** Next-token prediction under a causal mask. */
+  | { kind: 'ar' }
+
+export interface ObjectiveShape {
+  rows: number
+  length: number
+}
+
+/** Copies of each row that the program's input holds. */
+export const inputCopies = (objective: Objective): number =>
+  objective.kind === 'bdlm' ? objective.copies + 1 : objective.kind === 'mdlm' ? objective.copies : 1
+
+export interface ObjectiveOptions {
+  gradients: boolean
+  /** Adds the input `embedding_noise`, which is added to the embedding output. */
+  embeddingNoise: boolean
+}
+
+/**
+ * Inputs: `input_ids`, `position_ids` [copies * rows, length]; `document_ids` [rows, length]; `loss_index` [M] into the
+ * flattened positions, `labels` [M] (all int64), `loss_weights` [M]; with embedding noise `embedding_noise`
+ * [copies * rows, length, H]. Outputs: `loss`, `nll` [M] and, when asked for, `grad.<parameter>`.
+ */
+export function objectiveProgram(
+  model: Model,
+  objective: Objective,
+  { rows, length }: ObjectiveShape,
+  options: ObjectiveOptions,
+): Program {
+  const copies = inputCopies(objective)
+  const ids = input('input_ids', 'int64', [copies * rows, length])
+  const positions = input('position_ids', 'int64', [copies * rows, length])
+  const documents = input('document_ids', 'int64', [rows, length])
+  const index = input('loss_index', 'int64', ['M'])
+  const labels = input('labels', 'int64', ['M'])
+  const lossWeights = input('loss_weights', 'float32', ['M'])
+  const layout = { documents, positions: slice(positions, 0, 0, rows) }
+  const mask =
+    objective.kind === 'bdlm'
+      ? blockDiffusion(layout, objective)
+      : objective.kind === 'mdlm'
+        ? fullAttention(layout, objective.copies)
+        : blockCausal(layout, 1)
+  const noise = options.embeddingNoise
+    ? input('embedding_noise', 'float32', [copies * rows, length, model.dimensions.hiddenSize])
+    : undefined
+  const weights = createWeights(model.parameters)
+  const { hidden, head } = model.trace(weights, {
+    ids,
+    positions,
+    positionCount: length,
+    attention: masked(mask, model.dimensions),
+    embeddings: noise && ((h) => add(h, noise)),
+    select: (x) => gatherRows(flatten(x), index),
+  })
+  const { loss, nll } = crossEntropy(hidden, head, labels, lossWeights)
+  const outputs: Record<string, Tensor> = { loss, nll }
+  if (options.gradients) {
+    const used = [...weights.used]
+    const all = gradients(
+      loss,
+      used.map(([, tensor]) => tensor),
+    )
+    used.forEach(([name], i) => {
+      outputs[`grad.${name}`] = all[i]
+    })
+  }
+  return { name: `${model.config.model_type}-${objective.kind}`, outputs }
+}
+
+const flatten = (x: Tensor): Tensor => reshape(x, [product(x.shape.slice(0, -1)), lastDim(x)])
