@@ -1,5 +1,8 @@
 // The checkpoint layer: opening, saving, describing and fetching models.
+
+export { type PullOptions, pull } from './hub.ts'
 export { openCheckpoint, type SaveOptions, saveCheckpoint } from './huggingface.ts'
+export { type CheckpointInfo, compareTensors, inspectCheckpoint, type TensorDifferences } from './info.ts'
 export { openSafetensors, type SafetensorsFile } from './safetensors.ts'
 export {
   type DeferredParameter,
