@@ -59,7 +59,7 @@ describe('scoreTasks', () => {
     const scores = scoreTasks([
       output({}),
       output({ output: 'dcb' }),
-      output({ task: 'sort', prompt: 'sort(cab)=', output: 'abc', tokens: 4, forwards: 1 }),
+      output({ task: 'sort', prompt: 'sort(201)=', output: '012', tokens: 4, forwards: 1 }),
     ])
     expect(scores.tasks.map(({ task, score }) => [task, score.correct, score.rows])).toEqual([
       ['reverse', 1, 2],

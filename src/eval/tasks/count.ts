@@ -1,11 +1,11 @@
 // Counting: `count(deaddee)=` is completed by each letter that occurs with how often it does, `a1 d3 e3`.
-import { between, letters, type Task } from './task.ts'
+import { between, symbols, type Task } from './task.ts'
 
 const ALPHABET = 'abcdef'
 const PROMPT = /^count\(([a-f]+)\)=$/
 
 export const count: Task = {
-  prompt: (random) => `count(${letters(random, ALPHABET, between(random, 8, 16))})=`,
+  prompt: (random) => `count(${symbols(random, ALPHABET, between(random, 8, 16))})=`,
   solve(prompt) {
     const text = PROMPT.exec(prompt)?.[1]
     if (text === undefined) return undefined

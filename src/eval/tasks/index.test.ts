@@ -51,8 +51,8 @@ describe('taskRow', () => {
           "task": "add",
         },
         {
-          "completion": "bjllox",
-          "prompt": "sort(jxllbo)=",
+          "completion": "01244567899",
+          "prompt": "sort(96297544108)=",
           "task": "sort",
         },
         {
@@ -87,7 +87,7 @@ describe('check', () => {
   it.each([
     ['add', 'add(000407,081536)=', '0081943'],
     ['add', 'add(999999,000001)=', '1000000'],
-    ['sort', 'sort(qbzkbae)=', 'abbekqz'],
+    ['sort', 'sort(8304117)=', '0113478'],
     ['reverse', 'reverse(qbzkbae)=', 'eabkzbq'],
     ['count', 'count(deaddee)=', 'a1 d3 e3'],
   ] as const)('knows %s', (task, prompt, answer) => {

@@ -1,9 +1,9 @@
 // Reversal: `reverse(qbzkbae)=` is completed by the letters from last to first, `eabkzbq`.
-import { between, letters, type Task } from './task.ts'
+import { between, symbols, type Task } from './task.ts'
 
 const PROMPT = /^reverse\(([a-z]+)\)=$/
 
 export const reverse: Task = {
-  prompt: (random) => `reverse(${letters(random, 'abcdefghijklmnopqrstuvwxyz', between(random, 4, 16))})=`,
+  prompt: (random) => `reverse(${symbols(random, 'abcdefghijklmnopqrstuvwxyz', between(random, 4, 16))})=`,
   solve: (prompt) => PROMPT.exec(prompt)?.[1]?.split('').reverse().join(''),
 }

@@ -11,6 +11,6 @@ export interface Task {
 /** A whole number drawn uniformly from `low` to `high`, both included. */
 export const between = (random: Random, low: number, high: number): number => low + random.integer(high - low + 1)
 
-/** `length` letters drawn independently from `alphabet`. */
-export const letters = (random: Random, alphabet: string, length: number): string =>
+/** `length` symbols drawn independently from `alphabet`. */
+export const symbols = (random: Random, alphabet: string, length: number): string =>
   Array.from({ length }, () => alphabet[random.integer(alphabet.length)]).join('')
