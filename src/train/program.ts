@@ -1,22 +1,17 @@
-// The training step on an executor: objective, gradient accumulation, clipping and AdamW over resident flat buffers.
+// The training step of the loop: draws the noise of a batch, forms the objective's inputs and drives the stepper.
 // It knows the model and the noise; it does not know files, schedules or when to stop.
 import type { Batch } from '../data/types.ts'
 import { drawNoise, type NoiseOptions } from '../diffusion/noise.ts'
-import { type LossPositions, lossPositions, noisedIds, type Weighting } from '../diffusion/objective.ts'
-import { adamw } from '../graph/ops/adamw.ts'
-import { add } from '../graph/ops/elementwise.ts'
-import { input } from '../graph/ops/input.ts'
-import { exportOnnx } from '../graph/program.ts'
-import { sumSquares } from '../graph/ops/reduce.ts'
+import { type LossPositions, lossPositions, maskableTokens, noisedIds, type Weighting } from '../diffusion/objective.ts'
 import type { Model } from '../models/types.ts'
 import { random } from '../random.ts'
-import type { Executor, Resident, Session, Source } from '../runtime/executor.ts'
+import type { Executor } from '../runtime/executor.ts'
 import { type Parameter, type TensorData, UserError } from '../types.ts'
-import { type FlatLayout, flatLayout } from './flat.ts'
-import { inputCopies, type Objective, objectiveProgram } from './graph.ts'
-import type { StepInput, StepResult, Trainer } from './types.ts'
+import { inputCopies, type Objective } from './graph.ts'
+import { createStepper, type MicroBatch, type OptimizerOptions } from './stepper.ts'
+import type { Trainer } from './types.ts'
 
-export interface TrainerOptions {
+export interface TrainerOptions extends OptimizerOptions {
   /** 'diffusion' (BDLM, MDLM where the block is the whole row) or 'ar'. */
   objective: 'diffusion' | 'ar'
   /** Id of the mask token; not needed for 'ar'. */
@@ -26,19 +21,17 @@ export interface TrainerOptions {
   /** Documents are padded to multiples of this; block sizes that divide it never cross a tile. */
   finalBlockSize: number
   seed: number
-  beta1: number
-  beta2: number
-  epsilon: number
-  weightDecay: number
-  /** Gradients are scaled down to this global norm; 0 for no clipping. */
-  maxGradNorm: number
 }
 
-/** A batch with its noise, in the form that the objective's program takes. */
-interface Feeds {
-  objective: Objective
-  feeds: Record<string, Source>
-  lossPositions: number
+/** What the noise of one micro-batch depends on. */
+interface Draw {
+  blockSize: number
+  seed: number
+  step: number
+  microBatch: number
+  noise: NoiseOptions
+  weighting: Weighting
+  embeddingNoise: number
 }
 
 const ints = (shape: readonly number[], values: ArrayLike<number>): TensorData => {
@@ -46,8 +39,6 @@ const ints = (shape: readonly number[], values: ArrayLike<number>): TensorData =
   for (let i = 0; i < values.length; i++) data[i] = BigInt(values[i])
   return { dtype: 'int64', shape, data }
 }
-
-const scalar = (value: number): TensorData => ({ dtype: 'float32', shape: [], data: Float32Array.of(value) })
 
 /** Loss positions are padded with weight 0 to a multiple, so that runs share a few shapes and their memory plans. */
 function padded({ index, labels, weights }: LossPositions, capacity: number) {
@@ -99,84 +90,15 @@ export async function createTrainer(
   initial: ReadonlyMap<string, Parameter>,
   options: TrainerOptions,
 ): Promise<Trainer> {
-  const layout = flatLayout(model.parameters)
-  const names = { parameters: 'parameters', gradients: 'gradients', m: 'exp_avg', v: 'exp_avg_sq', more: 'more' }
-  await executor.allocate(names.parameters, 'float32', flatten(layout, initial))
-  for (const name of [names.gradients, names.m, names.v]) await executor.allocate(name, 'float32', layout.size)
-  let updates = 0
-  let accumulating = false
-  const sessions = new Map<string, Promise<Session>>()
-  const optimizer = await loadOptimizer(executor, layout, options)
+  const stepper = await createStepper(executor, model, initial, options)
 
-  const view = (buffer: string, name: string): Resident => {
-    const entry = layout.entries.get(name)
-    if (!entry) throw new Error(`no parameter ${name}`)
-    return { resident: buffer, offset: entry.offset, shape: entry.shape }
-  }
-  const parameterFeeds = Object.fromEntries([...layout.entries.keys()].map((name) => [name, view(names.parameters, name)]))
-  const gradientFetches = (buffer: string) =>
-    Object.fromEntries([...layout.entries.keys()].map((name) => [`grad.${name}`, view(buffer, name)]))
-
-  function session(objective: Objective, batch: Batch, withGradients: boolean, embeddingNoise: boolean): Promise<Session> {
-    const key = JSON.stringify([objective, batch.rows, batch.length, withGradients, embeddingNoise])
-    let loading = sessions.get(key)
-    if (!loading) {
-      const program = objectiveProgram(model, objective, batch, { gradients: withGradients, embeddingNoise })
-      loading = executor.load(exportOnnx(program).model, { optimize: false })
-      sessions.set(key, loading)
-    }
-    return loading
-  }
-
-  function arFeeds(batch: Batch): Feeds {
-    const positions = nextTokenPositions(batch)
-    return feedsOf({ kind: 'ar' }, batch, batch.ids, positions)
-  }
-
-  function diffusionFeeds(
-    batch: Batch,
-    { blockSize, seed, step, microBatch, noise: noiseOptions, weighting, embeddingNoise }: {
-      blockSize: number
-      seed: number
-      step: number
-      microBatch: number
-      noise: NoiseOptions
-      weighting: Weighting
-      embeddingNoise: number
-    },
-  ): Feeds {
-    if (options.maskTokenId === undefined) throw new UserError('a diffusion objective needs a mask token')
-    const mdlm = blockSize >= batch.length
-    const noise = drawNoise(batch, { ...noiseOptions, blockSize, seed, step, microBatch })
-    const positions = lossPositions(noise, batch, weighting)
-    const noised = noisedIds(batch.ids, noise.masked, options.maskTokenId)
-    const objective: Objective = mdlm
-      ? { kind: 'mdlm', copies: noise.copies }
-      : { kind: 'bdlm', blockSize, copies: noise.copies, aligned: options.finalBlockSize % blockSize === 0 }
-    const ids = mdlm ? noised : concat(noised, batch.ids)
-    const result = feedsOf(objective, batch, ids, positions)
-    if (embeddingNoise > 0) {
-      const width = model.dimensions.hiddenSize
-      const values = new Float32Array(ids.length * width)
-      const draw = random(seed, EMBEDDING_NOISE_STREAM, step, microBatch)
-      const row = new Float32Array(width)
-      for (let i = 0; i < noise.masked.length; i++) {
-        if (noise.masked[i] === 0) continue
-        draw.fillNormal(row)
-        for (let j = 0; j < width; j++) values[i * width + j] = embeddingNoise * row[j]
-      }
-      const shape = [inputCopies(objective) * batch.rows, batch.length, width]
-      result.feeds.embedding_noise = { dtype: 'float32', shape, data: values }
-    }
-    return result
-  }
-
-  function feedsOf(objective: Objective, batch: Batch, ids: Int32Array, positions: LossPositions): Feeds {
+  function microBatchOf(objective: Objective, batch: Batch, ids: Int32Array, positions: LossPositions): MicroBatch {
     const { rows, length } = batch
     const copies = inputCopies(objective)
     return {
       objective,
-      lossPositions: positions.index.length,
+      rows,
+      length,
       feeds: {
         input_ids: ints([copies * rows, length], ids),
         position_ids: ints([copies * rows, length], repeat(batch.positions, copies)),
@@ -186,112 +108,88 @@ export async function createTrainer(
     }
   }
 
-  return {
-    async step({ step, batches, blockSize, learningRate, embeddingNoise }: StepInput): Promise<StepResult> {
-      let loss = 0
-      let positions = 0
-      for (const [microBatch, batch] of batches.entries()) {
-        const { objective, feeds, lossPositions } =
-          options.objective === 'ar'
-            ? arFeeds(batch)
-            : diffusionFeeds(batch, {
-                blockSize,
-                seed: options.seed,
-                step,
-                microBatch,
-                noise: options.noise,
-                weighting: options.weighting,
-                embeddingNoise,
-              })
-        const run = await session(objective, batch, true, 'embedding_noise' in feeds)
-        const target = microBatch === 0 ? names.gradients : names.more
-        if (microBatch > 0 && !accumulating) {
-          await executor.allocate(names.more, 'float32', layout.size)
-          accumulating = true
-        }
-        const outputs = await run.run({ ...feeds, ...parameterFeeds }, { ...gradientFetches(target), loss: null })
-        if (microBatch > 0) await optimizer.accumulate(names.gradients, names.more)
-        loss += Number(outputs.loss.data[0]) / batches.length
-        positions += lossPositions
+  function arMicroBatch(batch: Batch): { microBatch: MicroBatch; lossPositions: number } {
+    const positions = nextTokenPositions(batch)
+    return { microBatch: microBatchOf({ kind: 'ar' }, batch, batch.ids, positions), lossPositions: positions.index.length }
+  }
+
+  function diffusionMicroBatch(batch: Batch, draw: Draw): { microBatch: MicroBatch; lossPositions: number } {
+    if (options.maskTokenId === undefined) throw new UserError('a diffusion objective needs a mask token')
+    const { blockSize, embeddingNoise } = draw
+    const noise = drawNoise(batch, { ...draw.noise, ...draw })
+    const positions = lossPositions(noise, batch, draw.weighting)
+    const noised = noisedIds(batch.ids, noise.masked, options.maskTokenId)
+    const { copies } = noise
+    const mdlm = blockSize >= batch.length
+    const objective: Objective = mdlm
+      ? { kind: 'mdlm', copies }
+      : { kind: 'bdlm', blockSize, copies, aligned: options.finalBlockSize % blockSize === 0 }
+    const ids = mdlm ? noised : concat(noised, batch.ids)
+    const microBatch = microBatchOf(objective, batch, ids, positions)
+    if (embeddingNoise > 0)
+      microBatch.feeds.embedding_noise = {
+        dtype: 'float32',
+        shape: [inputCopies(objective) * batch.rows, batch.length, model.dimensions.hiddenSize],
+        data: noiseAt(noise.masked, ids.length, model.dimensions.hiddenSize, draw),
       }
-      const norm = (await optimizer.norm(names.gradients)) / batches.length
-      const result = { loss, gradNorm: norm, lossPositions: positions }
-      // A step that went wrong must not reach the weights: the loop stops on it, and they are still the last good ones.
-      if (!Number.isFinite(loss) || !Number.isFinite(norm)) return result
-      updates++
-      const { maxGradNorm } = options
-      const clip = maxGradNorm > 0 && norm > maxGradNorm ? maxGradNorm / (norm + 1e-6) : 1
-      await optimizer.update(names, { gradientScale: clip / batches.length, learningRate, updates })
-      return result
+    return { microBatch, lossPositions: positions.index.length }
+  }
+
+  return {
+    ...stepper,
+
+    async step({ step, batches, blockSize, learningRate, embeddingNoise }) {
+      const prepared = batches.map((batch, microBatch) =>
+        options.objective === 'ar'
+          ? arMicroBatch(batch)
+          : diffusionMicroBatch(batch, { ...options, blockSize, step, microBatch, embeddingNoise }),
+      )
+      const result = await stepper.update(
+        prepared.map(({ microBatch }) => microBatch),
+        learningRate,
+      )
+      return { ...result, lossPositions: prepared.reduce((sum, { lossPositions }) => sum + lossPositions, 0) }
     },
 
     async evaluate(batches, { blockSize, seed, samples = 1 }) {
+      const noise = { copies: 1 }
       let total = 0
       let tokens = 0
       for (const [microBatch, batch] of batches.entries())
-        for (let sample = 0; sample < (blockSize === 'ar' ? 1 : samples); sample++) {
-          const { objective, feeds, lossPositions } =
+        for (let step = 0; step < (blockSize === 'ar' ? 1 : samples); step++) {
+          const prepared =
             blockSize === 'ar'
-              ? arFeeds(batch)
-              : diffusionFeeds(batch, {
+              ? arMicroBatch(batch)
+              : diffusionMicroBatch(batch, {
                   blockSize,
                   seed,
-                  step: sample,
+                  step,
                   microBatch,
-                  noise: { copies: 1 },
+                  noise,
                   weighting: 'elbo',
                   embeddingNoise: 0,
                 })
-          if (lossPositions === 0) continue
-          const run = await session(objective, batch, false, false)
-          const outputs = await run.run({ ...feeds, ...parameterFeeds }, { loss: null })
-          const weight = blockSize === 'ar' ? lossPositions : maskableTokens(batch)
-          total += Number(outputs.loss.data[0]) * weight
+          // Both objectives are means: over the predicted tokens (AR) or all maskable ones (the ELBO).
+          const weight = blockSize === 'ar' ? prepared.lossPositions : maskableTokens(batch)
+          total += weight * (await stepper.loss(prepared.microBatch))
           tokens += weight
         }
       return { nll: tokens > 0 ? total / tokens : 0, tokens }
     },
-
-    async parameters() {
-      return unflatten(layout, (await executor.read(names.parameters)) as Float32Array)
-    },
-
-    async optimizerState() {
-      const tensors = new Map<string, Parameter>()
-      for (const moment of ['exp_avg', 'exp_avg_sq'])
-        for (const [name, value] of unflatten(layout, (await executor.read(moment)) as Float32Array))
-          tensors.set(`${moment}.${name}`, value)
-      return { step: updates, tensors }
-    },
-
-    async restore({ parameters, optimizer: state }) {
-      await executor.allocate(names.parameters, 'float32', flatten(layout, parameters))
-      updates = state?.step ?? 0
-      for (const moment of ['exp_avg', 'exp_avg_sq']) {
-        const values = new Map<string, Parameter>()
-        if (state)
-          for (const name of layout.entries.keys()) {
-            const tensor = state.tensors.get(`${moment}.${name}`)
-            if (!tensor) throw new UserError(`the optimiser state has no ${moment}.${name}`)
-            values.set(name, tensor)
-          }
-        await executor.allocate(moment, 'float32', state ? flatten(layout, values) : layout.size)
-      }
-    },
-
-    async dispose() {
-      for (const loading of sessions.values()) await (await loading).release()
-      sessions.clear()
-      await optimizer.release()
-      for (const name of Object.values(names)) await executor.free(name)
-    },
   }
 }
 
-function maskableTokens({ maskable }: Batch): number {
-  let count = 0
-  for (const flag of maskable) count += flag
-  return count
+/** Gaussian noise of standard deviation `embeddingNoise` at masked positions (LLaDA2.0, section 7.1): [positions, width]. */
+function noiseAt(masked: Uint8Array, positions: number, width: number, { seed, step, microBatch, embeddingNoise }: Draw) {
+  const values = new Float32Array(positions * width)
+  const draw = random(seed, EMBEDDING_NOISE_STREAM, step, microBatch)
+  const row = new Float32Array(width)
+  for (let i = 0; i < masked.length; i++) {
+    if (masked[i] === 0) continue
+    draw.fillNormal(row)
+    for (let j = 0; j < width; j++) values[i * width + j] = embeddingNoise * row[j]
+  }
+  return values
 }
 
 function concat(a: Int32Array, b: Int32Array): Int32Array {
@@ -299,85 +197,4 @@ function concat(a: Int32Array, b: Int32Array): Int32Array {
   out.set(a)
   out.set(b, a.length)
   return out
-}
-
-function flatten(layout: FlatLayout, values: ReadonlyMap<string, Parameter>): Float32Array {
-  const flat = new Float32Array(layout.size)
-  for (const [name, { offset, size, shape }] of layout.entries) {
-    const value = values.get(name)
-    if (!value) throw new UserError(`the weights have no tensor ${name}`)
-    if (value.data.length !== size)
-      throw new UserError(`tensor ${name} has shape [${value.shape}], the model needs [${shape}]`)
-    flat.set(value.data, offset)
-  }
-  return flat
-}
-
-function unflatten(layout: FlatLayout, flat: Float32Array): Map<string, Parameter> {
-  const values = new Map<string, Parameter>()
-  for (const [name, { offset, size, shape }] of layout.entries)
-    values.set(name, { shape, data: flat.subarray(offset, offset + size) })
-  return values
-}
-
-/** The sessions that work on whole flat buffers: sum, norm and update. */
-async function loadOptimizer(executor: Executor, layout: FlatLayout, options: TrainerOptions) {
-  const { chunk, chunks } = layout
-  const flat = (name: string) => input(name, 'float32', [chunks, chunk])
-  const coefficient = (name: string) => input(name, 'float32', [])
-  const [p, g, m, v] = ['p', 'g', 'm', 'v'].map(flat)
-  const [nextP, nextM, nextV] = adamw(
-    p,
-    g,
-    m,
-    v,
-    {
-      gradientScale: coefficient('gradient_scale'),
-      decay: coefficient('decay'),
-      stepSize: coefficient('step_size'),
-      epsilon: coefficient('epsilon'),
-    },
-    options,
-  )
-  const load = (name: string, outputs: Parameters<typeof exportOnnx>[0]['outputs']) =>
-    executor.load(exportOnnx({ name, outputs }).model, { optimize: false })
-  const updating = await load('adamw', { next_p: nextP, next_m: nextM, next_v: nextV })
-  const summing = await load('accumulate', { sum: add(flat('a'), flat('b')) })
-  const squaring = await load('norm', { squares: sumSquares(flat('g'), [1]) })
-  const whole = (resident: string): Resident => ({ resident, shape: [chunks, chunk] })
-  return {
-    async accumulate(into: string, from: string) {
-      await summing.run({ a: whole(into), b: whole(from) }, { sum: whole(into) })
-    },
-    async norm(gradients: string): Promise<number> {
-      const { squares } = await squaring.run({ g: whole(gradients) }, { squares: null })
-      let total = 0
-      for (const value of squares.data as Float32Array) total += value
-      return Math.sqrt(total)
-    },
-    async update(
-      names: { parameters: string; gradients: string; m: string; v: string },
-      { gradientScale, learningRate, updates }: { gradientScale: number; learningRate: number; updates: number },
-    ) {
-      const correction1 = 1 - options.beta1 ** updates
-      const correction2 = Math.sqrt(1 - options.beta2 ** updates)
-      const [parameters, first, second] = [whole(names.parameters), whole(names.m), whole(names.v)]
-      await updating.run(
-        {
-          p: parameters,
-          g: whole(names.gradients),
-          m: first,
-          v: second,
-          gradient_scale: scalar(gradientScale),
-          decay: scalar(1 - learningRate * options.weightDecay),
-          step_size: scalar((learningRate * correction2) / correction1),
-          epsilon: scalar(options.epsilon * correction2),
-        },
-        { next_p: parameters, next_m: first, next_v: second },
-      )
-    },
-    async release() {
-      for (const session of [updating, summing, squaring]) await session.release()
-    },
-  }
 }

@@ -1,0 +1,223 @@
+// Weights, gradients and AdamW moments in resident flat buffers, and the sessions that work on them.
+// It runs objectives whose feeds are given; it knows nothing about noise, batches or files.
+import { adamw } from '../graph/ops/adamw.ts'
+import { add } from '../graph/ops/elementwise.ts'
+import { input } from '../graph/ops/input.ts'
+import { sumSquares } from '../graph/ops/reduce.ts'
+import { exportOnnx, type Program } from '../graph/program.ts'
+import type { Model } from '../models/types.ts'
+import type { Executor, Resident, Session, Source } from '../runtime/executor.ts'
+import { type Parameter, type TensorData, UserError } from '../types.ts'
+import { type FlatLayout, flatLayout } from './flat.ts'
+import { type Objective, objectiveProgram } from './graph.ts'
+
+export interface OptimizerOptions {
+  beta1: number
+  beta2: number
+  epsilon: number
+  /** Decoupled, on every parameter, as torch.optim.AdamW does by default. */
+  weightDecay: number
+  /** Gradients are scaled down to this global norm; 0 for no clipping. */
+  maxGradNorm: number
+}
+
+/** One micro-batch: an objective, its sizes, and the inputs of `objectiveProgram`. */
+export interface MicroBatch {
+  objective: Objective
+  rows: number
+  length: number
+  feeds: Record<string, Source>
+}
+
+export interface Stepper {
+  /** Gradients of the mean loss over the micro-batches, clipped, then one AdamW update. A non-finite loss or norm is returned and changes nothing. */
+  update(microBatches: readonly MicroBatch[], learningRate: number): Promise<{ loss: number; gradNorm: number }>
+  loss(microBatch: MicroBatch): Promise<number>
+  parameters(): Promise<Map<string, Parameter>>
+  optimizerState(): Promise<{ step: number; tensors: Map<string, Parameter> }>
+  restore(state: {
+    parameters: ReadonlyMap<string, Parameter>
+    optimizer?: { step: number; tensors: ReadonlyMap<string, Parameter> }
+  }): Promise<void>
+  dispose(): Promise<void>
+}
+
+const buffers = { parameters: 'parameters', gradients: 'gradients', m: 'exp_avg', v: 'exp_avg_sq', more: 'more' }
+
+const scalar = (value: number): TensorData => ({ dtype: 'float32', shape: [], data: Float32Array.of(value) })
+
+/** Puts the model's weights on the executor. */
+export async function createStepper(
+  executor: Executor,
+  model: Model,
+  initial: ReadonlyMap<string, Parameter>,
+  options: OptimizerOptions,
+): Promise<Stepper> {
+  const layout = flatLayout(model.parameters)
+  await executor.allocate(buffers.parameters, 'float32', flatten(layout, initial))
+  for (const name of [buffers.gradients, buffers.m, buffers.v]) await executor.allocate(name, 'float32', layout.size)
+  let updates = 0
+  let accumulating = false
+  const sessions = new Map<string, Promise<Session>>()
+  const optimizer = await loadOptimizer(executor, layout, options)
+
+  const views = (buffer: string, prefix: string): Record<string, Resident> => {
+    const all: Record<string, Resident> = {}
+    for (const [name, { offset, shape }] of layout.entries) all[`${prefix}${name}`] = { resident: buffer, offset, shape }
+    return all
+  }
+  const parameterFeeds = views(buffers.parameters, '')
+
+  function session({ objective, rows, length, feeds }: MicroBatch, gradients: boolean): Promise<Session> {
+    const embeddingNoise = 'embedding_noise' in feeds
+    const key = JSON.stringify([objective, rows, length, gradients, embeddingNoise])
+    let loading = sessions.get(key)
+    if (!loading) {
+      const program = objectiveProgram(model, objective, { rows, length }, { gradients, embeddingNoise })
+      loading = executor.load(exportOnnx(program).model, { optimize: false })
+      sessions.set(key, loading)
+    }
+    return loading
+  }
+
+  return {
+    async update(microBatches, learningRate) {
+      let loss = 0
+      for (const [i, microBatch] of microBatches.entries()) {
+        const running = await session(microBatch, true)
+        const target = i === 0 ? buffers.gradients : buffers.more
+        if (i > 0 && !accumulating) {
+          await executor.allocate(buffers.more, 'float32', layout.size)
+          accumulating = true
+        }
+        const outputs = await running.run(
+          { ...microBatch.feeds, ...parameterFeeds },
+          { ...views(target, 'grad.'), loss: null },
+        )
+        if (i > 0) await optimizer.accumulate()
+        loss += Number(outputs.loss.data[0]) / microBatches.length
+      }
+      const gradNorm = (await optimizer.norm()) / microBatches.length
+      if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) return { loss, gradNorm }
+      updates++
+      const clip = options.maxGradNorm > 0 ? Math.min(1, options.maxGradNorm / (gradNorm + 1e-6)) : 1
+      await optimizer.update(clip / microBatches.length, learningRate, updates)
+      return { loss, gradNorm }
+    },
+
+    async loss(microBatch) {
+      const running = await session(microBatch, false)
+      const outputs = await running.run({ ...microBatch.feeds, ...parameterFeeds }, { loss: null })
+      return Number(outputs.loss.data[0])
+    },
+
+    async parameters() {
+      return unflatten(layout, (await executor.read(buffers.parameters)) as Float32Array)
+    },
+
+    async optimizerState() {
+      const tensors = new Map<string, Parameter>()
+      for (const moment of [buffers.m, buffers.v])
+        for (const [name, value] of unflatten(layout, (await executor.read(moment)) as Float32Array))
+          tensors.set(`${moment}.${name}`, value)
+      return { step: updates, tensors }
+    },
+
+    async restore({ parameters, optimizer: state }) {
+      await executor.allocate(buffers.parameters, 'float32', flatten(layout, parameters))
+      updates = state?.step ?? 0
+      for (const moment of [buffers.m, buffers.v])
+        await executor.allocate(
+          moment,
+          'float32',
+          state ? flatten(layout, state.tensors, `${moment}.`) : layout.size,
+        )
+    },
+
+    async dispose() {
+      for (const loading of sessions.values()) await (await loading).release()
+      sessions.clear()
+      await optimizer.release()
+      for (const name of Object.values(buffers)) await executor.free(name)
+    },
+  }
+}
+
+function flatten(layout: FlatLayout, values: ReadonlyMap<string, Parameter>, prefix = ''): Float32Array {
+  const flat = new Float32Array(layout.size)
+  for (const [name, { offset, size, shape }] of layout.entries) {
+    const value = values.get(prefix + name)
+    if (!value) throw new UserError(`tensor ${prefix}${name} is missing`)
+    if (value.data.length !== size)
+      throw new UserError(`tensor ${prefix}${name} has shape [${value.shape}], the model needs [${shape}]`)
+    flat.set(value.data, offset)
+  }
+  return flat
+}
+
+function unflatten(layout: FlatLayout, flat: Float32Array): Map<string, Parameter> {
+  const values = new Map<string, Parameter>()
+  for (const [name, { offset, size, shape }] of layout.entries)
+    values.set(name, { shape, data: flat.subarray(offset, offset + size) })
+  return values
+}
+
+/** The sessions that work on whole flat buffers: sum, norm and update. */
+async function loadOptimizer(executor: Executor, layout: FlatLayout, options: OptimizerOptions) {
+  const { chunk, chunks } = layout
+  const flat = (name: string) => input(name, 'float32', [chunks, chunk])
+  const coefficient = (name: string) => input(name, 'float32', [])
+  const [p, g, m, v] = ['p', 'g', 'm', 'v'].map(flat)
+  const [nextP, nextM, nextV] = adamw(
+    p,
+    g,
+    m,
+    v,
+    {
+      gradientScale: coefficient('gradient_scale'),
+      decay: coefficient('decay'),
+      stepSize: coefficient('step_size'),
+      epsilon: coefficient('epsilon'),
+    },
+    options,
+  )
+  const load = (name: string, outputs: Parameters<typeof exportOnnx>[0]['outputs']) =>
+    executor.load(exportOnnx({ name, outputs }).model, { optimize: false })
+  const updating = await load('adamw', { next_p: nextP, next_m: nextM, next_v: nextV })
+  const summing = await load('accumulate', { sum: add(flat('a'), flat('b')) })
+  const squaring = await load('norm', { squares: sumSquares(flat('g'), [1]) })
+  const whole = (resident: string): Resident => ({ resident, shape: [chunks, chunk] })
+  return {
+    async accumulate() {
+      const into = whole(buffers.gradients)
+      await summing.run({ a: into, b: whole(buffers.more) }, { sum: into })
+    },
+    async norm(): Promise<number> {
+      const { squares } = await squaring.run({ g: whole(buffers.gradients) }, { squares: null })
+      let total = 0
+      for (const value of squares.data as Float32Array) total += value
+      return Math.sqrt(total)
+    },
+    async update(gradientScale: number, learningRate: number, updates: number) {
+      const correction1 = 1 - options.beta1 ** updates
+      const correction2 = Math.sqrt(1 - options.beta2 ** updates)
+      const [parameters, first, second] = [whole(buffers.parameters), whole(buffers.m), whole(buffers.v)]
+      await updating.run(
+        {
+          p: parameters,
+          g: whole(buffers.gradients),
+          m: first,
+          v: second,
+          gradient_scale: scalar(gradientScale),
+          decay: scalar(1 - learningRate * options.weightDecay),
+          step_size: scalar((learningRate * correction2) / correction1),
+          epsilon: scalar(options.epsilon * correction2),
+        },
+        { next_p: parameters, next_m: first, next_v: second },
+      )
+    },
+    async release() {
+      for (const session of [updating, summing, squaring]) await session.release()
+    },
+  }
+}

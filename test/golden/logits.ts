@@ -1,0 +1,73 @@
+// Logits of a model under any mask, for comparison with reference logits.
+import { blockCausal, blockDiffusion, fullAttention, masked } from '../../src/diffusion/attention.ts'
+import type { AttentionMask } from '../../src/graph/ops/attention.ts'
+import { input } from '../../src/graph/ops/input.ts'
+import { slice } from '../../src/graph/ops/layout.ts'
+import { linear } from '../../src/graph/ops/linear.ts'
+import { exportOnnx } from '../../src/graph/program.ts'
+import type { Model } from '../../src/models/index.ts'
+import { createWeights } from '../../src/nn/weights.ts'
+import type { Executor } from '../../src/runtime/executor.ts'
+import type { Parameter } from '../../src/types.ts'
+
+export type Mask = 'causal' | 'bidirectional' | { blockCausal: number } | { blockDiffusion: number }
+
+export interface LogitsInput {
+  rows: number
+  length: number
+  /** [copies * rows, length]; two copies for block diffusion. */
+  ids: ArrayLike<number>
+  documents: ArrayLike<number>
+}
+
+/** Logits [copies * rows, length, vocabulary]; positions are 0..length-1 in every row. */
+export async function logits(
+  executor: Executor,
+  model: Model,
+  weights: ReadonlyMap<string, Parameter>,
+  mask: Mask,
+  { rows, length, ids, documents }: LogitsInput,
+): Promise<Float32Array> {
+  const copies = ids.length / (rows * length)
+  const positions = input('position_ids', 'int64', [copies * rows, length])
+  const layout = { documents: input('document_ids', 'int64', [rows, length]), positions: slice(positions, 0, 0, rows) }
+  const described: AttentionMask =
+    mask === 'causal'
+      ? blockCausal(layout, 1)
+      : mask === 'bidirectional'
+        ? fullAttention(layout, 1)
+        : 'blockCausal' in mask
+          ? blockCausal(layout, mask.blockCausal)
+          : blockDiffusion(layout, { copies: 1, blockSize: mask.blockDiffusion, aligned: false })
+  const { hidden, head } = model.trace(createWeights(model.parameters), {
+    ids: input('input_ids', 'int64', [copies * rows, length]),
+    positions,
+    positionCount: length,
+    attention: masked(described, model.dimensions),
+  })
+  const session = await executor.load(exportOnnx({ name: 'logits', outputs: { logits: linear(hidden, head) } }).model, {
+    optimize: false,
+  })
+  const whole = (shape: number[], values: ArrayLike<number>) => ({
+    dtype: 'int64' as const,
+    shape,
+    data: BigInt64Array.from(Array.from(values, (value) => BigInt(value))),
+  })
+  const feeds = {
+    input_ids: whole([copies * rows, length], ids),
+    position_ids: whole(
+      [copies * rows, length],
+      Array.from({ length: copies * rows * length }, (_, i) => i % length),
+    ),
+    document_ids: whole([rows, length], documents),
+  }
+  const parameters = Object.fromEntries(
+    [...weights].map(([name, { shape, data }]) => [name, { dtype: 'float32' as const, shape, data }]),
+  )
+  try {
+    const outputs = await session.run({ ...feeds, ...parameters }, { logits: null })
+    return outputs.logits.data as Float32Array
+  } finally {
+    await session.release()
+  }
+}
