@@ -16,6 +16,7 @@ function packedBatch(rows: readonly (readonly (readonly [number, number])[])[], 
     maskable: new Uint8Array(size),
     documentIds: [],
     tokens: 0,
+    bytes: 0,
   }
   for (const [row, documents] of rows.entries()) {
     let at = row * length

@@ -15,7 +15,7 @@ import { writeSafetensors, writeShardedSafetensors } from '../checkpoint/safeten
 import type { DataPosition } from '../data/types.ts'
 import { type Parameter, UserError } from '../types.ts'
 import type { RecentSteps } from './divergence.ts'
-import type { Evaluation } from './types.ts'
+import type { Evaluation, Trainer } from './types.ts'
 
 /** trainer_state.json: what a run needs beside weights and moments to continue exactly. */
 export interface TrainerState {
@@ -69,23 +69,26 @@ export const checkpointPath = (runDirectory: string, step: number): string =>
  * Writes `checkpoints/step-NNNNNNN/`: the weights as float32 safetensors, the optimiser's moments, trainer_state.json and
  * `files` (name -> text: config.json, tokenizer.json ..., so that the folder loads as a model). All of it is written and
  * synced under a hidden name, then renamed: a folder of that name is whole. An older one of the same step is replaced.
+ * Moments and weights are fetched from the trainer one after the other, so that only one of them is held here.
  *
  * @returns The folder.
  */
 export async function saveCheckpoint(
   runDirectory: string,
-  checkpoint: TrainingCheckpoint,
+  trainer: Pick<Trainer, 'parameters' | 'optimizerState'>,
+  state: Omit<TrainerState, 'optimizer_step'>,
   files: Readonly<Record<string, string>> = {},
 ): Promise<string> {
-  const path = checkpointPath(runDirectory, checkpoint.state.step)
+  const path = checkpointPath(runDirectory, state.step)
   await mkdir(checkpointsFolder(runDirectory), { recursive: true })
   const temporary = temporaryName(path)
   await mkdir(temporary)
   try {
-    await writeShardedSafetensors(temporary, checkpoint.parameters)
-    await writeSafetensors(join(temporary, optimizerFile), checkpoint.optimizer.tensors)
+    const optimizerStep = await writeOptimizer(trainer, join(temporary, optimizerFile))
+    await writeShardedSafetensors(temporary, await trainer.parameters())
     for (const [name, text] of Object.entries(files)) await writeTextAtomically(join(temporary, name), text)
-    await writeTextAtomically(join(temporary, stateFile), `${JSON.stringify(checkpoint.state, null, 2)}\n`)
+    const written: TrainerState = { ...state, optimizer_step: optimizerStep }
+    await writeTextAtomically(join(temporary, stateFile), `${JSON.stringify(written, null, 2)}\n`)
     const replaced = temporaryName(path)
     if (await exists(path)) await rename(path, replaced)
     await rename(temporary, path)
@@ -96,6 +99,12 @@ export async function saveCheckpoint(
     throw error
   }
   return path
+}
+
+async function writeOptimizer(trainer: Pick<Trainer, 'optimizerState'>, path: string): Promise<number> {
+  const { step, tensors } = await trainer.optimizerState()
+  await writeSafetensors(path, tensors)
+  return step
 }
 
 /** The checkpoints of a run, oldest first. Folders that are still being written have another name and are not listed. */
@@ -160,15 +169,11 @@ export async function readCheckpoint(path: string): Promise<TrainingCheckpoint> 
   return { state, parameters, optimizer: { step: state.optimizer_step, tensors } }
 }
 
-/**
- * Removes checkpoints, all but the last `keepLast` and those of the steps in `keepSteps`, and what interrupted writes
- * left behind. The newest one always stays.
- */
+/** Removes checkpoints, all but the last `keepLast` and those of the steps in `keepSteps`. The newest always stays. */
 export async function pruneCheckpoints(
   runDirectory: string,
   keep: { keepLast: number; keepSteps: readonly number[] },
 ): Promise<void> {
-  const folder = checkpointsFolder(runDirectory)
   const entries = await listCheckpoints(runDirectory)
   const kept = new Set([...entries.slice(-Math.max(1, keep.keepLast)).map(({ step }) => step), ...keep.keepSteps])
   for (const { step, path } of entries) {
@@ -178,6 +183,11 @@ export async function pruneCheckpoints(
     await rename(path, doomed)
     await rm(doomed, { recursive: true, force: true })
   }
+}
+
+/** Removes what interrupted writes and removals left behind. To be called while nothing writes to the run folder. */
+export async function removeLeftovers(runDirectory: string): Promise<void> {
+  const folder = checkpointsFolder(runDirectory)
   for (const name of await listFolder(folder)) {
     if (/^\.step-\d+\..*\.tmp$/.test(name)) await rm(join(folder, name), { recursive: true, force: true })
   }

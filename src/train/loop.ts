@@ -6,18 +6,10 @@ import type { Batch, BatchSource, DataPosition } from '../data/types.ts'
 import { type EmbeddingNoise, embeddingNoise } from '../diffusion/mask-token.ts'
 import { scheduleTokens, stageAt } from '../diffusion/schedule.ts'
 import { UserError } from '../types.ts'
-import {
-  checkpointPath,
-  latestCheckpoint,
-  listCheckpoints,
-  pruneCheckpoints,
-  readCheckpoint,
-  saveCheckpoint,
-  type TrainerState,
-} from './checkpoint.ts'
-import { configHash, differingKeys } from './config.ts'
+import { checkpointPath, pruneCheckpoints, saveCheckpoint, type TrainerState } from './checkpoint.ts'
 import { observeStep } from './divergence.ts'
 import { energyMeter, type MetricsRecord, openMetrics } from './metrics.ts'
+import { configHash, runConfig, startOrResume } from './resume.ts'
 import { checkLearningRate, type LearningRateOptions, learningRateAt } from './schedule.ts'
 import type { Evaluation, Stage, StepResult, Trainer } from './types.ts'
 
@@ -26,8 +18,6 @@ export interface TrainOptions {
   source: BatchSource
   /** Held-out batches; none means no validation. */
   validation: readonly Batch[]
-  /** UTF-8 bytes that the maskable tokens of `validation` stand for: the denominator of bits per byte. */
-  validationBytes: number
   /** Block sizes and their tokens. The run ends after the step that reaches the sum of the tokens. */
   schedule: readonly Stage[]
   /** Every random draw is a function of it and of counters. */
@@ -37,14 +27,16 @@ export interface TrainOptions {
   accumulation?: number
   /** Noise on the embeddings of masked positions. Default none. */
   embeddingNoise?: EmbeddingNoise
-  /** Block size of the validation: the one of decoding. Default the schedule's last. */
-  targetBlockSize?: number
-  /** Validate every n updates, beside before the first and with every checkpoint of `saveEvery`. Default 100. */
+  /** Block size of the validation: the one of decoding. `ar` for a causal model. Default the schedule's last. */
+  targetBlockSize?: number | 'ar'
+  /** Validate every n updates, beside before the first and with every checkpoint of `saveEvery`. 0 for no more. Default 100. */
   validateEvery?: number
   /** Noise draws per validation batch; more make the NELBO steadier. Default what the trainer takes. */
   validationSamples?: number
-  /** Save every n updates, beside at the end and on abort. Default 500. */
+  /** Save every n updates, beside at the end and on abort. 0 for no more. Default 500. */
   saveEvery?: number
+  /** Write every nth update, and each with a validation, to metrics.jsonl. Default 1. */
+  logEvery?: number
   /** Checkpoints to keep: the newest n (default 2), and the n of lowest NELBO (default 3). */
   keepLast?: number
   keepBest?: number
@@ -81,11 +73,12 @@ export type TrainEvent =
       loss: number
       gradNorm: number
       learningRate: number
+      /** Of training alone, smoothed over about ten steps. */
       tokensPerSecond: number
       /** At the average pace of this process, validation and checkpoints included. */
       secondsLeft: number
     }
-  | { type: 'validation'; step: number; tokens: number; blockSize: number; validation: Evaluation }
+  | { type: 'validation'; step: number; tokens: number; blockSize: number | 'ar'; validation: Evaluation }
   | { type: 'checkpoint'; step: number; path: string }
   | { type: 'warning'; message: string }
 
@@ -127,22 +120,6 @@ export class TrainingDiverged extends UserError {
   }
 }
 
-/** What changes from step to step, beside what the trainer holds. */
-interface Progress {
-  step: number
-  tokens: number
-  stage: number
-  position: DataPosition
-  recent: TrainerState['recent']
-  best: TrainerState['best']
-  baseline: Evaluation | null
-  validation: Evaluation | null
-  /** Seconds of the run before this process. */
-  elapsedBefore: number
-  /** Step of the newest checkpoint on the disk. */
-  savedStep: number | undefined
-}
-
 /**
  * Trains until the schedule's tokens are seen, or the signal is aborted.
  *
@@ -154,10 +131,11 @@ interface Progress {
  */
 export async function train(options: TrainOptions): Promise<TrainResult> {
   const { trainer, schedule, validation, runDirectory, signal } = options
-  const { accumulation = 1, validateEvery = 100, saveEvery = 500, keepLast = 2, keepBest = 3 } = options
+  const { accumulation = 1, validateEvery = 100, saveEvery = 500, logEvery = 1, keepLast = 2, keepBest = 3 } = options
   const { divergenceFactor = 20, onEvent = () => undefined } = options
-  const targetBlockSize = options.targetBlockSize ?? schedule.at(-1)?.blockSize ?? 0
   checkOptions(options)
+  const targetBlockSize = options.targetBlockSize ?? schedule.at(-1)!.blockSize
+  const validationBytes = bytesOf(validation)
   const totalTokens = scheduleTokens(schedule)
   const config = runConfig(options)
 
@@ -191,7 +169,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   async function evaluate(blockSize: number | 'ar'): Promise<Evaluation> {
     const { validationSamples: samples, seed } = options
     const { nll, tokens } = await trainer.evaluate(validation, { blockSize, seed, ...(samples ? { samples } : {}) })
-    return { nll, tokens, bitsPerByte: (nll * tokens) / (Math.LN2 * options.validationBytes) }
+    return { nll, tokens, bitsPerByte: (nll * tokens) / (Math.LN2 * validationBytes) }
   }
 
   async function validate(documentIds: readonly string[]): Promise<void> {
@@ -209,14 +187,11 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     const current = validated ? progress.validation : null
     if (current) progress.best = rankedBest([...progress.best, { step, nelbo: current.nll }], keepBest)
     await metrics.flush()
-    const parameters = await trainer.parameters()
-    const optimizer = await trainer.optimizerState()
-    const state: TrainerState = {
-      format: 1,
+    const state = {
+      format: 1 as const,
       step,
       tokens,
       stage,
-      optimizer_step: optimizer.step,
       data_position: position,
       elapsed_s: progress.elapsedBefore + secondsSinceStart(),
       validation: current,
@@ -227,7 +202,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       config_hash: configHash(config),
       versions: { node: process.version, platform: `${process.platform}-${process.arch}`, ...options.versions },
     }
-    const path = await saveCheckpoint(runDirectory, { state, parameters, optimizer }, options.files)
+    const path = await saveCheckpoint(runDirectory, trainer, state, options.files)
     progress.savedStep = step
     await pruneCheckpoints(runDirectory, { keepLast, keepSteps: progress.best.map((entry) => entry.step) })
     onEvent({ type: 'checkpoint', step, path })
@@ -238,7 +213,10 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   const isDone = () => progress.tokens >= totalTokens
   const isAborted = () => signal?.aborted === true
 
+  const isDue = (every: number) => every > 0 && progress.step % every === 0
+
   let upcoming: Promise<StepData> | undefined
+  let smoothedSpeed: number | undefined
   try {
     const { step, tokens } = progress
     onEvent({ type: 'start', step, tokens, totalTokens, resumedFrom: lastCheckpoint() })
@@ -246,7 +224,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       if (progress.baseline === null && options.baseline !== null) progress.baseline = await evaluate('ar')
       if (progress.baseline) onEvent({ type: 'baseline', baseline: progress.baseline })
       await validate([])
-      await record({ block_size: targetBlockSize }, true)
+      await record({ block_size: targetBlockSize === 'ar' ? 1 : targetBlockSize }, true)
     } else if (progress.baseline) {
       onEvent({ type: 'baseline', baseline: progress.baseline })
     }
@@ -276,13 +254,14 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       progress.position = data.position
 
       const reason = observeStep(progress.recent, result, divergenceFactor)
-      const saveDue = progress.step % saveEvery === 0 || isDone()
-      const validationDue = validation.length > 0 && (saveDue || progress.step % validateEvery === 0)
+      const saveDue = isDue(saveEvery) || isDone()
+      const validationDue = validation.length > 0 && (saveDue || isDue(validateEvery))
       const line = stepRecord(stage.blockSize, result, learningRate, tokensPerSecond)
       if (reason) {
         await record(line, false)
         throw new TrainingDiverged(reason, progress.step, data.documentIds, lastCheckpoint())
       }
+      smoothedSpeed = smoothedSpeed === undefined ? tokensPerSecond : 0.9 * smoothedSpeed + 0.1 * tokensPerSecond
       const pace = (progress.tokens - startedTokens) / secondsSinceStart()
       onEvent({
         type: 'step',
@@ -294,11 +273,11 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
         loss: result.loss,
         gradNorm: result.gradNorm,
         learningRate,
-        tokensPerSecond,
+        tokensPerSecond: smoothedSpeed,
         secondsLeft: Math.max(0, totalTokens - progress.tokens) / pace,
       })
       if (validationDue) await validate(data.documentIds)
-      await record(line, validationDue)
+      if (validationDue || isDue(logEvery) || isDone()) await record(line, validationDue)
       if (saveDue || isAborted()) await save(validationDue)
     }
     // The signal may have come after the last look at it inside the loop.
@@ -316,54 +295,6 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     baseline: progress.baseline,
     validation: progress.validation,
     best: progress.best.map((entry) => ({ ...entry, path: checkpointPath(runDirectory, entry.step) })),
-  }
-}
-
-/** Restores the newest checkpoint into trainer and data, or starts anew. */
-async function startOrResume(options: TrainOptions, config: Record<string, unknown>): Promise<Progress> {
-  const { runDirectory, onEvent = () => undefined } = options
-  const entry = await latestCheckpoint(runDirectory, (path, reason) =>
-    onEvent({ type: 'warning', message: `The checkpoint ${path} is damaged and is passed over: ${reason}` }),
-  )
-  if (!options.resume && (entry || (await listCheckpoints(runDirectory)).length > 0)) {
-    throw new UserError(`${runDirectory} holds checkpoints of a run already; resume it, or name another folder.`)
-  }
-  if (!entry) {
-    return {
-      step: 0,
-      tokens: 0,
-      stage: 0,
-      position: structuredClone(options.source.position()),
-      recent: { losses: [], gradNorms: [] },
-      best: [],
-      baseline: options.baseline ?? null,
-      validation: null,
-      elapsedBefore: 0,
-      savedStep: undefined,
-    }
-  }
-
-  const { state, parameters, optimizer } = await readCheckpoint(entry.path)
-  if (state.config_hash !== configHash(config)) {
-    const keys = differingKeys(state.config, config).join(', ')
-    throw new UserError(
-      `${entry.path} was trained with other settings (${keys}); resume with the same ones, or start in another folder.`,
-    )
-  }
-  await options.source.restore(state.data_position)
-  await options.trainer.restore({ parameters, optimizer })
-  const steps = new Set((await listCheckpoints(runDirectory)).map(({ step }) => step))
-  return {
-    step: state.step,
-    tokens: state.tokens,
-    stage: state.stage,
-    position: state.data_position,
-    recent: state.recent,
-    best: state.best.filter(({ step }) => steps.has(step)),
-    baseline: state.baseline,
-    validation: state.validation,
-    elapsedBefore: state.elapsed_s,
-    savedStep: state.step,
   }
 }
 
@@ -399,33 +330,28 @@ function rankedBest(entries: TrainerState['best'], count: number): TrainerState[
   return [...entries].sort((a, b) => a.nelbo - b.nelbo || a.step - b.step).slice(0, count)
 }
 
-/** The settings that the weights of a run depend on. */
-function runConfig(options: TrainOptions): Record<string, unknown> {
-  const config = {
-    ...options.config,
-    schedule: options.schedule,
-    seed: options.seed,
-    accumulation: options.accumulation ?? 1,
-    learningRate: options.learningRate,
-    embeddingNoise: options.embeddingNoise ?? null,
-  }
-  return JSON.parse(JSON.stringify(config)) as Record<string, unknown>
+function bytesOf(batches: readonly Batch[]): number {
+  return batches.reduce((sum, batch) => sum + batch.bytes, 0)
 }
 
 function checkOptions(options: TrainOptions): void {
   checkLearningRate(options.learningRate)
-  const { accumulation = 1, validateEvery = 100, saveEvery = 500, keepLast = 2, keepBest = 3 } = options
-  const counts = { accumulation, validate_every: validateEvery, save_every: saveEvery, keep_last: keepLast }
-  for (const [key, value] of Object.entries(counts)) {
-    if (!(Number.isSafeInteger(value) && value >= 1)) {
-      throw new UserError(`${key} is ${value}; give a whole number of at least 1.`)
+  const { accumulation = 1, validateEvery = 100, saveEvery = 500, logEvery = 1, keepLast = 2, keepBest = 3 } = options
+  const limits = [
+    ['accumulation', accumulation, 1],
+    ['log_steps', logEvery, 1],
+    ['keep_last', keepLast, 1],
+    ['keep_best', keepBest, 0],
+    ['eval_steps', validateEvery, 0],
+    ['save_steps', saveEvery, 0],
+  ] as const
+  for (const [key, value, least] of limits) {
+    if (!(Number.isSafeInteger(value) && value >= least)) {
+      throw new UserError(`${key} is ${value}; give a whole number of at least ${least}.`)
     }
   }
-  if (!(Number.isSafeInteger(keepBest) && keepBest >= 0)) {
-    throw new UserError(`keep_best is ${keepBest}; give a whole number of at least 0.`)
-  }
   if (options.schedule.length === 0) throw new UserError('The schedule of block sizes is empty.')
-  if (options.validation.length > 0 && !(options.validationBytes > 0)) {
-    throw new UserError(`The validation text has ${options.validationBytes} bytes; there must be some.`)
+  if (options.validation.length > 0 && bytesOf(options.validation) === 0) {
+    throw new UserError('The validation data hold no text that the model would predict; name other files.')
   }
 }

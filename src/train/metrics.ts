@@ -19,7 +19,7 @@ export interface MetricsRecord {
   loss_positions?: number
   /** Of this step alone: training, without validation and checkpoints. */
   tokens_per_s?: number
-  /** Negative ELBO of the held-out text at the target block size, in nats per token. */
+  /** Negative ELBO of the held-out text at the target block size, in nats per token; for a causal model its NLL. */
   nelbo?: number
   bits_per_byte?: number
   /** The base model's exact causal NLL on the same text. */

@@ -1,0 +1,111 @@
+// How a run begins: anew, or from its newest checkpoint, and only with the settings that it was started with.
+import { createHash } from 'node:crypto'
+import type { DataPosition } from '../data/types.ts'
+import { UserError } from '../types.ts'
+import { latestCheckpoint, listCheckpoints, readCheckpoint, removeLeftovers, type TrainerState } from './checkpoint.ts'
+import type { TrainOptions } from './loop.ts'
+import type { Evaluation } from './types.ts'
+
+/** What changes from step to step, beside what the trainer holds. */
+export interface Progress {
+  step: number
+  tokens: number
+  stage: number
+  position: DataPosition
+  recent: TrainerState['recent']
+  best: TrainerState['best']
+  baseline: Evaluation | null
+  validation: Evaluation | null
+  /** Seconds of the run before this process. */
+  elapsedBefore: number
+  /** Step of the newest checkpoint on the disk. */
+  savedStep: number | undefined
+}
+
+/**
+ * Restores the newest checkpoint into trainer and data, or starts anew.
+ *
+ * @param config What `runConfig` returned.
+ * @throws UserError where the folder holds a run that is not to be resumed, or one with other settings.
+ */
+export async function startOrResume(options: TrainOptions, config: Record<string, unknown>): Promise<Progress> {
+  const { runDirectory, onEvent = () => undefined } = options
+  const existing = await listCheckpoints(runDirectory)
+  if (!options.resume && existing.length > 0) {
+    throw new UserError(`${runDirectory} holds checkpoints of a run already; resume it, or name another folder.`)
+  }
+  await removeLeftovers(runDirectory)
+  const entry = await latestCheckpoint(runDirectory, (path, reason) =>
+    onEvent({ type: 'warning', message: `The checkpoint ${path} is damaged and is passed over: ${reason}` }),
+  )
+  if (!entry) {
+    return {
+      step: 0,
+      tokens: 0,
+      stage: 0,
+      position: structuredClone(options.source.position()),
+      recent: { losses: [], gradNorms: [] },
+      best: [],
+      baseline: options.baseline ?? null,
+      validation: null,
+      elapsedBefore: 0,
+      savedStep: undefined,
+    }
+  }
+
+  const { state, parameters, optimizer } = await readCheckpoint(entry.path)
+  if (state.config_hash !== configHash(config)) {
+    const keys = differingKeys(state.config, config).join(', ')
+    throw new UserError(
+      `${entry.path} was trained with other settings (${keys}); resume with the same ones, or start in another folder.`,
+    )
+  }
+  await options.source.restore(state.data_position)
+  await options.trainer.restore({ parameters, optimizer })
+  const steps = new Set(existing.map(({ step }) => step))
+  return {
+    step: state.step,
+    tokens: state.tokens,
+    stage: state.stage,
+    position: state.data_position,
+    recent: state.recent,
+    best: state.best.filter(({ step }) => steps.has(step)),
+    baseline: state.baseline,
+    validation: state.validation,
+    elapsedBefore: state.elapsed_s,
+    savedStep: state.step,
+  }
+}
+
+/** The settings that the weights of a run depend on, as plain JSON. */
+export function runConfig(options: TrainOptions): Record<string, unknown> {
+  const config = {
+    ...options.config,
+    schedule: options.schedule,
+    seed: options.seed,
+    accumulation: options.accumulation ?? 1,
+    learningRate: options.learningRate,
+    embeddingNoise: options.embeddingNoise ?? null,
+  }
+  return JSON.parse(JSON.stringify(config)) as Record<string, unknown>
+}
+
+/** SHA-256 of the settings as JSON with sorted keys: the order of keys and keys that are undefined do not matter. */
+export function configHash(config: Readonly<Record<string, unknown>>): string {
+  return createHash('sha256').update(canonicalJson(config)).digest('hex')
+}
+
+/** Top-level keys whose values differ, sorted. */
+function differingKeys(a: Readonly<Record<string, unknown>>, b: Readonly<Record<string, unknown>>): string[] {
+  const keys = [...new Set([...Object.keys(a), ...Object.keys(b)])].sort()
+  return keys.filter((key) => canonicalJson(a[key]) !== canonicalJson(b[key]))
+}
+
+function canonicalJson(value: unknown): string {
+  const sorted = JSON.stringify(value, (_, entry: unknown) =>
+    typeof entry === 'object' && entry !== null && !Array.isArray(entry)
+      ? Object.fromEntries(Object.entries(entry).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : entry,
+  )
+  return sorted ?? 'undefined'
+}
