@@ -10,10 +10,10 @@ import {
   listCheckpoints,
   openWeights,
   pruneCheckpoints,
-  readCheckpoint,
   readState,
+  readTrainingCheckpoint,
   removeLeftovers,
-  saveCheckpoint,
+  saveTrainingCheckpoint,
 } from './checkpoint.ts'
 import { mergeCheckpoints } from './merge.ts'
 
@@ -53,14 +53,14 @@ function trainerOf(seed: number) {
 }
 
 const save = (step: number, files?: Record<string, string>) =>
-  saveCheckpoint(run, trainerOf(step), stateOf(step), files)
+  saveTrainingCheckpoint(run, trainerOf(step), stateOf(step), files)
 const steps = async () => (await listCheckpoints(run)).map(({ step }) => step)
 
 describe('checkpoints', () => {
   it('come back bitwise, with state and files', async () => {
     const path = await save(100, { 'config.json': '{"model_type":"llama"}\n' })
     expect(path).toBe(join(run, 'checkpoints', 'step-0000100'))
-    const { state, parameters, optimizer } = await readCheckpoint(path)
+    const { state, parameters, optimizer } = await readTrainingCheckpoint(path)
     expect(state).toEqual({ ...stateOf(100), optimizer_step: 100 })
     expect(parameters).toEqual(weightsOf(100))
     expect(optimizer).toEqual(await trainerOf(100).optimizerState())
@@ -70,14 +70,14 @@ describe('checkpoints', () => {
 
   it('replace an older one of the same step', async () => {
     await save(5)
-    const path = await saveCheckpoint(run, trainerOf(6), stateOf(5))
-    expect((await readCheckpoint(path)).parameters).toEqual(weightsOf(6))
+    const path = await saveTrainingCheckpoint(run, trainerOf(6), stateOf(5))
+    expect((await readTrainingCheckpoint(path)).parameters).toEqual(weightsOf(6))
     expect(await readdir(join(run, 'checkpoints'))).toEqual(['step-0000005'])
   })
 
   it('are not there at all where writing fails', async () => {
     const failing = { ...trainerOf(1), parameters: () => Promise.reject(new Error('the executor is gone')) }
-    await expect(saveCheckpoint(run, failing, stateOf(1))).rejects.toThrow(/executor is gone/)
+    await expect(saveTrainingCheckpoint(run, failing, stateOf(1))).rejects.toThrow(/executor is gone/)
     expect(await readdir(join(run, 'checkpoints'))).toEqual([])
   })
 
@@ -100,9 +100,11 @@ describe('checkpoints', () => {
 
   it('are pruned to the newest and the chosen ones', async () => {
     for (const step of [1, 2, 3, 4, 5]) await save(step)
-    await pruneCheckpoints(run, { keepLast: 2, keepSteps: [2, 77] })
+    await pruneCheckpoints(run, { step: 5, keepLast: 2, keepSteps: [2, 77] })
     expect(await steps()).toEqual([2, 4, 5])
-    await pruneCheckpoints(run, { keepLast: 0, keepSteps: [] })
+    await pruneCheckpoints(run, { step: 4, keepLast: 1, keepSteps: [] })
+    expect(await steps()).toEqual([4, 5])
+    await pruneCheckpoints(run, { step: 5, keepLast: 0, keepSteps: [] })
     expect(await steps()).toEqual([5])
   })
 
@@ -157,7 +159,11 @@ describe('mergeCheckpoints', () => {
       [3, fewer, /tensor b.bias of .* is missing/],
       [4, more, /tensor c is not in/],
     ] as const) {
-      const other = await saveCheckpoint(run, { ...trainerOf(2), parameters: async () => parameters }, stateOf(step))
+      const other = await saveTrainingCheckpoint(
+        run,
+        { ...trainerOf(2), parameters: async () => parameters },
+        stateOf(step),
+      )
       await expect(mergeCheckpoints([first, other], join(run, 'merged'))).rejects.toThrow(message)
     }
     await expect(mergeCheckpoints([], join(run, 'merged'))).rejects.toThrow(/no checkpoint to merge/)

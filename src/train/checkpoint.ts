@@ -73,7 +73,7 @@ export const checkpointPath = (runDirectory: string, step: number): string =>
  *
  * @returns The folder.
  */
-export async function saveCheckpoint(
+export async function saveTrainingCheckpoint(
   runDirectory: string,
   trainer: Pick<Trainer, 'parameters' | 'optimizerState'>,
   state: Omit<TrainerState, 'optimizer_step'>,
@@ -162,19 +162,22 @@ export async function readState(path: string): Promise<TrainerState> {
 }
 
 /** Reads a whole checkpoint into memory. Throws UserError naming the file where something is missing or wrong. */
-export async function readCheckpoint(path: string): Promise<TrainingCheckpoint> {
+export async function readTrainingCheckpoint(path: string): Promise<TrainingCheckpoint> {
   const state = await readState(path)
   const parameters = await readAll(await openWeights(path))
   const tensors = await readAll(await openOptimizer(path))
   return { state, parameters, optimizer: { step: state.optimizer_step, tensors } }
 }
 
-/** Removes checkpoints, all but the last `keepLast` and those of the steps in `keepSteps`. The newest always stays. */
+/**
+ * Removes checkpoints: of those up to `step`, which has just been saved, all but the last `keepLast` (at least one) and
+ * those of the steps in `keepSteps`. Later ones, which a resumed run has passed over as damaged, are not touched.
+ */
 export async function pruneCheckpoints(
   runDirectory: string,
-  keep: { keepLast: number; keepSteps: readonly number[] },
+  keep: { step: number; keepLast: number; keepSteps: readonly number[] },
 ): Promise<void> {
-  const entries = await listCheckpoints(runDirectory)
+  const entries = (await listCheckpoints(runDirectory)).filter(({ step }) => step <= keep.step)
   const kept = new Set([...entries.slice(-Math.max(1, keep.keepLast)).map(({ step }) => step), ...keep.keepSteps])
   for (const { step, path } of entries) {
     if (kept.has(step)) continue

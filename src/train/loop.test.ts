@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { bigramRun, bigramTrainer, ruleBatch } from '../../test/train/bigram.ts'
 import { random } from '../random.ts'
-import { listCheckpoints, readCheckpoint, readState } from './checkpoint.ts'
+import { listCheckpoints, readState, readTrainingCheckpoint } from './checkpoint.ts'
 import { type TrainEvent, TrainingDiverged, type TrainResult, train } from './loop.ts'
 import { type MetricsRecord, readMetrics } from './metrics.ts'
 import type { Trainer } from './types.ts'
@@ -220,7 +220,10 @@ describe('train', () => {
     expect(documentIds).toEqual(Array.from({ length: 8 }, (_, i) => `rule:${17 * 8 + i}`))
     expect(message).toMatch(/step 18: the gradient norm is NaN.*rule:136.*step-0000014/s)
     expect((await listCheckpoints(runDirectory)).at(-1)).toMatchObject({ step: 14, path: checkpoint })
-    await readCheckpoint(checkpoint!)
+    await readTrainingCheckpoint(checkpoint!)
+    const line = (await readMetrics(join(runDirectory, 'metrics.jsonl'))).at(-1)!
+    expect(line.step).toBe(18)
+    expect(line).not.toHaveProperty('grad_norm')
   })
 
   it('stops when training explodes', async () => {

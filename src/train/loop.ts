@@ -6,7 +6,7 @@ import type { Batch, BatchSource, DataPosition } from '../data/types.ts'
 import { type EmbeddingNoise, embeddingNoise } from '../diffusion/mask-token.ts'
 import { scheduleTokens, stageAt } from '../diffusion/schedule.ts'
 import { UserError } from '../types.ts'
-import { checkpointPath, pruneCheckpoints, saveCheckpoint, type TrainerState } from './checkpoint.ts'
+import { checkpointPath, pruneCheckpoints, saveTrainingCheckpoint, type TrainerState } from './checkpoint.ts'
 import { observeStep } from './divergence.ts'
 import { energyMeter, type MetricsRecord, openMetrics } from './metrics.ts'
 import { configHash, runConfig, startOrResume } from './resume.ts'
@@ -107,12 +107,15 @@ export class TrainingDiverged extends UserError {
   readonly checkpoint: string | undefined
 
   constructor(reason: string, step: number, documentIds: readonly string[], checkpoint: string | undefined) {
-    const shown = documentIds.slice(0, 8).join(', ')
     const more = documentIds.length > 8 ? ` and ${documentIds.length - 8} more` : ''
     super(
-      `Training diverged at step ${step}: ${reason}. Documents of the step: ${shown}${more}. ` +
-        (checkpoint ? `The last good checkpoint is ${checkpoint}. ` : 'No checkpoint had been saved yet. ') +
-        'Try a lower lr, a longer lr_warmup_ratio or stronger gradient clipping, and look at these documents.',
+      [
+        `Training diverged at step ${step}: ${reason}.`,
+        ...(documentIds.length > 0 ? [`Documents of the step: ${documentIds.slice(0, 8).join(', ')}${more}.`] : []),
+        checkpoint ? `The last good checkpoint is ${checkpoint}.` : 'No checkpoint had been saved yet.',
+        `Look at the documents, or start a new run${checkpoint ? ' from that checkpoint' : ''} with a lower lr, a longer`,
+        'lr_warmup_ratio or a lower max_grad_norm.',
+      ].join(' '),
     )
     this.step = step
     this.documentIds = documentIds
@@ -145,7 +148,6 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   const metrics = await openMetrics(join(runDirectory, 'metrics.jsonl'), resumedStep)
   const energy = await energyMeter()
   const startedAt = performance.now()
-  const startedTokens = progress.tokens
   const secondsSinceStart = () => (performance.now() - startedAt) / 1000
 
   async function record(step: Pick<MetricsRecord, 'block_size'> & Partial<MetricsRecord>, validated: boolean) {
@@ -202,9 +204,9 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       config_hash: configHash(config),
       versions: { node: process.version, platform: `${process.platform}-${process.arch}`, ...options.versions },
     }
-    const path = await saveCheckpoint(runDirectory, trainer, state, options.files)
+    const path = await saveTrainingCheckpoint(runDirectory, trainer, state, options.files)
     progress.savedStep = step
-    await pruneCheckpoints(runDirectory, { keepLast, keepSteps: progress.best.map((entry) => entry.step) })
+    await pruneCheckpoints(runDirectory, { step, keepLast, keepSteps: progress.best.map((entry) => entry.step) })
     onEvent({ type: 'checkpoint', step, path })
   }
 
@@ -212,7 +214,6 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     progress.savedStep === undefined ? undefined : checkpointPath(runDirectory, progress.savedStep)
   const isDone = () => progress.tokens >= totalTokens
   const isAborted = () => signal?.aborted === true
-
   const isDue = (every: number) => every > 0 && progress.step % every === 0
 
   let upcoming: Promise<StepData> | undefined
@@ -229,6 +230,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       onEvent({ type: 'baseline', baseline: progress.baseline })
     }
 
+    const firstStepAt = secondsSinceStart()
     while (!isDone() && !isAborted()) {
       const data = await (upcoming ?? nextStepData(options.source, accumulation))
       const tokensAfter = progress.tokens + data.tokens
@@ -262,7 +264,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
         throw new TrainingDiverged(reason, progress.step, data.documentIds, lastCheckpoint())
       }
       smoothedSpeed = smoothedSpeed === undefined ? tokensPerSecond : 0.9 * smoothedSpeed + 0.1 * tokensPerSecond
-      const pace = (progress.tokens - startedTokens) / secondsSinceStart()
+      const pace = (progress.tokens - tokens) / (secondsSinceStart() - firstStepAt)
       onEvent({
         type: 'step',
         step: progress.step,

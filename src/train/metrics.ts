@@ -35,6 +35,7 @@ export interface MetricsRecord {
 }
 
 export interface MetricsFile {
+  /** Numbers that are not finite are left out of the line. */
   append(record: MetricsRecord): Promise<void>
   /** Waits until everything appended is on the disk. */
   flush(): Promise<void>
@@ -55,7 +56,8 @@ export async function openMetrics(path: string, step: number): Promise<MetricsFi
   }
   return {
     append: async (record) => {
-      await handle.appendFile(`${JSON.stringify(record)}\n`)
+      const line = JSON.stringify(record, (_, value: unknown) => (isNotFinite(value) ? undefined : value))
+      await handle.appendFile(`${line}\n`)
     },
     flush: () => handle.sync(),
     close: () => handle.close(),
@@ -72,6 +74,8 @@ export async function readMetrics(path: string): Promise<MetricsRecord[]> {
   }
   return records
 }
+
+const isNotFinite = (value: unknown): boolean => typeof value === 'number' && !Number.isFinite(value)
 
 /** Offset in bytes behind the last line that belongs to `step` or an earlier one. */
 async function endOfStep(handle: FileHandle, step: number): Promise<number> {

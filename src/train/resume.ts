@@ -2,7 +2,13 @@
 import { createHash } from 'node:crypto'
 import type { DataPosition } from '../data/types.ts'
 import { UserError } from '../types.ts'
-import { latestCheckpoint, listCheckpoints, readCheckpoint, removeLeftovers, type TrainerState } from './checkpoint.ts'
+import {
+  latestCheckpoint,
+  listCheckpoints,
+  readTrainingCheckpoint,
+  removeLeftovers,
+  type TrainerState,
+} from './checkpoint.ts'
 import type { TrainOptions } from './loop.ts'
 import type { Evaluation } from './types.ts'
 
@@ -53,7 +59,7 @@ export async function startOrResume(options: TrainOptions, config: Record<string
     }
   }
 
-  const { state, parameters, optimizer } = await readCheckpoint(entry.path)
+  const { state, parameters, optimizer } = await readTrainingCheckpoint(entry.path)
   if (state.config_hash !== configHash(config)) {
     const keys = differingKeys(state.config, config).join(', ')
     throw new UserError(
