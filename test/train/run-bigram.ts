@@ -5,13 +5,9 @@ import { bigramRun } from './bigram.ts'
 const runDirectory = process.argv[2]
 if (runDirectory === undefined) throw new Error('usage: run-bigram.ts RUN_DIRECTORY')
 
-const abort = new AbortController()
-process.once('SIGINT', () => abort.abort())
-
 await train({
   ...bigramRun(runDirectory),
   resume: true,
-  signal: abort.signal,
   onEvent: (event) => {
     if (event.type === 'step') process.stdout.write(`${event.step}\n`)
   },
