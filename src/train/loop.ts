@@ -4,6 +4,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Batch, BatchSource, DataPosition } from '../data/types.ts'
 import { type EmbeddingNoise, embeddingNoise } from '../diffusion/mask-token.ts'
+import { maskableTokens } from '../diffusion/objective.ts'
 import { scheduleTokens, stageAt } from '../diffusion/schedule.ts'
 import { UserError } from '../types.ts'
 import { checkpointPath, pruneCheckpoints, saveTrainingCheckpoint, type TrainerState } from './checkpoint.ts'
@@ -138,7 +139,9 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   const { divergenceFactor = 20, onEvent = () => undefined } = options
   checkOptions(options)
   const targetBlockSize = options.targetBlockSize ?? schedule.at(-1)!.blockSize
-  const validationBytes = bytesOf(validation)
+  const validationTokens = validation.reduce((sum, batch) => sum + maskableTokens(batch), 0)
+  // From nats per token to bits per byte of this text, whichever of its tokens an objective predicts.
+  const bitsPerNat = validationTokens / bytesOf(validation) / Math.LN2
   const totalTokens = scheduleTokens(schedule)
   const config = runConfig(options)
 
@@ -171,7 +174,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   async function evaluate(blockSize: number | 'ar'): Promise<Evaluation> {
     const { validationSamples: samples, seed } = options
     const { nll, tokens } = await trainer.evaluate(validation, { blockSize, seed, ...(samples ? { samples } : {}) })
-    return { nll, tokens, bitsPerByte: (nll * tokens) / (Math.LN2 * validationBytes) }
+    return { nll, tokens, bitsPerByte: nll * bitsPerNat }
   }
 
   async function validate(documentIds: readonly string[]): Promise<void> {
