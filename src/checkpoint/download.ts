@@ -103,7 +103,8 @@ const attempt = async (partial: string, target: string, options: DownloadOptions
       }
     } catch (error) {
       signal?.throwIfAborted()
-      if (errorCode(error)?.startsWith('E')) throw error
+      // Only the file system's errors carry a code themselves; a broken connection is a TypeError with a cause.
+      if (errorCode(error) !== undefined) throw error
       throw new Transient(`the connection broke after ${done} of ${size} bytes`)
     } finally {
       await handle.sync()
@@ -140,11 +141,8 @@ export const downloadFile = async (target: string, options: DownloadOptions): Pr
       if (n === ATTEMPTS)
         throw new UserError(`${options.url}: download failed ${ATTEMPTS} times, the last time because ${error.message}`)
     }
-    await sleep(
-      FIRST_DELAY_MS * 2 ** (n - 1),
-      undefined,
-      options.signal === undefined ? {} : { signal: options.signal },
-    )
+    // The wait rejects only when it is aborted; the next turn of the loop throws the signal's reason.
+    await sleep(FIRST_DELAY_MS * 2 ** (n - 1), undefined, { signal: options.signal }).catch(() => undefined)
   }
   await rename(partial, target)
   await syncFolder(dirname(target))

@@ -223,6 +223,93 @@ const byteLevelTokenizer = (vocabulary: Vocabulary, pre: PreTokenizer): { json: 
   }
 }
 
+/**
+ * The merges that make BPE choose as SentencePiece does: every way to put a piece together from two others, pieces of
+ * higher score first. The order among ways of one score is that of Hugging Face's own conversion.
+ */
+const mergesFromScores = ({ tokens, types, scores }: Vocabulary): string[] => {
+  const pieces = new Map<string, number>()
+  for (const [id, token] of tokens.entries())
+    if ((types[id] ?? TokenType.normal) === TokenType.normal) pieces.set(token, id)
+  const merges: { left: string; right: string; score: number; leftId: number; rightId: number }[] = []
+  for (const [token, id] of pieces) {
+    for (let at = 1; at < token.length; at++) {
+      const left = token.slice(0, at)
+      const right = token.slice(at)
+      const leftId = pieces.get(left)
+      const rightId = pieces.get(right)
+      if (leftId !== undefined && rightId !== undefined)
+        merges.push({ left, right, score: scores[id]!, leftId, rightId })
+    }
+  }
+  // Lengths count characters, as in Python; only their order among splits of one piece matters.
+  merges.sort(
+    (a, b) =>
+      b.score - a.score ||
+      [...b.left].length - [...a.left].length ||
+      [...b.right].length - [...a.right].length ||
+      a.leftId - b.leftId ||
+      a.rightId - b.rightId,
+  )
+  return merges.map(({ left, right }) => `${left} ${right}`)
+}
+
+/** A SentencePiece BPE tokenizer with byte fallback (tokenizer.ggml.model "llama"), as Llama 2 has it. */
+const sentencePieceTokenizer = (vocabulary: Vocabulary): { json: Json; addBos: boolean } => {
+  const { path, tokens, types, scores, unknown } = vocabulary
+  if (scores.length === 0) throw new UserError(`${path}: metadata "tokenizer.ggml.scores" is missing`)
+  const byte = /^<0x[0-9A-F]{2}>$/
+  const bytes = new Set(tokens.filter((token, id) => types[id] === TokenType.byte && byte.test(token)))
+  if (bytes.size !== 256)
+    throw new UserError(
+      `${path}: metadata "tokenizer.ggml.tokens": ${bytes.size} of 256 byte tokens; SentencePiece without byte fallback is not supported`,
+    )
+  const ids = vocabularyIds(vocabulary)
+  const addBos = vocabulary.addBos ?? true
+  const prefix = vocabulary.addSpacePrefix ?? true
+  const space = { String: ' ' }
+  const mark = '\u2581'
+  return {
+    addBos,
+    json: {
+      version: '1.0',
+      truncation: null,
+      padding: null,
+      added_tokens: addedTokens(vocabulary),
+      normalizer: {
+        type: 'Sequence',
+        normalizers: [
+          ...(prefix ? [{ type: 'Prepend', prepend: mark }] : []),
+          { type: 'Replace', pattern: space, content: mark },
+        ],
+      },
+      pre_tokenizer: null,
+      post_processor: templateProcessor(vocabulary, addBos, vocabulary.addEos ?? false),
+      decoder: {
+        type: 'Sequence',
+        decoders: [
+          { type: 'Replace', pattern: { String: mark }, content: ' ' },
+          { type: 'ByteFallback' },
+          { type: 'Fuse' },
+          ...(prefix ? [{ type: 'Strip', content: ' ', start: 1, stop: 0 }] : []),
+        ],
+      },
+      model: {
+        type: 'BPE',
+        dropout: null,
+        unk_token: unknown ?? null,
+        continuing_subword_prefix: null,
+        end_of_word_suffix: null,
+        fuse_unk: true,
+        byte_fallback: true,
+        ignore_merges: false,
+        vocab: Object.fromEntries(ids),
+        merges: mergesFromScores(vocabulary),
+      },
+    },
+  }
+}
+
 const tokenizerConfig = (vocabulary: Vocabulary, addBos: boolean, contextLength: number | undefined): Json => ({
   tokenizer_class: 'PreTrainedTokenizerFast',
   add_bos_token: addBos,
@@ -236,24 +323,33 @@ const tokenizerConfig = (vocabulary: Vocabulary, addBos: boolean, contextLength:
   ...(vocabulary.chatTemplate === undefined ? {} : { chat_template: vocabulary.chatTemplate }),
 })
 
-/**
- * tokenizer.json and tokenizer_config.json for the vocabulary of a GGUF file, as text by file name.
- * Throws UserError for a kind of vocabulary or a pre-tokenizer that is not supported, and for inconsistent lists.
- */
-export const ggufTokenizerFiles = (path: string, metadata: GgufMetadata): Record<string, string> => {
+const buildTokenizer = (
+  path: string,
+  metadata: GgufMetadata,
+): { json: Json; addBos: boolean; vocabulary: Vocabulary } => {
   const model = metadata.get('tokenizer.ggml.model')
-  if (model !== 'gpt2')
+  if (model !== 'gpt2' && model !== 'llama')
     throw new UserError(
-      `${path}: metadata "tokenizer.ggml.model": vocabularies of kind ${JSON.stringify(model ?? null)} are not supported; "gpt2" (byte-level BPE) is`,
+      `${path}: metadata "tokenizer.ggml.model": vocabularies of kind ${JSON.stringify(model ?? null)} are not supported; ` +
+        '"gpt2" (byte-level BPE) and "llama" (SentencePiece BPE) are',
     )
   const vocabulary = readVocabulary(path, metadata)
+  if (model === 'llama') return { ...sentencePieceTokenizer(vocabulary), vocabulary }
   const name = metadata.get('tokenizer.ggml.pre') ?? 'default'
   if (typeof name !== 'string' || !Object.hasOwn(preTokenizers, name))
     throw new UserError(
       `${path}: metadata "tokenizer.ggml.pre": ${JSON.stringify(name)} is not supported; ` +
         `supported are ${Object.keys(preTokenizers).join(', ')}`,
     )
-  const { json, addBos } = byteLevelTokenizer(vocabulary, preTokenizers[name]!)
+  return { ...byteLevelTokenizer(vocabulary, preTokenizers[name]!), vocabulary }
+}
+
+/**
+ * tokenizer.json and tokenizer_config.json for the vocabulary of a GGUF file, as text by file name.
+ * Throws UserError for a kind of vocabulary or a pre-tokenizer that is not supported, and for inconsistent lists.
+ */
+export const ggufTokenizerFiles = (path: string, metadata: GgufMetadata): Record<string, string> => {
+  const { json, addBos, vocabulary } = buildTokenizer(path, metadata)
   const architecture = metadata.get('general.architecture')
   const contextLength = metadata.get(`${architecture}.context_length`)
   return {

@@ -1,0 +1,166 @@
+import { Tokenizer } from '@huggingface/tokenizers'
+import { describe, expect, it } from 'vitest'
+import { UserError } from '../types.ts'
+import type { GgufMetadata, GgufValue } from './gguf.ts'
+import { ggufTokenizerFiles } from './gguf-tokenizer.ts'
+
+/** Byte-level BPE with all 256 bytes (as GPT-2 writes them), no merges but those given, then the special tokens. */
+const vocabulary = (pre: string | undefined, merges: string[], extra: Record<string, GgufValue> = {}): GgufMetadata => {
+  const visible = (byte: number): boolean =>
+    (byte > 0x20 && byte < 0x7f) || (byte > 0xa0 && byte !== 0xad && byte <= 0xff)
+  let next = 256
+  const bytes = Array.from({ length: 256 }, (_, byte) => String.fromCodePoint(visible(byte) ? byte : next++))
+  const special = ['<s>', '</s>', '<user>', '[unused]']
+  const tokens = [...bytes, ...merges.map((merge) => merge.replace(' ', '')), ...special]
+  const types = Int32Array.from(tokens, (token) => [3, 3, 4, 5][special.indexOf(token)] ?? 1)
+  return new Map<string, GgufValue>([
+    ['tokenizer.ggml.model', 'gpt2'],
+    ['tokenizer.ggml.tokens', tokens],
+    ['tokenizer.ggml.token_type', types],
+    ['tokenizer.ggml.merges', merges],
+    ['tokenizer.ggml.bos_token_id', tokens.indexOf('<s>')],
+    ['tokenizer.ggml.eos_token_id', tokens.indexOf('</s>')],
+    ...(pre === undefined ? [] : [['tokenizer.ggml.pre', pre] as const]),
+    ...Object.entries(extra),
+  ])
+}
+
+const load = (metadata: GgufMetadata): Tokenizer => {
+  const files = ggufTokenizerFiles('a.gguf', metadata)
+  return new Tokenizer(JSON.parse(files['tokenizer.json']!), JSON.parse(files['tokenizer_config.json']!))
+}
+
+/** Merges that join whatever the pre-tokenizer leaves together, so that tokens show where it cut. */
+const joining = [
+  'a b',
+  'ab 1',
+  'Ġ ab',
+  '1 2',
+  '12 3',
+  '123 4',
+  '. .',
+  '.. .',
+  "' s",
+  "' S",
+  'Ġ Ġ',
+  'Ċ Ċ',
+  'Ċ a',
+  '. Ċ',
+  '( ab',
+]
+
+const cut = (pre: string | undefined, text: string): string[] =>
+  load(vocabulary(pre, joining)).encode(text, { add_special_tokens: false }).tokens
+
+describe('pre-tokenizers', () => {
+  // Expected: what Python's tokenizers 0.23 makes of the same tokenizer.json.
+  const cases: [string | undefined, string, string[]][] = [
+    ['gpt-2', 'ab1234', ['ab', '1234']],
+    ['smollm', 'ab1234', ['ab', '1', '2', '3', '4']],
+    ['llama-bpe', 'ab1234', ['ab', '123', '4']],
+    ['qwen2', 'ab1234', ['ab', '1', '2', '3', '4']],
+    ['default', 'ab1234', ['ab', '123', '4']],
+    [undefined, 'ab1234', ['ab', '123', '4']],
+    ['gpt-2', "ab's ab'S", ['ab', "'s", 'Ġab', "'S".slice(0, 1), 'S']],
+    ['llama-bpe', "ab's ab'S", ['ab', "'s", 'Ġab', "'S"]],
+    ['gpt-2', '...\nab', ['...', 'Ċ', 'ab']],
+    ['llama-bpe', '.\nab', ['.Ċ', 'ab']],
+    ['llama-bpe', '(ab', ['(ab']],
+    ['gpt-2', '(ab', ['(', 'ab']],
+    ['default', '...ab', ['...', 'ab']],
+    ['smollm', 'ab   ab', ['ab', 'ĠĠ', 'Ġab']],
+    ['qwen2', 'ab\n\nab', ['ab', 'ĊĊ', 'ab']],
+  ]
+  it.each(cases)('%s cuts %j', (pre, text, tokens) => {
+    expect(cut(pre, text)).toEqual(tokens)
+  })
+
+  it('qwen2 composes characters, the others do not', () => {
+    const decomposed = 'e\u0301'
+    expect(cut('qwen2', decomposed)).toEqual(['Ã', '©'])
+    expect(cut('smollm', decomposed)).toHaveLength(3)
+  })
+
+  it('llama-bpe takes a whole piece that is a token before it merges', () => {
+    const metadata = vocabulary('llama-bpe', ['a b'], {})
+    const tokens = [...(metadata.get('tokenizer.ggml.tokens') as string[]), 'zzz']
+    const types = Int32Array.of(...(metadata.get('tokenizer.ggml.token_type') as Int32Array), 1)
+    const files = new Map<string, GgufValue>([
+      ...metadata,
+      ['tokenizer.ggml.tokens', tokens],
+      ['tokenizer.ggml.token_type', types],
+    ])
+    expect(load(files).encode('zzz', { add_special_tokens: false }).tokens).toEqual(['zzz'])
+    expect(load(new Map([...files, ['tokenizer.ggml.pre', 'gpt-2']])).encode('zzz').tokens).toEqual(['z', 'z', 'z'])
+  })
+})
+
+describe('special tokens', () => {
+  it('recognises control and user-defined tokens, and skips only the former', () => {
+    const tokenizer = load(vocabulary('smollm', ['a b']))
+    const { ids, tokens } = tokenizer.encode('ab<user>ab</s>')
+    expect(tokens).toEqual(['ab', '<user>', 'ab', '</s>'])
+    expect(tokenizer.decode(ids, { skip_special_tokens: true })).toBe('ab<user>ab')
+  })
+
+  it('adds BOS and EOS where the file says so, or llama.cpp does by default', () => {
+    const tokens = (pre: string, extra: Record<string, GgufValue>) =>
+      load(vocabulary(pre, ['a b'], extra)).encode('ab').tokens
+    expect(tokens('smollm', {})).toEqual(['ab'])
+    expect(tokens('llama-bpe', {})).toEqual(['<s>', 'ab'])
+    expect(tokens('llama-bpe', { 'tokenizer.ggml.add_bos_token': false })).toEqual(['ab'])
+    expect(tokens('gpt-2', { 'tokenizer.ggml.add_bos_token': true, 'tokenizer.ggml.add_eos_token': true })).toEqual([
+      '<s>',
+      'ab',
+      '</s>',
+    ])
+  })
+
+  it('writes what tokenizer_config.json holds', () => {
+    const metadata = vocabulary('smollm', [], {
+      'tokenizer.chat_template': 'template',
+      'general.architecture': 'llama',
+      'llama.context_length': 77,
+    })
+    expect(JSON.parse(ggufTokenizerFiles('a.gguf', metadata)['tokenizer_config.json']!)).toEqual({
+      tokenizer_class: 'PreTrainedTokenizerFast',
+      add_bos_token: false,
+      add_eos_token: false,
+      clean_up_tokenization_spaces: false,
+      bos_token: '<s>',
+      eos_token: '</s>',
+      model_max_length: 77,
+      chat_template: 'template',
+    })
+  })
+
+  it('leaves out tokens that only fill up ids', () => {
+    const json = JSON.parse(ggufTokenizerFiles('a.gguf', vocabulary('smollm', []))['tokenizer.json']!)
+    expect(json.model.vocab).not.toHaveProperty('[unused]')
+    expect(json.model.vocab['<user>']).toBe(258)
+  })
+})
+
+describe('refusing', () => {
+  const cases: [string, Record<string, GgufValue>, RegExp][] = [
+    ['another kind of vocabulary', { 'tokenizer.ggml.model': 't5' }, /tokenizer.ggml.model": .*"t5"/],
+    [
+      'an unknown pre-tokenizer',
+      { 'tokenizer.ggml.pre': 'tekken' },
+      /tokenizer.ggml.pre": "tekken" is not supported; .*smollm/,
+    ],
+    ['no tokens', { 'tokenizer.ggml.tokens': [] }, /no vocabulary/],
+    ['tokens that are not text', { 'tokenizer.ggml.tokens': Int32Array.of(1) }, /tokenizer.ggml.tokens": expected/],
+    ['a token twice', { 'tokenizer.ggml.tokens': new Array(260).fill('a') }, /"a" occurs twice/],
+    ['types of other tokens', { 'tokenizer.ggml.token_type': Int32Array.of(1) }, /1 entries for 260 tokens/],
+    ['an id beyond the vocabulary', { 'tokenizer.ggml.eos_token_id': 9999 }, /eos_token_id": 9999/],
+    ['a merge of nothing', { 'tokenizer.ggml.merges': ['a z'] }, /merges": entry 0, "a z"/],
+    ['a merge of three', { 'tokenizer.ggml.merges': ['a b c'] }, /entry 0/],
+    ['a flag that is text', { 'tokenizer.ggml.add_bos_token': 'no' }, /add_bos_token": expected true or false/],
+  ]
+  it.each(cases)('%s', (_, change, message) => {
+    const metadata = vocabulary('smollm', [], change)
+    expect(() => ggufTokenizerFiles('a.gguf', metadata)).toThrow(UserError)
+    expect(() => ggufTokenizerFiles('a.gguf', metadata)).toThrow(message)
+  })
+})
