@@ -1,6 +1,7 @@
 // The recipe of a run: one schema for YAML files, command-line flags and the library. It knows names, ranges and defaults;
 // it reads no files and knows nothing about models.
 import * as z from 'zod'
+import { TASK_NAMES } from './eval/tasks/index.ts'
 import { UserError } from './types.ts'
 
 const positive = z.number().positive()
@@ -21,15 +22,17 @@ const tokenCount = z.union([
     .pipe(whole),
 ])
 
+const path = z.string().min(1)
+
+/** A list; a single text stands for a list of one. */
+const oneOrMore = <T extends z.ZodType>(item: T) =>
+  z.union([z.array(item).min(1), path.transform((text) => [text as z.output<T>])])
+
 const data = z.strictObject({
-  train_path: z
-    .array(z.string().min(1))
-    .min(1)
-    .describe('training data: files, folders or globs of .txt, .jsonl and .parquet'),
-  validation_path: z
-    .array(z.string().min(1))
-    .optional()
-    .describe('held-out data; without it a part of train_path is held out'),
+  train_path: oneOrMore(z.union([path, z.strictObject({ path, weight: positive.optional() })])).describe(
+    'training data: files, folders or globs of .txt, .jsonl and .parquet; {path, weight} in a file',
+  ),
+  validation_path: oneOrMore(path).optional().describe('held-out data; without it a part of train_path is held out'),
   validation_fraction: share
     .max(0.5)
     .default(0.02)
@@ -46,10 +49,12 @@ const data = z.strictObject({
     .prefault({}),
   template: z
     .enum(['none', 'chat'])
-    .default('none')
-    .describe('render prompt and completion with the chat template of the tokenizer, or join them as they are'),
-  bad_rows: z.enum(['skip', 'error']).default('skip').describe('count rows that cannot be read, or stop at the first'),
-  shuffle: z.boolean().default(true).describe('read the documents in a seeded random order'),
+    .optional()
+    .describe('how prompts are written (default: chat where the tokenizer has a chat template, else none)'),
+  separator: z.string().default('').describe('text between prompt and completion with template none'),
+  turns: z.enum(['all', 'last']).default('all').describe('assistant turns of a chat that are trained on'),
+  bad_rows: z.enum(['skip', 'fail']).default('skip').describe('count rows that cannot be read, or stop at the first'),
+  shuffle_buffer: whole.default(2048).describe('documents among which the next one is chosen; 1 keeps the order'),
 })
 
 const train = z.strictObject({
@@ -62,10 +67,8 @@ const train = z.strictObject({
     .enum(['cosine', 'wsd', 'constant'])
     .default('cosine')
     .describe('how the learning rate falls after the warmup'),
-  lr_decay_ratio: share
-    .optional()
-    .describe('share of the tokens over which the learning rate falls (default: cosine 1, wsd 0.2)'),
-  lr_min_ratio: share.default(0.1).describe('lowest learning rate after the warmup, as a share of lr'),
+  lr_decay_ratio: share.default(0.2).describe('share of the tokens, at the end, over which wsd falls'),
+  lr_min: z.number().min(0).default(0).describe('learning rate at the end of cosine and wsd'),
   weight_decay: z.number().min(0).default(0.1).describe('decoupled weight decay of the matrices'),
   beta1: share.lt(1).default(0.9).describe('AdamW: decay of the first moment'),
   beta2: share.lt(1).default(0.95).describe('AdamW: decay of the second moment'),
@@ -113,12 +116,21 @@ const diffusion = z.strictObject({
     .union([z.string().min(1), z.int().min(0)])
     .optional()
     .describe('mask token or its id; without it an unused special token, or else a new one, is taken'),
-  embedding_noise: z
+  position_dependent: z
     .number()
     .min(0)
     .default(0)
-    .describe('standard deviation of the noise on the embeddings of masks in the first steps'),
-  embedding_noise_steps: wholeOrZero.default(0).describe('steps over which that noise falls to zero'),
+    .describe('strength with which later tokens of a block stay masked longer; 0 treats all alike'),
+  embedding_noise_sigma: z
+    .number()
+    .min(0)
+    .default(0)
+    .describe('standard deviation of the noise on the embeddings of masked positions at the first step'),
+  embedding_noise_steps: wholeOrZero.default(0).describe('steps after which there is no such noise'),
+  embedding_noise_decay: z
+    .enum(['linear', 'cosine', 'constant'])
+    .default('linear')
+    .describe('how that noise falls until then'),
 })
 
 const decode = z.strictObject({
@@ -129,11 +141,12 @@ const decode = z.strictObject({
 })
 
 const evaluation = z.strictObject({
-  task_path: z
-    .array(z.string().min(1))
-    .optional()
-    .describe('JSONL rows with prompt, completion and optionally task, scored by exact match'),
-  task_limit: wholeOrZero.default(100).describe('most task rows that are decoded; 0 for all'),
+  tasks: z
+    .array(z.enum(TASK_NAMES))
+    .default([])
+    .describe(`held-out seeded tasks with exact answers: ${TASK_NAMES.join(', ')}`),
+  task_rows: whole.default(100).describe('rows of each task that are decoded'),
+  prompts: wholeOrZero.default(8).describe('held-out prompts that are decoded for speed and samples, where no task is'),
   thresholds: z
     .array(share)
     .default([0.5, 0.7, 0.9, 0.95])
@@ -284,7 +297,7 @@ function describe(issue: z.core.$ZodIssue, found: unknown): string {
       return types.length > 0 ? types.map((branch) => describe(branch, found)).join(' or ') : issue.message
     }
     default:
-      return issue.message.includes('expected') ? `${issue.message}${given}` : `${issue.message}${given}`
+      return `${issue.message}${given}`
   }
 }
 
@@ -308,6 +321,7 @@ function findConflicts(recipe: Recipe, written: unknown): { path: string; messag
       `${train.global_batch_size} is not a multiple of train.micro_batch_size ${train.micro_batch_size}`,
     )
   }
+  if (train.lr_min > train.lr) add('train.lr_min', `${train.lr_min} is above train.lr ${train.lr}`)
   if (recipe.objective === 'ar') {
     if (valueAt(written, ['diffusion']) !== undefined) {
       add('diffusion', 'has no meaning with objective: ar; remove this section or the objective')
@@ -329,8 +343,8 @@ function findConflicts(recipe: Recipe, written: unknown): { path: string; messag
   if (diffusion.schedule !== 'wsd' && valueAt(written, ['diffusion', 'shares']) !== undefined) {
     add('diffusion.shares', 'has a meaning only with schedule: wsd')
   }
-  if (diffusion.embedding_noise > 0 !== diffusion.embedding_noise_steps > 0) {
-    add('diffusion.embedding_noise', 'set embedding_noise and embedding_noise_steps together')
+  if (diffusion.embedding_noise_sigma > 0 !== diffusion.embedding_noise_steps > 0) {
+    add('diffusion.embedding_noise_sigma', 'set embedding_noise_sigma and embedding_noise_steps together')
   }
   return found
 }

@@ -53,9 +53,10 @@ function helpText(setting: Setting): string {
   return `${setting.description} (default: ${shown})`
 }
 
+/** Splits at commas, but not at those inside the braces of a glob. */
 function splitList(value: string): string[] {
   return value
-    .split(',')
+    .split(/,(?![^{]*\})/)
     .map((part) => part.trim())
     .filter((part) => part !== '')
 }

@@ -9,6 +9,7 @@ export interface TrainingState {
   totalTokens: number
   /** Tokens per second of the last steps. */
   tokensPerSecond: number
+  secondsLeft: number
   loss: number
   /** undefined for autoregressive training. */
   blockSize: number | undefined
@@ -21,7 +22,7 @@ export interface TrainingState {
 /** Two lines: how far and how long, and how well. Fields that do not fit the width are left out from the end. */
 export function liveTraining(state: TrainingState, width: number, colors: Colors): string {
   const share = state.totalTokens > 0 ? state.tokens / state.totalTokens : 0
-  const head = ` ${String(Math.floor(share * 100)).padStart(3)} %  ${duration(secondsLeft(state))} left`
+  const head = ` ${String(Math.floor(share * 100)).padStart(3)} %  ${duration(state.secondsLeft)} left`
   const barWidth = Math.max(8, Math.min(48, width - head.length - 1))
   const fields = trainingFields(state)
   let second = ''
@@ -36,11 +37,7 @@ export function liveTraining(state: TrainingState, width: number, colors: Colors
 /** One line without control codes, for logs. */
 export function plainTraining(state: TrainingState): string {
   const share = state.totalTokens > 0 ? state.tokens / state.totalTokens : 0
-  return `${Math.floor(share * 100)} %  ${trainingFields(state).join('  ')}  ${duration(secondsLeft(state))} left`
-}
-
-function secondsLeft(state: TrainingState): number {
-  return (state.totalTokens - state.tokens) / state.tokensPerSecond
+  return `${Math.floor(share * 100)} %  ${trainingFields(state).join('  ')}  ${duration(state.secondsLeft)} left`
 }
 
 function trainingFields(state: TrainingState): string[] {

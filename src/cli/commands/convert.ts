@@ -1,0 +1,141 @@
+// unmask convert: a recipe (YAML, flags or both) to a trained model and its report.
+import { Command } from 'commander'
+import type { ConvertEvent, ConvertResult } from '../../convert.ts'
+import type { Context } from '../context.ts'
+import { exitCodes } from '../exit-codes.ts'
+import { count, decimals, percent } from '../format.ts'
+import { addRecipeFlags, loadRecipe } from '../recipe.ts'
+import { action, type Session } from '../session.ts'
+import { showTraining, type TrainingState } from '../training-display.ts'
+
+export function convertCommand(session: Session): Command {
+  const command = new Command('convert')
+    .description('Convert an autoregressive model to block diffusion, or train one, and report.')
+    .option('-r, --recipe <file>', 'YAML file with the settings below; flags win over it')
+    .option('--resume', 'continue the run in output_dir from its newest checkpoint')
+    .option('--dry-run', 'print the merged recipe and stop')
+  addRecipeFlags(command)
+  return command
+    .addHelpText(
+      'after',
+      `
+In a recipe, a setting stands in the section that heads its group, with underscores for dashes:
+  model: models/tiny
+  output_dir: runs/tiny
+  data: { train_path: [data.jsonl], max_seq_len: 256 }
+  train: { total_tokens: 2M, lr: 2e-3 }
+  diffusion: { block_size: 8 }
+
+output_dir receives model/ (Hugging Face layout), report/, checkpoints/, metrics.jsonl and recipe.yaml.
+
+Examples:
+  $ unmask convert --recipe recipes/tiny-convert.yaml
+  $ unmask convert --model models/tiny --train-path data.jsonl --output-dir runs/a --total-tokens 500k --block-size 8
+  $ unmask convert --recipe recipe.yaml --lr 1e-4 --dry-run
+  $ unmask convert --recipe recipe.yaml --resume`,
+    )
+    .action(
+      action(session, async (context) => {
+        const flags = command.optsWithGlobals<{ recipe?: string; resume?: boolean; dryRun?: boolean }>()
+        const { recipe, yaml } = await loadRecipe(flags.recipe, flags)
+        if (flags.dryRun) {
+          context.result(recipe, () => yaml.trimEnd())
+          return
+        }
+        const { convert } = await import('../../convert.ts')
+        const show = convertDisplay(context)
+        const result = await convert({
+          recipe,
+          resume: flags.resume ?? false,
+          command: `unmask ${process.argv.slice(2).join(' ')}`,
+          signal: context.signal,
+          onEvent: show,
+        })
+        context.display.done()
+        context.result(result, () => describe(result, context))
+        if (result.status === 'interrupted') return exitCodes.interrupted
+      }),
+    )
+}
+
+/** Shows the events of a conversion on the display. */
+export function convertDisplay({ display }: Pick<Context, 'display'>): (event: ConvertEvent) => void {
+  let baseBitsPerByte: number | undefined
+  let bitsPerByte: number | undefined
+  let state: TrainingState | undefined
+  return (event) => {
+    switch (event.type) {
+      case 'phase':
+        display.done()
+        display.line(event.message)
+        break
+      case 'model': {
+        const mask = event.maskToken ? `, mask token ${event.maskToken.token} (${event.maskToken.id})` : ''
+        display.line(`${event.name}: ${count(event.parameters)} parameters${mask}`)
+        break
+      }
+      case 'start':
+        if (event.resumedFrom) display.line(`resumed from ${event.resumedFrom} at step ${event.step}`)
+        break
+      case 'baseline':
+        baseBitsPerByte = event.baseline.bitsPerByte
+        display.line(`AR base: ${decimals(baseBitsPerByte, 3)} bits/byte`)
+        break
+      case 'step':
+        state = {
+          ...event,
+          blockSize: event.blockSize,
+          bitsPerByte,
+          baseBitsPerByte,
+        }
+        showTraining(display, state)
+        break
+      case 'validation':
+        bitsPerByte = event.validation.bitsPerByte
+        display.line(
+          `step ${event.step}: held-out ${decimals(event.validation.nll, 3)} nats/token, ${decimals(bitsPerByte, 3)} bits/byte`,
+        )
+        break
+      case 'checkpoint':
+        display.line(`saved ${event.path}`)
+        break
+      case 'warning':
+        display.line(`warning: ${event.message}`)
+        break
+      case 'decoding': {
+        const text = `decoding, ${event.label}: ${event.done} of ${event.total} prompts`
+        display.update({ live: (_, colors) => colors.dim(text), plain: () => text })
+      }
+    }
+  }
+}
+
+function describe(result: ConvertResult, { colors }: Context): string {
+  if (result.status === 'interrupted') {
+    const where = result.checkpoint ? `; saved ${result.checkpoint}` : ''
+    return `Stopped after step ${result.step}${where}. Continue with the same command and --resume.`
+  }
+  const { evaluation, baseline, comparison, report, model, data } = result
+  const lines = [`${colors.bold('model')}   ${model}`, `${colors.bold('report')}  ${report?.html}`]
+  if (evaluation) {
+    const base = baseline ? ` (AR base ${decimals(baseline.bitsPerByte, 3)})` : ''
+    lines.push(`held-out text: ${decimals(evaluation.bitsPerByte, 3)} bits/byte${base}`)
+  }
+  for (const [name, summary] of [
+    ['AR base', comparison?.ar],
+    ['diffusion', comparison?.diffusion],
+  ] as const) {
+    if (!summary) continue
+    const score = summary.score ? `score ${percent(summary.score.accuracy)}, ` : ''
+    lines.push(
+      `${name}: ${score}${decimals(summary.tokensPerForward, 2)} tokens/forward, ${decimals(summary.tokensPerSecond, 1)} tokens/s`,
+    )
+  }
+  if (data.badRows > 0) {
+    const first = data.examples[0]
+    lines.push(
+      `${data.badRows} rows could not be used${first ? `, the first ${first.file}:${first.line}: ${first.reason}` : ''}`,
+    )
+  }
+  return lines.join('\n')
+}

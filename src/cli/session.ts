@@ -1,0 +1,29 @@
+// One invocation of the command line: its abort signal, and the exit code that its command leaves behind.
+import type { Command } from 'commander'
+import { type Context, createContext } from './context.ts'
+
+export interface Session {
+  signal: AbortSignal
+  exitCode: number
+}
+
+/**
+ * Wraps the body of a command for commander: gives it a context and ends its progress display.
+ * The body returns an exit code, or nothing for success.
+ */
+export function action(
+  session: Session,
+  // biome-ignore lint/suspicious/noConfusingVoidType: a body that returns nothing is the common case
+  body: (context: Context, command: Command) => Promise<number | void>,
+): (...args: unknown[]) => Promise<void> {
+  return async (...args) => {
+    // commander passes the arguments, the options and, last, the command.
+    const command = args.at(-1) as Command
+    const context = createContext(command, session.signal)
+    try {
+      session.exitCode = (await body(context, command)) ?? 0
+    } finally {
+      context.display.done()
+    }
+  }
+}

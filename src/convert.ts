@@ -1,0 +1,435 @@
+// The main path: a recipe in, a trained model and its report out. It composes the layers and holds no method of its own.
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { stringify } from 'yaml'
+import { exists, readText, writeTextAtomically } from './checkpoint/file.ts'
+import { saveCheckpoint } from './checkpoint/index.ts'
+import { type DataOptions, type DataReport, openData, validationBatches } from './data/index.ts'
+import type { MaskToken } from './diffusion/mask-token.ts'
+import { constantSchedule, parseSchedule, wsdSchedule } from './diffusion/schedule.ts'
+import type { ComparisonResult } from './eval/compare.ts'
+import { likelihood } from './eval/likelihood.ts'
+import { machineSummary, type ReportData, type ReportFiles, writeReport } from './eval/report/index.ts'
+import { type LoadedModel, load } from './load.ts'
+import { parseRecipe, type Recipe, type RecipeInput } from './recipe.ts'
+import { createExecutor } from './runtime/executor.ts'
+import { type TrainEvent, type TrainResult, train } from './train/loop.ts'
+import { withMaskToken } from './train/mask.ts'
+import { type MetricsRecord, readMetrics } from './train/metrics.ts'
+import { createTrainer } from './train/program.ts'
+import type { Evaluation, Stage } from './train/types.ts'
+import { UserError } from './types.ts'
+import { versions } from './versions.ts'
+
+export interface ConvertOptions {
+  recipe: RecipeInput
+  /** Continue the run in `output_dir`. Default false. */
+  resume?: boolean
+  /** The command to print in the report. Default: `unmask convert --recipe recipe.yaml`. */
+  command?: string
+  /** Skip the report's decoding: only training and likelihood. Default false. */
+  skipDecoding?: boolean
+  /** On abort the step under way is finished and saved. */
+  signal?: AbortSignal
+  onEvent?: (event: ConvertEvent) => void
+}
+
+export type ConvertEvent =
+  | TrainEvent
+  | { type: 'phase'; message: string }
+  | { type: 'model'; name: string; parameters: number; maskToken: MaskToken | undefined }
+  | { type: 'decoding'; done: number; total: number; label: string }
+
+export interface ConvertResult {
+  status: 'completed' | 'interrupted'
+  step: number
+  tokens: number
+  /** Folder of the model in Hugging Face layout; undefined where the run was interrupted. */
+  model: string | undefined
+  /** The newest training checkpoint. */
+  checkpoint: string | undefined
+  report: ReportFiles | undefined
+  /** Held-out text, with the noise draws of `eval.samples`; undefined where the run was interrupted. */
+  evaluation: Evaluation | undefined
+  /** The base model's exact likelihood of the same text. */
+  baseline: Evaluation | undefined
+  comparison: ComparisonResult | undefined
+  best: TrainResult['best']
+  data: DataReport
+}
+
+/**
+ * Trains as the recipe says: opens model and data, converts (or trains an autoregressive model), saves the model in
+ * Hugging Face layout under `output_dir/model`, measures it against its base, and writes `output_dir/report`.
+ * Throws UserError for what a user can mend, and TrainingDiverged where loss or gradients explode.
+ */
+export async function convert(options: ConvertOptions): Promise<ConvertResult> {
+  const recipe = parseRecipe(options.recipe)
+  const { signal, onEvent = () => undefined, resume = false } = options
+  const { output_dir: folder, train: training } = recipe
+  const phase = (message: string) => onEvent({ type: 'phase', message })
+
+  phase(`loading ${recipe.model}`)
+  const { loaded, maskToken } = await loadForTraining(recipe, signal)
+  const parameterCount = countParameters(loaded)
+  onEvent({ type: 'model', name: loaded.name, parameters: parameterCount, maskToken })
+  await keepRecipe(folder, recipe, resume)
+
+  const schedule = blockSchedule(recipe)
+  const dataOptions = toDataOptions(recipe, loaded)
+  phase('reading the held-out data')
+  const validation = await validationBatches(heldOut(recipe, dataOptions), recipe.data.validation_tokens)
+  const source = await openData(dataOptions)
+  const executor = createExecutor(recipe.threads > 0 ? { threads: recipe.threads } : {})
+  try {
+    const trainer = await createTrainer(executor, loaded.model, loaded.parameters, trainerOptions(recipe, maskToken))
+    // The trainer has its own copy; for a large model this one would double the memory.
+    loaded.parameters.clear()
+    phase('training')
+    const result = await train({
+      trainer,
+      source,
+      validation,
+      schedule,
+      seed: training.seed,
+      learningRate: {
+        lr: training.lr,
+        lrMin: training.lr_min,
+        lrWarmupRatio: training.lr_warmup_ratio,
+        lrDecayStyle: training.lr_decay_style,
+        lrDecayRatio: training.lr_decay_ratio,
+      },
+      accumulation: training.global_batch_size / training.micro_batch_size,
+      embeddingNoise: {
+        sigma: recipe.diffusion.embedding_noise_sigma,
+        steps: recipe.diffusion.embedding_noise_steps,
+        decay: recipe.diffusion.embedding_noise_decay,
+      },
+      targetBlockSize: recipe.objective === 'ar' ? 'ar' : recipe.diffusion.block_size,
+      validateEvery: training.eval_steps,
+      saveEvery: training.save_steps,
+      logEvery: training.log_steps,
+      keepBest: training.keep_best,
+      // Random weights have no base whose likelihood would say anything.
+      ...(recipe.objective === 'ar' || recipe.init === 'random' ? { baseline: null } : {}),
+      runDirectory: folder,
+      resume,
+      config: resumeConfig(recipe),
+      files: modelFiles(loaded),
+      versions: versions(),
+      ...(signal ? { signal } : {}),
+      onEvent,
+    })
+    const outcome = {
+      step: result.step,
+      tokens: result.tokens,
+      checkpoint: result.checkpoint,
+      baseline: result.baseline ?? undefined,
+      best: result.best,
+      data: source.report(),
+    }
+    if (result.status === 'interrupted') {
+      return {
+        ...outcome,
+        status: 'interrupted',
+        model: undefined,
+        report: undefined,
+        evaluation: undefined,
+        comparison: undefined,
+      }
+    }
+
+    phase('saving the model')
+    const model = join(folder, 'model')
+    const parameters = await trainer.parameters()
+    await saveCheckpoint(model, {
+      config: loaded.model.config,
+      parameters,
+      tokenizerFiles: loaded.tokenizer.files(),
+      ...(loaded.generationConfig ? { generationConfig: loaded.generationConfig } : {}),
+    })
+    phase('measuring the likelihood of the held-out text')
+    const blockSize = recipe.objective === 'ar' ? 'ar' : recipe.diffusion.block_size
+    const evaluation = await likelihood(trainer, validation, {
+      blockSize,
+      seed: training.seed,
+      samples: recipe.eval.samples,
+    })
+    await trainer.dispose()
+
+    const comparison: ComparisonResult | undefined = undefined
+    phase('writing the report')
+    const report = await writeReport(
+      join(folder, 'report'),
+      reportData({
+        recipe,
+        loaded,
+        parameterCount,
+        maskToken,
+        schedule,
+        evaluation,
+        comparison,
+        baseline: outcome.baseline,
+        command: options.command ?? 'unmask convert --recipe recipe.yaml',
+        threads: executor.threads,
+        metrics: await readMetrics(join(folder, 'metrics.jsonl')),
+      }),
+    )
+    return { ...outcome, status: 'completed', model, report, evaluation, comparison }
+  } finally {
+    await source.close()
+    await executor.dispose()
+  }
+}
+
+/** The block sizes of a recipe; `ar` is trained as one stage of block size 1. */
+export function blockSchedule(recipe: Recipe): Stage[] {
+  const { total_tokens: totalTokens } = recipe.train
+  if (recipe.objective === 'ar') return constantSchedule(1, totalTokens)
+  const { schedule, block_size: finalBlockSize, shares } = recipe.diffusion
+  const length = recipe.data.max_seq_len
+  if (schedule === 'constant') return constantSchedule(finalBlockSize, totalTokens)
+  if (schedule === 'wsd') return wsdSchedule({ length, finalBlockSize, totalTokens, shares })
+  const stages = parseSchedule(schedule, { length, totalTokens })
+  const last = stages.at(-1)!.blockSize
+  if (last !== finalBlockSize) {
+    throw new UserError(
+      `diffusion.schedule ends with block size ${last}, but diffusion.block_size is ${finalBlockSize}; make them the same.`,
+    )
+  }
+  return stages
+}
+
+/** The model to start from, with its mask token where it is to be converted. */
+async function loadForTraining(
+  recipe: Recipe,
+  signal: AbortSignal | undefined,
+): Promise<{ loaded: LoadedModel; maskToken: MaskToken | undefined }> {
+  const loaded = await load(recipe.model, {
+    init: recipe.init,
+    seed: recipe.train.seed,
+    ...(signal ? { signal } : {}),
+  })
+  const { maxPositions } = loaded.model.dimensions
+  if (recipe.data.max_seq_len > maxPositions) {
+    throw new UserError(
+      `data.max_seq_len ${recipe.data.max_seq_len} is more than the ${maxPositions} positions of ${recipe.model}`,
+    )
+  }
+  if (recipe.objective === 'ar') return { loaded, maskToken: undefined }
+  const masked = withMaskToken(loaded, recipe.diffusion.mask_token)
+  const { config } = masked.loaded.model
+  // What decoding needs to know stands in config.json, as LLaDA2's checkpoints have it.
+  const converted = { ...config, block_size: recipe.diffusion.block_size }
+  return {
+    loaded: { ...masked.loaded, model: { ...masked.loaded.model, config: converted } },
+    maskToken: masked.maskToken,
+  }
+}
+
+export function toDataOptions(recipe: Recipe, { tokenizer }: Pick<LoadedModel, 'tokenizer'>): DataOptions {
+  const { data, train: training } = recipe
+  return {
+    paths: data.train_path.map((entry) =>
+      typeof entry === 'string' || entry.weight !== undefined
+        ? (entry as string | { path: string; weight: number })
+        : entry.path,
+    ),
+    tokenizer,
+    seed: training.seed,
+    validationFraction: data.validation_path ? 0 : data.validation_fraction,
+    ...(data.template ? { template: data.template === 'none' ? 'plain' : 'chat' } : {}),
+    separator: data.separator,
+    turns: data.turns,
+    columns: Object.fromEntries(Object.entries(data.columns).filter(([, name]) => name !== undefined)),
+    badRows: data.bad_rows,
+    shuffleBuffer: data.shuffle_buffer,
+    rows: training.micro_batch_size,
+    length: data.max_seq_len,
+    blockSize: recipe.objective === 'ar' ? 1 : recipe.diffusion.block_size,
+  }
+}
+
+/** The same options for the held-out documents. */
+export function heldOut(recipe: Recipe, options: DataOptions): DataOptions {
+  const paths = recipe.data.validation_path
+  // The split takes documents whose hash is below the fraction; just below 1 takes all of a file of its own.
+  return paths
+    ? { ...options, paths, split: 'validation', validationFraction: 1 - 2 ** -33 }
+    : { ...options, split: 'validation' }
+}
+
+function trainerOptions(recipe: Recipe, maskToken: MaskToken | undefined): Parameters<typeof createTrainer>[3] {
+  const { train: training, diffusion, objective } = recipe
+  return {
+    objective,
+    ...(maskToken ? { maskTokenId: maskToken.id } : {}),
+    weighting: diffusion.loss_weighting,
+    noise: {
+      copies: diffusion.copies,
+      complementary: diffusion.complementary_masking,
+      noiseRangeLow: diffusion.noise_range_low,
+      noiseRangeHigh: diffusion.noise_range_high,
+      perBlock: diffusion.noise_per === 'block',
+      positionDependent: diffusion.position_dependent,
+    },
+    finalBlockSize: objective === 'ar' ? 1 : diffusion.block_size,
+    seed: training.seed,
+    beta1: training.beta1,
+    beta2: training.beta2,
+    epsilon: training.adam_eps,
+    weightDecay: training.weight_decay,
+    maxGradNorm: training.max_grad_norm,
+  }
+}
+
+/** What a resumed run must have in common with the one that it continues, beside what the loop itself records. */
+function resumeConfig(recipe: Recipe): Record<string, unknown> {
+  const { model, init, objective, data, diffusion, train: training } = recipe
+  const { max_grad_norm, weight_decay, beta1, beta2, adam_eps, micro_batch_size } = training
+  return {
+    model,
+    init,
+    objective,
+    data,
+    diffusion,
+    optimizer: { max_grad_norm, weight_decay, beta1, beta2, adam_eps, micro_batch_size },
+  }
+}
+
+/** Files that make a training checkpoint a model that loads on its own. */
+function modelFiles({ model, tokenizer, generationConfig }: LoadedModel): Record<string, string> {
+  const json = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`
+  return {
+    ...tokenizer.files(),
+    'config.json': json(model.config),
+    ...(generationConfig ? { 'generation_config.json': json(generationConfig) } : {}),
+  }
+}
+
+/** Writes the merged recipe beside the run; a fresh run does not write over the recipe of another one. */
+async function keepRecipe(folder: string, recipe: Recipe, resume: boolean): Promise<void> {
+  await mkdir(folder, { recursive: true })
+  const file = join(folder, 'recipe.yaml')
+  const text = stringify(recipe)
+  if (
+    !resume &&
+    (await exists(join(folder, 'checkpoints'))) &&
+    (await exists(file)) &&
+    (await readText(file)) !== text
+  ) {
+    throw new UserError(
+      `${folder} holds a run with another recipe; resume it with --resume, or name another output_dir.`,
+    )
+  }
+  await writeTextAtomically(file, text)
+}
+
+function countParameters({ model }: LoadedModel): number {
+  let count = 0
+  for (const shape of model.parameters.values()) count += shape.reduce((product, size) => product * size, 1)
+  return count
+}
+
+interface ReportInput {
+  recipe: Recipe
+  loaded: LoadedModel
+  parameterCount: number
+  maskToken: MaskToken | undefined
+  schedule: readonly Stage[]
+  evaluation: Evaluation
+  baseline: Evaluation | undefined
+  comparison: ComparisonResult | undefined
+  command: string
+  threads: number
+  metrics: readonly MetricsRecord[]
+}
+
+function reportData(input: ReportInput): ReportData {
+  const { recipe, loaded, maskToken, evaluation, baseline, comparison, metrics } = input
+  const isAr = recipe.objective === 'ar'
+  const last = metrics.at(-1)
+  const seconds = last?.elapsed_s ?? Number.NaN
+  const tokens = last?.tokens ?? 0
+  const { config, dimensions } = loaded.model
+  const blockSizeOf = (record: MetricsRecord) => (isAr ? undefined : record.block_size)
+  const count = tokens.toLocaleString('en-US')
+  const start = recipe.init === 'random' ? 'random weights' : 'its weights'
+  return {
+    format: 1,
+    title: isAr ? `${loaded.name}: autoregressive training` : `${loaded.name}: from autoregressive to block diffusion`,
+    summary: isAr
+      ? `${loaded.name} was trained from ${start} on ${count} tokens to predict the next token.`
+      : `${loaded.name} was trained from ${start} on ${count} tokens to denoise blocks of ${recipe.diffusion.block_size} tokens.`,
+    created: new Date().toISOString(),
+    command: input.command,
+    seed: recipe.train.seed,
+    versions: versions(),
+    machine: machineSummary(input.threads),
+    model: {
+      name: loaded.name,
+      architecture: config.model_type,
+      parameters: input.parameterCount,
+      vocabSize: dimensions.vocabSize,
+      maskToken: maskToken && { id: maskToken.id, token: maskToken.token },
+    },
+    settings: recipe,
+    training: {
+      objective: recipe.objective,
+      tokens,
+      steps: last?.step ?? 0,
+      seconds,
+      tokensPerSecond: tokens / seconds,
+      peakMemoryBytes: last?.peak_rss_bytes,
+      energyJoules: last?.energy_j,
+      interrupted: false,
+      schedule: [...input.schedule],
+      points: metrics.flatMap((record) =>
+        record.loss === undefined
+          ? []
+          : [
+              {
+                step: record.step,
+                tokens: record.tokens,
+                blockSize: blockSizeOf(record),
+                loss: record.loss,
+                gradNorm: record.grad_norm ?? Number.NaN,
+                learningRate: record.lr ?? Number.NaN,
+                tokensPerSecond: record.tokens_per_s ?? Number.NaN,
+              },
+            ],
+      ),
+      evaluations: metrics.flatMap((record) =>
+        record.nelbo === undefined || record.bits_per_byte === undefined
+          ? []
+          : [
+              {
+                step: record.step,
+                tokens: record.tokens,
+                blockSize: blockSizeOf(record),
+                nelbo: record.nelbo,
+                bitsPerByte: record.bits_per_byte,
+              },
+            ],
+      ),
+    },
+    ar: isAr
+      ? { ...comparison?.ar, nll: evaluation.nll, bitsPerByte: evaluation.bitsPerByte }
+      : baseline || comparison?.ar
+        ? { ...comparison?.ar, nll: baseline?.nll, bitsPerByte: baseline?.bitsPerByte }
+        : undefined,
+    diffusion: isAr
+      ? undefined
+      : {
+          ...comparison?.diffusion,
+          nll: evaluation.nll,
+          bitsPerByte: evaluation.bitsPerByte,
+          threshold: recipe.decode.threshold,
+          blockSize: recipe.diffusion.block_size,
+        },
+    tasks: comparison?.tasks ?? [],
+    sweep: comparison?.sweep ?? [],
+    tokenEfficiency: undefined,
+    samples: comparison?.samples ?? [],
+  }
+}

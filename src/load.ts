@@ -1,0 +1,107 @@
+// From a model's name to what the layers work with: its architecture, its weights and its tokenizer.
+import { stat } from 'node:fs/promises'
+import { basename, join, resolve } from 'node:path'
+import { exists, readJsonObject, readText } from './checkpoint/file.ts'
+import { tokenizerFileNames } from './checkpoint/huggingface.ts'
+import { compareTensors, openCheckpoint, type PullOptions, pull } from './checkpoint/index.ts'
+import { createModel, type Model } from './models/index.ts'
+import { random } from './random.ts'
+import { loadTokenizer, type Tokenizer } from './tokenizer/index.ts'
+import { type ModelConfig, type Parameter, UserError } from './types.ts'
+
+export interface LoadedModel {
+  /** Name for people: the last part of what was asked for, never a path. */
+  name: string
+  model: Model
+  parameters: Map<string, Parameter>
+  tokenizer: Tokenizer
+  generationConfig: Record<string, unknown> | undefined
+}
+
+export interface LoadOptions extends PullOptions {
+  /** `random`: draw the weights from `seed` instead of reading them; the folder needs config.json and a tokenizer only. */
+  init?: 'pretrained' | 'random'
+  /** Seed of random weights. Default 0. */
+  seed?: number
+}
+
+/**
+ * Loads a model from a folder, a .gguf or .safetensors file, the Hub or a Python package (see `pull`).
+ * Throws UserError where the checkpoint cannot be read, or lacks a tensor that the architecture needs.
+ */
+export async function load(source: string, options: LoadOptions = {}): Promise<LoadedModel> {
+  const { init = 'pretrained', seed = 0 } = options
+  const { path } = await pull(source, options)
+  const name = basename(resolve(source.replace(/^pypi:/, '')))
+  if (init === 'random' && (await stat(path)).isDirectory() && (await exists(join(path, 'config.json')))) {
+    const config = await readJsonObject(join(path, 'config.json'))
+    if (typeof config.model_type !== 'string') throw new UserError(`${path}/config.json: model_type is missing`)
+    const files: Record<string, string> = {}
+    for (const file of tokenizerFileNames) {
+      if (await exists(join(path, file))) files[file] = await readText(join(path, file))
+    }
+    const generation = join(path, 'generation_config.json')
+    const model = createModel(config as ModelConfig)
+    return {
+      name,
+      model,
+      parameters: randomParameters(model, seed),
+      tokenizer: loadTokenizer(files),
+      generationConfig: (await exists(generation)) ? await readJsonObject(generation) : undefined,
+    }
+  }
+
+  const checkpoint = await openCheckpoint(path)
+  try {
+    const model = createModel(checkpoint.config)
+    const tokenizer = loadTokenizer(await checkpoint.tokenizerFiles())
+    const { generationConfig } = checkpoint
+    if (init === 'random') {
+      return { name, model, parameters: randomParameters(model, seed), tokenizer, generationConfig }
+    }
+    const { missing, wrongShape } = compareTensors(checkpoint, model.parameters)
+    const wrong = wrongShape[0]
+    if (wrong) {
+      throw new UserError(
+        `${path}: tensor ${wrong.name} has the shape [${wrong.found.join(', ')}], config.json asks for [${wrong.expected.join(', ')}]`,
+      )
+    }
+    if (missing.length > 0) {
+      const more = missing.length > 5 ? ` and ${missing.length - 5} more` : ''
+      throw new UserError(`${path}: tensors are missing: ${missing.slice(0, 5).join(', ')}${more}`)
+    }
+    const parameters = new Map<string, Parameter>()
+    for (const [tensor, shape] of model.parameters) {
+      options.signal?.throwIfAborted()
+      parameters.set(tensor, { shape, data: await checkpoint.read(tensor) })
+    }
+    return { name, model, parameters, tokenizer, generationConfig }
+  } finally {
+    await checkpoint.close()
+  }
+}
+
+const WEIGHT_STREAM = 0x696e6974
+
+/**
+ * Random weights as Hugging Face draws them: matrices normal with `initializer_range` (default 0.02) of the config,
+ * norms 1, biases 0. A tensor depends on the seed and its place in the model alone.
+ */
+export function randomParameters(model: Model, seed: number): Map<string, Parameter> {
+  const { initializer_range: range } = model.config
+  const sigma = typeof range === 'number' ? range : 0.02
+  const parameters = new Map<string, Parameter>()
+  let index = 0
+  for (const [name, shape] of model.parameters) {
+    const data = new Float32Array(shape.reduce((product, size) => product * size, 1))
+    if (shape.length > 1) {
+      random(seed, WEIGHT_STREAM, index).fillNormal(data)
+      for (let i = 0; i < data.length; i++) data[i]! *= sigma
+    } else if (!name.endsWith('bias')) {
+      data.fill(1)
+    }
+    parameters.set(name, { shape, data })
+    index++
+  }
+  return parameters
+}

@@ -1,0 +1,56 @@
+// Gives a model its mask token: the id, and where it is a new one its row in the embedding and its place in the tokenizer.
+import { chooseMaskToken, growEmbedding, type MaskToken } from '../diffusion/mask-token.ts'
+import type { LoadedModel } from '../load.ts'
+import { createModel } from '../models/index.ts'
+import { addSpecialToken } from '../tokenizer/add-token.ts'
+import { loadTokenizer } from '../tokenizer/index.ts'
+import type { Tokenizer } from '../tokenizer/types.ts'
+import { type Parameter, UserError } from '../types.ts'
+
+/**
+ * The model with a mask token, recorded as `mask_token_id` in its config. `configured` is a token or an id; without it
+ * the one of the model is kept, or one is chosen (`chooseMaskToken`).
+ * Throws UserError where the tokenizer does not know the configured token.
+ */
+export function withMaskToken(
+  loaded: LoadedModel,
+  configured?: string | number,
+): { loaded: LoadedModel; maskToken: MaskToken } {
+  const { model, tokenizer, generationConfig } = loaded
+  const { config } = model
+  const rows = model.dimensions.vocabSize
+  const known = typeof config.mask_token_id === 'number' ? config.mask_token_id : undefined
+  const wanted = typeof configured === 'string' ? idOf(tokenizer, configured) : (configured ?? known)
+  const maskToken = chooseMaskToken(tokenizer, {
+    rows,
+    ...(wanted === undefined ? {} : { configured: wanted }),
+    inUse: [config, generationConfig ?? {}].flatMap((source) => endIds(source.eos_token_id)),
+  })
+  const { id, token, source } = maskToken
+  const grown = Math.max(rows, id + 1)
+  const changed = createModel({ ...config, vocab_size: grown, mask_token_id: id })
+  if (source !== 'added') return { loaded: { ...loaded, model: changed }, maskToken }
+
+  const parameters = new Map<string, Parameter>(loaded.parameters)
+  for (const [name, shape] of changed.parameters) {
+    const before = loaded.parameters.get(name)!
+    // The embedding and, where it is not tied, the output head.
+    const isTable = shape.length === 2 && before.shape[0] === rows && shape[0] === grown && /embed|head/.test(name)
+    if (isTable) parameters.set(name, { shape, data: growEmbedding(before.data, shape[1]!, id) })
+  }
+  const files = addSpecialToken(tokenizer.files(), { id, content: token, role: 'mask_token' })
+  return { loaded: { ...loaded, model: changed, parameters, tokenizer: loadTokenizer(files) }, maskToken }
+}
+
+function idOf(tokenizer: Tokenizer, token: string): number {
+  const id = tokenizer.tokenToId(token)
+  if (id === undefined) {
+    throw new UserError(
+      `mask_token ${JSON.stringify(token)} is not in the tokenizer; name one that is, or leave it out`,
+    )
+  }
+  return id
+}
+
+const endIds = (value: unknown): number[] =>
+  (Array.isArray(value) ? value : [value]).filter((id): id is number => typeof id === 'number')
