@@ -233,7 +233,7 @@ async function fillBatch<T extends Piece>(
 ): Promise<{ batch: Batch; pending: T[] }> {
   const packer = createPacker(options)
   const pending = waiting.filter((piece) => !packer.place(piece))
-  const lookahead = Math.max(8, 2 * options.rows)
+  const lookahead = Math.max(8, 4 * options.rows)
   while (pending.length < lookahead && !packer.full()) {
     const piece = await nextPiece()
     if (piece === undefined) break

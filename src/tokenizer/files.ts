@@ -1,8 +1,7 @@
-// Reads the JSON files of a tokenizer and prepares tokenizer.json for @huggingface/tokenizers.
-// Does not know what is done with the tokenizer.
+// Reads and checks the JSON files of a tokenizer. Does not know what is done with them.
 import { UserError } from '../types.ts'
 
-type Json = Record<string, unknown>
+export type Json = Record<string, unknown>
 
 /** tokenizer.json as far as unmask looks into it; everything else is passed on untouched. */
 export interface TokenizerJson extends Json {
@@ -59,52 +58,12 @@ export function parseTokenizerJson(text: string): TokenizerJson {
   }
 }
 
-/**
- * The same tokenizer in a form that @huggingface/tokenizers reads correctly and fast. Two things are rewritten:
- *
- * - `Digits`: the Rust library takes every Unicode number (\p{N}) for a digit, the JavaScript one only 0-9, so `m²` and
- *   `٣` would get other ids. An equivalent `Split` says what is meant.
- * - BPE without a pre-tokenizer (Llama 2 style) merges the whole document as one word. Where no token continues from
- *   another character into `▁`, no merge can cross that boundary, so splitting there gives the same ids and lets the
- *   library's word cache work.
- */
-export function forLibrary(json: TokenizerJson): TokenizerJson {
-  const rewritten = { ...json, pre_tokenizer: rewriteDigits(json.pre_tokenizer) }
-  if (rewritten.pre_tokenizer === null && splitsBeforeSpaces(json.model)) {
-    rewritten.pre_tokenizer = {
-      type: 'Split',
-      pattern: { Regex: '▁+[^▁]*|[^▁]+' },
-      behavior: 'Isolated',
-      invert: false,
-    }
-  }
-  return rewritten
-}
-
-function rewriteDigits(preTokenizer: unknown): unknown {
-  if (!isObject(preTokenizer)) return preTokenizer
-  if (preTokenizer.type === 'Sequence' && Array.isArray(preTokenizer.pretokenizers)) {
-    return { ...preTokenizer, pretokenizers: preTokenizer.pretokenizers.map(rewriteDigits) }
-  }
-  if (preTokenizer.type === 'Digits') {
-    const pattern = { Regex: preTokenizer.individual_digits === true ? '\\p{N}' : '\\p{N}+' }
-    return { type: 'Split', pattern, behavior: 'Isolated', invert: false }
-  }
-  return preTokenizer
-}
-
-function splitsBeforeSpaces(model: Json): boolean {
-  if (model.type !== 'BPE' || !isObject(model.vocab) || model.ignore_merges === true) return false
-  if (model.end_of_word_suffix || model.continuing_subword_prefix) return false
-  return Object.keys(model.vocab).every((token) => !/[^▁]▁/u.test(token))
-}
-
 function checkId(id: unknown, token: string): void {
   if (!Number.isInteger(id) || (id as number) < 0 || (id as number) >= MAX_ID) {
     throw new UserError(`tokenizer.json: token ${JSON.stringify(token)} has the id ${JSON.stringify(id)}`)
   }
 }
 
-function isObject(value: unknown): value is Json {
+export function isObject(value: unknown): value is Json {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

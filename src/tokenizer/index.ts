@@ -1,10 +1,10 @@
 // A Hugging Face tokenizer from the texts of its files: encoding, decoding, chat template, bytes per token.
 // Does not know where the files came from; uses no Node API.
-import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
 import { UserError } from '../types.ts'
 import { byteCounter } from './bytes.ts'
 import { readChatTemplate, renderChat } from './chat.ts'
-import { forLibrary, parseObject, parseTokenizerJson } from './files.ts'
+import { parseObject, parseTokenizerJson } from './files.ts'
+import { createLibraryTokenizer } from './library.ts'
 import type { Tokenizer } from './types.ts'
 
 export type { ChatMessage, Tokenizer } from './types.ts'
@@ -26,13 +26,7 @@ export function loadTokenizer(files: Readonly<Record<string, string>>): Tokenize
     ...parseObject(files['special_tokens_map.json'] ?? '{}', 'special_tokens_map.json'),
     ...parseObject(files['tokenizer_config.json'] ?? '{}', 'tokenizer_config.json'),
   }
-  let library: HuggingFaceTokenizer
-  try {
-    library = new HuggingFaceTokenizer(forLibrary(json), config)
-  } catch (error) {
-    throw new UserError(`tokenizer.json cannot be used: ${error instanceof Error ? error.message : error}`)
-  }
-
+  const library = createLibraryTokenizer(json, config)
   const idToToken: (string | undefined)[] = []
   for (const [token, id] of library.get_vocab()) if (token !== undefined) idToToken[id] = token
   const added = library.get_added_tokens_decoder()

@@ -1,0 +1,118 @@
+// Builds the tokenizer of @huggingface/tokenizers so that it does what the Rust library does, at the speed it can have.
+// Everything that works around that library is here.
+import { Tokenizer } from '@huggingface/tokenizers'
+import { UserError } from '../types.ts'
+import { isObject, type Json, type TokenizerJson } from './files.ts'
+
+/** What unmask uses of the library's tokenizer; its own declarations do not resolve under Node's module rules. */
+export interface LibraryTokenizer {
+  encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] }
+  decode(ids: number[], options: { clean_up_tokenization_spaces: boolean }): string
+  token_to_id(token: string): number | undefined
+  get_vocab(): Map<string | undefined, number>
+  get_added_tokens_decoder(): Map<number, { id: number; content: string; special: boolean; single_word: boolean }>
+  model: { cache?: object }
+  decoder: LibraryDecoder | null
+}
+
+interface LibraryDecoder {
+  config: { type: string }
+  decoders?: LibraryDecoder[]
+  text_decoder?: InstanceType<typeof TextDecoder>
+}
+
+/** The library's tokenizer for checked files; UserError where it cannot use them. */
+export function createLibraryTokenizer(json: TokenizerJson, config: Json): LibraryTokenizer {
+  let tokenizer: LibraryTokenizer
+  try {
+    tokenizer = new Tokenizer(forLibrary(json), config)
+  } catch (error) {
+    throw new UserError(`tokenizer.json cannot be used: ${error instanceof Error ? error.message : error}`)
+  }
+  // Its LRU cache deletes and sets a Map entry on every hit, which takes longer than the rest of the encoding.
+  if (tokenizer.model.cache) Object.assign(tokenizer.model.cache, wordCache<string[]>())
+  for (const part of tokenizer.decoder?.decoders ?? [tokenizer.decoder]) {
+    if (part?.config.type === 'ByteFallback') part.text_decoder = new ByteRunDecoder()
+  }
+  return tokenizer
+}
+
+const MAX_CACHED_WORDS = 1 << 16
+
+function wordCache<T>() {
+  let words = new Map<string, T>()
+  return {
+    get: (word: string) => words.get(word),
+    put(word: string, value: T) {
+      if (words.size >= MAX_CACHED_WORDS) words = new Map()
+      words.set(word, value)
+    },
+    clear: () => words.clear(),
+  }
+}
+
+/**
+ * Decodes a run of `<0xXX>` tokens as Rust does: kept whole, U+FEFF included, or one replacement character per byte.
+ */
+class ByteRunDecoder extends TextDecoder {
+  readonly #strict = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
+  override decode(bytes: Uint8Array): string {
+    try {
+      return this.#strict.decode(bytes)
+    } catch {
+      return '\ufffd'.repeat(bytes.length)
+    }
+  }
+}
+
+/**
+ * The same tokenizer in a form that @huggingface/tokenizers 0.2 reads as the Rust library does, and fast. Rewritten are
+ *
+ * - `Digits`: Rust takes every Unicode number (\p{N}) for a digit, JavaScript only 0-9 (`m²`, `٣`);
+ * - `ByteLevel` with its own pattern and `Whitespace`: JavaScript's \s and \w are not Unicode's (U+FEFF, U+0085, `é`),
+ *   those of a `Split` pattern are;
+ * - `Metaspace`: JavaScript never splits at `▁`;
+ * - BPE over a whole document as one word (Llama 2 style): where no token continues from another character into `▁`, no
+ *   merge can cross that boundary, so splitting there gives the same ids and lets the library's word cache work.
+ */
+function forLibrary(json: TokenizerJson): TokenizerJson {
+  const preTokenizer = rewritePreTokenizer(json.pre_tokenizer)
+  if (!wordsAreIndependent(json.model)) return { ...json, pre_tokenizer: preTokenizer }
+  const steps = preTokenizer === null ? [] : [preTokenizer]
+  return { ...json, pre_tokenizer: sequence(...steps, split('▁+[^▁]*|[^▁]+')) }
+}
+
+const split = (regex: string) => ({ type: 'Split', pattern: { Regex: regex }, behavior: 'Isolated', invert: false })
+
+const sequence = (...pretokenizers: unknown[]) => ({ type: 'Sequence', pretokenizers })
+
+// The pattern of GPT-2, which ByteLevel applies where use_regex is set.
+const BYTE_LEVEL = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
+
+function rewritePreTokenizer(node: unknown): unknown {
+  if (!isObject(node)) return node
+  if (node.type === 'Sequence' && Array.isArray(node.pretokenizers)) {
+    return sequence(...node.pretokenizers.map(rewritePreTokenizer))
+  }
+  if (node.type === 'Digits') return split(node.individual_digits === true ? '\\p{N}' : '\\p{N}+')
+  if (node.type === 'Whitespace') return { ...split('\\w+|[^\\w\\s]+'), behavior: 'Removed', invert: true }
+  if (node.type === 'ByteLevel' && node.use_regex !== false && node.add_prefix_space === false) {
+    return sequence(split(BYTE_LEVEL), { ...node, use_regex: false })
+  }
+  if (node.type === 'Metaspace' && node.split !== false) {
+    const space = quote(String(node.replacement ?? '▁'))
+    return sequence(node, split(`${space}[^${space}]*|[^${space}]+`))
+  }
+  return node
+}
+
+const quote = (text: string) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
+
+/** Whether text is written with `▁` for spaces and no merge joins one to what stands before it. */
+function wordsAreIndependent(model: Json): boolean {
+  if (model.type !== 'BPE' || !isObject(model.vocab) || model.ignore_merges === true) return false
+  if (model.end_of_word_suffix || model.continuing_subword_prefix) return false
+  const tokens = Object.keys(model.vocab)
+  return tokens.some((token) => token.startsWith('▁')) && tokens.every((token) => !/[^▁]▁/u.test(token))
+}
