@@ -113,8 +113,11 @@ export function exportOnnx(program: Program, options: ExportOptions = {}): Expor
   for (const [name, tensor] of Object.entries(program.outputs)) {
     const source = names.get(tensor)
     if (source === undefined) throw new Error(`output ${name} was not lowered`)
+    if (inputs.some((other) => other.name === name)) throw new Error(`${name} is both an input and an output`)
+    // A tensor that is two outputs keeps the first name; the second is a copy.
+    const taken = outputs.some((other) => other.name === source)
     outputs.push({ name, dtype: tensor.dtype, shape: tensor.shape })
-    renameOutput(emit, names, tensor, source, name)
+    renameOutput(emit, names, tensor, source, name, taken)
   }
   for (const [name, value] of emit.constants) initializers.push(tensorProto(name, value))
   const model = ModelProto.encode(
@@ -138,10 +141,17 @@ export function exportOnnx(program: Program, options: ExportOptions = {}): Expor
 }
 
 /** Gives the producing node's output the program's name, so that no copy is made; falls back to Identity. */
-function renameOutput(emit: Emitter, names: Map<Tensor, string>, tensor: Tensor, source: string, name: string): void {
+function renameOutput(
+  emit: Emitter,
+  names: Map<Tensor, string>,
+  tensor: Tensor,
+  source: string,
+  name: string,
+  taken: boolean,
+): void {
   const producer = emit.nodes.find((node) => node.outputs.includes(source))
   const shared = [...names.entries()].some(([other, value]) => other !== tensor && value === source)
-  if (!producer || shared || source.startsWith('=')) {
+  if (!producer || shared || taken) {
     emit.nodes.push({
       opType: 'Identity',
       domain: '',

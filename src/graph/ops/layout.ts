@@ -2,6 +2,7 @@
 import { reshapeTarget } from '../onnx/emitter.ts'
 import { broadcast, type Dim, product, sameShape, type Shape, shapeText, sum as sumDims } from '../shape.ts'
 import { apply1, type Operation, type Tensor } from '../tensor.ts'
+import { sumTo } from './reduce.ts'
 
 const reshapeOperation: Operation<{ shape: Shape }> = {
   name: 'reshape',
@@ -41,20 +42,32 @@ export const transpose = (x: Tensor, permutation: readonly number[]): Tensor =>
 
 const expandOperation: Operation<{ shape: Shape }> = {
   name: 'expand',
-  infer([x], { shape }, fail) {
+  infer([x, like], { shape }, fail) {
     const out = broadcast(x.shape, shape)
     if (!out || !sameShape(out, shape)) fail(`does not broadcast to ${shapeText(shape)}`)
-    if (shape.some((dim, i) => typeof dim !== 'number' && x.shape[i] !== dim)) fail('a symbolic size cannot be expanded')
+    const lead = shape.length - x.shape.length
+    if (!like && shape.some((dim, i) => typeof dim !== 'number' && x.shape[i - lead] !== dim))
+      fail(`a symbolic size of ${shapeText(shape)} needs a tensor of that size`)
     return [{ dtype: x.dtype, shape }]
   },
-  onnx: (emit, [x], { shape }) => [
-    emit.op('Expand', [x, emit.ints(shape.map((dim) => (typeof dim === 'number' ? dim : 1)))]),
+  gradient: ({ inputs: [x], gradients: [dy] }) => [sumTo(dy as Tensor, x.shape), undefined],
+  onnx: (emit, [x, like], { shape }) => [
+    emit.op('Expand', [
+      x,
+      like ? emit.op('Shape', [like]) : emit.ints(shape.map((dim) => (typeof dim === 'number' ? dim : 1))),
+    ]),
   ],
 }
 
 /** Repeats values along axes of size 1. */
 export const expand = (x: Tensor, shape: Shape): Tensor =>
   sameShape(x.shape, shape) ? x : apply1(expandOperation, [x], { shape })
+
+/** `expand` to the shape of another tensor, whose sizes may be symbolic; its values do not matter. */
+export const expandLike = (x: Tensor, like: Tensor): Tensor =>
+  sameShape(x.shape, like.shape) || like.shape.every((dim) => typeof dim === 'number')
+    ? expand(x, like.shape)
+    : apply1(expandOperation, [x, like], { shape: like.shape })
 
 interface SliceAttributes {
   axis: number

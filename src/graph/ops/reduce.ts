@@ -1,7 +1,7 @@
 // Sums over axes, and the sum that undoes broadcasting.
 import { type Dim, sameShape, type Shape, shapeText } from '../shape.ts'
 import { apply1, type Operation, type Tensor } from '../tensor.ts'
-import { expand, reshape } from './layout.ts'
+import { expandLike, reshape } from './layout.ts'
 
 interface SumAttributes {
   axes: readonly number[]
@@ -22,16 +22,16 @@ const sumOperation: Operation<SumAttributes> = {
   },
   gradient({ inputs: [x], attributes: { axes }, gradients: [dy] }) {
     const kept = x.shape.map((dim, i) => (axes.includes(i) ? 1 : dim))
-    return [expand(reshape(dy as Tensor, kept), x.shape)]
+    return [expandLike(reshape(dy as Tensor, kept), x)]
   },
   onnx: (emit, [x], { axes, keepDims }) => [
     emit.op('ReduceSum', [x, emit.ints(axes)], { keepdims: keepDims ? 1 : 0 }),
   ],
 }
 
-/** The sum over `axes` (all by default). */
+/** The sum over `axes` (all by default; over none it is `x`). */
 export const sum = (x: Tensor, axes: readonly number[] = x.shape.map((_, i) => i), keepDims = false): Tensor =>
-  apply1(sumOperation, [x], { axes, keepDims })
+  axes.length === 0 ? x : apply1(sumOperation, [x], { axes, keepDims })
 
 /** Sums a broadcast gradient back to the shape it was broadcast from. */
 export function sumTo(x: Tensor, shape: Shape): Tensor {
