@@ -1,6 +1,6 @@
 // Additive attention biases (0 visible, -inf hidden), computed inside the graph from document ids, positions and lengths.
 import type { Emitter } from '../onnx/emitter.ts'
-import { type Dim, sameShape, type Shape } from '../shape.ts'
+import { type Dim, type Shape, sameShape } from '../shape.ts'
 import { apply1, type Operation, type Tensor } from '../tensor.ts'
 
 /**
@@ -18,11 +18,12 @@ interface MaskAttributes {
 
 const maskOperation: Operation<MaskAttributes> = {
   name: 'maskBias',
-  infer([positions, documents, blockSize], { tile, ownTile }, fail) {
+  infer(inputs, { tile, ownTile }, fail) {
+    const [positions, documents, blockSize] = inputs
     if (!sameShape(positions.shape, documents.shape) || positions.shape.length !== 2)
       fail('positions and documents must both be [rows, length]')
-    if (blockSize.shape.length !== 0) fail('the block size must be a scalar')
-    for (const x of [positions, documents, blockSize]) if (x.dtype !== 'int64') fail('the inputs must be int64')
+    if (blockSize && blockSize.shape.length !== 0) fail('the block size must be a scalar')
+    for (const x of inputs) if (x.dtype !== 'int64') fail('the inputs must be int64')
     const [rows, length] = positions.shape
     const tiles = tile === length ? 1 : (length as number) / (tile as number)
     const shape: Shape = [rows, 1, 1, tiles, 1, tile, ownTile ? tile : length]
@@ -33,12 +34,17 @@ const maskOperation: Operation<MaskAttributes> = {
     const queries = (x: string) => toQueries(emit, x, shape, tile)
     const keys = (x: string) =>
       ownTile && tile !== shape[1]
-        ? emit.op('Reshape', [x, emit.ints([shape[0], 1, 1, (shape[1] as number) / (tile as number), 1, 1, tile].map(Number))])
+        ? emit.op('Reshape', [
+            x,
+            emit.ints([shape[0], 1, 1, (shape[1] as number) / (tile as number), 1, 1, tile].map(Number)),
+          ])
         : emit.op('Unsqueeze', [x, emit.ints([1, 2, 3, 4, 5])])
     let visible = emit.op('Equal', [queries(documents), keys(documents)])
     if (visibility !== 'document') {
       const block = emit.op('Div', [positions, blockSize])
-      const compare = { 'same-block': 'Equal', 'earlier-blocks': 'Greater', 'block-causal': 'GreaterOrEqual' }[visibility]
+      const compare = { 'same-block': 'Equal', 'earlier-blocks': 'Greater', 'block-causal': 'GreaterOrEqual' }[
+        visibility
+      ]
       visible = emit.op('And', [visible, emit.op(compare, [queries(block), keys(block)])])
     }
     return [bias(emit, visible)]
@@ -55,17 +61,31 @@ function toQueries(emit: Emitter, x: string, shape: Shape, tile: Dim): string {
 const bias = (emit: Emitter, visible: string): string =>
   emit.op('Where', [visible, emit.float(0), emit.float(Number.NEGATIVE_INFINITY)])
 
-/** Bias for the keys of the query's own tile: [rows, 1, 1, tiles, 1, tile, tile]. Inputs are int64; blockSize a scalar. */
-export const tileBias = (
+interface Description {
+  /** int64 [rows, length]. */
+  positions: Tensor
+  documents: Tensor
+  /** An int64 scalar; `document` does not look at it. */
+  blockSize: Tensor
+  tile: Dim
+}
+
+const maskBias = (
   visibility: Visibility,
-  { positions, documents, blockSize, tile }: { positions: Tensor; documents: Tensor; blockSize: Tensor; tile: Dim },
-): Tensor => apply1(maskOperation, [positions, documents, blockSize], { visibility, tile, ownTile: true })
+  { positions, documents, blockSize, tile }: Description,
+  ownTile: boolean,
+): Tensor => {
+  const inputs = visibility === 'document' ? [positions, documents] : [positions, documents, blockSize]
+  return apply1(maskOperation, inputs, { visibility, tile, ownTile })
+}
+
+/** Bias for the keys of the query's own tile: [rows, 1, 1, tiles, 1, tile, tile]. */
+export const tileBias = (visibility: Visibility, description: Description): Tensor =>
+  maskBias(visibility, description, true)
 
 /** Bias for the keys of the whole row: [rows, 1, 1, tiles, 1, tile, length]. */
-export const rowBias = (
-  visibility: Visibility,
-  { positions, documents, blockSize, tile }: { positions: Tensor; documents: Tensor; blockSize: Tensor; tile: Dim },
-): Tensor => apply1(maskOperation, [positions, documents, blockSize], { visibility, tile, ownTile: false })
+export const rowBias = (visibility: Visibility, description: Description): Tensor =>
+  maskBias(visibility, description, false)
 
 const lengthOperation: Operation<null> = {
   name: 'lengthBias',
