@@ -12,7 +12,8 @@ export type { ChatMessage, Tokenizer } from './types.ts'
 /**
  * Builds a tokenizer from `tokenizer.json` and, where given, `tokenizer_config.json`, `special_tokens_map.json` and
  * `chat_template.jinja` (file name -> text). Throws UserError naming the file that is missing or wrong.
- * `vocabSize` is the largest id plus one, so that it is also a bound for arrays indexed by id.
+ * `vocabSize` is the largest id plus one, so that it is also a bound for arrays indexed by id. Not supported is
+ * `single_word` of added tokens: they are found inside words, too.
  */
 export function loadTokenizer(files: Readonly<Record<string, string>>): Tokenizer {
   const text = files['tokenizer.json']
