@@ -245,7 +245,7 @@ export type Origin = (path: string) => string
 export function parseRecipe(value: unknown, origin: Origin = (path) => path): Recipe {
   const result = recipeSchema.safeParse(value)
   if (!result.success) throw new UserError(issueLines(result.error.issues, value, origin).join('\n'))
-  const conflicts = findConflicts(result.data, value)
+  const conflicts = findConflicts(result.data)
   if (conflicts.length > 0) {
     throw new UserError(conflicts.map(({ path, message }) => `${origin(path)}: ${message}`).join('\n'))
   }
@@ -310,8 +310,12 @@ function valueAt(value: unknown, path: readonly string[]): unknown {
   return current
 }
 
-/** Rules between settings. `written` is the recipe before defaults, so that only what was written can be in conflict. */
-function findConflicts(recipe: Recipe, written: unknown): { path: string; message: string }[] {
+const defaultDiffusion = diffusion.parse({})
+
+const changed = (value: unknown, byDefault: unknown): boolean => JSON.stringify(value) !== JSON.stringify(byDefault)
+
+/** Rules between settings. A default is never in conflict, so that a recipe with its defaults filled in parses again. */
+function findConflicts(recipe: Recipe): { path: string; message: string }[] {
   const found: { path: string; message: string }[] = []
   const add = (path: string, message: string) => found.push({ path, message })
   const { train, diffusion, data } = recipe
@@ -323,7 +327,7 @@ function findConflicts(recipe: Recipe, written: unknown): { path: string; messag
   }
   if (train.lr_min > train.lr) add('train.lr_min', `${train.lr_min} is above train.lr ${train.lr}`)
   if (recipe.objective === 'ar') {
-    if (valueAt(written, ['diffusion']) !== undefined) {
+    if (changed(diffusion, defaultDiffusion)) {
       add('diffusion', 'has no meaning with objective: ar; remove this section or the objective')
     }
     return found
@@ -340,7 +344,7 @@ function findConflicts(recipe: Recipe, written: unknown): { path: string; messag
   if (diffusion.block_size > data.max_seq_len || data.max_seq_len % diffusion.block_size !== 0) {
     add('diffusion.block_size', `${diffusion.block_size} does not divide data.max_seq_len ${data.max_seq_len}`)
   }
-  if (diffusion.schedule !== 'wsd' && valueAt(written, ['diffusion', 'shares']) !== undefined) {
+  if (diffusion.schedule !== 'wsd' && changed(diffusion.shares, defaultDiffusion.shares)) {
     add('diffusion.shares', 'has a meaning only with schedule: wsd')
   }
   if (diffusion.embedding_noise_sigma > 0 !== diffusion.embedding_noise_steps > 0) {
