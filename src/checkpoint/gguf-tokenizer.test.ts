@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { Tokenizer } from '@huggingface/tokenizers'
 import { describe, expect, it } from 'vitest'
 import { UserError } from '../types.ts'
@@ -70,6 +71,7 @@ describe('pre-tokenizers', () => {
     ['default', '...ab', ['...', 'ab']],
     ['smollm', 'ab   ab', ['ab', 'ĠĠ', 'Ġab']],
     ['qwen2', 'ab\n\nab', ['ab', 'ĊĊ', 'ab']],
+    ['smollm', '\n\n½', ['ĊĊ', 'Â', '½']],
   ]
   it.each(cases)('%s cuts %j', (pre, text, tokens) => {
     expect(cut(pre, text)).toEqual(tokens)
@@ -92,6 +94,49 @@ describe('pre-tokenizers', () => {
     ])
     expect(load(files).encode('zzz', { add_special_tokens: false }).tokens).toEqual(['zzz'])
     expect(load(new Map([...files, ['tokenizer.ggml.pre', 'gpt-2']])).encode('zzz').tokens).toEqual(['z', 'z', 'z'])
+  })
+})
+
+describe('SentencePiece', () => {
+  // A BPE model of 380 pieces that Python's sentencepiece 0.2 trained, with its ids and its decoded texts.
+  const golden: {
+    tokens: string[]
+    scores: number[]
+    types: number[]
+    cases: { text: string; ids: number[]; decoded: string }[]
+  } = JSON.parse(readFileSync(new URL('../../test/checkpoint/sentencepiece.json', import.meta.url), 'utf8'))
+  const metadata = (extra: Record<string, GgufValue> = {}): GgufMetadata =>
+    new Map<string, GgufValue>([
+      ['tokenizer.ggml.model', 'llama'],
+      ['tokenizer.ggml.tokens', golden.tokens],
+      ['tokenizer.ggml.scores', Float32Array.from(golden.scores)],
+      ['tokenizer.ggml.token_type', Int32Array.from(golden.types)],
+      ['tokenizer.ggml.unknown_token_id', 0],
+      ['tokenizer.ggml.bos_token_id', 1],
+      ['tokenizer.ggml.eos_token_id', 2],
+      ...Object.entries(extra),
+    ])
+
+  it('gives the ids and texts of sentencepiece', () => {
+    const tokenizer = load(metadata())
+    for (const { text, ids, decoded } of golden.cases) {
+      expect(tokenizer.encode(text, { add_special_tokens: false }).ids).toEqual(ids)
+      if (ids.length > 0) expect(tokenizer.decode(ids)).toBe(decoded)
+    }
+  })
+
+  it('adds BOS and a space before the text unless the file says otherwise', () => {
+    expect(load(metadata()).encode('a').tokens).toEqual(['<s>', '▁a'])
+    const bare = load(metadata({ 'tokenizer.ggml.add_bos_token': false, 'tokenizer.ggml.add_space_prefix': false }))
+    const { ids, tokens } = bare.encode('a b')
+    expect(tokens).toEqual(['a', '▁b'])
+    expect(bare.decode(ids)).toBe('a b')
+  })
+
+  it('refuses a vocabulary without scores or bytes', () => {
+    expect(() => load(metadata({ 'tokenizer.ggml.scores': [] }))).toThrow(/scores" is missing/)
+    const types = Int32Array.from(golden.types, (type) => (type === 6 ? 1 : type))
+    expect(() => load(metadata({ 'tokenizer.ggml.token_type': types }))).toThrow(/0 of 256 byte tokens/)
   })
 })
 

@@ -108,7 +108,9 @@ const contractionsWordsDigits = (digits: string): string =>
 /** Values of tokenizer.ggml.pre, as the Hugging Face tokenizers that llama.cpp detects under these names define them. */
 const preTokenizers: Readonly<Record<string, PreTokenizer>> = {
   'gpt-2': { preTokenizer: byteLevel(true) },
-  smollm: { preTokenizer: sequence({ type: 'Digits', individual_digits: true }, byteLevel(true)) },
+  // SmolLM's own file says Digits(individual), which is this pattern; as a pattern, @huggingface/tokenizers does not
+  // leave out the digits beyond ASCII.
+  smollm: { preTokenizer: sequence(splitBy('\\p{N}'), byteLevel(true)) },
   'llama-bpe': {
     preTokenizer: sequence(splitBy(contractionsWordsDigits('\\p{N}{1,3}')), byteLevel(false)),
     ignoreMerges: true,
