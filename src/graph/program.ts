@@ -58,8 +58,8 @@ export function topologicalOrder(outputs: readonly Tensor[]): Node[] {
 export interface ExportOptions {
   /** Inputs to embed as constants instead: parameters of an inference model that is to be self-contained. */
   embed?: ReadonlyMap<string, TensorData>
-  /** Inputs to refer to as external data in this file, by name -> byte range. */
-  external?: { location: string; tensors: ReadonlyMap<string, { offset: number; length: number }> }
+  /** Inputs to refer to as external data, by name -> byte range of `location`, or of a file of their own. */
+  external?: { location: string; tensors: ReadonlyMap<string, { offset: number; length: number; location?: string }> }
 }
 
 /** Lowers a program to ONNX. Inputs keep the order in which they were first used, so the bytes are reproducible. */
@@ -71,8 +71,8 @@ export function exportOnnx(program: Program, options: ExportOptions = {}): Expor
   const externalParameters: Signature[] = []
   const initializers: object[] = []
   for (const node of topologicalOrder(Object.values(program.outputs))) {
-    place = node.scope
     const operation = node.operation
+    place = node.scope ? `${node.scope}/${operation.name}` : operation.name
     if (operation === (inputOperation as unknown)) {
       const { name } = node.attributes as InputAttributes
       const tensor = node.outputs[0]
@@ -88,7 +88,7 @@ export function exportOnnx(program: Program, options: ExportOptions = {}): Expor
           dataType: ONNX_TYPE[tensor.dtype],
           dataLocation: 1,
           externalData: [
-            { key: 'location', value: options.external.location },
+            { key: 'location', value: range.location ?? options.external.location },
             { key: 'offset', value: String(range.offset) },
             { key: 'length', value: String(range.length) },
           ],

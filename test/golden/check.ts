@@ -8,6 +8,7 @@ import { createExecutor, type Executor } from '../../src/runtime/executor.ts'
 import { objectiveProgram, type Objective } from '../../src/train/graph.ts'
 import { exportOnnx } from '../../src/graph/program.ts'
 import type { ModelConfig, Parameter, TensorData } from '../../src/types.ts'
+import { type DecodeCases, decodeDifferences } from './decode.ts'
 import { logits, type Mask } from './logits.ts'
 import { createStepper } from '../../src/train/stepper.ts'
 
@@ -36,18 +37,7 @@ interface Cases {
     losses: number[]
     grad_norms: number[]
   }
-  decode: { block_size: number; cases: DecodeCase[] }
-}
-
-interface DecodeCase {
-  prompt: number[]
-  threshold: number
-  steps_per_block: number
-  max_new_tokens: number
-  logit_scale: number
-  output: number[]
-  denoise_forwards: number
-  states: number[][]
+  decode: DecodeCases
 }
 
 const LOGITS = 1e-4
@@ -152,6 +142,8 @@ async function checkModel(executor: Executor, folder: string, name: string, mode
   }
   results.push(...(await checkGradients(folder, name, context)))
   results.push(...(await checkAdamw(name, context)))
+  const decoded = await decodeDifferences(executor, model, weights, cases.decode, cases.mask_token_id)
+  for (const [i, different] of decoded.entries()) report(`decode.${i} (tokens that differ)`, different, 0)
   return results
 }
 

@@ -1,0 +1,86 @@
+// The inference program of a model: new positions against a KV cache, for autoregressive and block decoding alike.
+// Knows the model and the attention of decoding; knows nothing about when to forward or what to commit.
+import { type AttentionMask, attention } from '../graph/ops/attention.ts'
+import { input } from '../graph/ops/input.ts'
+import { gatherRows, reshape, transpose } from '../graph/ops/layout.ts'
+import { linear } from '../graph/ops/linear.ts'
+import { lengthBias, tileBias } from '../graph/ops/mask-bias.ts'
+import { predict } from '../graph/ops/predict.ts'
+import { exportOnnx, type Program } from '../graph/program.ts'
+import { product } from '../graph/shape.ts'
+import { lastDim, type Tensor } from '../graph/tensor.ts'
+import type { Model } from '../models/types.ts'
+import { createWeights } from '../nn/weights.ts'
+import type { Executor, Session } from '../runtime/executor.ts'
+import type { Parameter } from '../types.ts'
+
+/**
+ * Inputs, with B rows of T new positions and a cache of C positions per row:
+ * - `input_ids`, `position_ids`, `document_ids` [B, T] int64; only equal document ids see each other;
+ * - `block_size` [] int64: the new positions see each other block-causally, by floor(position / block size); 1 is causal;
+ * - `past_key.{layer}`, `past_value.{layer}` [B, key-value heads, C, D]: the cache, keys already rotated;
+ * - `cache_length` [B] int64: positions of the cache that are filled, which all new positions see;
+ * - `row_index` [R] int64: which of the B * T new positions are predicted;
+ * - `logit_scale` [], `token_bias` [vocabulary]: predictions are made of `logits * logit_scale + token_bias`.
+ *
+ * Outputs: `token` [R] int64 and its probability `confidence` [R]; `logits` [R, vocabulary] before scale and bias;
+ * `present_key.{layer}`, `present_value.{layer}` [B, key-value heads, T, D] of the new positions.
+ */
+export function decodeProgram(model: Model): Program {
+  const { layers, heads, kvHeads, headDim, vocabSize, maxPositions } = model.dimensions
+  const ids = input('input_ids', 'int64', ['B', 'T'])
+  const positions = input('position_ids', 'int64', ['B', 'T'])
+  const documents = input('document_ids', 'int64', ['B', 'T'])
+  const blockSize = input('block_size', 'int64', [])
+  const past = Array.from({ length: layers }, (_, layer) => ({
+    key: input(`past_key.${layer}`, 'float32', ['B', kvHeads, 'C', headDim]),
+    value: input(`past_value.${layer}`, 'float32', ['B', kvHeads, 'C', headDim]),
+  }))
+  const rows = input('row_index', 'int64', ['R'])
+  const ownBias = tileBias('block-causal', { positions, documents, blockSize, tile: 'T' })
+  const pastBias = lengthBias(input('cache_length', 'int64', ['B']), past[0].key)
+  const present: Record<string, Tensor> = {}
+  const perHead = (x: Tensor) => transpose(reshape(x, ['B', 'T', kvHeads, headDim]), [0, 2, 1, 3])
+  const { hidden, head } = model.trace(createWeights(model.parameters), {
+    ids,
+    positions,
+    positionCount: maxPositions,
+    attention(q, k, v, layer) {
+      present[`present_key.${layer}`] = perHead(k)
+      present[`present_value.${layer}`] = perHead(v)
+      const mask: AttentionMask = {
+        copies: 1,
+        tile: 'T',
+        tileBias: ownBias,
+        context: { ...past[layer], bias: pastBias },
+      }
+      return attention(q, k, v, mask, { heads, kvHeads })
+    },
+    select: (x) => gatherRows(reshape(x, [product(x.shape.slice(0, -1)), lastDim(x)]), rows),
+  })
+  const logits = linear(hidden, head)
+  const tokenBias = input('token_bias', 'float32', [vocabSize])
+  const { token, confidence } = predict(logits, tokenBias, input('logit_scale', 'float32', []))
+  return { name: `${model.config.model_type}-decode`, outputs: { token, confidence, logits, ...present } }
+}
+
+/** Loads the inference program with the weights inside the session, packed once. The weights are copied. */
+export async function loadDecodeProgram(
+  executor: Executor,
+  model: Model,
+  weights: ReadonlyMap<string, Parameter>,
+): Promise<Session> {
+  const tensors = new Map<string, { location: string; offset: number; length: number }>()
+  const files: { path: string; data: Uint8Array }[] = []
+  for (const [name, shape] of model.parameters) {
+    const parameter = weights.get(name)
+    const size = shape.reduce((a, b) => a * b, 1)
+    if (parameter?.data.length !== size) throw new Error(`${name} needs ${size} values, got ${parameter?.data.length}`)
+    // A file in memory per tensor: one for all would meet the size limit of an array.
+    const data = new Uint8Array(parameter.data.slice().buffer)
+    files.push({ path: name, data })
+    tensors.set(name, { location: name, offset: 0, length: data.length })
+  }
+  const { model: onnx } = exportOnnx(decodeProgram(model), { external: { location: '', tensors } })
+  return executor.load(onnx, { externalData: files })
+}

@@ -1,0 +1,65 @@
+// Replays reference decodings, state by state, through the cached engine.
+import { complete, createEngine } from '../../src/decode/index.ts'
+import type { Model } from '../../src/models/index.ts'
+import type { Executor } from '../../src/runtime/executor.ts'
+import type { Parameter } from '../../src/types.ts'
+
+export interface DecodeCases {
+  block_size: number
+  cases: DecodeCase[]
+}
+
+interface DecodeCase {
+  prompt: number[]
+  threshold: number
+  steps_per_block: number
+  max_new_tokens: number
+  logit_scale: number
+  /** Prompt and new tokens. */
+  output: number[]
+  denoise_forwards: number
+  /** After each forward: the new tokens up to the end of the current block, masks included. */
+  states: number[][]
+}
+
+/** For each case how many tokens differ, over all states and the output; a state too many or too few counts whole. */
+export async function decodeDifferences(
+  executor: Executor,
+  model: Model,
+  weights: ReadonlyMap<string, Parameter>,
+  { block_size: blockSize, cases }: DecodeCases,
+  maskTokenId: number,
+): Promise<number[]> {
+  const engine = await createEngine(executor, model, weights, { maskTokenId, eosTokenIds: [] })
+  const differences: number[] = []
+  for (const { prompt, threshold, steps_per_block, max_new_tokens, logit_scale, output, states } of cases) {
+    const seen: number[][] = []
+    const generation = engine.generate(prompt, {
+      blockSize,
+      threshold,
+      stepsPerBlock: steps_per_block,
+      maxNewTokens: max_new_tokens,
+      logitScale: logit_scale,
+    })
+    const { ids, forwards } = await complete(generation, ({ position, token, step, block }) => {
+      if (step === seen.length) {
+        const state = [...(seen[step - 1] ?? [])]
+        while (prompt.length + state.length < (block + 1) * blockSize) state.push(maskTokenId)
+        seen.push(state)
+      }
+      seen[step][position - prompt.length] = token
+    })
+    let different = Math.abs(forwards - states.length) + countDifferences([...prompt, ...ids], output)
+    for (let i = 0; i < Math.max(states.length, seen.length); i++)
+      different += countDifferences(seen[i] ?? [], states[i] ?? [])
+    differences.push(different)
+  }
+  await engine.dispose()
+  return differences
+}
+
+function countDifferences(a: readonly number[], b: readonly number[]): number {
+  let count = 0
+  for (let i = 0; i < Math.max(a.length, b.length); i++) if (a[i] !== b[i]) count++
+  return count
+}
