@@ -58,7 +58,8 @@ export async function decodeDifferences(
   return differences
 }
 
-function countDifferences(a: readonly number[], b: readonly number[]): number {
+/** Places in which two lists differ, a longer tail included. */
+export function countDifferences(a: readonly number[], b: readonly number[]): number {
   let count = 0
   for (let i = 0; i < Math.max(a.length, b.length); i++) if (a[i] !== b[i]) count++
   return count
