@@ -1,0 +1,34 @@
+// npm run bench -- NAME: runs one benchmark; each prints one JSON line per measurement.
+
+/** What a benchmark's file exports. */
+export interface Benchmark {
+  /** What it measures and its flags, as `--help` prints them. */
+  usage: string
+  run(args: string[]): Promise<void>
+}
+
+const benchmarks: Record<string, () => Promise<Benchmark>> = {
+  train: () => import('./train.ts'),
+  decode: () => import('./decode.ts'),
+}
+
+const usage = `usage: npm run bench -- NAME [flags]
+
+NAME is one of: ${Object.keys(benchmarks).join(', ')}. "npm run bench -- NAME --help" lists its flags.
+
+Each measurement is one JSON line {"bench","case","value","unit","peer","peer_value","ratio"}; the last three are null
+without a peer. Values are medians of runs that alternate with the peer's. PYTHON=FILE names a Python that has torch
+and transformers; without it the peers are left out.
+`
+
+const [name, ...args] = process.argv.slice(2)
+if (name === undefined || name === '--help' || name === '-h') {
+  process.stdout.write(usage)
+} else if (!Object.hasOwn(benchmarks, name)) {
+  process.stderr.write(`there is no benchmark ${JSON.stringify(name)}\n\n${usage}`)
+  process.exitCode = 2
+} else {
+  const benchmark = await benchmarks[name]()
+  if (args.includes('--help') || args.includes('-h')) process.stdout.write(benchmark.usage)
+  else await benchmark.run(args)
+}

@@ -1,0 +1,83 @@
+// The shapes that training is measured on: a Llama of random weights, a batch of random tokens.
+import type { Batch } from '../src/data/types.ts'
+import { random } from '../src/random.ts'
+import type { ModelConfig, Parameter } from '../src/types.ts'
+
+export interface TrainShape {
+  config: ModelConfig
+  rows: number
+  length: number
+  blockSize: number
+}
+
+const llama = (sizes: Record<string, number>): ModelConfig => ({
+  model_type: 'llama',
+  tie_word_embeddings: true,
+  max_position_embeddings: 8192,
+  rms_norm_eps: 1e-6,
+  rope_theta: 10000,
+  ...sizes,
+})
+
+export const trainShapes: Readonly<Record<string, TrainShape>> = {
+  '7m': {
+    config: llama({
+      vocab_size: 4096,
+      hidden_size: 256,
+      intermediate_size: 768,
+      num_hidden_layers: 8,
+      num_attention_heads: 4,
+      num_key_value_heads: 2,
+    }),
+    rows: 8,
+    length: 256,
+    blockSize: 32,
+  },
+  'smollm2-135m': {
+    config: llama({
+      vocab_size: 49153,
+      hidden_size: 576,
+      intermediate_size: 1536,
+      num_hidden_layers: 30,
+      num_attention_heads: 9,
+      num_key_value_heads: 3,
+    }),
+    rows: 2,
+    length: 256,
+    blockSize: 32,
+  },
+}
+
+/** Norms of 1, everything else normal with deviation 0.02, as Llama is initialised. */
+export function randomWeights(parameters: ReadonlyMap<string, readonly number[]>): Map<string, Parameter> {
+  const weights = new Map<string, Parameter>()
+  let stream = 0
+  for (const [name, shape] of parameters) {
+    const data = new Float32Array(shape.reduce((a, b) => a * b, 1))
+    if (shape.length === 1) data.fill(1)
+    else {
+      random(0, stream++).fillNormal(data)
+      for (let i = 0; i < data.length; i++) data[i] *= 0.02
+    }
+    weights.set(name, { shape, data })
+  }
+  return weights
+}
+
+/** Rows of one document each; the last token of the vocabulary is left for the mask. */
+export function randomBatch({ config, rows, length }: TrainShape): Batch {
+  const draw = random(1)
+  const vocabulary = Number(config.vocab_size) - 1
+  const each = (value: (i: number) => number) => Int32Array.from({ length: rows * length }, (_, i) => value(i))
+  return {
+    rows,
+    length,
+    ids: each(() => draw.integer(vocabulary)),
+    documents: each(() => 0),
+    positions: each((i) => i % length),
+    maskable: new Uint8Array(rows * length).fill(1),
+    documentIds: [],
+    tokens: rows * length,
+    bytes: rows * length,
+  }
+}

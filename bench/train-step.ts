@@ -1,0 +1,95 @@
+// unmask's own contestant of `bench train`, in a process of its own: answers "step" with the seconds of one training
+// step, "matmul" with the machine's float32 matmul speed and, when started with --profile, "profile" with where the
+// time of the steps after the first few went.
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { input } from '../src/graph/ops/input.ts'
+import { matmul } from '../src/graph/ops/linear.ts'
+import { exportOnnx } from '../src/graph/program.ts'
+import { createModel } from '../src/models/index.ts'
+import { createExecutor, type Executor } from '../src/runtime/executor.ts'
+import { createTrainer } from '../src/train/program.ts'
+import { serve } from './child.ts'
+import { median } from './measure.ts'
+import { profiled } from './profile.ts'
+import { randomBatch, randomWeights, trainShapes } from './shapes.ts'
+
+const { values: flags } = parseArgs({
+  options: {
+    model: { type: 'string', default: '7m' },
+    copies: { type: 'string', default: '1' },
+    threads: { type: 'string', default: '2' },
+    profile: { type: 'boolean', default: false },
+    warmup: { type: 'string', default: '0' },
+  },
+})
+const shape = trainShapes[flags.model]
+const copies = Number(flags.copies)
+const warmup = Number(flags.warmup)
+
+/** 10^9 float32 operations a second of the best of a few products of the size that fills the caches well. */
+async function matmulSpeed(executor: Executor): Promise<number> {
+  const size = 1024
+  const square = (name: string) => input(name, 'float32', [size, size])
+  const { model } = exportOnnx({ name: 'matmul', outputs: { y: matmul(square('a'), square('b')) } })
+  const session = await executor.load(model, { optimize: false })
+  for (const name of ['bench.a', 'bench.b', 'bench.y'])
+    await executor.allocate(name, 'float32', new Float32Array(size * size).fill(0.5))
+  const buffer = (name: string) => ({ resident: `bench.${name}`, shape: [size, size] })
+  const seconds: number[] = []
+  for (let i = 0; i < 12; i++) {
+    const start = performance.now()
+    await session.run({ a: buffer('a'), b: buffer('b') }, { y: buffer('y') })
+    seconds.push((performance.now() - start) / 1000)
+  }
+  await session.release()
+  for (const name of ['bench.a', 'bench.b', 'bench.y']) await executor.free(name)
+  return (2 * size ** 3) / median(seconds.slice(2)) / 1e9
+}
+
+const folder = flags.profile ? await mkdtemp(join(tmpdir(), 'unmask-bench-')) : undefined
+try {
+  const executor = createExecutor({ threads: Number(flags.threads) })
+  const profiling = folder === undefined ? undefined : profiled(executor, folder)
+  const model = createModel(shape.config)
+  const trainer = await createTrainer(profiling?.executor ?? executor, model, randomWeights(model.parameters), {
+    objective: 'diffusion',
+    maskTokenId: model.dimensions.vocabSize - 1,
+    weighting: 'elbo',
+    noise: { copies, perBlock: false },
+    finalBlockSize: shape.blockSize,
+    seed: 0,
+    beta1: 0.9,
+    beta2: 0.999,
+    epsilon: 1e-8,
+    weightDecay: 0.01,
+    maxGradNorm: 0,
+  })
+  const batch = randomBatch(shape)
+  const taken: number[] = []
+  await serve('unmask', async (command) => {
+    if (command === 'matmul') return { gflops: await matmulSpeed(executor) }
+    if (command === 'profile' && profiling) {
+      const counted = taken.slice(warmup)
+      const seconds = counted.reduce((a, b) => a + b, 0)
+      return profiling.finish({ steps: counted.length, seconds, skipped: warmup })
+    }
+    if (command !== 'step') throw new Error(`unknown command ${JSON.stringify(command)}`)
+    const start = performance.now()
+    await trainer.step({
+      step: taken.length,
+      batches: [batch],
+      blockSize: shape.blockSize,
+      learningRate: 1e-4,
+      embeddingNoise: 0,
+    })
+    const seconds = (performance.now() - start) / 1000
+    taken.push(seconds)
+    return { seconds }
+  })
+  await executor.dispose()
+} finally {
+  if (folder !== undefined) await rm(folder, { recursive: true })
+}
