@@ -88,7 +88,7 @@ const safetensors = (): Buffer => {
 
 describe('damaged files give a UserError', () => {
   it('safetensors', async () => {
-    await survives('damaged.safetensors', safetensors(), 1500, async (path) => {
+    await survives('damaged.safetensors', safetensors(), 800, async (path) => {
       const file = await openSafetensors(path)
       try {
         for (const name of file.tensors.keys()) {
@@ -103,7 +103,7 @@ describe('damaged files give a UserError', () => {
 
   it('GGUF, with its weights, config and tokenizer', async () => {
     const whole = ggufFile(smallLlama.metadata, smallLlama.tensors)
-    await survives('damaged.gguf', whole, 1500, async (path) => {
+    await survives('damaged.gguf', whole, 800, async (path) => {
       const checkpoint = await openCheckpoint(path)
       try {
         for (const name of checkpoint.tensors.keys()) await checkpoint.read(name).catch(userErrorOnly)
@@ -114,11 +114,10 @@ describe('damaged files give a UserError', () => {
     })
   })
 
-  it('a header cut at every byte', async () => {
+  it('GGUF cut anywhere', async () => {
     const whole = Buffer.from(ggufFile(smallLlama.metadata, smallLlama.tensors))
     const path = join(folder, 'cut.gguf')
-    const header = whole.length - 8 * 1024
-    for (let length = 0; length < header; length += 7) {
+    for (let length = 0; length < whole.length; length += 7) {
       await writeFile(path, whole.subarray(0, length))
       await expect(openCheckpoint(path)).rejects.toThrow(UserError)
     }
@@ -133,7 +132,7 @@ describe('damaged files give a UserError', () => {
         '504b050600000000010001002f000000240000000000',
       'hex',
     )
-    await survives('damaged.zip', whole, 1000, async (path) => {
+    await survives('damaged.zip', whole, 600, async (path) => {
       const archive = await openZip(path)
       for (const entry of archive.entries)
         for await (const piece of archive.read(entry)) expect(piece.length).toBeGreaterThan(0)

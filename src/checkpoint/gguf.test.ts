@@ -80,13 +80,13 @@ describe('reading', () => {
   it('reads a header that is larger than the first window', async () => {
     const tokens = Array.from({ length: 300_000 }, (_, i) => `token number ${i}`)
     const file = await open(ggufFile({ tokens: strings(tokens) }, [ramp('a', [3])]))
-    expect(file.metadata.get('tokens')).toEqual(tokens)
+    expect((file.metadata.get('tokens') as string[]).join() === tokens.join()).toBe(true)
     expect(await file.read('a')).toEqual(Float32Array.of(0, 1, 2))
     await file.close()
   })
 
   it('reads a tensor of many chunks of blocks', async () => {
-    const blocks = 500_000
+    const blocks = 300_000
     const data = new Uint8Array(blocks * 34)
     for (let i = 0; i < blocks; i++) data.set([0x00, 0x3c, i % 100], i * 34)
     const file = await open(ggufFile({}, [{ name: 'q', shape: [blocks, 32], type: 8, data }]))

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { lstat, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -130,6 +130,7 @@ describe('a llama in GGUF', () => {
 
   const cases: [string, Record<string, Value>, TensorEntry[], RegExp][] = [
     ['another architecture', { 'general.architecture': { string: 'mamba' } }, [], /"mamba" is not supported.*llama/],
+    ['parts', { 'split.count': { u16: 3 } }, [], /one of 3 parts/],
     ['experts', { 'llama.expert_count': { u32: 8 } }, [], /experts/],
     ['no heads', { 'llama.attention.head_count': { u32: 0 } }, [], /"llama.attention.head_count": 0 is not a positive/],
     ['heads of no whole size', { 'llama.attention.head_count': { u32: 3 } }, [], /3 heads of an embedding of 8/],
@@ -257,6 +258,16 @@ describe('saving', () => {
     await expect(saveCheckpoint(at('plain'), options())).rejects.toThrow(/plain: is a file/)
   })
 
+  it('replaces what a link points to', async () => {
+    await saveCheckpoint(at('linked'), options())
+    await symlink(at('linked'), at('link'))
+    await saveCheckpoint(at('link'), options(5))
+    expect((await lstat(at('link'))).isSymbolicLink()).toBe(true)
+    const checkpoint = await openCheckpoint(at('linked'))
+    expect(await checkpoint.read('model.norm.weight')).toEqual(Float32Array.of(5, 0.1))
+    await checkpoint.close()
+  })
+
   it('fills an empty folder', async () => {
     await mkdir(at('empty'))
     await saveCheckpoint(at('empty'), options())
@@ -286,7 +297,7 @@ describe('opening', () => {
     await mkdir(at('gguf'))
     await writeFile(at('gguf', 'b.gguf'), await readFile(await gguf()))
     const checkpoint = await openCheckpoint(at('gguf'))
-    expect(checkpoint.format).toBe('gguf')
+    expect(checkpoint).toMatchObject({ format: 'gguf', path: at('gguf') })
     await checkpoint.close()
   })
 

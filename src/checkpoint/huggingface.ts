@@ -1,6 +1,6 @@
 // Checkpoints as folders and files: which files make one up, opening it in either format, saving in Hugging Face layout.
 // Knows nothing about what the tensors are for.
-import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises'
+import { mkdir, readdir, realpath, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { type ModelConfig, UserError } from '../types.ts'
 import { errorCode, exists, readJsonObject, readText, syncFolder, temporaryName, writeTextAtomically } from './file.ts'
@@ -24,9 +24,12 @@ export const tokenizerFileNames: readonly string[] = [
 
 const INDEX = 'model.safetensors.index.json'
 
-const openGgufCheckpoint = async (path: string): Promise<Checkpoint> => {
+const openGgufCheckpoint = async (opened: string, path: string): Promise<Checkpoint> => {
   const file = await openGguf(path)
   try {
+    const parts = file.metadata.get('split.count')
+    if (typeof parts === 'number' && parts > 1)
+      throw new UserError(`${path}: is one of ${parts} parts of a model; join them first (llama-gguf-split --merge)`)
     const architecture = file.metadata.get('general.architecture')
     if (architecture !== 'llama')
       throw new UserError(
@@ -49,7 +52,7 @@ const openGgufCheckpoint = async (path: string): Promise<Checkpoint> => {
       tensors.set(name, { name, dtype: type.name, shape, file: path, byteOffset, byteLength })
     }
     return {
-      path,
+      path: opened,
       format: 'gguf',
       config,
       generationConfig: undefined,
@@ -137,7 +140,7 @@ export const openCheckpoint = async (path: string): Promise<Checkpoint> => {
     throw error
   }
   const weights = folder ? await findWeights(path) : path
-  if (weights.endsWith('.gguf')) return openGgufCheckpoint(weights)
+  if (weights.endsWith('.gguf')) return openGgufCheckpoint(path, weights)
   if (weights.endsWith('.safetensors') || weights.endsWith('.safetensors.index.json'))
     return openSafetensorsCheckpoint(path, weights)
   throw new UserError(`${path}: not a checkpoint: expected a folder, a .safetensors file or a .gguf file`)
@@ -201,13 +204,15 @@ const replaceFolder = async (finished: string, folder: string, oldNames: readonl
 /**
  * Saves a model in Hugging Face layout: config.json, model.safetensors or its shards, generation_config.json and the
  * tokenizer files. Everything is written to a temporary folder beside `folder`, which then takes its place; a folder
- * that exists is replaced only when it is empty or holds a checkpoint, and keeps its other files.
+ * that exists is replaced only when it is empty or holds a checkpoint, and keeps its other files. (Between the two
+ * renames that replace it, an instant, the old folder has the hidden name `.<name>.<random>.tmp`.)
  */
 export const saveCheckpoint = async (folder: string, options: SaveOptions): Promise<void> => {
   const { config, parameters, tokenizerFiles = {}, generationConfig, dtype = 'F32', maxShardBytes } = options
   for (const name of Object.keys(tokenizerFiles))
     if (!tokenizerFileNames.includes(name)) throw new UserError(`${name} is not the name of a tokenizer file`)
-  const target = resolve(folder)
+  // A link stays one: what it points to is replaced.
+  const target = (await exists(folder)) ? await realpath(folder) : resolve(folder)
   const oldNames = await existingEntries(target)
   const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`
   // Current transformers writes the type as `dtype`, earlier ones as `torch_dtype`; both read the latter.

