@@ -9,7 +9,15 @@ import type { MaskToken } from './diffusion/mask-token.ts'
 import { constantSchedule, parseSchedule, wsdSchedule } from './diffusion/schedule.ts'
 import type { ComparisonResult } from './eval/compare.ts'
 import { likelihood } from './eval/likelihood.ts'
-import { machineSummary, type ReportData, type ReportFiles, writeReport } from './eval/report/index.ts'
+import {
+  type EvaluationPoint,
+  machineSummary,
+  type ReportData,
+  type ReportFiles,
+  tokenEfficiency,
+  writeReport,
+} from './eval/report/index.ts'
+import { allDocuments, compareModels, type EvaluateEvent, evaluationPrompts } from './evaluate.ts'
 import { type LoadedModel, load } from './load.ts'
 import { parseRecipe, type Recipe, type RecipeInput } from './recipe.ts'
 import { createExecutor } from './runtime/executor.ts'
@@ -36,9 +44,8 @@ export interface ConvertOptions {
 
 export type ConvertEvent =
   | TrainEvent
-  | { type: 'phase'; message: string }
+  | EvaluateEvent
   | { type: 'model'; name: string; parameters: number; maskToken: MaskToken | undefined }
-  | { type: 'decoding'; done: number; total: number; label: string }
 
 export interface ConvertResult {
   status: 'completed' | 'interrupted'
@@ -129,14 +136,7 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
       data: source.report(),
     }
     if (result.status === 'interrupted') {
-      return {
-        ...outcome,
-        status: 'interrupted',
-        model: undefined,
-        report: undefined,
-        evaluation: undefined,
-        comparison: undefined,
-      }
+      return { ...outcome, ...unfinished }
     }
 
     phase('saving the model')
@@ -157,7 +157,29 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
     })
     await trainer.dispose()
 
-    const comparison: ComparisonResult | undefined = undefined
+    let comparison: ComparisonResult | undefined
+    if (!options.skipDecoding) {
+      const converted: LoadedModel = { ...loaded, parameters }
+      const isAr = recipe.objective === 'ar'
+      const loadAgain = recipe.init === 'pretrained' && !isAr ? load(recipe.model, signal ? { signal } : {}) : undefined
+      comparison = await compareModels({
+        executor,
+        prompts: await evaluationPrompts(recipe.eval, loaded, {
+          documents: heldOut(recipe, dataOptions),
+          seed: training.seed,
+          separator: recipe.data.separator,
+          ...(recipe.data.template ? { template: recipe.data.template } : {}),
+        }),
+        base: isAr ? converted : await loadAgain,
+        converted: isAr ? undefined : { loaded: converted, blockSize: recipe.diffusion.block_size },
+        decode: recipe.decode,
+        sweep: isAr ? [] : recipe.eval.thresholds,
+        signal,
+        onEvent,
+      })
+    }
+    const fromRandom = recipe.eval.from_random ? await trainFromRandom(recipe, options) : undefined
+    if (fromRandom === 'interrupted') return { ...outcome, ...unfinished }
     phase('writing the report')
     const report = await writeReport(
       join(folder, 'report'),
@@ -173,6 +195,7 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
         command: options.command ?? 'unmask convert --recipe recipe.yaml',
         threads: executor.threads,
         metrics: await readMetrics(join(folder, 'metrics.jsonl')),
+        fromRandom,
       }),
     )
     return { ...outcome, status: 'completed', model, report, evaluation, comparison }
@@ -180,6 +203,27 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
     await source.close()
     await executor.dispose()
   }
+}
+
+const unfinished = {
+  status: 'interrupted',
+  model: undefined,
+  report: undefined,
+  evaluation: undefined,
+  comparison: undefined,
+} as const
+
+/** The same run from random weights, in a folder of its own; it is resumed where it has begun. Returns its metrics. */
+async function trainFromRandom(recipe: Recipe, options: ConvertOptions): Promise<MetricsRecord[] | 'interrupted'> {
+  const folder = join(recipe.output_dir, 'from-random')
+  options.onEvent?.({ type: 'phase', message: 'once more, from random weights' })
+  const { status } = await convert({
+    ...options,
+    recipe: { ...recipe, init: 'random', output_dir: folder, eval: { ...recipe.eval, from_random: false } },
+    resume: true,
+    skipDecoding: true,
+  })
+  return status === 'interrupted' ? status : readMetrics(join(folder, 'metrics.jsonl'))
 }
 
 /** The block sizes of a recipe; `ar` is trained as one stage of block size 1. */
@@ -253,9 +297,8 @@ export function toDataOptions(recipe: Recipe, { tokenizer }: Pick<LoadedModel, '
 /** The same options for the held-out documents. */
 export function heldOut(recipe: Recipe, options: DataOptions): DataOptions {
   const paths = recipe.data.validation_path
-  // The split takes documents whose hash is below the fraction; just below 1 takes all of a file of its own.
   return paths
-    ? { ...options, paths, split: 'validation', validationFraction: 1 - 2 ** -33 }
+    ? { ...options, paths, split: 'validation', validationFraction: allDocuments }
     : { ...options, split: 'validation' }
 }
 
@@ -343,10 +386,12 @@ interface ReportInput {
   command: string
   threads: number
   metrics: readonly MetricsRecord[]
+  /** Metrics of the run from random weights. */
+  fromRandom: readonly MetricsRecord[] | undefined
 }
 
 function reportData(input: ReportInput): ReportData {
-  const { recipe, loaded, maskToken, evaluation, baseline, comparison, metrics } = input
+  const { recipe, loaded, maskToken, evaluation, baseline, comparison, metrics, fromRandom } = input
   const isAr = recipe.objective === 'ar'
   const last = metrics.at(-1)
   const seconds = last?.elapsed_s ?? Number.NaN
@@ -362,7 +407,7 @@ function reportData(input: ReportInput): ReportData {
       ? `${loaded.name} was trained from ${start} on ${count} tokens to predict the next token.`
       : `${loaded.name} was trained from ${start} on ${count} tokens to denoise blocks of ${recipe.diffusion.block_size} tokens.`,
     created: new Date().toISOString(),
-    command: input.command,
+    command: publishable(input.command),
     seed: recipe.train.seed,
     versions: versions(),
     machine: machineSummary(input.threads),
@@ -373,7 +418,7 @@ function reportData(input: ReportInput): ReportData {
       vocabSize: dimensions.vocabSize,
       maskToken: maskToken && { id: maskToken.id, token: maskToken.token },
     },
-    settings: recipe,
+    settings: publishableSettings(recipe),
     training: {
       objective: recipe.objective,
       tokens,
@@ -399,19 +444,7 @@ function reportData(input: ReportInput): ReportData {
               },
             ],
       ),
-      evaluations: metrics.flatMap((record) =>
-        record.nelbo === undefined || record.bits_per_byte === undefined
-          ? []
-          : [
-              {
-                step: record.step,
-                tokens: record.tokens,
-                blockSize: blockSizeOf(record),
-                nelbo: record.nelbo,
-                bitsPerByte: record.bits_per_byte,
-              },
-            ],
-      ),
+      evaluations: evaluationPoints(metrics, isAr),
     },
     ar: isAr
       ? { ...comparison?.ar, nll: evaluation.nll, bitsPerByte: evaluation.bitsPerByte }
@@ -429,7 +462,26 @@ function reportData(input: ReportInput): ReportData {
         },
     tasks: comparison?.tasks ?? [],
     sweep: comparison?.sweep ?? [],
-    tokenEfficiency: undefined,
+    tokenEfficiency: fromRandom && tokenEfficiency(evaluationPoints(metrics, isAr), evaluationPoints(fromRandom, isAr)),
     samples: comparison?.samples ?? [],
   }
+}
+
+function evaluationPoints(metrics: readonly MetricsRecord[], isAr: boolean): EvaluationPoint[] {
+  return metrics.flatMap(({ step, tokens, block_size, nelbo, bits_per_byte }) =>
+    nelbo === undefined || bits_per_byte === undefined
+      ? []
+      : [{ step, tokens, blockSize: isAr ? undefined : block_size, nelbo, bitsPerByte: bits_per_byte }],
+  )
+}
+
+/** Absolute paths name people and machines; a report keeps their last part. */
+function publishable(text: string): string {
+  return text.replace(/(^|[\s=,])(?:\/|[A-Za-z]:\\)[^\s,]*[\\/]([^\s,\\/]+)/g, '$1$2')
+}
+
+function publishableSettings(recipe: Recipe): Record<string, unknown> {
+  return JSON.parse(JSON.stringify(recipe), (_, value: unknown) =>
+    typeof value === 'string' ? publishable(value) : value,
+  ) as Record<string, unknown>
 }

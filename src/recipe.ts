@@ -137,7 +137,6 @@ const decode = z.strictObject({
   threshold: share.default(0.9).describe('commit tokens whose probability is above this; always at least one'),
   steps_per_block: whole.optional().describe('most denoising steps per block (default: as many as it has tokens)'),
   max_new_tokens: whole.default(128).describe('most tokens generated after the prompt'),
-  temperature: z.number().min(0).default(0).describe('0 takes the most probable token, above 0 samples'),
 })
 
 const evaluation = z.strictObject({
@@ -152,6 +151,10 @@ const evaluation = z.strictObject({
     .default([0.5, 0.7, 0.9, 0.95])
     .describe('thresholds of the sweep in the report (score against tokens per forward)'),
   samples: whole.default(4).describe('noise draws per held-out row in the final NELBO'),
+  from_random: z
+    .boolean()
+    .default(false)
+    .describe('train once more, from random weights, to show what the base weights save (doubles the time)'),
 })
 
 export const recipeSchema = z.strictObject({
@@ -177,7 +180,6 @@ export const recipeSchema = z.strictObject({
 export type Recipe = z.output<typeof recipeSchema>
 /** What a caller writes: everything with a default may be left out. */
 export type RecipeInput = z.input<typeof recipeSchema>
-export type DecodeSettings = Recipe['decode']
 
 /** One setting of the recipe: its dotted path and what a value looks like. */
 export interface Setting {
@@ -252,11 +254,11 @@ export function parseRecipe(value: unknown, origin: Origin = (path) => path): Re
   return result.data
 }
 
-/** Checks only the decoding settings, for commands that need no whole recipe. Errors as in `parseRecipe`. */
-export function parseDecodeSettings(value: unknown, origin: Origin = (path) => path): DecodeSettings {
-  const result = decode.safeParse(value)
+/** Checks the sections that a command without a whole recipe takes. Errors as in `parseRecipe`. */
+export function parseSections(value: unknown, origin: Origin = (path) => path): Pick<Recipe, 'decode' | 'eval'> {
+  const result = z.strictObject({ decode: decode.prefault({}), eval: evaluation.prefault({}) }).safeParse(value)
   if (result.success) return result.data
-  throw new UserError(issueLines(result.error.issues, value, (path) => origin(`decode.${path}`)).join('\n'))
+  throw new UserError(issueLines(result.error.issues, value, origin).join('\n'))
 }
 
 function issueLines(issues: readonly z.core.$ZodIssue[], value: unknown, origin: Origin): string[] {
@@ -326,6 +328,12 @@ function findConflicts(recipe: Recipe): { path: string; message: string }[] {
     )
   }
   if (train.lr_min > train.lr) add('train.lr_min', `${train.lr_min} is above train.lr ${train.lr}`)
+  if (recipe.eval.from_random && (recipe.init === 'random' || recipe.objective === 'ar')) {
+    add(
+      'eval.from_random',
+      'compares with a conversion from base weights: needs objective: diffusion, init: pretrained',
+    )
+  }
   if (recipe.objective === 'ar') {
     if (changed(diffusion, defaultDiffusion)) {
       add('diffusion', 'has no meaning with objective: ar; remove this section or the objective')

@@ -16,8 +16,6 @@ export interface Context {
   signal: AbortSignal
   /** Colours for stdout: none with --json, NO_COLOR or when it is no terminal. */
   colors: Colors
-  /** True where stdout can show a moving picture. */
-  interactive: boolean
   /** Prints the result of the command: `value` as JSON with --json, else `text`. */
   result(value: unknown, text: () => string): void
   /** Progress on stderr; silent with --quiet. */
@@ -47,7 +45,6 @@ export function createContext(command: Command, signal: AbortSignal): Context {
     threads: flags.threads === undefined || flags.threads === 0 ? availableParallelism() : flags.threads,
     signal,
     colors: pc.createColors(!json && wantsColor(process.stdout)),
-    interactive: !json && !quiet && process.stdout.isTTY === true && process.env.TERM !== 'dumb',
     result(value, text) {
       process.stdout.write(`${json ? JSON.stringify(value) : text()}\n`)
     },

@@ -4,6 +4,8 @@ import { createLogUpdate } from 'log-update'
 import type { Colors } from './context.ts'
 
 export interface Display {
+  /** Whether `update` redraws in place. */
+  live: boolean
   /** Shows the present state. On a terminal it replaces the last one; elsewhere it is printed when the interval is over. */
   update(state: { live: (width: number, colors: Colors) => string; plain: () => string }): void
   /** Prints a line that stays. */
@@ -24,11 +26,12 @@ export interface DisplayOptions {
 
 export function createDisplay(stream: NodeJS.WriteStream, options: DisplayOptions): Display {
   const { quiet, colors, interval = 10, redraw = 80, now = () => performance.now() } = options
-  if (quiet) return { update() {}, line() {}, done() {} }
+  if (quiet) return { live: false, update() {}, line() {}, done() {} }
   let last = Number.NEGATIVE_INFINITY
   if (!stream.isTTY || process.env.TERM === 'dumb') {
     let pending: (() => string) | undefined
     return {
+      live: false,
       update({ plain }) {
         if (now() - last < interval * 1000) {
           pending = plain
@@ -52,6 +55,7 @@ export function createDisplay(stream: NodeJS.WriteStream, options: DisplayOption
   const log = createLogUpdate(stream)
   let current: (() => string) | undefined
   return {
+    live: true,
     update({ live }) {
       current = () => live(stream.columns || 80, colors)
       if (now() - last < redraw) return

@@ -2,9 +2,12 @@
 import { Command, InvalidArgumentError } from 'commander'
 import { packageVersion } from '../versions.ts'
 import { convertCommand } from './commands/convert.ts'
+import { evalCommand } from './commands/eval.ts'
+import { generateCommand } from './commands/generate.ts'
 import { infoCommand } from './commands/info.ts'
 import { mergeCommand } from './commands/merge.ts'
 import { pullCommand } from './commands/pull.ts'
+import { quickstartCommand } from './commands/quickstart.ts'
 import { exitCodeHelp } from './exit-codes.ts'
 import type { Session } from './session.ts'
 
@@ -31,7 +34,15 @@ Examples:
 ${exitCodeHelp}`,
     )
     .exitOverride()
-  for (const create of [pullCommand, infoCommand, convertCommand, mergeCommand]) {
+  for (const create of [
+    quickstartCommand,
+    pullCommand,
+    infoCommand,
+    convertCommand,
+    evalCommand,
+    generateCommand,
+    mergeCommand,
+  ]) {
     const command = create(session)
     // Settings are inherited only by commands that are made by .command(); these are made apart and added.
     program.addCommand(command.copyInheritedSettings(program))

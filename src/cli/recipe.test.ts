@@ -5,7 +5,7 @@ import { Command } from 'commander'
 import { afterAll, describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
 import { parseRecipe, recipeSettings } from '../recipe.ts'
-import { addRecipeFlags, decodeFlags, flagName, loadRecipe } from './recipe.ts'
+import { addRecipeFlags, flagName, loadRecipe, sectionFlags } from './recipe.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'unmask-recipe-'))
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -103,8 +103,11 @@ describe('flags', () => {
   })
 
   it('give the decoding settings', () => {
-    expect(decodeFlags(flags('--threshold', '0.5'))).toMatchObject({ threshold: 0.5, max_new_tokens: 128 })
-    expect(() => decodeFlags(flags('--threshold', '2'))).toThrow('--threshold: expected a number of at most 1, not 2')
+    expect(sectionFlags(flags('--threshold', '0.5'))).toMatchObject({
+      decode: { threshold: 0.5, max_new_tokens: 128 },
+      eval: { samples: 4 },
+    })
+    expect(() => sectionFlags(flags('--threshold', '2'))).toThrow('--threshold: expected a number of at most 1, not 2')
   })
 
   it('leave an empty recipe as it is', () => {

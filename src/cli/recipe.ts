@@ -3,14 +3,7 @@ import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { Option } from 'commander'
 import { isMap, isScalar, LineCounter, parseDocument, stringify } from 'yaml'
-import {
-  type DecodeSettings,
-  parseDecodeSettings,
-  parseRecipe,
-  type Recipe,
-  recipeSettings,
-  type Setting,
-} from '../recipe.ts'
+import { parseRecipe, parseSections, type Recipe, recipeSettings, type Setting } from '../recipe.ts'
 import { UserError } from '../types.ts'
 
 const maxRecipeBytes = 1 << 20
@@ -24,10 +17,10 @@ export function flagName(setting: Setting): string {
     .replaceAll('_', '-')
 }
 
-/** Adds one flag per setting, grouped in the help by section. `sections` limits them; '' is the top level. */
-export function addRecipeFlags(command: Command, sections?: readonly string[]): void {
+/** Adds one flag per setting, grouped in the help by section; `choose` limits them. */
+export function addRecipeFlags(command: Command, choose: (setting: Setting) => boolean = () => true): void {
   for (const setting of recipeSettings()) {
-    if (sections && !sections.includes(setting.section)) continue
+    if (!choose(setting)) continue
     // --threads is a flag of every command.
     if (setting.path === 'threads') continue
     const option = new Option(`--${flagName(setting)}${placeholder(setting)}`, helpText(setting))
@@ -95,16 +88,16 @@ export async function loadRecipe(file: string | undefined, options: Record<strin
   return { recipe, yaml: stringify(recipe) }
 }
 
-/** The decoding settings among the flags of a command. */
-export function decodeFlags(options: Record<string, unknown>): DecodeSettings {
-  const settings = recipeSettings().filter((setting) => setting.section === 'decode')
+/** The decoding and evaluation settings among the flags of a command. */
+export function sectionFlags(options: Record<string, unknown>): Pick<Recipe, 'decode' | 'eval'> {
+  const settings = recipeSettings().filter(({ section }) => section === 'decode' || section === 'eval')
   const value: Record<string, unknown> = {}
   for (const setting of settings) {
     const given = options[optionKey(setting)]
-    if (given !== undefined) value[setting.path.slice('decode.'.length)] = fromFlag(setting, given)
+    if (given !== undefined) setAt(value, setting.path.split('.'), fromFlag(setting, given))
   }
-  return parseDecodeSettings(value, (path) => {
-    const setting = settings.find((known) => known.path === path)
+  return parseSections(value, (path) => {
+    const setting = settings.find((known) => path === known.path || path.startsWith(`${known.path}.`))
     return setting ? `--${flagName(setting)}` : path
   })
 }

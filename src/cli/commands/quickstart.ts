@@ -1,0 +1,91 @@
+// unmask quickstart: the whole path on the embedded tiny model, in minutes.
+import { Command } from 'commander'
+import { UserError } from '../../types.ts'
+import type { Context } from '../context.ts'
+import { exitCodes } from '../exit-codes.ts'
+import { decimals } from '../format.ts'
+import { showGeneration } from '../generation.ts'
+import { action, type Session } from '../session.ts'
+import { convertDisplay, describeConversion } from './convert.ts'
+
+interface Flags {
+  outputDir: string
+  totalTokens?: string
+  fromRandom?: boolean
+  resume?: boolean
+}
+
+export function quickstartCommand(session: Session): Command {
+  const command = new Command('quickstart')
+    .description('Convert the embedded tiny model, watch blocks being unmasked, and write the report.')
+    .option('-o, --output-dir <folder>', 'folder of the run', 'runs/quickstart')
+    .option('--total-tokens <number>', 'training tokens (default: those of recipes/tiny-convert.yaml)')
+    .option('--from-random', 'train once more from random weights and compare (doubles the time)')
+    .option('--resume', 'continue a run that was stopped')
+  return command
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ unmask quickstart
+  $ unmask quickstart --total-tokens 200000 --output-dir runs/short
+  $ unmask quickstart --from-random --json`,
+    )
+    .action(
+      action(session, async (context) => {
+        const flags = command.opts<Flags>()
+        const totalTokens = flags.totalTokens === undefined ? undefined : Number(flags.totalTokens)
+        if (totalTokens !== undefined && !(Number.isInteger(totalTokens) && totalTokens > 0)) {
+          throw new UserError(`--total-tokens: expected a whole number, not ${JSON.stringify(flags.totalTokens)}`)
+        }
+        const { quickstart } = await import('../../quickstart.ts')
+        const result = await quickstart({
+          outputDir: flags.outputDir,
+          ...(totalTokens === undefined ? {} : { totalTokens }),
+          ...(flags.fromRandom ? { fromRandom: true } : {}),
+          resume: flags.resume ?? false,
+          threads: context.threads,
+          command: `unmask ${process.argv.slice(2).join(' ')}`,
+          signal: context.signal,
+          onEvent: convertDisplay(context),
+        })
+        context.display.done()
+        if (result.model && !context.quiet) await watch(result.model, context)
+        context.result(result, () => describeConversion(result, context))
+        if (result.status === 'interrupted') return exitCodes.interrupted
+      }),
+    )
+}
+
+/** Decodes one held-out prompt of each task before the user's eyes. */
+async function watch(model: string, context: Context): Promise<void> {
+  const { load } = await import('../../load.ts')
+  const { createGenerator, promptIds } = await import('../../generate.ts')
+  const { createExecutor } = await import('../../runtime/executor.ts')
+  const { TASK_NAMES, taskRow } = await import('../../eval/tasks/index.ts')
+  const { display, signal } = context
+  const loaded = await load(model, { signal })
+  const executor = createExecutor({ threads: context.threads })
+  try {
+    const generator = await createGenerator(executor, loaded)
+    display.line('held-out prompts, block by block (░ is masked):')
+    for (const task of TASK_NAMES) {
+      const { prompt } = taskRow(task, 1, 1000, 'test')
+      const ids = promptIds(prompt, loaded, { template: 'none' })
+      const result = await showGeneration(generator.generate(ids, { maxNewTokens: 64, signal }), {
+        context,
+        prompt,
+        promptTokens: ids.length,
+        blockSize: generator.blockSize,
+        decode: (part) => loaded.tokenizer.decode(part, { skipSpecialTokens: true }),
+        show: true,
+        pause: display.live ? 150 : 0,
+      })
+      display.line(
+        `     ${result.tokens} tokens in ${result.forwards} forwards (${decimals(result.tpf, 1)} per forward)`,
+      )
+    }
+  } finally {
+    await executor.dispose()
+  }
+}

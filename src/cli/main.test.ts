@@ -1,0 +1,161 @@
+// The command line as a user runs it: through the real process.
+import { type ChildProcess, spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, describe, expect, it } from 'vitest'
+import { taskRows } from '../eval/tasks/index.ts'
+import { createProgram } from './program.ts'
+
+const root = join(import.meta.dirname, '..', '..')
+const folder = mkdtempSync(join(tmpdir(), 'unmask-cli-'))
+afterAll(() => rmSync(folder, { recursive: true }))
+const golden = join(root, 'test', 'golden', 'llama-tied')
+
+interface Finished {
+  code: number | null
+  stdout: string
+  stderr: string
+}
+
+/** Runs the sources; `during` sees what has been written so far each time something is. */
+function unmask(args: readonly string[], during?: (child: ChildProcess, stderr: string) => void): Promise<Finished> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, ['--import', 'tsx', 'src/cli/main.ts', ...args], {
+      cwd: root,
+      env: { ...process.env, NO_COLOR: '1' },
+    })
+    let stdout = ''
+    let stderr = ''
+    child.stdout.on('data', (chunk: Buffer) => {
+      stdout += chunk.toString()
+    })
+    child.stderr.on('data', (chunk: Buffer) => {
+      stderr += chunk.toString()
+      during?.(child, stderr)
+    })
+    child.on('error', reject)
+    child.on('close', (code) => resolve({ code, stdout, stderr }))
+  })
+}
+
+const program = () => createProgram({ signal: new AbortController().signal, exitCode: 0 })
+const names = ['quickstart', 'pull', 'info', 'convert', 'eval', 'generate', 'merge']
+
+describe('help', () => {
+  it('lists the commands', () => {
+    expect(program().commands.map((command) => command.name())).toEqual(names)
+  })
+
+  it.each(names)('of %s has a description, the global flags and examples', (name) => {
+    const command = program().commands.find((candidate) => candidate.name() === name)!
+    let help = ''
+    command.configureOutput({ writeOut: (text) => (help += text) })
+    command.outputHelp()
+    expect(help).toContain(`Usage: unmask ${name}`)
+    expect(help).toContain('--json')
+    expect(help).toContain(`$ unmask ${name}`)
+  })
+})
+
+describe('exit codes', () => {
+  it('are 0 for help and version', async () => {
+    const { version } = JSON.parse((await import('node:fs')).readFileSync(join(root, 'package.json'), 'utf8'))
+    const [help, shown] = await Promise.all([unmask(['--help']), unmask(['--version'])])
+    expect(help.code).toBe(0)
+    expect(help.stdout).toContain('Exit status:')
+    expect(shown).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' })
+  })
+
+  it('are 2 for a command line that cannot be understood', async () => {
+    const { code, stderr } = await unmask(['convrt'])
+    expect(code).toBe(2)
+    expect(stderr).toContain('Did you mean convert?')
+  })
+
+  it('are 1 for what a user can mend, told in one message without a stack', async () => {
+    const { code, stdout, stderr } = await unmask(['info', join(folder, 'none'), '--json'])
+    expect(code).toBe(1)
+    expect(stderr).toMatch(/^unmask: .*none: no such file or folder.*\n$/)
+    expect(JSON.parse(stdout)).toMatchObject({ error: { code: 1 } })
+  })
+})
+
+describe('info and merge', () => {
+  it('describe and average checkpoints as JSON', async () => {
+    const out = join(folder, 'merged')
+    const merged = await unmask(['merge', golden, golden, '--out', out, '--json'])
+    expect(merged.stderr).toBe('')
+    expect(JSON.parse(merged.stdout)).toEqual({ out, merged: [golden, golden] })
+    const info = await unmask(['info', out, '--json'])
+    expect(JSON.parse(info.stdout)).toMatchObject({
+      format: 'safetensors',
+      modelType: 'llama',
+      supported: true,
+      differences: { missing: [], unexpected: [], wrongShape: [] },
+    })
+  })
+
+  it('say which file is no run', async () => {
+    const { code, stderr } = await unmask(['merge', golden, '--best', '2', '--out', join(folder, 'x')])
+    expect(code).toBe(1)
+    expect(stderr).toContain('no checkpoints in it')
+  })
+})
+
+describe('convert', () => {
+  const recipe = join(folder, 'recipe.yaml')
+  writeFileSync(
+    join(folder, 'rows.jsonl'),
+    [...taskRows({ seed: 1, count: 600 })].map((row) => JSON.stringify(row)).join('\n'),
+  )
+  writeFileSync(
+    recipe,
+    `model: models/tiny
+init: random
+output_dir: ${join(folder, 'run')}
+threads: 1
+data: { train_path: ${join(folder, 'rows.jsonl')}, template: none, max_seq_len: 64, validation_tokens: 300 }
+train: { total_tokens: 4k, micro_batch_size: 4, global_batch_size: 4, eval_steps: 0, save_steps: 0 }
+diffusion: { block_size: 8, schedule: constant }
+eval: { samples: 1, tasks: [reverse], task_rows: 2, thresholds: [0.9] }
+decode: { max_new_tokens: 16 }
+`,
+  )
+
+  it('prints the merged recipe', async () => {
+    const { stdout } = await unmask(['convert', '--recipe', recipe, '--lr', '0.002', '--dry-run', '--json'])
+    expect(JSON.parse(stdout)).toMatchObject({ train: { lr: 0.002, micro_batch_size: 4 }, threads: 1 })
+  })
+
+  it('stops at Ctrl-C with what it has, resumes, and reports', async () => {
+    const stopped = await unmask(['convert', '--recipe', recipe], (child, stderr) => {
+      if (/ step \d/.test(stderr) && !child.killed) child.kill('SIGINT')
+    })
+    expect(stopped.stderr).toContain('Stopping: finishing the step and saving')
+    expect(stopped.code).toBe(130)
+    expect(stopped.stdout).toContain('--resume')
+
+    const again = await unmask(['convert', '--recipe', recipe])
+    expect(again.code).toBe(1)
+    expect(again.stderr).toContain('resume it')
+
+    const { code, stdout, stderr } = await unmask(['convert', '--recipe', recipe, '--resume', '--json'])
+    expect(stderr).toContain('resumed from')
+    expect(code).toBe(0)
+    const result = JSON.parse(stdout)
+    expect(result).toMatchObject({ status: 'completed' })
+    for (const file of [result.model, ...Object.values<string>(result.report)])
+      expect(existsSync(file), file).toBe(true)
+    const generated = await unmask([
+      'generate',
+      result.model,
+      '--prompt',
+      'reverse(ab)=',
+      '--max-new-tokens',
+      '8',
+      '--json',
+    ])
+    expect(JSON.parse(generated.stdout)).toMatchObject({ mode: 'diffusion' })
+  }, 180_000)
+})

@@ -1,0 +1,231 @@
+// Measures models: likelihood of held-out text, and decoding of held-out prompts against the base model.
+// It composes data, trainer and decoder; the figures themselves are made in eval.
+import { type DataOptions, type Document, readDocuments, validationBatches } from './data/index.ts'
+import { complete } from './decode/index.ts'
+import { type ComparisonResult, compareDecoding } from './eval/compare.ts'
+import { type Decode, type Prompt, taskPrompts } from './eval/evaluate.ts'
+import { likelihood } from './eval/likelihood.ts'
+import { createGenerator, type Generator, promptIds } from './generate.ts'
+import { type LoadedModel, load } from './load.ts'
+import type { Recipe } from './recipe.ts'
+import { createExecutor, type Executor } from './runtime/executor.ts'
+import { createTrainer } from './train/program.ts'
+import type { Evaluation } from './train/types.ts'
+import { UserError } from './types.ts'
+
+export type EvaluateEvent =
+  | { type: 'phase'; message: string }
+  | { type: 'decoding'; label: string; done: number; total: number }
+
+export interface EvaluateOptions {
+  /** Model to measure; see `load`. */
+  model: string
+  /** The autoregressive model that it came from, for comparison. */
+  base?: string
+  /** Held-out text: files, folders or globs, used whole. Without it no likelihood is measured. */
+  data?: readonly string[]
+  /** Most tokens of it. Default 16384. */
+  dataTokens?: number
+  /** Length of a packed row. Default 512, or the model's positions if those are fewer. */
+  length?: number
+  template?: 'none' | 'chat'
+  separator?: string
+  /** Default: `block_size` of the model's config. */
+  blockSize?: number
+  decode: Recipe['decode']
+  eval: Recipe['eval']
+  /** Seed of noise draws and task rows. Default 0. */
+  seed?: number
+  threads?: number
+  signal?: AbortSignal
+  onEvent?: (event: EvaluateEvent) => void
+}
+
+export interface EvaluateResult {
+  mode: 'diffusion' | 'ar'
+  blockSize: number
+  /** Undefined without data. */
+  likelihood: Evaluation | undefined
+  /** The base's exact likelihood of the same text. */
+  baseline: Evaluation | undefined
+  /** Undefined where there is nothing to decode. */
+  comparison: ComparisonResult | undefined
+}
+
+/** Measures a converted or an autoregressive model. Throws UserError where there is neither data nor a task. */
+export async function evaluate(options: EvaluateOptions): Promise<EvaluateResult> {
+  const { signal, onEvent = () => undefined, seed = 0, data, eval: settings } = options
+  if (!data && settings.tasks.length === 0) {
+    throw new UserError('nothing to evaluate: name held-out text (--data) or tasks (--tasks)')
+  }
+  const loading = signal ? { signal } : {}
+  const phase = (message: string) => onEvent({ type: 'phase', message })
+  phase(`loading ${options.model}`)
+  const loaded = await load(options.model, loading)
+  const base = options.base === undefined ? undefined : await load(options.base, loading)
+  const { config } = loaded.model
+  const mode = typeof config.mask_token_id === 'number' ? 'diffusion' : 'ar'
+  const blockSize =
+    mode === 'ar' ? 1 : (options.blockSize ?? (typeof config.block_size === 'number' ? config.block_size : 32))
+  const executor = createExecutor(options.threads ? { threads: options.threads } : {})
+  try {
+    let own: Evaluation | undefined
+    let baseline: Evaluation | undefined
+    let documents: DataOptions | undefined
+    if (data) {
+      phase('measuring the likelihood of the held-out text')
+      documents = wholeFiles(data, loaded, { ...options, blockSize, seed })
+      const batches = await validationBatches(documents, options.dataTokens ?? 16_384)
+      const measure = async (measured: LoadedModel, block: number | 'ar'): Promise<Evaluation> => {
+        const trainer = await createTrainer(executor, measured.model, measured.parameters, {
+          objective: block === 'ar' ? 'ar' : 'diffusion',
+          ...(block === 'ar' ? {} : { maskTokenId: Number(config.mask_token_id) }),
+          weighting: 'elbo',
+          noise: {},
+          finalBlockSize: block === 'ar' ? 1 : block,
+          seed,
+          ...noOptimizer,
+        })
+        try {
+          return await likelihood(trainer, batches, { blockSize: block, seed, samples: settings.samples })
+        } finally {
+          await trainer.dispose()
+        }
+      }
+      own = await measure(loaded, mode === 'ar' ? 'ar' : blockSize)
+      baseline = base && (await measure(base, 'ar'))
+    }
+    signal?.throwIfAborted()
+    const prompts = await evaluationPrompts(settings, loaded, { documents, seed, ...options })
+    const comparison = await compareModels({
+      ...options,
+      executor,
+      prompts,
+      base: mode === 'ar' ? (base ?? loaded) : base,
+      converted: mode === 'ar' ? undefined : { loaded, blockSize },
+      sweep: settings.thresholds,
+      onEvent,
+    })
+    return { mode, blockSize, likelihood: own, baseline, comparison }
+  } finally {
+    await executor.dispose()
+  }
+}
+
+/** Nothing is trained, so none of these matters. */
+const noOptimizer = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 0 }
+
+function wholeFiles(
+  paths: readonly string[],
+  { tokenizer, model }: LoadedModel,
+  options: Pick<EvaluateOptions, 'template' | 'separator' | 'length'> & { blockSize: number; seed: number },
+): DataOptions {
+  const { template, separator = '', blockSize, seed } = options
+  const length = options.length ?? Math.min(512, model.dimensions.maxPositions)
+  return {
+    paths,
+    tokenizer,
+    seed,
+    split: 'validation',
+    validationFraction: allDocuments,
+    ...(template ? { template: template === 'none' ? 'plain' : 'chat' } : {}),
+    separator,
+    rows: 1,
+    length: length - (length % blockSize),
+    blockSize,
+  }
+}
+
+/** The split holds documents whose hash is below the fraction; just below 1 means all of them. */
+export const allDocuments = 1 - 2 ** -33
+
+/** Tasks where any are named, else prompts from the held-out documents. */
+export async function evaluationPrompts(
+  settings: Recipe['eval'],
+  loaded: Pick<LoadedModel, 'tokenizer'>,
+  options: { documents: DataOptions | undefined; seed: number; template?: 'none' | 'chat'; separator?: string },
+): Promise<Prompt[]> {
+  const { documents, seed } = options
+  const encode = (text: string) => promptIds(text, loaded, options)
+  if (settings.tasks.length > 0) return taskPrompts(settings.tasks, settings.task_rows, { seed, encode })
+  if (!documents || settings.prompts === 0) return []
+  const prompts: Prompt[] = []
+  for await (const document of readDocuments({ ...documents, split: 'validation' })) {
+    const prompt = promptOf(document, loaded, documents.length)
+    if (prompt) prompts.push(prompt)
+    if (prompts.length === settings.prompts) break
+  }
+  return prompts
+}
+
+/** The part before the first maskable token; of plain text the first 32 tokens. Undefined where little would follow. */
+function promptOf(
+  { ids, maskable }: Document,
+  { tokenizer }: Pick<LoadedModel, 'tokenizer'>,
+  length: number,
+): Prompt | undefined {
+  const first = maskable.indexOf(1)
+  const end = first > 1 ? first : 32
+  if (first < 0 || end >= ids.length - 1 || end > length / 2) return undefined
+  const text = (part: Int32Array) => tokenizer.decode(part, { skipSpecialTokens: true })
+  return {
+    text: text(ids.subarray(0, end)),
+    ids: [...ids.subarray(0, end)],
+    task: undefined,
+    expected: text(ids.subarray(end)),
+  }
+}
+
+export interface CompareModelsOptions {
+  executor: Executor
+  prompts: readonly Prompt[]
+  /** Decoded one token at a time. */
+  base: LoadedModel | undefined
+  converted: { loaded: LoadedModel; blockSize: number } | undefined
+  decode: Recipe['decode']
+  sweep: readonly number[]
+  signal?: AbortSignal | undefined
+  onEvent?: (event: EvaluateEvent) => void
+}
+
+/** Decodes the prompts with both models, in one executor. Undefined without prompts or models. */
+export async function compareModels(options: CompareModelsOptions): Promise<ComparisonResult | undefined> {
+  const { executor, prompts, base, converted, decode, signal, onEvent } = options
+  const tokenizer = (converted?.loaded ?? base)?.tokenizer
+  if (prompts.length === 0 || !tokenizer) return undefined
+  const generators: Generator[] = []
+  const open = async (...args: Parameters<typeof createGenerator>): Promise<Generator> => {
+    const generator = await createGenerator(...args)
+    generators.push(generator)
+    return generator
+  }
+  const settings = {
+    maxNewTokens: decode.max_new_tokens,
+    ...(decode.steps_per_block === undefined ? {} : { stepsPerBlock: decode.steps_per_block }),
+    ...(signal ? { signal } : {}),
+  }
+  try {
+    const ar = base && (await open(executor, base, { mode: 'ar' }))
+    const diffusion =
+      converted && (await open(executor, converted.loaded, { mode: 'diffusion', blockSize: converted.blockSize }))
+    return await compareDecoding({
+      prompts,
+      tokenizer,
+      ...(ar ? { ar: (ids) => complete(ar.generate(ids, settings)) } : {}),
+      ...(diffusion
+        ? {
+            diffusion:
+              (threshold): Decode =>
+              (ids) =>
+                complete(diffusion.generate(ids, { ...settings, threshold })),
+          }
+        : {}),
+      threshold: decode.threshold,
+      sweep: options.sweep,
+      ...(signal ? { signal } : {}),
+      onProgress: ({ label, done, total }) => onEvent?.({ type: 'decoding', label, done, total }),
+    })
+  } finally {
+    for (const generator of generators) await generator.dispose()
+  }
+}

@@ -1,0 +1,89 @@
+// The embedded example: converts the tiny model that comes with unmask on data that comes with it.
+// It knows where those stand in the package, and nothing that a user's own recipe could not say.
+import { existsSync } from 'node:fs'
+import { mkdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parse } from 'yaml'
+import { type ConvertEvent, type ConvertResult, convert } from './convert.ts'
+import { mixture, readTexts, writeJsonl } from './data/synthetic.ts'
+import type { RecipeInput } from './recipe.ts'
+import { UserError } from './types.ts'
+
+export interface QuickstartOptions {
+  /** Folder of the run. Default `runs/quickstart`. */
+  outputDir?: string
+  /** Training tokens; default those of the recipe. */
+  totalTokens?: number
+  /** Train once more from random weights, for the comparison in the report. Default false. */
+  fromRandom?: boolean
+  threads?: number
+  /** Continue a run that was stopped. Default false. */
+  resume?: boolean
+  command?: string
+  signal?: AbortSignal
+  onEvent?: (event: ConvertEvent) => void
+}
+
+/** A file of the package: this module stands one folder below its root in the sources and in the build. */
+const packaged = (...path: string[]): string => join(fileURLToPath(new URL('..', import.meta.url)), ...path)
+
+/** The embedded autoregressive model. */
+export const tinyModel = packaged('models', 'tiny')
+
+/** The recipe of the quickstart, with its data and output in `outputDir`. */
+export async function quickstartRecipe(options: QuickstartOptions = {}): Promise<RecipeInput> {
+  const { outputDir = join('runs', 'quickstart'), totalTokens, fromRandom, threads } = options
+  const recipe = parse(await readFile(packaged('recipes', 'tiny-convert.yaml'), 'utf8')) as RecipeInput
+  return {
+    ...recipe,
+    model: tinyModel,
+    output_dir: outputDir,
+    ...(threads === undefined ? {} : { threads }),
+    data: {
+      ...recipe.data,
+      train_path: [join(outputDir, 'data', 'train.jsonl')],
+      validation_path: [join(outputDir, 'data', 'validation.jsonl')],
+    },
+    train: { ...recipe.train, ...(totalTokens === undefined ? {} : { total_tokens: totalTokens }) },
+    eval: { ...recipe.eval, ...(fromRandom ? { from_random: true } : {}) },
+  }
+}
+
+/** Writes the data of the recipe: seeded task rows mixed with the speeches that stand beside the tiny model. */
+export async function writeQuickstartData(outputDir: string): Promise<void> {
+  const folder = join(outputDir, 'data')
+  const texts = async (name: string) => {
+    const file = join(tinyModel, 'data', name)
+    return readTexts(await readFile(file, 'utf8'), file)
+  }
+  await mkdir(folder, { recursive: true })
+  const held = await texts('speeches.test.jsonl')
+  await writeJsonl(
+    join(folder, 'train.jsonl'),
+    mixture({ seed: 2, taskRows: 80_000, textRows: 1600, texts: await texts('speeches.train.jsonl') }),
+  )
+  await writeJsonl(
+    join(folder, 'validation.jsonl'),
+    mixture({ seed: 1, split: 'test', taskRows: 400, textRows: held.length, texts: held }),
+  )
+}
+
+/** Converts the embedded model, measures it against its base and writes the report. */
+export async function quickstart(options: QuickstartOptions = {}): Promise<ConvertResult> {
+  const { outputDir = join('runs', 'quickstart'), resume = false, signal, onEvent } = options
+  if (!resume && existsSync(join(outputDir, 'checkpoints'))) {
+    throw new UserError(
+      `${outputDir} holds a run already; resume it with --resume, or name another folder with --output-dir`,
+    )
+  }
+  onEvent?.({ type: 'phase', message: 'writing the data' })
+  await writeQuickstartData(outputDir)
+  return convert({
+    recipe: await quickstartRecipe(options),
+    resume,
+    command: options.command ?? 'unmask quickstart',
+    ...(signal ? { signal } : {}),
+    ...(onEvent ? { onEvent } : {}),
+  })
+}
