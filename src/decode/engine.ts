@@ -2,9 +2,9 @@
 // Knows blocks, caches and when a text ends; which tokens a step commits is a strategy's choice. Uses no Node API.
 import type { Dimensions, Model } from '../models/types.ts'
 import type { Executor } from '../runtime/executor.ts'
-import { type Parameter, type TensorData, UserError } from '../types.ts'
-import { type Cache, createCache } from './cache.ts'
-import { loadDecodeProgram } from './program.ts'
+import { type Parameter, UserError } from '../types.ts'
+import type { Cache } from './cache.ts'
+import { createForward } from './forward.ts'
 import { threshold } from './strategies/threshold.ts'
 import type { CommittedToken, Generation, GenerationResult, Strategy } from './types.ts'
 
@@ -58,8 +58,6 @@ export async function complete(
 /** Positions per forward over a prompt: longer prompts are cached in parts, so that attention scores stay small. */
 const PREFILL = 512
 
-let engines = 0
-
 /**
  * Loads a model for decoding. The weights are copied into the session, so the caller may drop or change them.
  * One engine serves any number of generations, also at the same time: their state is their own.
@@ -71,60 +69,8 @@ export async function createEngine(
   { maskTokenId, eosTokenIds }: EngineOptions,
 ): Promise<Engine> {
   const { dimensions } = model
-  const name = `decode${engines++}`
-  const tokenBias = new Float32Array(dimensions.vocabSize)
-  if (maskTokenId !== undefined) {
-    checkIds([maskTokenId], dimensions, 'the mask token')
-    tokenBias[maskTokenId] = Number.NEGATIVE_INFINITY
-  }
-  const session = await loadDecodeProgram(executor, model, weights)
-  const bias = { resident: `${name}.token_bias`, shape: [dimensions.vocabSize] }
-  await executor.allocate(bias.resident, 'float32', tokenBias)
-  let sequences = 0
-
-  /** Forwards `ids`, which follow the cache, predicts `rows` of them, and stores the first `store` in the cache. */
-  async function forward(
-    cache: Cache,
-    {
-      ids,
-      blockSize,
-      rows,
-      store,
-    }: { ids: readonly number[]; blockSize: number; rows: readonly number[]; store: number },
-    { logitScale = 1, signal }: GenerateOptions,
-  ): Promise<{ tokens: number[]; confidence: number[] }> {
-    await cache.reserve(cache.length + store)
-    const length = [1, ids.length]
-    const { token, confidence } = await session.run(
-      {
-        ...cache.feeds(),
-        input_ids: int64(length, ids),
-        position_ids: int64(
-          length,
-          ids.map((_, i) => cache.length + i),
-        ),
-        document_ids: int64(
-          length,
-          ids.map(() => 0),
-        ),
-        block_size: int64([], [blockSize]),
-        cache_length: int64([1], [cache.length]),
-        row_index: int64([rows.length], rows),
-        logit_scale: { dtype: 'float32', shape: [], data: Float32Array.of(logitScale) },
-        token_bias: bias,
-      },
-      { token: null, confidence: null },
-      { copies: cache.copies(store), signal },
-    )
-    cache.append(store)
-    // Rounding may put a probability just above 1.
-    const probabilities = Array.from(confidence.data as Float32Array, (p) => Math.min(p, 1))
-    if (probabilities.some(Number.isNaN))
-      throw new UserError(
-        'the model predicts values that are not numbers: its weights are broken, or training diverged',
-      )
-    return { tokens: Array.from(token.data, Number), confidence: probabilities }
-  }
+  if (maskTokenId !== undefined) checkIds([maskTokenId], dimensions, 'the mask token')
+  const forward = await createForward(executor, model, weights, maskTokenId === undefined ? [] : [maskTokenId])
 
   /** Caches complete blocks of the prompt until the rest, up to `end`, fits into one forward. */
   async function prefill(
@@ -132,21 +78,21 @@ export async function createEngine(
     ids: readonly number[],
     end: number,
     blockSize: number,
-    options: GenerateOptions,
-  ) {
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
     const part = Math.max(1, Math.floor(PREFILL / blockSize)) * blockSize
     while (end - cache.length > part) {
       const next = ids.slice(cache.length, cache.length + part)
-      await forward(cache, { ids: next, blockSize, rows: [], store: part }, options)
+      await forward.run(cache, { ids: next, blockSize, rows: [], store: part, signal })
     }
   }
 
   async function* blocks(prompt: readonly number[], options: BlockOptions, mask: number): Generation {
-    const { blockSize, maxNewTokens, threshold: level = 0.9, stepsPerBlock } = options
+    const { blockSize, maxNewTokens, threshold: level = 0.9, stepsPerBlock, logitScale, signal } = options
     const strategy: Strategy = threshold({ threshold: level, blockSize, stepsPerBlock })
     const limit = Math.min(prompt.length + maxNewTokens, dimensions.maxPositions)
     const clock = stopwatch()
-    const cache = await createCache(executor, dimensions, `${name}.${sequences++}`)
+    const cache = await forward.createCache()
     try {
       const ids = [...prompt]
       // Positions up to here are asked for: a committed EOS brings it forward.
@@ -154,7 +100,7 @@ export async function createEngine(
       let forwards = 0
       let prefillSeconds = 0
       let start = prompt.length - (prompt.length % blockSize)
-      await prefill(cache, ids, start, blockSize, options)
+      await prefill(cache, ids, start, blockSize, signal)
       for (; start < end; start += blockSize) {
         const stop = Math.min(start + blockSize, dimensions.maxPositions)
         let masked: number[] = []
@@ -164,11 +110,9 @@ export async function createEngine(
           // What lies between the cache and this block is final: the rest of the prompt, or the block before.
           const { length } = cache
           const rows = masked.map((i) => i - length)
-          const predictions = await forward(
-            cache,
-            { ids: ids.slice(length), blockSize, rows, store: start - length },
-            options,
-          )
+          const store = start - length
+          const request = { ids: ids.slice(length), blockSize, rows, store, logitScale, signal }
+          const predictions = await forward.run(cache, request)
           const { commit } = strategy({ step, masked: masked.map((i) => i - start) }, predictions)
           const committed = commit.map((i) => ({
             position: masked[i],
@@ -197,21 +141,19 @@ export async function createEngine(
   }
 
   async function* nextTokens(prompt: readonly number[], options: GenerateOptions): Generation {
-    const limit = Math.min(prompt.length + options.maxNewTokens, dimensions.maxPositions)
+    const { maxNewTokens, logitScale, signal } = options
+    const limit = Math.min(prompt.length + maxNewTokens, dimensions.maxPositions)
     const clock = stopwatch()
-    const cache = await createCache(executor, dimensions, `${name}.${sequences++}`)
+    const cache = await forward.createCache()
     try {
       const ids = [...prompt]
       let forwards = 0
       let prefillSeconds = 0
-      await prefill(cache, ids, ids.length, 1, options)
+      await prefill(cache, ids, ids.length, 1, signal)
       for (let ended = false; !ended && ids.length < limit; ) {
         const next = ids.slice(cache.length)
-        const { tokens, confidence } = await forward(
-          cache,
-          { ids: next, blockSize: 1, rows: [next.length - 1], store: next.length },
-          options,
-        )
+        const request = { ids: next, blockSize: 1, rows: [next.length - 1], store: next.length, logitScale, signal }
+        const { tokens, confidence } = await forward.run(cache, request)
         const committed = { position: ids.length, token: tokens[0], confidence: confidence[0], block: ids.length }
         ids.push(committed.token)
         ended = eosTokenIds.includes(committed.token)
@@ -267,10 +209,7 @@ export async function createEngine(
       if (prompt.length === 0) throw new UserError('autoregressive decoding needs a prompt of at least one token')
       return nextTokens(prompt, options)
     },
-    async dispose() {
-      await session.release()
-      await executor.free(bias.resident)
-    },
+    dispose: () => forward.dispose(),
   }
 }
 
@@ -299,12 +238,6 @@ function checkIds(ids: readonly number[], { vocabSize }: Dimensions, what: strin
     if (!Number.isInteger(id) || id < 0 || id >= vocabSize)
       throw new UserError(`${what} holds the token id ${id}, but the model's vocabulary has ${vocabSize} entries`)
 }
-
-const int64 = (shape: readonly number[], values: readonly number[]): TensorData => ({
-  dtype: 'int64',
-  shape,
-  data: BigInt64Array.from(values, BigInt),
-})
 
 /** Time since the start without the pauses. */
 function stopwatch() {
