@@ -1,6 +1,6 @@
 // Operations that move or select values: reshape, transpose, expand, slice, concat, gather and scatter of rows.
 import { reshapeTarget } from '../onnx/emitter.ts'
-import { broadcast, type Dim, product, sameShape, type Shape, shapeText, sum as sumDims } from '../shape.ts'
+import { broadcast, type Dim, product, type Shape, sameShape, shapeText, sum as sumDims } from '../shape.ts'
 import { apply1, type Operation, type Tensor } from '../tensor.ts'
 import { sumTo } from './reduce.ts'
 
@@ -26,7 +26,7 @@ export const reshape = (x: Tensor, shape: Shape): Tensor =>
 const transposeOperation: Operation<{ permutation: readonly number[] }> = {
   name: 'transpose',
   infer([x], { permutation }, fail) {
-    if (permutation.length !== x.shape.length || new Set(permutation).size !== permutation.length)
+    if (permutation.length !== x.shape.length || x.shape.some((_, axis) => !permutation.includes(axis)))
       fail(`[${permutation}] is not a permutation of its axes`)
     return [{ dtype: x.dtype, shape: permutation.map((axis) => x.shape[axis]) }]
   },
@@ -108,6 +108,7 @@ const concatOperation: Operation<{ axis: number }> = {
   name: 'concat',
   infer(inputs, { axis }, fail) {
     const [first, ...rest] = inputs
+    if (!(axis >= 0 && axis < first.shape.length)) fail(`no axis ${axis} in ${shapeText(first.shape)}`)
     let size: Dim = first.shape[axis]
     for (const x of rest) {
       if (x.dtype !== first.dtype) fail('the types differ')
@@ -150,15 +151,19 @@ export const gatherRows = (x: Tensor, index: Tensor): Tensor => apply1(gatherOpe
 
 const scatterOperation: Operation<{ shape: Shape }> = {
   name: 'scatterAddRows',
-  infer: (inputs, { shape }) => [{ dtype: inputs[1].dtype, shape }],
+  infer([index, updates, base], { shape }, fail) {
+    if (index.dtype !== 'int32' && index.dtype !== 'int64') fail('the index must be int32 or int64')
+    const rows: Shape = [...index.shape, ...shape.slice(1)]
+    if (!sameShape(updates.shape, rows)) fail(`the rows must be ${shapeText(rows)}`)
+    if (base && !sameShape(base.shape, shape)) fail(`the base must be ${shapeText(shape)}`)
+    return [{ dtype: updates.dtype, shape }]
+  },
   gradient: ({ inputs, gradients: [dy] }) => {
     const rows = gatherRows(dy as Tensor, inputs[0])
     return inputs.length === 3 ? [undefined, rows, dy] : [undefined, rows]
   },
   onnx(emit, [index, updates, base], { shape }, node) {
-    const into =
-      base ??
-      emit.op('Expand', [emit.float(0), emit.ints(shape.map(Number))])
+    const into = base ?? emit.op('Expand', [emit.float(0), emit.ints(shape.map(Number))])
     const indices = emit.op('Unsqueeze', [
       node.inputs[0].dtype === 'int64' ? index : emit.op('Cast', [index], { to: 7 }),
       emit.ints([-1]),

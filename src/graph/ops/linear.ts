@@ -52,6 +52,7 @@ export const matmul = (a: Tensor, b: Tensor, options: Partial<MatmulAttributes> 
 const linearOperation: Operation<null> = {
   name: 'linear',
   infer([x, weight, bias], _, fail) {
+    for (const { dtype } of [x, weight]) if (dtype !== 'float32') fail('both must be float32')
     if (weight.shape.length !== 2) fail('the weight must be [out, in]')
     if (x.shape[x.shape.length - 1] !== weight.shape[1])
       fail(`the input's last size ${x.shape[x.shape.length - 1]} is not the weight's ${weight.shape[1]}`)
