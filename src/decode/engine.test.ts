@@ -1,0 +1,275 @@
+import fc from 'fast-check'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { tinyLlama } from '../../test/tiny-llama.ts'
+import { random } from '../random.ts'
+import { createExecutor, type Executor } from '../runtime/executor.ts'
+import { UserError } from '../types.ts'
+import { createForward, type Forward } from './forward.ts'
+import { type BlockOptions, type CommittedToken, complete, createEngine, type Engine } from './index.ts'
+import { threshold } from './strategies/threshold.ts'
+
+const MASK = 39
+const EOS = [3, 7, 11, 20, 31]
+
+const { model, weights } = tinyLlama()
+const { vocabSize, maxPositions } = model.dimensions
+/** Buffers of the executor that are allocated now. */
+const buffers = new Set<string>()
+let executor: Executor
+let endless: Engine
+let ending: Engine
+let forward: Forward
+
+beforeAll(async () => {
+  const plain = createExecutor({ threads: 1 })
+  executor = {
+    ...plain,
+    allocate(name, dtype, content) {
+      buffers.add(name)
+      return plain.allocate(name, dtype, content)
+    },
+    free(name) {
+      buffers.delete(name)
+      return plain.free(name)
+    },
+  }
+  endless = await createEngine(executor, model, weights, { maskTokenId: MASK, eosTokenIds: [] })
+  ending = await createEngine(executor, model, weights, { maskTokenId: MASK, eosTokenIds: EOS })
+  forward = await createForward(executor, model, weights, [MASK])
+})
+
+afterAll(() => executor.dispose())
+
+const randomPrompt = (length: number, seed = 0): number[] => {
+  const draw = random(seed, length)
+  return Array.from({ length }, () => draw.integer(MASK))
+}
+
+async function run(engine: Engine, prompt: readonly number[], options: BlockOptions) {
+  const stream: CommittedToken[] = []
+  const result = await complete(engine.generate(prompt, options), (token) => stream.push(token))
+  return { ...result, stream }
+}
+
+/** The same rule without a cache: every forward covers all positions up to the end of the block. */
+async function uncached(
+  prompt: readonly number[],
+  { blockSize, maxNewTokens, threshold: level = 0.9, stepsPerBlock, logitScale }: BlockOptions,
+): Promise<{ ids: number[]; forwards: number }> {
+  const strategy = threshold({ threshold: level, blockSize, stepsPerBlock })
+  const cache = await forward.createCache()
+  const ids = [...prompt]
+  const limit = Math.min(prompt.length + maxNewTokens, maxPositions)
+  let forwards = 0
+  while (ids.length < limit) {
+    const start = ids.length - (ids.length % blockSize)
+    const open = new Set<number>()
+    for (let i = ids.length; i < Math.min(start + blockSize, maxPositions); i++) open.add(i)
+    for (const i of open) ids[i] = MASK
+    for (let step = 0; [...open].some((i) => i < limit); step++) {
+      const masked = [...open]
+      const predictions = await forward.run(cache, { ids, blockSize, rows: masked, store: 0, logitScale })
+      const { commit } = strategy({ step, masked: masked.map((i) => i - start) }, predictions)
+      for (const i of commit) {
+        ids[masked[i]] = predictions.tokens[i]
+        open.delete(masked[i])
+      }
+      forwards++
+    }
+  }
+  await cache.free()
+  return { ids: ids.slice(prompt.length, limit), forwards }
+}
+
+const cases = fc.record({
+  prompt: fc.integer({ min: 0, max: 20 }).map((length) => randomPrompt(length)),
+  blockSize: fc.constantFrom(1, 2, 3, 4, 8, 16),
+  maxNewTokens: fc.integer({ min: 1, max: 24 }),
+  threshold: fc.constantFrom(0, 0.3, 0.6, 0.9, 1, 1.5),
+  stepsPerBlock: fc.constantFrom(undefined, 1, 2, 3, 100),
+  logitScale: fc.constantFrom(1, 4),
+})
+
+test('cached decoding commits what decoding without a cache commits, and the stream is the output', async () => {
+  await fc.assert(
+    fc.asyncProperty(cases, async ({ prompt, ...options }) => {
+      const { blockSize, maxNewTokens } = options
+      const { stream, ...result } = await run(endless, prompt, options)
+      const expected = await uncached(prompt, options)
+      expect(result.ids).toEqual(expected.ids)
+      expect(result.forwards).toBe(expected.forwards)
+
+      expect(result).toMatchObject({ stop: 'length', tokens: maxNewTokens, promptTokens: prompt.length })
+      expect(result.tpf).toBeCloseTo(result.tokens / result.forwards)
+      expect(result.ids).not.toContain(MASK)
+      expect(new Set(stream.map(({ position }) => position)).size).toBe(stream.length)
+      const positions = stream.filter(({ position }) => position < prompt.length + maxNewTokens)
+      positions.sort((a, b) => a.position - b.position)
+      expect(positions.map(({ position }) => position - prompt.length)).toEqual(result.ids.map((_, i) => i))
+      expect(positions.map(({ token }) => token)).toEqual(result.ids)
+      for (const [i, token] of stream.entries()) {
+        expect(token.block).toBe(Math.floor(token.position / blockSize))
+        expect(token.confidence).toBeGreaterThan(0)
+        expect(token.confidence).toBeLessThanOrEqual(1)
+        const before = stream[i - 1]
+        if (!before) expect(token.step).toBe(0)
+        else if (before.step === token.step) expect(before.position).toBeLessThan(token.position)
+        else {
+          expect(token.step).toBe(before.step + 1)
+          expect(token.block - before.block).toBeOneOf([0, 1])
+        }
+      }
+      expect(stream[stream.length - 1].step).toBe(result.forwards - 1)
+    }),
+    { numRuns: 60, seed: 1 },
+  )
+})
+
+test('generation ends at the first EOS, whose tokens before are what they are without EOS', async () => {
+  await fc.assert(
+    fc.asyncProperty(cases, async ({ prompt, ...options }) => {
+      const whole = await run(endless, prompt, options)
+      const cut = await run(ending, prompt, options)
+      const first = whole.ids.findIndex((id) => EOS.includes(id))
+      expect(cut.ids).toEqual(first === -1 ? whole.ids : whole.ids.slice(0, first + 1))
+      expect(cut.stop).toBe(first === -1 ? 'length' : 'eos')
+      expect(cut.forwards).toBeLessThanOrEqual(whole.forwards)
+      // Nothing is generated after a block with an EOS, and nothing once all before it is there.
+      const shared = whole.stream.filter(({ step }) => step < cut.forwards)
+      expect(cut.stream).toEqual(shared)
+      if (first !== -1) {
+        const needed = whole.stream.filter(({ position }) => position <= prompt.length + first)
+        expect(cut.forwards).toBe(Math.max(...needed.map(({ step }) => step)) + 1)
+      }
+    }),
+    { numRuns: 40, seed: 1 },
+  )
+})
+
+test('prompts of every length modulo the block size', async () => {
+  for (let length = 0; length <= 9; length++) {
+    const options = { blockSize: 4, maxNewTokens: 10, threshold: 0.5, logitScale: 4 }
+    const prompt = randomPrompt(length)
+    const { ids, forwards } = await run(endless, prompt, options)
+    expect({ ids, forwards }).toEqual(await uncached(prompt, options))
+  }
+})
+
+test('threshold 0 takes one forward a block, threshold 1 one a token', async () => {
+  const prompt = randomPrompt(6)
+  const all = await run(endless, prompt, { blockSize: 4, maxNewTokens: 14, threshold: 0 })
+  expect(all.forwards).toBe(4)
+  const single = await run(endless, prompt, { blockSize: 4, maxNewTokens: 14, threshold: 1 })
+  expect(single.forwards).toBe(14)
+  const steps = await run(endless, prompt, { blockSize: 4, maxNewTokens: 14, threshold: 1, stepsPerBlock: 2 })
+  expect(steps.forwards).toBe(1 + 2 * 3)
+})
+
+test('long prompts are cached in parts and the cache grows', async () => {
+  for (const length of [250, 511, 700]) {
+    const prompt = randomPrompt(length)
+    const options = { blockSize: 8, maxNewTokens: 30, threshold: 0.3, logitScale: 4 }
+    const { ids, forwards } = await run(endless, prompt, options)
+    expect({ ids, forwards }).toEqual(await uncached(prompt, options))
+  }
+})
+
+test('the last position of the model ends a generation', async () => {
+  const prompt = randomPrompt(maxPositions - 5)
+  const { ids, stop } = await run(endless, prompt, { blockSize: 16, maxNewTokens: 100, threshold: 0 })
+  expect(ids).toHaveLength(5)
+  expect(stop).toBe('length')
+  const next = await complete(endless.generateAutoregressive(prompt, { maxNewTokens: 100 }))
+  expect(next.ids).toHaveLength(5)
+})
+
+test('autoregressive decoding predicts the next token, one per forward', async () => {
+  for (const length of [1, 5, 600]) {
+    const prompt = randomPrompt(length)
+    const stream: CommittedToken[] = []
+    const generation = endless.generateAutoregressive(prompt, { maxNewTokens: 12 })
+    const result = await complete(generation, (token) => stream.push(token))
+    const ids = [...prompt]
+    const cache = await forward.createCache()
+    for (let i = 0; i < 12; i++) {
+      const { tokens } = await forward.run(cache, { ids, blockSize: 1, rows: [ids.length - 1], store: 0 })
+      ids.push(tokens[0])
+    }
+    await cache.free()
+    expect(result.ids).toEqual(ids.slice(length))
+    expect(result).toMatchObject({ forwards: 12, tpf: 1, tokens: 12, stop: 'length' })
+    expect(stream.map(({ position, token, step }) => [position, token, step])).toEqual(
+      result.ids.map((id, i) => [length + i, id, i]),
+    )
+    const first = result.ids.findIndex((id) => EOS.includes(id))
+    const cut = await complete(ending.generateAutoregressive(prompt, { maxNewTokens: 12 }))
+    expect(cut.ids).toEqual(first === -1 ? result.ids : result.ids.slice(0, first + 1))
+  }
+})
+
+test('generations at the same time do not disturb each other, and free what they used', async () => {
+  const before = [...buffers]
+  const prompts = [3, 8, 14, 300].map((length) => randomPrompt(length, 1))
+  const options = { blockSize: 4, maxNewTokens: 12, threshold: 0.5, logitScale: 4 }
+  const alone: number[][] = []
+  for (const prompt of prompts) alone.push((await run(endless, prompt, options)).ids)
+  const together = await Promise.all(prompts.map((prompt) => run(endless, prompt, options)))
+  expect(together.map(({ ids }) => ids)).toEqual(alone)
+  expect([...buffers]).toEqual(before)
+})
+
+test('leaving the loop or aborting frees the state, and the engine goes on', async () => {
+  const before = [...buffers]
+  const prompt = randomPrompt(5)
+  const options = { blockSize: 4, maxNewTokens: 20, threshold: 1 }
+  for await (const { step } of endless.generate(prompt, options)) {
+    expect(buffers.size).toBeGreaterThan(before.length)
+    if (step === 2) break
+  }
+  expect([...buffers]).toEqual(before)
+
+  const controller = new AbortController()
+  const seen: number[] = []
+  const aborted = complete(endless.generate(prompt, { ...options, signal: controller.signal }), ({ step }) => {
+    seen.push(step)
+    if (step === 3) controller.abort(new Error('enough'))
+  })
+  await expect(aborted).rejects.toThrow('enough')
+  expect(seen).toEqual([0, 1, 2, 3])
+  expect([...buffers]).toEqual(before)
+  expect((await run(endless, prompt, options)).ids).toHaveLength(20)
+})
+
+test('weights that are not numbers are an error, not an answer', async () => {
+  const broken = new Map(weights)
+  const norm = weights.get('model.norm.weight')!
+  broken.set('model.norm.weight', { shape: norm.shape, data: norm.data.map(() => Number.NaN) })
+  const engine = await createEngine(executor, model, broken, { maskTokenId: MASK, eosTokenIds: [] })
+  const options = { blockSize: 4, maxNewTokens: 4 }
+  await expect(complete(engine.generate([1, 2], options))).rejects.toThrow('not numbers')
+  await engine.dispose()
+})
+
+test('wrong options and prompts are named', async () => {
+  const options = { blockSize: 4, maxNewTokens: 4 }
+  const says = (prompt: number[], wrong: Partial<BlockOptions>, message: RegExp | string) => {
+    expect(() => endless.generate(prompt, { ...options, ...wrong })).toThrow(UserError)
+    expect(() => endless.generate(prompt, { ...options, ...wrong })).toThrow(message)
+  }
+  says([1], { blockSize: 0 }, 'blockSize')
+  says([1], { blockSize: 1.5 }, 'blockSize')
+  says([1], { maxNewTokens: 0 }, 'maxNewTokens')
+  says([1], { stepsPerBlock: 0 }, 'stepsPerBlock')
+  says([1], { threshold: -1 }, 'threshold')
+  says([1], { threshold: Number.NaN }, 'threshold')
+  says([1], { temperature: 0.7 }, 'temperature')
+  says([1], { logitScale: 0 }, 'logitScale')
+  says([vocabSize], {}, `token id ${vocabSize}`)
+  says([-1], {}, 'token id -1')
+  says(randomPrompt(maxPositions), {}, `${maxPositions} tokens`)
+  expect(() => endless.generateAutoregressive([], { maxNewTokens: 1 })).toThrow('at least one token')
+  await expect(createEngine(executor, model, weights, { maskTokenId: 40, eosTokenIds: [] })).rejects.toThrow('mask')
+  const base = await createEngine(executor, model, weights, { eosTokenIds: [] })
+  expect(() => base.generate([1], options)).toThrow('mask token')
+  await base.dispose()
+})
