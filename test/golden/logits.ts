@@ -10,7 +10,12 @@ import { createWeights } from '../../src/nn/weights.ts'
 import type { Executor } from '../../src/runtime/executor.ts'
 import type { Parameter } from '../../src/types.ts'
 
-export type Mask = 'causal' | 'bidirectional' | { blockCausal: number } | { blockDiffusion: number }
+export type Mask =
+  | 'causal'
+  | 'bidirectional'
+  | { blockCausal: number }
+  /** `aligned`: documents start at multiples of the block size. Default false. */
+  | { blockDiffusion: number; aligned?: boolean }
 
 export interface LogitsInput {
   rows: number
@@ -18,15 +23,17 @@ export interface LogitsInput {
   /** [copies * rows, length]; two copies for block diffusion. */
   ids: ArrayLike<number>
   documents: ArrayLike<number>
+  /** [rows, length]; default 0..length-1 in every row. */
+  positions?: ArrayLike<number>
 }
 
-/** Logits [copies * rows, length, vocabulary]; positions are 0..length-1 in every row. */
+/** Logits [copies * rows, length, vocabulary]. */
 export async function logits(
   executor: Executor,
   model: Model,
   weights: ReadonlyMap<string, Parameter>,
   mask: Mask,
-  { rows, length, ids, documents }: LogitsInput,
+  { rows, length, ids, documents, positions: given }: LogitsInput,
 ): Promise<Float32Array> {
   const copies = ids.length / (rows * length)
   const positions = input('position_ids', 'int64', [copies * rows, length])
@@ -38,7 +45,7 @@ export async function logits(
         ? fullAttention(layout, 1)
         : 'blockCausal' in mask
           ? blockCausal(layout, mask.blockCausal)
-          : blockDiffusion(layout, { copies: 1, blockSize: mask.blockDiffusion, aligned: false })
+          : blockDiffusion(layout, { copies: 1, blockSize: mask.blockDiffusion, aligned: mask.aligned ?? false })
   const { hidden, head } = model.trace(createWeights(model.parameters), {
     ids: input('input_ids', 'int64', [copies * rows, length]),
     positions,
@@ -57,7 +64,7 @@ export async function logits(
     input_ids: whole([copies * rows, length], ids),
     position_ids: whole(
       [copies * rows, length],
-      Array.from({ length: copies * rows * length }, (_, i) => i % length),
+      Array.from({ length: copies * rows * length }, (_, i) => given?.[i % (rows * length)] ?? i % length),
     ),
     document_ids: whole([rows, length], documents),
   }
