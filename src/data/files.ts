@@ -1,6 +1,6 @@
 // From paths, folders and globs to the list of data files. Does not open them.
 import { readdir, stat } from 'node:fs/promises'
-import { basename, extname, join, relative, sep } from 'node:path'
+import { extname, join, sep } from 'node:path'
 import { UserError } from '../types.ts'
 
 export interface DataFile {
@@ -21,23 +21,24 @@ const FORMATS: Record<string, DataFile['format']> = {
  * over), or a glob with `*`, `**`, `?` and `{a,b}`. UserError where nothing is found or a named file has no known type.
  */
 export async function findFiles(path: string): Promise<DataFile[]> {
-  const info = await stat(path).catch(() => undefined)
-  if (info?.isFile()) {
+  const named = await stat(path).catch(() => undefined)
+  if (named?.isFile()) {
     const format = formatOf(path)
     if (format === undefined) {
       throw new UserError(`${path}: unknown type of data; use .txt, .jsonl, .ndjson or .parquet`)
     }
-    return [{ path, size: info.size, format }]
+    return [{ path, size: named.size, format }]
   }
-  const glob = info === undefined && /[*?{]/.test(path)
-  if (info === undefined && !glob) throw new UserError(`${path}: no such file or folder`)
+  const glob = named === undefined && /[*?{]/.test(path)
+  if (named === undefined && !glob) throw new UserError(`${path}: no such file or folder`)
   const root = glob ? globRoot(path) : path
   const matches = glob ? globPattern(path) : undefined
   const files: DataFile[] = []
   for (const name of await listFolder(root)) {
     const format = formatOf(name)
     if (format === undefined || (matches !== undefined && !matches.test(toSlashes(name)))) continue
-    files.push({ path: name, size: (await stat(name)).size, format })
+    const info = await stat(name)
+    if (info.isFile()) files.push({ path: name, size: info.size, format })
   }
   if (files.length === 0) throw new UserError(`${path}: no .txt, .jsonl, .ndjson or .parquet file found`)
   return files.sort((a, b) => (a.path < b.path ? -1 : a.path > b.path ? 1 : 0))
@@ -47,17 +48,10 @@ const formatOf = (path: string) => FORMATS[extname(path).toLowerCase()]
 
 const toSlashes = (path: string) => path.split(sep).join('/')
 
+/** Everything below a folder, but not what a name that begins with a dot hides. */
 async function listFolder(root: string): Promise<string[]> {
-  const entries = await readdir(root, { recursive: true, withFileTypes: true }).catch(() => [])
-  return entries
-    .filter((entry) => !entry.isDirectory())
-    .map((entry) => join(entry.parentPath, entry.name))
-    .filter(
-      (path) =>
-        !relative(root, path)
-          .split(sep)
-          .some((part) => part.startsWith('.')) && basename(path) !== '',
-    )
+  const names = await readdir(root, { recursive: true }).catch(() => [])
+  return names.filter((name) => !name.split(sep).some((part) => part.startsWith('.'))).map((name) => join(root, name))
 }
 
 /** The folders before the first one with a wildcard. */

@@ -1,8 +1,7 @@
 // Reads the rows of one data file as a stream, each with the line it stands on. Does not know what a row means.
 import { type FileHandle, open } from 'node:fs/promises'
-import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } from 'hyparquet'
-import { compressors } from 'hyparquet-compressors'
 import type { DataFile } from './files.ts'
+import { readParquet } from './parquet.ts'
 
 /** A row, or what was wrong with it. `line` counts from 1; in Parquet it is the row. */
 export type Row = { line: number; value: unknown } | { line: number; error: string }
@@ -12,8 +11,6 @@ const CHUNK = 1 << 20
 export const MAX_LINE_BYTES = 64 << 20
 /** A text in a .txt file longer than this continues in another document. */
 export const MAX_TEXT_BYTES = 1 << 20
-// A Parquet page that claims to be larger once decompressed is taken for corrupt.
-const MAX_PAGE_BYTES = 1 << 30
 
 /**
  * All rows of a file, in order.
@@ -26,7 +23,7 @@ const MAX_PAGE_BYTES = 1 << 30
 export function readRows(file: DataFile, columns: readonly string[]): AsyncGenerator<Row, void> {
   if (file.format === 'jsonl') return readJsonl(file.path)
   if (file.format === 'txt') return readText(file.path)
-  return readParquet(file.path, columns)
+  return readParquet(file.path, file.size, columns)
 }
 
 async function* readChunks(path: string): AsyncGenerator<Buffer, void> {
@@ -108,7 +105,8 @@ async function* readText(path: string): AsyncGenerator<Row, void> {
   function take(end: number, skip: number): Row | undefined {
     const bytes = held.subarray(0, end)
     const text = decode(bytes)
-    const at = line
+    const leading = /^\s*\n/.exec(text ?? '')?.[0] ?? ''
+    const at = line + leading.split('\n').length - 1
     for (let i = bytes.indexOf(10); i !== -1; i = bytes.indexOf(10, i + 1)) line++
     held = held.subarray(end + skip)
     searched = 0
@@ -141,38 +139,4 @@ function cutPoint(bytes: Buffer): number {
   let at = MAX_TEXT_BYTES
   while (at > MAX_TEXT_BYTES - 4 && (bytes[at]! & 0xc0) === 0x80) at--
   return at
-}
-
-const guardedCompressors = Object.fromEntries(
-  Object.entries(compressors).map(([codec, decompress]) => [
-    codec,
-    (input: Uint8Array, outputLength: number) => {
-      if (outputLength > MAX_PAGE_BYTES) throw new Error(`a page claims to hold ${outputLength} bytes`)
-      return decompress!(input, outputLength)
-    },
-  ]),
-)
-
-async function* readParquet(path: string, columns: readonly string[]): AsyncGenerator<Row, void> {
-  let rowStart = 0
-  try {
-    const file = await asyncBufferFromFile(path)
-    const metadata = await parquetMetadataAsync(file)
-    const present = new Set(metadata.row_groups[0]?.columns.map((column) => column.meta_data?.path_in_schema[0]))
-    const wanted = columns.filter((column) => present.has(column))
-    if (wanted.length === 0 && metadata.row_groups.length > 0) {
-      yield { line: 1, error: `none of the columns ${columns.join(', ')}; the file has ${[...present].join(', ')}` }
-      return
-    }
-    for (const group of metadata.row_groups) {
-      const rowEnd = rowStart + Number(group.num_rows)
-      const options = { file, metadata, compressors: guardedCompressors, columns: wanted, rowStart, rowEnd }
-      for (const [index, value] of (await parquetReadObjects(options)).entries()) {
-        yield { line: rowStart + index + 1, value }
-      }
-      rowStart = rowEnd
-    }
-  } catch (error) {
-    yield { line: rowStart + 1, error: `not readable as Parquet: ${error instanceof Error ? error.message : error}` }
-  }
 }
