@@ -178,7 +178,7 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
         onEvent,
       })
     }
-    const fromRandom = recipe.eval.from_random ? await trainFromRandom(recipe, options) : undefined
+    const fromRandom = recipe.eval.from_random > 0 ? await trainFromRandom(recipe, options) : undefined
     if (fromRandom === 'interrupted') return { ...outcome, ...unfinished }
     phase('writing the report')
     const report = await writeReport(
@@ -219,7 +219,13 @@ async function trainFromRandom(recipe: Recipe, options: ConvertOptions): Promise
   options.onEvent?.({ type: 'phase', message: 'once more, from random weights' })
   const { status } = await convert({
     ...options,
-    recipe: { ...recipe, init: 'random', output_dir: folder, eval: { ...recipe.eval, from_random: false } },
+    recipe: {
+      ...recipe,
+      init: 'random',
+      output_dir: folder,
+      train: { ...recipe.train, total_tokens: Math.round(recipe.train.total_tokens * recipe.eval.from_random) },
+      eval: { ...recipe.eval, from_random: 0 },
+    },
     resume: true,
     skipDecoding: true,
   })

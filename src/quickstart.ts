@@ -15,8 +15,8 @@ export interface QuickstartOptions {
   outputDir?: string
   /** Training tokens; default those of the recipe. */
   totalTokens?: number
-  /** Train once more from random weights, for the comparison in the report. Default false. */
-  fromRandom?: boolean
+  /** Train once more, from random weights, for this many times the tokens; the report compares. Default 0: not. */
+  fromRandom?: number
   threads?: number
   /** Continue a run that was stopped. Default false. */
   resume?: boolean
@@ -46,7 +46,7 @@ export async function quickstartRecipe(options: QuickstartOptions = {}): Promise
       validation_path: [join(outputDir, 'data', 'validation.jsonl')],
     },
     train: { ...recipe.train, ...(totalTokens === undefined ? {} : { total_tokens: totalTokens }) },
-    eval: { ...recipe.eval, ...(fromRandom ? { from_random: true } : {}) },
+    eval: { ...recipe.eval, ...(fromRandom === undefined ? {} : { from_random: fromRandom }) },
   }
 }
 

@@ -152,9 +152,12 @@ const evaluation = z.strictObject({
     .describe('thresholds of the sweep in the report (score against tokens per forward)'),
   samples: whole.default(4).describe('noise draws per held-out row in the final NELBO'),
   from_random: z
-    .boolean()
-    .default(false)
-    .describe('train once more, from random weights, to show what the base weights save (doubles the time)'),
+    .number()
+    .min(0)
+    .default(0)
+    .describe(
+      'train once more, from random weights, for this many times the tokens, to show what the base saves; 0 for not',
+    ),
 })
 
 export const recipeSchema = z.strictObject({
@@ -328,7 +331,7 @@ function findConflicts(recipe: Recipe): { path: string; message: string }[] {
     )
   }
   if (train.lr_min > train.lr) add('train.lr_min', `${train.lr_min} is above train.lr ${train.lr}`)
-  if (recipe.eval.from_random && (recipe.init === 'random' || recipe.objective === 'ar')) {
+  if (recipe.eval.from_random > 0 && (recipe.init === 'random' || recipe.objective === 'ar')) {
     add(
       'eval.from_random',
       'compares with a conversion from base weights: needs objective: diffusion, init: pretrained',

@@ -123,6 +123,17 @@ describe('unmask view', () => {
     expect(shown.render(plain)).toBe('é!')
   })
 
+  it('fills the cells of tokens without text', () => {
+    const shown = createUnmaskView((ids) =>
+      ids
+        .filter((id) => id < 256)
+        .map((id) => String.fromCharCode(id))
+        .join(''),
+    )
+    shown.commit([token(0, 0x61), token(1, 256), token(2, 256)])
+    expect(shown.render(plain)).toBe('a··')
+  })
+
   it('highlights the newest tokens by their confidence', () => {
     const colors = pc.createColors(true)
     const shown = view()

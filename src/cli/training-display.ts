@@ -21,7 +21,7 @@ export interface TrainingState {
 
 /** Two lines: how far and how long, and how well. Fields that do not fit the width are left out from the end. */
 export function liveTraining(state: TrainingState, width: number, colors: Colors): string {
-  const share = state.totalTokens > 0 ? state.tokens / state.totalTokens : 0
+  const share = shareDone(state)
   const head = ` ${String(Math.floor(share * 100)).padStart(3)} %  ${duration(state.secondsLeft)} left`
   const barWidth = Math.max(8, Math.min(48, width - head.length - 1))
   const fields = trainingFields(state)
@@ -36,9 +36,13 @@ export function liveTraining(state: TrainingState, width: number, colors: Colors
 
 /** One line without control codes, for logs. */
 export function plainTraining(state: TrainingState): string {
-  const share = state.totalTokens > 0 ? state.tokens / state.totalTokens : 0
+  const share = shareDone(state)
   return `${Math.floor(share * 100)} %  ${trainingFields(state).join('  ')}  ${duration(state.secondsLeft)} left`
 }
+
+/** The last step may go a little beyond the budget. */
+const shareDone = ({ tokens, totalTokens }: TrainingState): number =>
+  totalTokens > 0 ? Math.min(1, tokens / totalTokens) : 0
 
 function trainingFields(state: TrainingState): string[] {
   const fields = [

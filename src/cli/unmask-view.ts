@@ -54,7 +54,9 @@ export function createUnmaskView(decode: (ids: number[]) => string): UnmaskView 
           ids.push(token.id)
           const text = decode(ids)
           if (text.endsWith('\ufffd') && cells[index + 1] !== undefined) continue
-          out += paint(text.slice(shown.length), token, fresh.has(index), colors)
+          const piece = text.slice(shown.length)
+          // End-of-text and other special tokens have no text, but fill a cell.
+          out += piece === '' ? colors.dim('·') : paint(piece, token, fresh.has(index), colors)
           shown = text
         }
         at = index
@@ -66,7 +68,7 @@ export function createUnmaskView(decode: (ids: number[]) => string): UnmaskView 
 
 /** Fresh tokens stand out: green from 0.9, yellow from 0.6, else red; settled ones are plain. */
 function paint(text: string, token: ShownToken, isFresh: boolean, colors: Colors): string {
-  if (!isFresh || text === '') return text
+  if (!isFresh) return text
   const color = token.confidence >= 0.9 ? colors.green : token.confidence >= 0.6 ? colors.yellow : colors.red
   return color(colors.bold(text))
 }

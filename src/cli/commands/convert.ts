@@ -6,7 +6,7 @@ import { exitCodes } from '../exit-codes.ts'
 import { count, decimals, percent } from '../format.ts'
 import { addRecipeFlags, loadRecipe } from '../recipe.ts'
 import { action, type Session } from '../session.ts'
-import { showTraining, type TrainingState } from '../training-display.ts'
+import { showTraining } from '../training-display.ts'
 
 export function convertCommand(session: Session): Command {
   const command = new Command('convert')
@@ -62,7 +62,6 @@ Examples:
 export function convertDisplay({ display }: Pick<Context, 'display'>): (event: ConvertEvent) => void {
   let baseBitsPerByte: number | undefined
   let bitsPerByte: number | undefined
-  let state: TrainingState | undefined
   return (event) => {
     switch (event.type) {
       case 'phase':
@@ -75,6 +74,8 @@ export function convertDisplay({ display }: Pick<Context, 'display'>): (event: C
         break
       }
       case 'start':
+        baseBitsPerByte = undefined
+        bitsPerByte = undefined
         if (event.resumedFrom) display.line(`resumed from ${event.resumedFrom} at step ${event.step}`)
         break
       case 'baseline':
@@ -82,13 +83,7 @@ export function convertDisplay({ display }: Pick<Context, 'display'>): (event: C
         display.line(`AR base: ${decimals(baseBitsPerByte, 3)} bits/byte`)
         break
       case 'step':
-        state = {
-          ...event,
-          blockSize: event.blockSize,
-          bitsPerByte,
-          baseBitsPerByte,
-        }
-        showTraining(display, state)
+        showTraining(display, { ...event, bitsPerByte, baseBitsPerByte })
         break
       case 'validation':
         bitsPerByte = event.validation.bitsPerByte

@@ -11,7 +11,7 @@ import { convertDisplay, describeConversion } from './convert.ts'
 interface Flags {
   outputDir: string
   totalTokens?: string
-  fromRandom?: boolean
+  fromRandom?: string | true
   resume?: boolean
 }
 
@@ -20,7 +20,10 @@ export function quickstartCommand(session: Session): Command {
     .description('Convert the embedded tiny model, watch blocks being unmasked, and write the report.')
     .option('-o, --output-dir <folder>', 'folder of the run', 'runs/quickstart')
     .option('--total-tokens <number>', 'training tokens (default: those of recipes/tiny-convert.yaml)')
-    .option('--from-random', 'train once more from random weights and compare (doubles the time)')
+    .option(
+      '--from-random [times]',
+      'train once more, from random weights, for this many times the tokens (default: 2)',
+    )
     .option('--resume', 'continue a run that was stopped')
   return command
     .addHelpText(
@@ -34,15 +37,13 @@ Examples:
     .action(
       action(session, async (context) => {
         const flags = command.opts<Flags>()
-        const totalTokens = flags.totalTokens === undefined ? undefined : Number(flags.totalTokens)
-        if (totalTokens !== undefined && !(Number.isInteger(totalTokens) && totalTokens > 0)) {
-          throw new UserError(`--total-tokens: expected a whole number, not ${JSON.stringify(flags.totalTokens)}`)
-        }
+        const totalTokens = positive('--total-tokens', flags.totalTokens)
+        const fromRandom = flags.fromRandom === true ? 2 : positive('--from-random', flags.fromRandom)
         const { quickstart } = await import('../../quickstart.ts')
         const result = await quickstart({
           outputDir: flags.outputDir,
           ...(totalTokens === undefined ? {} : { totalTokens }),
-          ...(flags.fromRandom ? { fromRandom: true } : {}),
+          ...(fromRandom === undefined ? {} : { fromRandom }),
           resume: flags.resume ?? false,
           threads: context.threads,
           command: `unmask ${process.argv.slice(2).join(' ')}`,
@@ -55,6 +56,12 @@ Examples:
         if (result.status === 'interrupted') return exitCodes.interrupted
       }),
     )
+}
+
+function positive(flag: string, value: string | undefined): number | undefined {
+  if (value === undefined) return undefined
+  if (Number(value) > 0 && Number.isFinite(Number(value))) return Number(value)
+  throw new UserError(`${flag}: expected a number above 0, not ${JSON.stringify(value)}`)
 }
 
 /** Decodes one held-out prompt of each task before the user's eyes. */

@@ -1,5 +1,5 @@
 // A made-up report for the tests: every part present, with text that would be markup if it were not escaped.
-import type { EvaluationPoint, ReportData, TrainingPoint } from './types.ts'
+import type { EvaluationPoint, ReportData, TrainingPoint } from '../../src/eval/report/types.ts'
 
 const schedule = [
   { blockSize: 1, tokens: 100_000 },
