@@ -1,0 +1,287 @@
+// The executor with real programs: resident buffers, errors, cancelling, disposing, several at once.
+import { spawn } from 'node:child_process'
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, describe, expect, it } from 'vitest'
+import { add, mul } from '../graph/ops/elementwise.ts'
+import { input } from '../graph/ops/input.ts'
+import { cast } from '../graph/ops/layout.ts'
+import { matmul } from '../graph/ops/linear.ts'
+import { exportOnnx } from '../graph/program.ts'
+import type { Shape } from '../graph/shape.ts'
+import type { Tensor } from '../graph/tensor.ts'
+import type { TensorData } from '../types.ts'
+import { createExecutor } from './executor.ts'
+
+const executor = createExecutor({ threads: 1 })
+afterAll(() => executor.dispose())
+
+const onnx = (outputs: Record<string, Tensor>): Uint8Array => exportOnnx({ name: 'program', outputs }).model
+const floats = (shape: number[], ...values: number[]): TensorData => ({
+  dtype: 'float32',
+  shape,
+  data: Float32Array.from(values),
+})
+const float = (name: string, shape: Shape): Tensor => input(name, 'float32', shape)
+
+/** y = a + b, of any length. */
+const sum = onnx({ y: add(float('a', ['N']), float('b', ['N'])) })
+
+/** A program that takes a while: a chain of matrix products. */
+function long(products = 24): { model: Uint8Array; feeds: Record<string, TensorData> } {
+  const size = 512
+  const x = float('x', [size, size])
+  let y = x
+  for (let i = 0; i < products; i++) y = matmul(y, x)
+  const feeds = { x: { dtype: 'float32', shape: [size, size], data: new Float32Array(size * size) } as TensorData }
+  return { model: onnx({ y }), feeds }
+}
+
+describe('resident buffers', () => {
+  it('are zeroed, or hold what they are given, which is moved', async () => {
+    await executor.allocate('zeros', 'float32', 3)
+    expect(await executor.read('zeros')).toEqual(new Float32Array(3))
+    const data = Float32Array.of(1, 2, 3)
+    await executor.allocate('given', 'float32', data)
+    expect(data.length).toBe(0)
+    expect(await executor.read('given')).toEqual(Float32Array.of(1, 2, 3))
+  })
+
+  it('are read and written in part; what was read is a copy', async () => {
+    await executor.allocate('part', 'int64', BigInt64Array.of(1n, 2n, 3n, 4n))
+    await executor.write('part', BigInt64Array.of(8n, 9n), 1)
+    const copy = (await executor.read('part', 1, 3)) as BigInt64Array
+    expect(copy).toEqual(BigInt64Array.of(8n, 9n, 4n))
+    copy.fill(0n)
+    expect(await executor.read('part', 0, 2)).toEqual(BigInt64Array.of(1n, 8n))
+    await expect(executor.write('part', BigInt64Array.of(1n), 4)).rejects.toThrow(/out of bounds/)
+  })
+
+  it('feed a program and take its output, in part too', async () => {
+    const session = await executor.load(sum)
+    await executor.allocate('in', 'float32', Float32Array.of(1, 2, 3, 4))
+    await executor.allocate('out', 'float32', 4)
+    const outputs = await session.run(
+      { a: { resident: 'in', offset: 1, shape: [2] }, b: floats([2], 10, 20) },
+      { y: { resident: 'out', offset: 2, shape: [2] } },
+    )
+    expect(outputs).toEqual({})
+    expect(await executor.read('out')).toEqual(Float32Array.of(0, 0, 12, 23))
+    await session.release()
+  })
+
+  it('may be input and output at once', async () => {
+    const session = await executor.load(sum, { optimize: false })
+    await executor.allocate('total', 'float32', Float32Array.of(1, 2))
+    const total = { resident: 'total', shape: [2] }
+    for (let i = 0; i < 3; i++) await session.run({ a: total, b: floats([2], 1, 10) }, { y: total })
+    expect(await executor.read('total')).toEqual(Float32Array.of(4, 32))
+    await session.release()
+  })
+
+  it('take a range of an axis of an output, beside what is returned', async () => {
+    const x = float('x', [2, 3, 2])
+    const session = await executor.load(onnx({ y: mul(x, 1), z: add(x, 1) }))
+    await executor.allocate('cache', 'float32', new Float32Array(2 * 4 * 2).fill(-1))
+    const values = Array.from({ length: 12 }, (_, i) => i)
+    const outputs = await session.run(
+      { x: floats([2, 3, 2], ...values) },
+      { z: null },
+      {
+        copies: [{ output: 'y', resident: 'cache', shape: [2, 4, 2], axis: 1, start: 1, length: 2, offset: 2 }],
+      },
+    )
+    expect(outputs.z.data[0]).toBe(1)
+    expect(outputs.y).toBeUndefined()
+    expect([...((await executor.read('cache')) as Float32Array)]).toEqual([
+      ...[-1, -1, -1, -1, 2, 3, 4, 5],
+      ...[-1, -1, -1, -1, 8, 9, 10, 11],
+    ])
+    await session.release()
+  })
+
+  it('are gone when freed', async () => {
+    await executor.allocate('gone', 'float32', 1)
+    await executor.free('gone')
+    await expect(executor.read('gone')).rejects.toThrow('no resident buffer gone')
+  })
+})
+
+describe('errors', () => {
+  it('reach the caller, and the executor goes on', async () => {
+    await expect(executor.load(Uint8Array.of(1, 2, 3))).rejects.toThrow(/protobuf|load model/i)
+    await expect(executor.load('missing.onnx')).rejects.toThrow(/missing\.onnx/)
+    const session = await executor.load(sum)
+    await expect(session.run({ a: floats([2], 1, 2) }, { y: null })).rejects.toThrow(/b/)
+    await expect(session.run({ a: floats([2], 1, 2), b: floats([3], 1, 2, 3) }, { y: null })).rejects.toThrow()
+    const missing = { resident: 'nowhere', shape: [2] }
+    await expect(session.run({ a: missing, b: missing }, { y: null })).rejects.toThrow('no resident buffer nowhere')
+    const { y } = await session.run({ a: floats([1], 1), b: floats([1], 2) }, { y: null })
+    expect(y).toEqual(floats([1], 3))
+    await session.release()
+    await expect(session.run({ a: floats([1], 1), b: floats([1], 2) }, { y: null })).rejects.toThrow('no session')
+  })
+
+  it('name a buffer that is too small', async () => {
+    const session = await executor.load(sum)
+    await executor.allocate('small', 'float32', 3)
+    const past = { resident: 'small', offset: 2, shape: [2] }
+    await expect(session.run({ a: past, b: past }, { y: null })).rejects.toThrow('resident buffer small ends before 4')
+    const copies = [{ output: 'y', resident: 'small', shape: [3], axis: 0, start: 0, length: 2, offset: 2 }]
+    const feeds = { a: floats([2], 1, 2), b: floats([2], 1, 2) }
+    await expect(session.run(feeds, {}, { copies })).rejects.toThrow('copy of 2 at 2 does not fit [3]')
+    await session.release()
+  })
+})
+
+describe('cancelling', () => {
+  it('before a run: rejects with the reason and runs nothing', async () => {
+    const session = await executor.load(sum)
+    await executor.allocate('untouched', 'float32', 1)
+    const fetches = { y: { resident: 'untouched', shape: [1] } }
+    const signal = AbortSignal.abort(new Error('not wanted'))
+    const run = session.run({ a: floats([1], 1), b: floats([1], 1) }, fetches, { signal })
+    await expect(run).rejects.toThrow('not wanted')
+    expect(await executor.read('untouched')).toEqual(Float32Array.of(0))
+    await session.release()
+  })
+
+  it('during a run: rejects with the reason before the run ends, and the executor goes on', async () => {
+    const { model, feeds } = long()
+    const slow = await executor.load(model, { optimize: false })
+    const controller = new AbortController()
+    const cancelled = slow.run(feeds, { y: null }, { signal: controller.signal })
+    // Requests are answered in order, so this one tells when the cancelled run is over.
+    let over = false
+    const after = executor.memory().then(() => {
+      over = true
+    })
+    controller.abort(new Error('stop'))
+    await expect(cancelled).rejects.toThrow('stop')
+    expect(over).toBe(false)
+    await after
+    const { y } = await slow.run(feeds, { y: null }, { signal: new AbortController().signal })
+    expect(y.shape).toEqual([512, 512])
+    await slow.release()
+  })
+
+  it('after a run changes nothing', async () => {
+    const session = await executor.load(sum)
+    const controller = new AbortController()
+    const feeds = { a: floats([1], 1), b: floats([1], 1) }
+    const { y } = await session.run(feeds, { y: null }, { signal: controller.signal })
+    controller.abort()
+    expect(y.data).toEqual(Float32Array.of(2))
+    await session.release()
+  })
+})
+
+describe('disposing', () => {
+  it('rejects what is under way and everything after', async () => {
+    const own = createExecutor({ threads: 1 })
+    const { model, feeds } = long()
+    const session = await own.load(model, { optimize: false })
+    const run = session.run(feeds, { y: null })
+    const rejected = expect(run).rejects.toThrow('the executor was disposed')
+    await own.dispose()
+    await rejected
+    await expect(own.allocate('x', 'float32', 1)).rejects.toThrow('the executor was disposed')
+    await own.dispose()
+  })
+
+  it('is not needed for the process to end, and a run under way holds it', async () => {
+    const script = fileURLToPath(new URL('../../test/runtime/idle.ts', import.meta.url))
+    const child = spawn(process.execPath, ['--import', 'tsx', script], { stdio: ['ignore', 'pipe', 'inherit'] })
+    let output = ''
+    child.stdout.on('data', (chunk) => {
+      output += chunk
+    })
+    const code = await new Promise((resolve) => child.once('close', resolve))
+    expect(output).toBe('y = -3\n')
+    expect(code).toBe(0)
+  })
+})
+
+it('leaves the event loop free during a run', async () => {
+  const { model, feeds } = long()
+  const session = await executor.load(model, { optimize: false })
+  let running = true
+  let turns = 0
+  const run = session.run(feeds, { y: null }).finally(() => {
+    running = false
+  })
+  while (running) {
+    await new Promise((resolve) => setTimeout(resolve, 0))
+    turns++
+  }
+  await run
+  expect(turns).toBeGreaterThan(5)
+  await session.release()
+})
+
+it('runs requests in the order in which they were made', async () => {
+  const session = await executor.load(sum)
+  await executor.allocate('order', 'float32', Float32Array.of(0))
+  const order = { resident: 'order', shape: [1] }
+  const seen = await Promise.all(
+    [1, 2, 3].flatMap((value) => [
+      session.run({ a: order, b: floats([1], value) }, { y: order }).then(() => undefined),
+      executor.read('order').then((data) => data[0]),
+    ]),
+  )
+  expect(seen).toEqual([undefined, 1, undefined, 3, undefined, 6])
+  await session.release()
+})
+
+it('keeps two executors apart', async () => {
+  const other = createExecutor({ threads: 2 })
+  expect([executor.threads, other.threads]).toEqual([1, 2])
+  const both = [executor, other]
+  await Promise.all(both.map((one, i) => one.allocate('shared', 'float32', Float32Array.of(i))))
+  const results = await Promise.all(
+    both.map(async (one) => {
+      const session = await one.load(sum)
+      const { y } = await session.run({ a: { resident: 'shared', shape: [1] }, b: floats([1], 5) }, { y: null })
+      await session.release()
+      return y.data[0]
+    }),
+  )
+  expect(results).toEqual([5, 6])
+  await other.dispose()
+  expect(await executor.read('shared')).toEqual(Float32Array.of(0))
+})
+
+it('moves values of other types', async () => {
+  const x = input('x', 'int64', ['N'])
+  const session = await executor.load(onnx({ whole: cast(x, 'int32'), same: mul(x, cast(float('f', []), 'int64')) }))
+  const data = BigInt64Array.of(-1n, 2n ** 40n)
+  const { whole, same } = await session.run(
+    { x: { dtype: 'int64', shape: [2], data }, f: floats([], 3) },
+    { whole: null, same: null },
+  )
+  expect(whole).toEqual({ dtype: 'int32', shape: [2], data: Int32Array.of(-1, 0) })
+  expect(same).toEqual({ dtype: 'int64', shape: [2], data: BigInt64Array.of(-3n, 3n * 2n ** 40n) })
+  expect(data).toEqual(BigInt64Array.of(-1n, 2n ** 40n))
+  await session.release()
+})
+
+it('loads a program from a file and writes a profile of it', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'unmask-executor-'))
+  try {
+    await writeFile(join(folder, 'sum.onnx'), sum)
+    const session = await executor.load(join(folder, 'sum.onnx'), { profile: join(folder, 'profile') })
+    const { y } = await session.run({ a: floats([1], 1), b: floats([1], 2) }, { y: null })
+    expect(y.data).toEqual(Float32Array.of(3))
+    await session.endProfiling()
+    await session.release()
+    expect(await readdir(folder)).toContainEqual(expect.stringMatching(/^profile.*\.json$/))
+  } finally {
+    await rm(folder, { recursive: true })
+  }
+})
+
+it('knows the memory of the process', async () => {
+  expect(await executor.memory()).toBeGreaterThan(2 ** 20)
+})
