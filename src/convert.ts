@@ -270,7 +270,8 @@ async function loadForTraining(
   const masked = withMaskToken(loaded, recipe.diffusion.mask_token)
   const { config } = masked.loaded.model
   // What decoding needs to know stands in config.json, as LLaDA2's checkpoints have it.
-  const converted = { ...config, block_size: recipe.diffusion.block_size }
+  const { block_size, same_token_labels } = recipe.diffusion
+  const converted = { ...config, block_size, ...(same_token_labels ? {} : { same_token_labels }) }
   return {
     loaded: { ...masked.loaded, model: { ...masked.loaded.model, config: converted } },
     maskToken: masked.maskToken,
@@ -322,6 +323,7 @@ function trainerOptions(recipe: Recipe, maskToken: MaskToken | undefined): Param
       perBlock: diffusion.noise_per === 'block',
       positionDependent: diffusion.position_dependent,
     },
+    shift: !diffusion.same_token_labels,
     finalBlockSize: objective === 'ar' ? 1 : diffusion.block_size,
     seed: training.seed,
     beta1: training.beta1,
@@ -482,7 +484,7 @@ function evaluationPoints(metrics: readonly MetricsRecord[], isAr: boolean): Eva
 }
 
 /** Absolute paths name people and machines; a report keeps their last part. */
-function publishable(text: string): string {
+export function publishable(text: string): string {
   return text.replace(/(^|[\s=,])(?:\/|[A-Za-z]:\\)[^\s,]*[\\/]([^\s,\\/]+)/g, '$1$2')
 }
 

@@ -82,6 +82,7 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluateResult
           ...(block === 'ar' ? {} : { maskTokenId: Number(config.mask_token_id) }),
           weighting: 'elbo',
           noise: {},
+          shift: config.same_token_labels === false,
           finalBlockSize: block === 'ar' ? 1 : block,
           seed,
           ...noOptimizer,

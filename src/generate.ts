@@ -53,6 +53,7 @@ export async function createGenerator(
   const engine = await createEngine(executor, model, parameters, {
     ...(maskTokenId === undefined ? {} : { maskTokenId }),
     eosTokenIds: [...eosTokenIds],
+    shift: model.config.same_token_labels === false,
   })
   const blockSize = mode === 'ar' ? 1 : (options.blockSize ?? (typeof configured === 'number' ? configured : 32))
   return {

@@ -112,6 +112,13 @@ const diffusion = z.strictObject({
     .enum(['elbo', 'mean'])
     .default('elbo')
     .describe('elbo: 1/t over all maskable tokens; mean: average over the masked tokens'),
+  same_token_labels: z
+    .boolean()
+    .default(true)
+    .describe(
+      'true: the state at a position predicts its own token; false: it predicts the next one, as in the autoregressive ' +
+        'base, which keeps more of it when there are few tokens to train on',
+    ),
   mask_token: z
     .union([z.string().min(1), z.int().min(0)])
     .optional()

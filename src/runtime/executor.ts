@@ -111,7 +111,7 @@ export function createExecutor({ threads = availableParallelism() }: { threads?:
           model,
           options: {
             graphOptimizationLevel: optimize ? 'all' : 'disabled',
-            enableMemPattern: !optimize,
+            enableMemPattern: false,
             ...(externalData ? { externalData } : {}),
             ...(profile ? { enableProfiling: true, profileFilePrefix: profile } : {}),
           },

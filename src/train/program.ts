@@ -18,6 +18,8 @@ export interface TrainerOptions extends OptimizerOptions {
   maskTokenId?: number
   weighting: Weighting
   noise: NoiseOptions
+  /** The state at i - 1 predicts token i; see `PredictionOptions`. Default false. */
+  shift?: boolean
   /** Documents are padded to multiples of this; block sizes that divide it never cross a tile. */
   finalBlockSize: number
   seed: number
@@ -110,17 +112,21 @@ export async function createTrainer(
 
   function arMicroBatch(batch: Batch): { microBatch: MicroBatch; lossPositions: number } {
     const positions = nextTokenPositions(batch)
-    return { microBatch: microBatchOf({ kind: 'ar' }, batch, batch.ids, positions), lossPositions: positions.index.length }
+    return {
+      microBatch: microBatchOf({ kind: 'ar' }, batch, batch.ids, positions),
+      lossPositions: positions.index.length,
+    }
   }
 
   function diffusionMicroBatch(batch: Batch, draw: Draw): { microBatch: MicroBatch; lossPositions: number } {
     if (options.maskTokenId === undefined) throw new UserError('a diffusion objective needs a mask token')
     const { blockSize, embeddingNoise } = draw
     const noise = drawNoise(batch, { ...draw.noise, ...draw })
-    const positions = lossPositions(noise, batch, draw.weighting)
-    const noised = noisedIds(batch.ids, noise.masked, options.maskTokenId)
     const { copies } = noise
     const mdlm = blockSize >= batch.length
+    const { shift } = options
+    const positions = lossPositions(noise, batch, draw.weighting, { shift, blockSize, cleanCopy: !mdlm })
+    const noised = noisedIds(batch.ids, noise.masked, options.maskTokenId)
     const objective: Objective = mdlm
       ? { kind: 'mdlm', copies }
       : { kind: 'bdlm', blockSize, copies, aligned: options.finalBlockSize % blockSize === 0 }
@@ -170,7 +176,7 @@ export async function createTrainer(
                   embeddingNoise: 0,
                 })
           // Both objectives are means: over the predicted tokens (AR) or all maskable ones (the ELBO).
-          const weight = blockSize === 'ar' ? prepared.lossPositions : maskableTokens(batch)
+          const weight = blockSize === 'ar' ? prepared.lossPositions : maskableTokens(batch, options.shift)
           total += weight * (await stepper.loss(prepared.microBatch))
           tokens += weight
         }
@@ -180,7 +186,12 @@ export async function createTrainer(
 }
 
 /** Gaussian noise of standard deviation `embeddingNoise` at masked positions (LLaDA2.0, section 7.1): [positions, width]. */
-function noiseAt(masked: Uint8Array, positions: number, width: number, { seed, step, microBatch, embeddingNoise }: Draw) {
+function noiseAt(
+  masked: Uint8Array,
+  positions: number,
+  width: number,
+  { seed, step, microBatch, embeddingNoise }: Draw,
+) {
   const values = new Float32Array(positions * width)
   const draw = random(seed, EMBEDDING_NOISE_STREAM, step, microBatch)
   const row = new Float32Array(width)

@@ -63,7 +63,8 @@ export async function createStepper(
 
   const views = (buffer: string, prefix: string): Record<string, Resident> => {
     const all: Record<string, Resident> = {}
-    for (const [name, { offset, shape }] of layout.entries) all[`${prefix}${name}`] = { resident: buffer, offset, shape }
+    for (const [name, { offset, shape }] of layout.entries)
+      all[`${prefix}${name}`] = { resident: buffer, offset, shape }
     return all
   }
   const parameterFeeds = views(buffers.parameters, '')
@@ -127,11 +128,7 @@ export async function createStepper(
       await executor.allocate(buffers.parameters, 'float32', flatten(layout, parameters))
       updates = state?.step ?? 0
       for (const moment of [buffers.m, buffers.v])
-        await executor.allocate(
-          moment,
-          'float32',
-          state ? flatten(layout, state.tensors, `${moment}.`) : layout.size,
-        )
+        await executor.allocate(moment, 'float32', state ? flatten(layout, state.tensors, `${moment}.`) : layout.size)
     },
 
     async dispose() {
