@@ -13,6 +13,8 @@ export interface EngineOptions {
   maskTokenId?: number
   /** Tokens that end a text. */
   eosTokenIds: readonly number[]
+  /** In block decoding the state at i - 1 predicts token i, for models trained so. Default false. */
+  shift?: boolean
 }
 
 export interface GenerateOptions {
@@ -66,7 +68,7 @@ export async function createEngine(
   executor: Executor,
   model: Model,
   weights: ReadonlyMap<string, Parameter>,
-  { maskTokenId, eosTokenIds }: EngineOptions,
+  { maskTokenId, eosTokenIds, shift = false }: EngineOptions,
 ): Promise<Engine> {
   const { dimensions } = model
   if (maskTokenId !== undefined) checkIds([maskTokenId], dimensions, 'the mask token')
@@ -109,8 +111,10 @@ export async function createEngine(
         for (let step = 0; masked[0] < end; step++) {
           // What lies between the cache and this block is final: the rest of the prompt, or the block before.
           const { length } = cache
-          const rows = masked.map((i) => i - length)
-          const store = start - length
+          // With a shift the token before the block predicts too, so it stays out of the cache.
+          const before = shift ? 1 : 0
+          const rows = masked.map((i) => i - before - length)
+          const store = Math.max(0, start - before - length)
           const request = { ids: ids.slice(length), blockSize, rows, store, logitScale, signal }
           const predictions = await forward.run(cache, request)
           const { commit } = strategy({ step, masked: masked.map((i) => i - start) }, predictions)
@@ -193,6 +197,8 @@ export async function createEngine(
     generate(prompt, options) {
       checkPrompt(prompt, dimensions)
       checkOptions(options)
+      if (shift && prompt.length === 0)
+        throw new UserError('this model predicts each token from the one before it: give a prompt of at least one token')
       whole('blockSize', options.blockSize)
       if (options.stepsPerBlock !== undefined) whole('stepsPerBlock', options.stepsPerBlock)
       if (options.threshold !== undefined && !(options.threshold >= 0))
