@@ -81,11 +81,11 @@ export async function load(source: string, options: LoadOptions = {}): Promise<L
   }
 }
 
-const WEIGHT_STREAM = 0x696e6974
+const WEIGHT_STREAM = 77
 
 /**
  * Random weights as Hugging Face draws them: matrices normal with `initializer_range` (default 0.02) of the config,
- * norms 1, biases 0. A tensor depends on the seed and its place in the model alone.
+ * norms 1, biases 0. A matrix depends on the seed and its place among the matrices alone.
  */
 export function randomParameters(model: Model, seed: number): Map<string, Parameter> {
   const { initializer_range: range } = model.config
@@ -95,13 +95,12 @@ export function randomParameters(model: Model, seed: number): Map<string, Parame
   for (const [name, shape] of model.parameters) {
     const data = new Float32Array(shape.reduce((product, size) => product * size, 1))
     if (shape.length > 1) {
-      random(seed, WEIGHT_STREAM, index).fillNormal(data)
+      random(seed, WEIGHT_STREAM, index++).fillNormal(data)
       for (let i = 0; i < data.length; i++) data[i]! *= sigma
     } else if (!name.endsWith('bias')) {
       data.fill(1)
     }
     parameters.set(name, { shape, data })
-    index++
   }
   return parameters
 }
