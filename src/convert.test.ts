@@ -1,0 +1,46 @@
+import { describe, expect, it } from 'vitest'
+import { blockSchedule, publishable } from './convert.ts'
+import { parseRecipe, type RecipeInput } from './recipe.ts'
+
+const recipe = (change: Partial<RecipeInput>) =>
+  parseRecipe({
+    model: 'm',
+    output_dir: 'o',
+    ...change,
+    data: { train_path: ['a'], max_seq_len: 128 },
+    train: { total_tokens: 1000 },
+  })
+
+describe('blockSchedule', () => {
+  it('is warmup, stable and decay unless the recipe says otherwise', () => {
+    expect(blockSchedule(recipe({ diffusion: { block_size: 32 } })).map(({ blockSize }) => blockSize)).toEqual([
+      1, 4, 32, 64, 128, 64, 32,
+    ])
+    expect(blockSchedule(recipe({ diffusion: { block_size: 8, schedule: 'constant' } }))).toEqual([
+      { blockSize: 8, tokens: 1000 },
+    ])
+    expect(blockSchedule(recipe({ diffusion: { block_size: 8, schedule: ['1:10%', 'L:40%', '8:50%'] } }))).toEqual([
+      { blockSize: 1, tokens: 100 },
+      { blockSize: 128, tokens: 400 },
+      { blockSize: 8, tokens: 500 },
+    ])
+    expect(blockSchedule(recipe({ objective: 'ar' }))).toEqual([{ blockSize: 1, tokens: 1000 }])
+  })
+
+  it('ends at the block size of decoding', () => {
+    const wrong = recipe({ diffusion: { block_size: 8, schedule: ['1:10%', '4:90%'] } })
+    expect(() => blockSchedule(wrong)).toThrow(
+      'diffusion.schedule ends with block size 4, but diffusion.block_size is 8',
+    )
+  })
+})
+
+describe('publishable', () => {
+  it('keeps the last part of absolute paths and leaves the rest', () => {
+    expect(publishable('unmask convert -r /home/me/a.yaml --train-path=/data/x.jsonl,b/c.jsonl')).toBe(
+      'unmask convert -r a.yaml --train-path=x.jsonl,b/c.jsonl',
+    )
+    expect(publishable('runs/tiny')).toBe('runs/tiny')
+    expect(publishable('C:\\Users\\me\\a.yaml')).toBe('a.yaml')
+  })
+})
