@@ -9,10 +9,10 @@ export function reader(config: ModelConfig) {
     throw new UserError(`config.json: ${key} must be ${expected}, got ${JSON.stringify(config[key])}`)
   }
   return {
-    size(key: string, fallback?: number): number {
+    size(key: string, fallback?: number, largest = LARGEST): number {
       const value = config[key] ?? fallback
-      if (typeof value !== 'number' || !Number.isInteger(value) || value < 1 || value > LARGEST)
-        return bad(key, 'a positive whole number')
+      if (typeof value !== 'number' || !Number.isInteger(value) || value < 1 || value > largest)
+        return bad(key, `a whole number from 1 to ${largest}`)
       return value
     },
     positive(key: string, fallback: number): number {

@@ -8,19 +8,25 @@ import { swiglu } from '../graph/ops/swiglu.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { ropeConfig, ropeTables } from '../nn/rope.ts'
 import type { Weights } from '../nn/weights.ts'
-import type { ModelConfig } from '../types.ts'
+import { type ModelConfig, UserError } from '../types.ts'
 import { reader } from './config.ts'
 import type { Architecture, Model } from './types.ts'
+
+/** Far above any model: each layer is traced, so a broken config must not ask for a billion. */
+const MOST_LAYERS = 10_000
 
 export const llama: Architecture = {
   modelType: 'llama',
   create(config: ModelConfig): Model {
     const read = reader(config)
     const hiddenSize = read.size('hidden_size')
-    const layers = read.size('num_hidden_layers')
+    const layers = read.size('num_hidden_layers', undefined, MOST_LAYERS)
     const heads = read.size('num_attention_heads')
     const kvHeads = read.size('num_key_value_heads', heads)
+    if (config.head_dim == null) read.divides('num_attention_heads', heads, 'hidden_size', hiddenSize)
     const headDim = read.size('head_dim', hiddenSize / heads)
+    if (headDim % 2 !== 0)
+      throw new UserError(`config.json: head_dim (${headDim}) must be even: rotary embedding turns pairs`)
     const intermediate = read.size('intermediate_size')
     const vocabSize = read.size('vocab_size')
     const epsilon = read.positive('rms_norm_eps', 1e-6)
@@ -85,7 +91,10 @@ export const llama: Architecture = {
             const attended = add(residual, project(mixed, layer.in('self_attn.o_proj')))
             const y = rmsNorm(attended, layer('post_attention_layernorm.weight'), epsilon)
             return layer.trace('mlp', (w) =>
-              add(attended, project(swiglu(project(y, w.in('gate_proj')), project(y, w.in('up_proj'))), w.in('down_proj'))),
+              add(
+                attended,
+                project(swiglu(project(y, w.in('gate_proj')), project(y, w.in('up_proj'))), w.in('down_proj')),
+              ),
             )
           })
         }

@@ -22,14 +22,23 @@ const number = (value: unknown, key: string): number => {
   return value
 }
 
+const object = (value: unknown, key: string): Record<string, unknown> | undefined => {
+  if (value === undefined || value === null) return undefined
+  if (typeof value !== 'object' || Array.isArray(value))
+    throw new UserError(`config.json: ${key} must be an object, got ${JSON.stringify(value)}`)
+  return value as Record<string, unknown>
+}
+
 /** Reads `rope_theta` and `rope_scaling`, or the newer `rope_parameters`, of a Hugging Face config. */
 export function ropeConfig(config: Record<string, unknown>): RopeConfig {
-  const parameters = (config.rope_parameters ?? {}) as Record<string, unknown>
-  const scaling = (config.rope_scaling ?? parameters) as Record<string, unknown>
+  const parameters = object(config.rope_parameters, 'rope_parameters') ?? {}
+  const scaling = object(config.rope_scaling, 'rope_scaling') ?? parameters
   const theta = number(config.rope_theta ?? parameters.rope_theta ?? 10000, 'rope_theta')
   const type = scaling.rope_type ?? scaling.type ?? 'default'
   if (type !== 'default' && type !== 'linear' && type !== 'llama3')
-    throw new UserError(`config.json: rope_scaling of type ${JSON.stringify(type)} is not supported (default, linear, llama3)`)
+    throw new UserError(
+      `config.json: rope_scaling of type ${JSON.stringify(type)} is not supported (default, linear, llama3)`,
+    )
   const read = (key: string, wanted: boolean) => (wanted ? number(scaling[key], `rope_scaling.${key}`) : 1)
   return {
     theta,
