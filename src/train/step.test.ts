@@ -1,0 +1,368 @@
+// The training step on a tiny Llama: determinism, accumulation, objectives, embedding noise, learning.
+import { execFile } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { afterAll, describe, expect, it } from 'vitest'
+import { logits } from '../../test/golden/logits.ts'
+import { batch, hashOfThreeSteps, model, options, weights } from '../../test/train/tiny.ts'
+import type { Batch } from '../data/types.ts'
+import { createExecutor, type Executor, type Source } from '../runtime/executor.ts'
+import { type Parameter, type TensorData, UserError } from '../types.ts'
+import { createTrainer, type TrainerOptions } from './program.ts'
+import { createStepper, type MicroBatch, type Stepper } from './stepper.ts'
+import type { Trainer } from './types.ts'
+
+const executor = createExecutor({ threads: 1 })
+afterAll(() => executor.dispose())
+
+async function withTrainer<T>(changes: Partial<TrainerOptions>, use: (trainer: Trainer) => Promise<T>): Promise<T> {
+  const trainer = await createTrainer(executor, model, weights(), { ...options, ...changes })
+  try {
+    return await use(trainer)
+  } finally {
+    await trainer.dispose()
+  }
+}
+
+async function withStepper<T>(use: (stepper: Stepper) => Promise<T>): Promise<T> {
+  const stepper = await createStepper(executor, model, weights(), options)
+  try {
+    return await use(stepper)
+  } finally {
+    await stepper.dispose()
+  }
+}
+
+const step = { step: 0, blockSize: 4, learningRate: 1e-2, embeddingNoise: 0 }
+
+/** Largest difference of any weight. */
+function distance(a: ReadonlyMap<string, Parameter>, b: ReadonlyMap<string, Parameter>): number {
+  let largest = 0
+  for (const [name, { data }] of a)
+    data.forEach((value, i) => {
+      largest = Math.max(largest, Math.abs(value - (b.get(name) as Parameter).data[i]))
+    })
+  return largest
+}
+
+function joined(a: Batch, b: Batch): Batch {
+  const concat = (x: Int32Array, y: Int32Array) => Int32Array.from([...x, ...y])
+  return {
+    rows: a.rows + b.rows,
+    length: a.length,
+    ids: concat(a.ids, b.ids),
+    documents: concat(a.documents, b.documents),
+    positions: concat(a.positions, b.positions),
+    maskable: Uint8Array.from([...a.maskable, ...b.maskable]),
+    documentIds: [],
+    tokens: a.tokens + b.tokens,
+    bytes: a.bytes + b.bytes,
+  }
+}
+
+const int64 = (shape: number[], values: ArrayLike<number>): TensorData => ({
+  dtype: 'int64',
+  shape,
+  data: BigInt64Array.from(Array.from(values, BigInt)),
+})
+
+/** Every second token masked; in `copies` copies, the last of them clean where there is a clean one. */
+function microBatch(objective: MicroBatch['objective'], source: Batch, copies: number): MicroBatch {
+  const { rows, length, ids, positions, documents } = source
+  const size = rows * length
+  const index = Array.from({ length: size / 2 }, (_, i) => 2 * i + 1)
+  const noised = Array.from(ids, (id, i) => (i % 2 === 1 ? 23 : id))
+  const repeated = (first: ArrayLike<number>, other: ArrayLike<number>) =>
+    Array.from({ length: copies * size }, (_, i) => (i < size ? first[i] : other[i % size]))
+  return {
+    objective,
+    rows,
+    length,
+    feeds: {
+      input_ids: int64([copies * rows, length], repeated(noised, ids)),
+      position_ids: int64([copies * rows, length], repeated(positions, positions)),
+      document_ids: int64([rows, length], documents),
+      loss_index: int64([index.length], index),
+      labels: int64(
+        [index.length],
+        index.map((i) => ids[i]),
+      ),
+      loss_weights: {
+        dtype: 'float32',
+        shape: [index.length],
+        data: new Float32Array(index.length).fill(1 / index.length),
+      },
+    },
+  }
+}
+
+describe('the same seed gives the same bits', () => {
+  it('twice in a process, and in a fresh one', async () => {
+    const script = fileURLToPath(new URL('../../test/train/hash.ts', import.meta.url))
+    const [here, again, fresh] = await Promise.all([
+      hashOfThreeSteps(),
+      hashOfThreeSteps(),
+      promisify(execFile)(process.execPath, ['--import', 'tsx', script]),
+    ])
+    expect(again).toBe(here)
+    expect(fresh.stdout.trim()).toBe(here)
+  })
+
+  it('after restoring weights and moments half way', async () => {
+    const run = (trainer: Trainer, from: number, to: number) =>
+      (async () => {
+        for (let i = from; i < to; i++) await trainer.step({ ...step, step: i, batches: [batch(i)] })
+      })()
+    const [middle, optimizer, expected] = await withTrainer({}, async (trainer) => {
+      await run(trainer, 0, 2)
+      const parameters = await trainer.parameters()
+      const state = await trainer.optimizerState()
+      await run(trainer, 2, 4)
+      return [parameters, state, await trainer.parameters()] as const
+    })
+    expect(optimizer.step).toBe(2)
+    const actual = await withTrainer({}, async (trainer) => {
+      await trainer.restore({ parameters: middle, optimizer })
+      await run(trainer, 2, 4)
+      return trainer.parameters()
+    })
+    expect(distance(actual, expected)).toBe(0)
+  })
+
+  it('and another seed or step other noise', async () => {
+    const loss = (changes: Partial<TrainerOptions>, at: number) =>
+      withTrainer(changes, async (trainer) => (await trainer.step({ ...step, step: at, batches: [batch(1)] })).loss)
+    const losses = [await loss({}, 0), await loss({}, 1), await loss({ seed: 6 }, 0)]
+    expect(new Set(losses).size).toBe(3)
+  })
+})
+
+describe('accumulation', () => {
+  it('of two micro-batches equals one batch of both', async () => {
+    const [a, b] = [batch(1), batch(2)]
+    // At block size 1 every token is masked, so nothing depends on the draws.
+    const after = (batches: Batch[]) =>
+      withTrainer({}, async (trainer) => {
+        const result = await trainer.step({ ...step, blockSize: 1, batches })
+        return { ...result, parameters: await trainer.parameters() }
+      })
+    const apart = await after([a, b])
+    const together = await after([joined(a, b)])
+    expect(apart.loss).toBeCloseTo(together.loss, 5)
+    expect(apart.gradNorm).toBeCloseTo(together.gradNorm, 5)
+    expect(apart.lossPositions).toBe(together.lossPositions)
+    expect(distance(apart.parameters, together.parameters)).toBeLessThan(1e-5)
+  })
+})
+
+describe('objectives', () => {
+  it('complementary copies carry loss at every token exactly once', () =>
+    withTrainer({ noise: { copies: 2, complementary: true } }, async (trainer) => {
+      const source = batch(1)
+      const { lossPositions, loss } = await trainer.step({ ...step, batches: [source] })
+      expect(lossPositions).toBe(source.tokens)
+      expect(loss).toBeGreaterThan(0)
+    }))
+
+  it('BDLM whose block is the whole row is MDLM: the clean copy has no say', async () => {
+    const source = batch(3, { split: 16 })
+    const after = (objective: MicroBatch['objective'], copies: number) =>
+      withStepper(async (stepper) => {
+        const result = await stepper.update([microBatch(objective, source, copies)], 1e-2)
+        return { ...result, parameters: await stepper.parameters() }
+      })
+    const bdlm = await after({ kind: 'bdlm', blockSize: 16, copies: 1, aligned: true }, 2)
+    const mdlm = await after({ kind: 'mdlm', copies: 1 }, 1)
+    expect(bdlm.loss).toBeCloseTo(mdlm.loss, 5)
+    expect(bdlm.gradNorm).toBeCloseTo(mdlm.gradNorm, 5)
+    expect(distance(bdlm.parameters, mdlm.parameters)).toBeLessThan(1e-5)
+  })
+
+  it('BDLM gives the same whether its tiles are blocks or the row', async () => {
+    const source = batch(3, { length: 32, split: 16 })
+    const loss = (aligned: boolean) =>
+      withStepper((stepper) => stepper.loss(microBatch({ kind: 'bdlm', blockSize: 8, copies: 1, aligned }, source, 2)))
+    expect(await loss(true)).toBeCloseTo(await loss(false), 6)
+  })
+
+  it('AR is the mean negative log-likelihood of each next token within its document', async () => {
+    const source = batch(4)
+    const { rows, length, ids, documents } = source
+    const all = await logits(executor, model, weights(), 'causal', {
+      rows,
+      length,
+      ids,
+      // The reference counts positions from the row's start, so the batch is one document per row.
+      documents: new Int32Array(documents.length),
+    })
+    const vocabulary = model.dimensions.vocabSize
+    let total = 0
+    let tokens = 0
+    for (let i = 0; i < ids.length; i++) {
+      if (i % length === length - 1) continue
+      const row = all.subarray(i * vocabulary, (i + 1) * vocabulary)
+      total += Math.log(row.reduce((sum, x) => sum + Math.exp(x), 0)) - row[ids[i + 1]]
+      tokens++
+    }
+    const whole = {
+      ...source,
+      documents: new Int32Array(ids.length),
+      positions: ids.map((_, i) => i % length),
+    }
+    await withTrainer({ objective: 'ar', maskTokenId: undefined }, async (trainer) => {
+      const evaluation = await trainer.evaluate([whole], { blockSize: 'ar', seed: 0 })
+      expect(evaluation.tokens).toBe(tokens)
+      expect(evaluation.nll).toBeCloseTo(total / tokens, 4)
+      const { loss, lossPositions } = await trainer.step({ ...step, batches: [whole] })
+      expect(lossPositions).toBe(tokens)
+      expect(loss).toBeCloseTo(total / tokens, 4)
+    })
+  })
+
+  it('AR counts no token across a document, in a prompt or in the tail', async () => {
+    const source = batch(4)
+    // Row 0: the first document's prompt is 3 tokens; row 1: its second document is a tail.
+    source.maskable.fill(0, 0, 3)
+    source.documents.fill(-1, 24, 32)
+    source.maskable.fill(0, 24, 32)
+    await withTrainer({ objective: 'ar' }, async (trainer) => {
+      const { tokens } = await trainer.evaluate([source], { blockSize: 'ar', seed: 0 })
+      expect(tokens).toBe(8 - 3 + 7 + 7)
+    })
+  })
+
+  it('nothing masked is a loss of 0 and no gradient', async () => {
+    const source = batch(1)
+    source.maskable.fill(0)
+    await withTrainer({}, async (trainer) => {
+      const { loss, gradNorm, lossPositions } = await trainer.step({ ...step, batches: [source] })
+      expect([loss, gradNorm, lossPositions]).toEqual([0, 0, 0])
+    })
+  })
+
+  it('evaluation changes nothing, and depends on its seed alone', () =>
+    withTrainer({}, async (trainer) => {
+      const before = await trainer.parameters()
+      const evaluate = (seed: number, samples: number) =>
+        trainer.evaluate([batch(1), batch(2)], { blockSize: 4, seed, samples })
+      const first = await evaluate(1, 2)
+      expect(first.tokens).toBe(2 * 2 * 32)
+      expect(await evaluate(1, 2)).toEqual(first)
+      expect((await evaluate(2, 2)).nll).not.toBe(first.nll)
+      expect(distance(await trainer.parameters(), before)).toBe(0)
+    }))
+})
+
+describe('embedding noise', () => {
+  const loss = (embeddingNoise: number) =>
+    withTrainer({}, async (trainer) => (await trainer.step({ ...step, embeddingNoise, batches: [batch(1)] })).loss)
+
+  it('changes the loss, more the larger it is, and the same each time', async () => {
+    const [none, little, much] = [await loss(0), await loss(1e-3), await loss(1)]
+    expect(little).not.toBe(none)
+    expect(Math.abs(little - none)).toBeLessThan(Math.abs(much - none))
+    expect(await loss(1)).toBe(much)
+  })
+
+  it('is normal at masked positions and 0 elsewhere', async () => {
+    let feeds: Record<string, Source> = {}
+    const watched: Executor = {
+      ...executor,
+      async load(...args) {
+        const session = await executor.load(...args)
+        return {
+          ...session,
+          run(given, ...rest) {
+            if ('embedding_noise' in given) feeds = given
+            return session.run(given, ...rest)
+          },
+        }
+      },
+    }
+    const trainer = await createTrainer(watched, model, weights(), options)
+    await trainer.step({ ...step, embeddingNoise: 0.5, batches: [batch(1)] })
+    await trainer.dispose()
+    const ids = Array.from((feeds.input_ids as TensorData).data, Number)
+    const noise = (feeds.embedding_noise as TensorData).data as Float32Array
+    const width = model.dimensions.hiddenSize
+    const seen: number[] = []
+    ids.forEach((id, i) => {
+      const row = noise.subarray(i * width, (i + 1) * width)
+      if (id === options.maskTokenId) seen.push(...row)
+      else expect([...row]).toEqual(new Array(width).fill(0))
+    })
+    expect(seen.length).toBeGreaterThan(8 * width)
+    const deviation = Math.sqrt(seen.reduce((sum, x) => sum + x * x, 0) / seen.length)
+    expect(deviation).toBeGreaterThan(0.4)
+    expect(deviation).toBeLessThan(0.6)
+  })
+})
+
+describe('learning', () => {
+  it('drives the next-token loss of a small batch to 0', () =>
+    withTrainer({ objective: 'ar' }, async (trainer) => {
+      const batches = [batch(1, { rows: 1 })]
+      for (let i = 0; i < 120; i++) await trainer.step({ ...step, step: i, batches, learningRate: 1e-2 })
+      expect((await trainer.evaluate(batches, { blockSize: 'ar', seed: 0 })).nll).toBeLessThan(0.02)
+    }))
+
+  for (const [name, blockSize] of [
+    ['BDLM', 4],
+    ['MDLM', 16],
+  ] as const)
+    it(`drives the ELBO of a small batch under ${name} to 0`, () =>
+      withTrainer({ noise: { copies: 2, complementary: true }, weighting: 'mean', weightDecay: 0 }, async (trainer) => {
+        const source = batch(1, { rows: 1, split: 16 })
+        // A prompt: mask tokens alone do not tell their positions under a rotary embedding.
+        source.maskable.fill(0, 0, 4)
+        const batches = [source]
+        for (let i = 0; i < 250; i++) await trainer.step({ ...step, blockSize, step: i, batches })
+        const { nll } = await trainer.evaluate(batches, { blockSize, seed: 0, samples: 8 })
+        expect(nll).toBeLessThan(0.05)
+      }))
+
+  it('scales gradients down to the largest norm allowed', async () => {
+    // The first moment after one step is (1 - beta1) times the clipped gradient.
+    const moments = (maxGradNorm: number) =>
+      withTrainer({ maxGradNorm }, async (trainer) => {
+        const { gradNorm } = await trainer.step({ ...step, batches: [batch(1)] })
+        let squares = 0
+        for (const [name, { data }] of (await trainer.optimizerState()).tensors)
+          if (name.startsWith('exp_avg.')) for (const value of data) squares += (value / 0.1) ** 2
+        return { gradNorm, seen: Math.sqrt(squares) }
+      })
+    const free = await moments(0)
+    expect(free.seen / free.gradNorm).toBeCloseTo(1, 4)
+    const clipped = await moments(free.gradNorm / 4)
+    expect(clipped.gradNorm).toBe(free.gradNorm)
+    expect(clipped.seen / free.gradNorm).toBeCloseTo(1 / 4, 4)
+  })
+})
+
+describe('what cannot be trained', () => {
+  it('a loss that is no number is returned and changes nothing', () =>
+    withStepper(async (stepper) => {
+      const before = await stepper.parameters()
+      const broken = microBatch({ kind: 'mdlm', copies: 1 }, batch(1), 1)
+      broken.feeds.loss_weights = { ...(broken.feeds.loss_weights as TensorData), data: new Float32Array(16).fill(NaN) }
+      const { loss, gradNorm } = await stepper.update([broken], 1e-2)
+      expect([loss, gradNorm]).toEqual([NaN, NaN])
+      expect(distance(await stepper.parameters(), before)).toBe(0)
+      expect((await stepper.optimizerState()).step).toBe(0)
+    }))
+
+  it('diffusion without a mask token', () =>
+    withTrainer({ maskTokenId: undefined }, async (trainer) => {
+      await expect(trainer.step({ ...step, batches: [batch(1)] })).rejects.toThrow(UserError)
+    }))
+
+  it('weights that are missing or of another shape', async () => {
+    const name = 'model.norm.weight'
+    const without = new Map([...weights()].filter(([other]) => other !== name))
+    await expect(createTrainer(executor, model, without, options)).rejects.toThrow(`tensor ${name} is missing`)
+    const other = weights().set(name, { shape: [3], data: new Float32Array(3) })
+    await expect(createTrainer(executor, model, other, options)).rejects.toThrow(
+      `tensor ${name} has shape [3], the model needs [16]`,
+    )
+  })
+})
