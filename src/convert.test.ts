@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { blockSchedule, publishable } from './convert.ts'
+import { blockSchedule } from './convert.ts'
+import { publishable } from './eval/report/run.ts'
 import { parseRecipe, type RecipeInput } from './recipe.ts'
 
 const recipe = (change: Partial<RecipeInput>) =>

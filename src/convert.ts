@@ -9,14 +9,8 @@ import type { MaskToken } from './diffusion/mask-token.ts'
 import { constantSchedule, parseSchedule, wsdSchedule } from './diffusion/schedule.ts'
 import type { ComparisonResult } from './eval/compare.ts'
 import { likelihood } from './eval/likelihood.ts'
-import {
-  type EvaluationPoint,
-  machineSummary,
-  type ReportData,
-  type ReportFiles,
-  tokenEfficiency,
-  writeReport,
-} from './eval/report/index.ts'
+import { type ReportFiles, writeReport } from './eval/report/index.ts'
+import { countParameters, runReport } from './eval/report/run.ts'
 import { allDocuments, compareModels, type EvaluateEvent, evaluationPrompts } from './evaluate.ts'
 import { type LoadedModel, load } from './load.ts'
 import { parseRecipe, type Recipe, type RecipeInput } from './recipe.ts'
@@ -78,8 +72,7 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
 
   phase(`loading ${recipe.model}`)
   const { loaded, maskToken } = await loadForTraining(recipe, signal)
-  const parameterCount = countParameters(loaded)
-  onEvent({ type: 'model', name: loaded.name, parameters: parameterCount, maskToken })
+  onEvent({ type: 'model', name: loaded.name, parameters: countParameters(loaded), maskToken })
   await keepRecipe(folder, recipe, resume)
 
   const schedule = blockSchedule(recipe)
@@ -183,10 +176,9 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
     phase('writing the report')
     const report = await writeReport(
       join(folder, 'report'),
-      reportData({
+      runReport({
         recipe,
         loaded,
-        parameterCount,
         maskToken,
         schedule,
         evaluation,
@@ -374,122 +366,4 @@ async function keepRecipe(folder: string, recipe: Recipe, resume: boolean): Prom
     )
   }
   await writeTextAtomically(file, text)
-}
-
-function countParameters({ model }: LoadedModel): number {
-  let count = 0
-  for (const shape of model.parameters.values()) count += shape.reduce((product, size) => product * size, 1)
-  return count
-}
-
-interface ReportInput {
-  recipe: Recipe
-  loaded: LoadedModel
-  parameterCount: number
-  maskToken: MaskToken | undefined
-  schedule: readonly Stage[]
-  evaluation: Evaluation
-  baseline: Evaluation | undefined
-  comparison: ComparisonResult | undefined
-  command: string
-  threads: number
-  metrics: readonly MetricsRecord[]
-  /** Metrics of the run from random weights. */
-  fromRandom: readonly MetricsRecord[] | undefined
-}
-
-function reportData(input: ReportInput): ReportData {
-  const { recipe, loaded, maskToken, evaluation, baseline, comparison, metrics, fromRandom } = input
-  const isAr = recipe.objective === 'ar'
-  const last = metrics.at(-1)
-  const seconds = last?.elapsed_s ?? Number.NaN
-  const tokens = last?.tokens ?? 0
-  const { config, dimensions } = loaded.model
-  const blockSizeOf = (record: MetricsRecord) => (isAr ? undefined : record.block_size)
-  const count = tokens.toLocaleString('en-US')
-  const start = recipe.init === 'random' ? 'random weights' : 'its weights'
-  return {
-    format: 1,
-    title: isAr ? `${loaded.name}: autoregressive training` : `${loaded.name}: from autoregressive to block diffusion`,
-    summary: isAr
-      ? `${loaded.name} was trained from ${start} on ${count} tokens to predict the next token.`
-      : `${loaded.name} was trained from ${start} on ${count} tokens to denoise blocks of ${recipe.diffusion.block_size} tokens.`,
-    created: new Date().toISOString(),
-    command: publishable(input.command),
-    seed: recipe.train.seed,
-    versions: versions(),
-    machine: machineSummary(input.threads),
-    model: {
-      name: loaded.name,
-      architecture: config.model_type,
-      parameters: input.parameterCount,
-      vocabSize: dimensions.vocabSize,
-      maskToken: maskToken && { id: maskToken.id, token: maskToken.token },
-    },
-    settings: publishableSettings(recipe),
-    training: {
-      objective: recipe.objective,
-      tokens,
-      steps: last?.step ?? 0,
-      seconds,
-      tokensPerSecond: tokens / seconds,
-      peakMemoryBytes: last?.peak_rss_bytes,
-      energyJoules: last?.energy_j,
-      interrupted: false,
-      schedule: [...input.schedule],
-      points: metrics.flatMap((record) =>
-        record.loss === undefined
-          ? []
-          : [
-              {
-                step: record.step,
-                tokens: record.tokens,
-                blockSize: blockSizeOf(record),
-                loss: record.loss,
-                gradNorm: record.grad_norm ?? Number.NaN,
-                learningRate: record.lr ?? Number.NaN,
-                tokensPerSecond: record.tokens_per_s ?? Number.NaN,
-              },
-            ],
-      ),
-      evaluations: evaluationPoints(metrics, isAr),
-    },
-    ar: isAr
-      ? { ...comparison?.ar, nll: evaluation.nll, bitsPerByte: evaluation.bitsPerByte }
-      : baseline || comparison?.ar
-        ? { ...comparison?.ar, nll: baseline?.nll, bitsPerByte: baseline?.bitsPerByte }
-        : undefined,
-    diffusion: isAr
-      ? undefined
-      : {
-          ...comparison?.diffusion,
-          nll: evaluation.nll,
-          bitsPerByte: evaluation.bitsPerByte,
-          threshold: recipe.decode.threshold,
-          blockSize: recipe.diffusion.block_size,
-        },
-    tasks: comparison?.tasks ?? [],
-    sweep: comparison?.sweep ?? [],
-    tokenEfficiency: fromRandom && tokenEfficiency(evaluationPoints(metrics, isAr), evaluationPoints(fromRandom, isAr)),
-    samples: comparison?.samples ?? [],
-  }
-}
-
-function evaluationPoints(metrics: readonly MetricsRecord[], isAr: boolean): EvaluationPoint[] {
-  return metrics.flatMap(({ step, tokens, block_size, nelbo, bits_per_byte }) =>
-    nelbo === undefined || bits_per_byte === undefined
-      ? []
-      : [{ step, tokens, blockSize: isAr ? undefined : block_size, nelbo, bitsPerByte: bits_per_byte }],
-  )
-}
-
-/** Absolute paths name people and machines; a report keeps their last part. */
-export function publishable(text: string): string {
-  return text.replace(/(^|[\s=,])(?:\/|[A-Za-z]:\\)[^\s,]*[\\/]([^\s,\\/]+)/g, '$1$2')
-}
-
-function publishableSettings(recipe: Recipe): Record<string, unknown> {
-  return JSON.parse(JSON.stringify(recipe), (_, value: unknown) =>
-    typeof value === 'string' ? publishable(value) : value,
-  ) as Record<string, unknown>
 }

@@ -32,7 +32,7 @@ export interface LoadOptions extends PullOptions {
 export async function load(source: string, options: LoadOptions = {}): Promise<LoadedModel> {
   const { init = 'pretrained', seed = 0 } = options
   const { path } = await pull(source, options)
-  const name = basename(resolve(source.replace(/^pypi:/, '')))
+  const name = basename(resolve(source.replace(/^pypi:/, ''))).replace(/(?<=.)(==|@).+$/, '')
   if (init === 'random' && (await stat(path)).isDirectory() && (await exists(join(path, 'config.json')))) {
     const config = await readJsonObject(join(path, 'config.json'))
     if (typeof config.model_type !== 'string') throw new UserError(`${path}/config.json: model_type is missing`)

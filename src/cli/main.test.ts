@@ -132,7 +132,7 @@ decode: { max_new_tokens: 16 }
     const stopped = await unmask(['convert', '--recipe', recipe], (child, stderr) => {
       if (/ step \d/.test(stderr) && !child.killed) child.kill('SIGINT')
     })
-    expect(stopped.stderr).toContain('Stopping: finishing the step and saving')
+    expect(stopped.stderr).toContain('training finishes its step and saves')
     expect(stopped.code).toBe(130)
     expect(stopped.stdout).toContain('--resume')
 

@@ -14,7 +14,7 @@ function onSignal(signal: NodeJS.Signals): void {
   const code = signal === 'SIGTERM' ? exitCodes.terminated : exitCodes.interrupted
   if (stoppedBy) process.exit(code)
   stoppedBy = signal
-  process.stderr.write('\nStopping: finishing the step and saving. Press Ctrl-C again to stop at once.\n')
+  process.stderr.write('\nStopping; training finishes its step and saves. Press Ctrl-C again to stop at once.\n')
   stop.abort()
 }
 process.on('SIGINT', onSignal)

@@ -1,0 +1,130 @@
+// From a finished training run to the data of its report. It reads nothing and measures nothing.
+import type { MaskToken } from '../../diffusion/mask-token.ts'
+import type { LoadedModel } from '../../load.ts'
+import type { Recipe } from '../../recipe.ts'
+import type { MetricsRecord } from '../../train/metrics.ts'
+import type { Evaluation, Stage } from '../../train/types.ts'
+import { versions } from '../../versions.ts'
+import type { ComparisonResult } from '../compare.ts'
+import { tokenEfficiency } from './efficiency.ts'
+import { machineSummary } from './machine.ts'
+import type { EvaluationPoint, ReportData } from './types.ts'
+
+export interface RunOutcome {
+  recipe: Recipe
+  loaded: LoadedModel
+  maskToken: MaskToken | undefined
+  schedule: readonly Stage[]
+  evaluation: Evaluation
+  baseline: Evaluation | undefined
+  comparison: ComparisonResult | undefined
+  command: string
+  threads: number
+  metrics: readonly MetricsRecord[]
+  /** Metrics of the run from random weights. */
+  fromRandom: readonly MetricsRecord[] | undefined
+}
+
+/** What the report of a training run says, from its metrics and measurements. */
+export function runReport(input: RunOutcome): ReportData {
+  const { recipe, loaded, maskToken, evaluation, baseline, comparison, metrics, fromRandom } = input
+  const isAr = recipe.objective === 'ar'
+  const last = metrics.at(-1)
+  const seconds = last?.elapsed_s ?? Number.NaN
+  const tokens = last?.tokens ?? 0
+  const { config, dimensions } = loaded.model
+  const blockSizeOf = (record: MetricsRecord) => (isAr ? undefined : record.block_size)
+  const count = tokens.toLocaleString('en-US')
+  const start = recipe.init === 'random' ? 'random weights' : 'its weights'
+  return {
+    format: 1,
+    title: isAr ? `${loaded.name}: autoregressive training` : `${loaded.name}: from autoregressive to block diffusion`,
+    summary: isAr
+      ? `${loaded.name} was trained from ${start} on ${count} tokens to predict the next token.`
+      : `${loaded.name} was trained from ${start} on ${count} tokens to denoise blocks of ${recipe.diffusion.block_size} tokens.`,
+    created: new Date().toISOString(),
+    command: publishable(input.command),
+    seed: recipe.train.seed,
+    versions: versions(),
+    machine: machineSummary(input.threads),
+    model: {
+      name: loaded.name,
+      architecture: config.model_type,
+      parameters: countParameters(loaded),
+      vocabSize: dimensions.vocabSize,
+      maskToken: maskToken && { id: maskToken.id, token: maskToken.token },
+    },
+    settings: publishableSettings(recipe),
+    training: {
+      objective: recipe.objective,
+      tokens,
+      steps: last?.step ?? 0,
+      seconds,
+      tokensPerSecond: tokens / seconds,
+      peakMemoryBytes: last?.peak_rss_bytes,
+      energyJoules: last?.energy_j,
+      interrupted: false,
+      schedule: [...input.schedule],
+      points: metrics.flatMap((record) =>
+        record.loss === undefined
+          ? []
+          : [
+              {
+                step: record.step,
+                tokens: record.tokens,
+                blockSize: blockSizeOf(record),
+                loss: record.loss,
+                gradNorm: record.grad_norm ?? Number.NaN,
+                learningRate: record.lr ?? Number.NaN,
+                tokensPerSecond: record.tokens_per_s ?? Number.NaN,
+              },
+            ],
+      ),
+      evaluations: evaluationPoints(metrics, isAr),
+    },
+    ar: isAr
+      ? { ...comparison?.ar, nll: evaluation.nll, bitsPerByte: evaluation.bitsPerByte }
+      : baseline || comparison?.ar
+        ? { ...comparison?.ar, nll: baseline?.nll, bitsPerByte: baseline?.bitsPerByte }
+        : undefined,
+    diffusion: isAr
+      ? undefined
+      : {
+          ...comparison?.diffusion,
+          nll: evaluation.nll,
+          bitsPerByte: evaluation.bitsPerByte,
+          threshold: recipe.decode.threshold,
+          blockSize: recipe.diffusion.block_size,
+        },
+    tasks: comparison?.tasks ?? [],
+    sweep: comparison?.sweep ?? [],
+    tokenEfficiency: fromRandom && tokenEfficiency(evaluationPoints(metrics, isAr), evaluationPoints(fromRandom, isAr)),
+    samples: comparison?.samples ?? [],
+  }
+}
+
+function evaluationPoints(metrics: readonly MetricsRecord[], isAr: boolean): EvaluationPoint[] {
+  return metrics.flatMap(({ step, tokens, block_size, nelbo, bits_per_byte }) =>
+    nelbo === undefined || bits_per_byte === undefined
+      ? []
+      : [{ step, tokens, blockSize: isAr ? undefined : block_size, nelbo, bitsPerByte: bits_per_byte }],
+  )
+}
+
+/** Absolute paths name people and machines; a report keeps their last part. */
+export function publishable(text: string): string {
+  return text.replace(/(^|[\s=,])(?:\/|[A-Za-z]:\\)[^\s,]*[\\/]([^\s,\\/]+)/g, '$1$2')
+}
+
+function publishableSettings(recipe: Recipe): Record<string, unknown> {
+  return JSON.parse(JSON.stringify(recipe), (_, value: unknown) =>
+    typeof value === 'string' ? publishable(value) : value,
+  ) as Record<string, unknown>
+}
+
+/** Parameters of a model, from its shapes. */
+export function countParameters({ model }: LoadedModel): number {
+  let count = 0
+  for (const shape of model.parameters.values()) count += shape.reduce((product, size) => product * size, 1)
+  return count
+}
