@@ -14,7 +14,7 @@ import { countParameters, runReport } from './eval/report/run.ts'
 import { allDocuments, compareModels, type EvaluateEvent, evaluationPrompts } from './evaluate.ts'
 import { type LoadedModel, load } from './load.ts'
 import { parseRecipe, type Recipe, type RecipeInput } from './recipe.ts'
-import { createExecutor } from './runtime/executor.ts'
+import { createExecutor, type Executor } from './runtime/executor.ts'
 import { type TrainEvent, type TrainResult, train } from './train/loop.ts'
 import { withMaskToken } from './train/mask.ts'
 import { type MetricsRecord, readMetrics } from './train/metrics.ts'
@@ -67,7 +67,7 @@ export interface ConvertResult {
 export async function convert(options: ConvertOptions): Promise<ConvertResult> {
   const recipe = parseRecipe(options.recipe)
   const { signal, onEvent = () => undefined, resume = false } = options
-  const { output_dir: folder, train: training } = recipe
+  const folder = recipe.output_dir
   const phase = (message: string) => onEvent({ type: 'phase', message })
 
   phase(`loading ${recipe.model}`)
@@ -78,7 +78,8 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
   const schedule = blockSchedule(recipe)
   const dataOptions = toDataOptions(recipe, loaded)
   phase('reading the held-out data')
-  const validation = await validationBatches(heldOut(recipe, dataOptions), recipe.data.validation_tokens)
+  const documents = heldOut(recipe, dataOptions)
+  const validation = await validationBatches(documents, recipe.data.validation_tokens)
   const source = await openData(dataOptions)
   const executor = createExecutor(recipe.threads > 0 ? { threads: recipe.threads } : {})
   try {
@@ -91,27 +92,7 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
       source,
       validation,
       schedule,
-      seed: training.seed,
-      learningRate: {
-        lr: training.lr,
-        lrMin: training.lr_min,
-        lrWarmupRatio: training.lr_warmup_ratio,
-        lrDecayStyle: training.lr_decay_style,
-        lrDecayRatio: training.lr_decay_ratio,
-      },
-      accumulation: training.global_batch_size / training.micro_batch_size,
-      embeddingNoise: {
-        sigma: recipe.diffusion.embedding_noise_sigma,
-        steps: recipe.diffusion.embedding_noise_steps,
-        decay: recipe.diffusion.embedding_noise_decay,
-      },
-      targetBlockSize: recipe.objective === 'ar' ? 'ar' : recipe.diffusion.block_size,
-      validateEvery: training.eval_steps,
-      saveEvery: training.save_steps,
-      logEvery: training.log_steps,
-      keepBest: training.keep_best,
-      // Random weights have no base whose likelihood would say anything.
-      ...(recipe.objective === 'ar' || recipe.init === 'random' ? { baseline: null } : {}),
+      ...loopSettings(recipe),
       runDirectory: folder,
       resume,
       config: resumeConfig(recipe),
@@ -128,9 +109,7 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
       best: result.best,
       data: source.report(),
     }
-    if (result.status === 'interrupted') {
-      return { ...outcome, ...unfinished }
-    }
+    if (result.status === 'interrupted') return { ...outcome, ...unfinished }
 
     phase('saving the model')
     const model = join(folder, 'model')
@@ -142,35 +121,16 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
       ...(loaded.generationConfig ? { generationConfig: loaded.generationConfig } : {}),
     })
     phase('measuring the likelihood of the held-out text')
-    const blockSize = recipe.objective === 'ar' ? 'ar' : recipe.diffusion.block_size
     const evaluation = await likelihood(trainer, validation, {
-      blockSize,
-      seed: training.seed,
+      blockSize: targetBlockSize(recipe),
+      seed: recipe.train.seed,
       samples: recipe.eval.samples,
     })
     await trainer.dispose()
 
-    let comparison: ComparisonResult | undefined
-    if (!options.skipDecoding) {
-      const converted: LoadedModel = { ...loaded, parameters }
-      const isAr = recipe.objective === 'ar'
-      const loadAgain = recipe.init === 'pretrained' && !isAr ? load(recipe.model, signal ? { signal } : {}) : undefined
-      comparison = await compareModels({
-        executor,
-        prompts: await evaluationPrompts(recipe.eval, loaded, {
-          documents: heldOut(recipe, dataOptions),
-          seed: training.seed,
-          separator: recipe.data.separator,
-          ...(recipe.data.template ? { template: recipe.data.template } : {}),
-        }),
-        base: isAr ? converted : await loadAgain,
-        converted: isAr ? undefined : { loaded: converted, blockSize: recipe.diffusion.block_size },
-        decode: recipe.decode,
-        sweep: isAr ? [] : recipe.eval.thresholds,
-        signal,
-        onEvent,
-      })
-    }
+    const comparison = options.skipDecoding
+      ? undefined
+      : await compareWithBase({ recipe, converted: { ...loaded, parameters }, documents, executor, signal, onEvent })
     const fromRandom = recipe.eval.from_random > 0 ? await trainFromRandom(recipe, options) : undefined
     if (fromRandom === 'interrupted') return { ...outcome, ...unfinished }
     phase('writing the report')
@@ -204,6 +164,70 @@ const unfinished = {
   evaluation: undefined,
   comparison: undefined,
 } as const
+
+/** Block size of evaluation and decoding. */
+const targetBlockSize = ({ objective, diffusion }: Recipe): number | 'ar' =>
+  objective === 'ar' ? 'ar' : diffusion.block_size
+
+/** What the loop needs of a recipe beside model, data and schedule. */
+function loopSettings(recipe: Recipe) {
+  const { train: training, diffusion } = recipe
+  return {
+    seed: training.seed,
+    learningRate: {
+      lr: training.lr,
+      lrMin: training.lr_min,
+      lrWarmupRatio: training.lr_warmup_ratio,
+      lrDecayStyle: training.lr_decay_style,
+      lrDecayRatio: training.lr_decay_ratio,
+    },
+    accumulation: training.global_batch_size / training.micro_batch_size,
+    embeddingNoise: {
+      sigma: diffusion.embedding_noise_sigma,
+      steps: diffusion.embedding_noise_steps,
+      decay: diffusion.embedding_noise_decay,
+    },
+    targetBlockSize: targetBlockSize(recipe),
+    validateEvery: training.eval_steps,
+    saveEvery: training.save_steps,
+    logEvery: training.log_steps,
+    keepBest: training.keep_best,
+    // Random weights have no base whose likelihood would say anything.
+    ...(recipe.objective === 'ar' || recipe.init === 'random' ? { baseline: null } : {}),
+  }
+}
+
+/** Decodes held-out prompts with the trained model and, where it was converted from one, with its base. */
+async function compareWithBase({
+  recipe,
+  converted,
+  documents,
+  ...run
+}: Pick<ConvertOptions, 'signal' | 'onEvent'> & {
+  recipe: Recipe
+  converted: LoadedModel
+  documents: DataOptions
+  executor: Executor
+}): Promise<ComparisonResult | undefined> {
+  const { decode, diffusion, data, eval: settings } = recipe
+  const prompts = await evaluationPrompts(settings, converted, {
+    documents,
+    seed: recipe.train.seed,
+    separator: data.separator,
+    ...(data.template ? { template: data.template } : {}),
+  })
+  if (recipe.objective === 'ar') {
+    return compareModels({ ...run, prompts, base: converted, converted: undefined, decode, sweep: [] })
+  }
+  return compareModels({
+    ...run,
+    prompts,
+    base: recipe.init === 'random' ? undefined : await load(recipe.model, run.signal ? { signal: run.signal } : {}),
+    converted: { loaded: converted, blockSize: diffusion.block_size },
+    decode,
+    sweep: settings.thresholds,
+  })
+}
 
 /** The same run from random weights, in a folder of its own; it is resumed where it has begun. Returns its metrics. */
 async function trainFromRandom(recipe: Recipe, options: ConvertOptions): Promise<MetricsRecord[] | 'interrupted'> {
