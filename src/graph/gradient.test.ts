@@ -10,7 +10,7 @@ import {
   normal,
   positive,
 } from '../../test/graph/gradient-check.ts'
-import { blockCausal, blockDiffusion, fullAttention } from '../diffusion/attention.ts'
+import { type Attend, blockCausal, blockDiffusion, fullAttention, type Heads } from '../diffusion/attention.ts'
 import { createExecutor } from '../runtime/executor.ts'
 import type { TensorData } from '../types.ts'
 import { gradients } from './gradient.ts'
@@ -294,7 +294,7 @@ describe('attention', () => {
   const expression = (
     { rows, tiles, tile, copies, kvHeads, group, headDim }: Sizes,
     seed: number,
-    mask: (layout: Layout) => AttentionMask,
+    mask: (layout: Layout, heads: Heads) => Attend,
   ): Expression => {
     const length = tiles * tile
     const heads = kvHeads * group
@@ -314,28 +314,29 @@ describe('attention', () => {
           Array.from({ length: rows * length }, (_, i) => (i % length) - own(i) * tile),
         ),
       },
-      build: ({ q, k, v, documents, positions }) =>
-        attention(q, k, v, mask({ documents, positions }), { heads, kvHeads }),
+      build: ({ q, k, v, documents, positions }) => mask({ documents, positions }, { heads, kvHeads })(q, k, v),
     }
   }
 
   it('tiles alone, every key of the tile visible', () =>
-    property(sizes, (s, seed) => expression(s, seed, () => ({ copies: s.copies, tile: s.tile }))))
+    property(sizes, (s, seed) =>
+      expression(s, seed, (_, heads) => (q, k, v) => attention(q, k, v, { copies: s.copies, tile: s.tile }, heads)),
+    ))
 
   it('one tile and a bias: block-causal', () =>
     property(fc.tuple(sizes, dim), ([s, block], seed) =>
-      expression({ ...s, copies: 1 }, seed, (layout) => blockCausal(layout, block)),
+      expression({ ...s, copies: 1 }, seed, (layout, heads) => blockCausal(layout, block, heads)),
     ))
 
   it('several copies, each seeing its document', () =>
-    property(sizes, (s, seed) => expression(s, seed, (layout) => fullAttention(layout, s.copies))))
+    property(sizes, (s, seed) => expression(s, seed, (layout, heads) => fullAttention(layout, s.copies, heads))))
 
   it('block diffusion in one tile', () =>
     property(
       sizes,
       (s, seed) =>
-        expression({ ...s, copies: s.copies + 1 }, seed, (layout) =>
-          blockDiffusion(layout, { copies: s.copies, blockSize: s.tile, aligned: false }),
+        expression({ ...s, copies: s.copies + 1 }, seed, (layout, heads) =>
+          blockDiffusion(layout, { copies: s.copies, blockSize: s.tile, aligned: false }, heads),
         ),
       8,
     ))
@@ -348,8 +349,10 @@ describe('attention', () => {
         group: fc.integer({ min: 1, max: 2 }),
       }),
       ({ copies, blockSize, group }, seed) =>
-        expression({ rows: 1, tiles: 2, tile: 16, copies: copies + 1, kvHeads: 1, group, headDim: 2 }, seed, (layout) =>
-          blockDiffusion(layout, { copies, blockSize, aligned: true }),
+        expression(
+          { rows: 1, tiles: 2, tile: 16, copies: copies + 1, kvHeads: 1, group, headDim: 2 },
+          seed,
+          (layout, heads) => blockDiffusion(layout, { copies, blockSize, aligned: true }, heads),
         ),
     ))
 

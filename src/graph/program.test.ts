@@ -7,7 +7,6 @@ import { createExecutor } from '../runtime/executor.ts'
 import { objectiveProgram } from '../train/graph.ts'
 import type { TensorData } from '../types.ts'
 import { ModelProto } from './onnx/proto.ts'
-import { attention } from './ops/attention.ts'
 import { add, mul, neg } from './ops/elementwise.ts'
 import { constant, input, scalar } from './ops/input.ts'
 import { linear } from './ops/linear.ts'
@@ -97,15 +96,17 @@ describe('export', () => {
 
   it('says in a node name where in the model it comes from', () => {
     const names = decode(exportOnnx(objective()).model).graph.node.map(({ name }) => name)
-    expect(names).toContainEqual(expect.stringMatching(/^model\.layers\.1\.self_attn\/attention\/Softmax_\d+$/))
+    expect(names).toContainEqual(
+      expect.stringMatching(/^model\.layers\.1\.self_attn\/blockDiffusionAttention\/Softmax_\d+$/),
+    )
     expect(names).toContainEqual(expect.stringMatching(/^gradient\.model\.layers\.0\.mlp\/matmul\/\w+_\d+$/))
   })
 
   it('keeps a high-level operation as one traced node', () => {
     const text = describeProgram(objective()).split('\n')
     const count = (name: string) => text.filter((line) => line.includes(`: ${name}(`)).length
-    expect(count('attention')).toBe(2)
-    expect(count('attentionGradient')).toBe(2)
+    expect(count('blockDiffusionAttention')).toBe(2)
+    expect(count('blockDiffusionAttentionGradient')).toBe(2)
     expect(count('rmsNorm')).toBe(4)
     expect(count('swiglu')).toBe(2)
     expect(text.filter((line) => line.startsWith('crossEntropy('))).toHaveLength(1)
@@ -115,10 +116,13 @@ describe('export', () => {
   it('attends only where the mask may let it: tiles, and the clean copy', () => {
     const x = input('x', 'float32', [4, 32, 8])
     const layout = { documents: input('d', 'int64', [2, 32]), positions: input('p', 'int64', [2, 32]) }
-    const mask = blockDiffusion(layout, { copies: 1, blockSize: 16, aligned: true })
-    const result = attention(x, x, x, mask, { heads: 2, kvHeads: 2 })
-    // Of 64 keys in both copies a query meets its tile's 16 and the clean 32.
-    expect(result.node.outputs.slice(1).map(({ shape }) => shape.at(-1))).toEqual([16, 32])
+    const attend = blockDiffusion(layout, { copies: 1, blockSize: 16, aligned: true }, { heads: 2, kvHeads: 2 })
+    // Of 64 keys in both copies a query meets its tile's 16, and those of the second tile the clean 16 before it.
+    expect(
+      attend(x, x, x)
+        .node.outputs.slice(1)
+        .map(({ shape }) => shape.at(-1)),
+    ).toEqual([16, 16])
   })
 })
 

@@ -1,6 +1,6 @@
 // The training objective of a model as a traced program: noised and clean copies in, loss and gradients out.
 // Knows nothing about optimisers, files or where it runs.
-import { blockCausal, blockDiffusion, fullAttention, masked } from '../diffusion/attention.ts'
+import { blockCausal, blockDiffusion, fullAttention } from '../diffusion/attention.ts'
 import { gradients } from '../graph/gradient.ts'
 import { crossEntropy } from '../graph/ops/cross-entropy.ts'
 import { add } from '../graph/ops/elementwise.ts'
@@ -55,12 +55,13 @@ export function objectiveProgram(
   const labels = input('labels', 'int64', ['M'])
   const lossWeights = input('loss_weights', 'float32', ['M'])
   const layout = { documents, positions: slice(positions, 0, 0, rows) }
-  const mask =
+  const { dimensions } = model
+  const attention =
     objective.kind === 'bdlm'
-      ? blockDiffusion(layout, objective)
+      ? blockDiffusion(layout, objective, dimensions)
       : objective.kind === 'mdlm'
-        ? fullAttention(layout, objective.copies)
-        : blockCausal(layout, 1)
+        ? fullAttention(layout, objective.copies, dimensions)
+        : blockCausal(layout, 1, dimensions)
   const noise = options.embeddingNoise
     ? input('embedding_noise', 'float32', [copies * rows, length, model.dimensions.hiddenSize])
     : undefined
@@ -69,7 +70,7 @@ export function objectiveProgram(
     ids,
     positions,
     positionCount: length,
-    attention: masked(mask, model.dimensions),
+    attention,
     embeddings: noise && ((h) => add(h, noise)),
     select: (x) => gatherRows(flatten(x), index),
   })

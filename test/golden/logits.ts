@@ -1,6 +1,5 @@
 // Logits of a model under any mask, for comparison with reference logits.
-import { blockCausal, blockDiffusion, fullAttention, masked } from '../../src/diffusion/attention.ts'
-import type { AttentionMask } from '../../src/graph/ops/attention.ts'
+import { type Attend, blockCausal, blockDiffusion, fullAttention } from '../../src/diffusion/attention.ts'
 import { input } from '../../src/graph/ops/input.ts'
 import { slice } from '../../src/graph/ops/layout.ts'
 import { linear } from '../../src/graph/ops/linear.ts'
@@ -38,19 +37,20 @@ export async function logits(
   const copies = ids.length / (rows * length)
   const positions = input('position_ids', 'int64', [copies * rows, length])
   const layout = { documents: input('document_ids', 'int64', [rows, length]), positions: slice(positions, 0, 0, rows) }
-  const described: AttentionMask =
+  const { dimensions } = model
+  const attention: Attend =
     mask === 'causal'
-      ? blockCausal(layout, 1)
+      ? blockCausal(layout, 1, dimensions)
       : mask === 'bidirectional'
-        ? fullAttention(layout, 1)
+        ? fullAttention(layout, 1, dimensions)
         : 'blockCausal' in mask
-          ? blockCausal(layout, mask.blockCausal)
-          : blockDiffusion(layout, { copies: 1, blockSize: mask.blockDiffusion, aligned: mask.aligned ?? false })
+          ? blockCausal(layout, mask.blockCausal, dimensions)
+          : blockDiffusion(layout, { copies: 1, blockSize: mask.blockDiffusion, aligned: mask.aligned ?? false }, dimensions)
   const { hidden, head } = model.trace(createWeights(model.parameters), {
     ids: input('input_ids', 'int64', [copies * rows, length]),
     positions,
     positionCount: length,
-    attention: masked(described, model.dimensions),
+    attention,
   })
   const session = await executor.load(exportOnnx({ name: 'logits', outputs: { logits: linear(hidden, head) } }).model, {
     optimize: false,

@@ -2,7 +2,7 @@
 import fc from 'fast-check'
 import { afterAll, describe, expect, it } from 'vitest'
 import { evaluate, int64, normal } from '../../../test/graph/gradient-check.ts'
-import { blockCausal, blockDiffusion, fullAttention } from '../../diffusion/attention.ts'
+import { type Attend, blockCausal, blockDiffusion, fullAttention, type Heads } from '../../diffusion/attention.ts'
 import { random } from '../../random.ts'
 import { createExecutor } from '../../runtime/executor.ts'
 import type { TensorData } from '../../types.ts'
@@ -108,7 +108,7 @@ async function check(
   seed: number,
   sizes: Sizes,
   multiple: number,
-  mask: (layout: { documents: Tensor; positions: Tensor }) => AttentionMask,
+  mask: (layout: { documents: Tensor; positions: Tensor }, heads: Heads) => Attend,
   sees: (query: Place, key: Place) => boolean,
 ) {
   const { rows, length, kvHeads, group } = sizes
@@ -117,10 +117,7 @@ async function check(
   const result = await evaluate(executor, {
     values: { ...inputs, documents: int64([rows, length], ids), positions: int64([rows, length], positions) },
     build: (x) =>
-      attention(x.q, x.k, x.v, mask({ documents: x.documents, positions: x.positions }), {
-        heads: kvHeads * group,
-        kvHeads,
-      }),
+      mask({ documents: x.documents, positions: x.positions }, { heads: kvHeads * group, kvHeads })(x.q, x.k, x.v),
   })
   const place = (copy: number, row: number, i: number): Place => ({
     copy,
@@ -141,7 +138,7 @@ describe('attention', () => {
         s.seed,
         { ...s, copies: 1, length },
         1,
-        (layout) => blockCausal(layout, block),
+        (layout, heads) => blockCausal(layout, block, heads),
         (q, k) => q.document === k.document && Math.floor(q.position / block) >= Math.floor(k.position / block),
       ),
     ))
@@ -152,7 +149,7 @@ describe('attention', () => {
         s.seed,
         { ...s, length },
         1,
-        (layout) => fullAttention(layout, s.copies),
+        (layout, heads) => fullAttention(layout, s.copies, heads),
         (q, k) => q.copy === k.copy && q.document === k.document,
       ),
     ))
@@ -172,7 +169,7 @@ describe('attention', () => {
           s.seed,
           { ...s, length, copies: s.copies + 1 },
           1,
-          (layout) => blockDiffusion(layout, { copies: s.copies, blockSize, aligned: false }),
+          (layout, heads) => blockDiffusion(layout, { copies: s.copies, blockSize, aligned: false }, heads),
           blockDiffusionMask(blockSize, s.copies),
         ),
     ))
@@ -185,7 +182,7 @@ describe('attention', () => {
           s.seed,
           { ...s, rows: 1, length, copies: s.copies + 1 },
           blockSize,
-          (layout) => blockDiffusion(layout, { copies: s.copies, blockSize, aligned: true }),
+          (layout, heads) => blockDiffusion(layout, { copies: s.copies, blockSize, aligned: true }, heads),
           blockDiffusionMask(blockSize, s.copies),
         ),
       10,
@@ -196,7 +193,7 @@ describe('attention', () => {
       3,
       { rows: 2, length: 20, copies: 2, kvHeads: 1, group: 2, headDim: 4 },
       8,
-      (layout) => blockDiffusion(layout, { copies: 1, blockSize: 8, aligned: true }),
+      (layout, heads) => blockDiffusion(layout, { copies: 1, blockSize: 8, aligned: true }, heads),
       blockDiffusionMask(8, 1),
     ))
 

@@ -216,9 +216,13 @@ function split(emit: Emitter, x: string, tile: Dim, width: Dim, own: string): st
 }
 
 /** Copy `index` of [rows, kvHeads, copies, tiles, tile, D] -> [rows, kvHeads, length, D]. */
-function cleanCopy(emit: Emitter, { rows, kvHeads, length, headDim, copies }: Layout, x: string, index: number): string {
-  const one =
-    copies === 1 ? x : emit.op('Slice', [x, emit.ints([index]), emit.ints([index + 1]), emit.ints([2])])
+function cleanCopy(
+  emit: Emitter,
+  { rows, kvHeads, length, headDim, copies }: Layout,
+  x: string,
+  index: number,
+): string {
+  const one = copies === 1 ? x : emit.op('Slice', [x, emit.ints([index]), emit.ints([index + 1]), emit.ints([2])])
   return emit.op('Reshape', [one, emit.ints([rows, kvHeads, length, headDim].map(Number))])
 }
 

@@ -30,7 +30,6 @@ const constantOperation: Operation<TensorData> = {
 export const constant = (value: TensorData): Tensor => apply1(constantOperation, [], value)
 
 /** A float32 scalar. */
-export const scalar = (value: number): Tensor =>
-  constant({ dtype: 'float32', shape: [], data: Float32Array.of(value) })
+export const scalar = (value: number): Tensor => constant({ dtype: 'float32', shape: [], data: Float32Array.of(value) })
 
 export const isConstant = (tensor: Tensor): boolean => tensor.node.operation === (constantOperation as unknown)

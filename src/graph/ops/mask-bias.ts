@@ -106,3 +106,48 @@ const lengthOperation: Operation<null> = {
 
 /** Bias that shows the first `lengths[row]` positions of a buffer [rows, heads, capacity, D]: [rows, 1, 1, 1, 1, 1, capacity]. */
 export const lengthBias = (lengths: Tensor, buffer: Tensor): Tensor => apply1(lengthOperation, [lengths, buffer], null)
+
+interface ColumnAttributes {
+  blockSize: number
+  /** First and one past the last position of the group's queries. */
+  start: number
+  end: number
+  /** Keys before this position. */
+  width: number
+  kvHeads: number
+}
+
+const columnsOperation: Operation<ColumnAttributes> = {
+  name: 'blockColumns',
+  infer: ([positions], { blockSize, start, end, width, kvHeads }) => [
+    { dtype: 'float32', shape: [positions.shape[0], kvHeads, width, (end - start) / blockSize] },
+  ],
+  onnx(emit, [positions, documents], { blockSize, start, end, width, kvHeads }, node) {
+    const rows = node.inputs[0].shape[0] as number
+    const axis = emit.ints([1])
+    const size = emit.constant({ dtype: 'int64', shape: [], data: BigInt64Array.of(BigInt(blockSize)) })
+    const block = emit.op('Div', [positions, size])
+    const keys = (x: string) =>
+      emit.op('Unsqueeze', [emit.op('Slice', [x, emit.ints([0]), emit.ints([width]), axis]), emit.ints([1, 3])])
+    const queries = (x: string) =>
+      emit.op('Unsqueeze', [
+        emit.op('Slice', [x, emit.ints([start]), emit.ints([end]), axis, emit.ints([blockSize])]),
+        emit.ints([1, 2]),
+      ])
+    const visible = emit.op('And', [
+      emit.op('Equal', [keys(documents), queries(documents)]),
+      emit.op('Less', [keys(block), queries(block)]),
+    ])
+    // Finite, since it is multiplied by the 0 of the other blocks.
+    const columns = emit.op('Where', [visible, emit.float(0), emit.float(-1e30)])
+    return [emit.op('Expand', [columns, emit.ints([rows, kvHeads, width, (end - start) / blockSize])])]
+  },
+}
+
+/**
+ * For each clean key before `width` and each block of the queries start..end: 0 where the key is of an earlier block of
+ * the same document, else -1e30. positions and documents [rows, length] -> [rows, kvHeads, width, blocks].
+ * Blocks must not cross documents.
+ */
+export const blockColumns = (positions: Tensor, documents: Tensor, attributes: ColumnAttributes): Tensor =>
+  apply1(columnsOperation, [positions, documents], attributes)

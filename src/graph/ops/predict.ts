@@ -15,9 +15,9 @@ const predictOperation: Operation<null> = {
   onnx(emit, [logits, bias, scale]) {
     const scores = emit.op('Add', [emit.op('Mul', [logits, scale]), bias])
     const token = emit.op('ArgMax', [scores], { axis: 1, keepdims: 0 })
-    const largest = emit.op('ReduceMax', [scores, emit.ints([1])], { keepdims: 0 })
-    const total = emit.op('ReduceLogSumExp', [scores, emit.ints([1])], { keepdims: 0 })
-    return [token, emit.op('Exp', [emit.op('Sub', [largest, total])])]
+    // Softmax is one of ONNX Runtime's fast kernels; ReduceLogSumExp is not, and rounds more.
+    const probabilities = emit.op('Softmax', [scores], { axis: 1 })
+    return [token, emit.op('ReduceMax', [probabilities, emit.ints([1])], { keepdims: 0 })]
   },
 }
 

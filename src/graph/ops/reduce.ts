@@ -1,5 +1,5 @@
 // Sums over axes, and the sum that undoes broadcasting.
-import { type Dim, sameShape, type Shape, shapeText } from '../shape.ts'
+import { type Dim, type Shape, sameShape, shapeText } from '../shape.ts'
 import { apply1, type Operation, type Tensor } from '../tensor.ts'
 import { expandLike, reshape } from './layout.ts'
 
@@ -11,8 +11,7 @@ interface SumAttributes {
 const sumOperation: Operation<SumAttributes> = {
   name: 'sum',
   infer([x], { axes, keepDims }, fail) {
-    for (const axis of axes)
-      if (!(axis >= 0 && axis < x.shape.length)) fail(`no axis ${axis} in ${shapeText(x.shape)}`)
+    for (const axis of axes) if (!(axis >= 0 && axis < x.shape.length)) fail(`no axis ${axis} in ${shapeText(x.shape)}`)
     const shape: Dim[] = []
     x.shape.forEach((dim, i) => {
       if (!axes.includes(i)) shape.push(dim)
@@ -24,9 +23,7 @@ const sumOperation: Operation<SumAttributes> = {
     const kept = x.shape.map((dim, i) => (axes.includes(i) ? 1 : dim))
     return [expandLike(reshape(dy as Tensor, kept), x)]
   },
-  onnx: (emit, [x], { axes, keepDims }) => [
-    emit.op('ReduceSum', [x, emit.ints(axes)], { keepdims: keepDims ? 1 : 0 }),
-  ],
+  onnx: (emit, [x], { axes, keepDims }) => [emit.op('ReduceSum', [x, emit.ints(axes)], { keepdims: keepDims ? 1 : 0 })],
 }
 
 /** The sum over `axes` (all by default; over none it is `x`). */

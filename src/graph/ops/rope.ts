@@ -20,7 +20,12 @@ const ropeOperation: Operation<RopeAttributes> = {
   },
   // A rotation's transpose is the rotation by the negative angle.
   gradient({ inputs: [, positions, cos, sin], attributes, gradients: [dy] }) {
-    return [apply1(ropeOperation, [dy as Tensor, positions, cos, neg(sin)], attributes), undefined, undefined, undefined]
+    return [
+      apply1(ropeOperation, [dy as Tensor, positions, cos, neg(sin)], attributes),
+      undefined,
+      undefined,
+      undefined,
+    ]
   },
   onnx: (emit, inputs) => [emit.contrib('RotaryEmbedding', inputs)],
 }
