@@ -141,13 +141,13 @@ describe('accumulation', () => {
   it('of two micro-batches equals one batch of both', async () => {
     const [a, b] = [batch(1), batch(2)]
     // At block size 1 every token is masked, so nothing depends on the draws.
-    const after = (batches: Batch[]) =>
+    const updated = (batches: Batch[]) =>
       withTrainer({}, async (trainer) => {
         const result = await trainer.step({ ...step, blockSize: 1, batches })
         return { ...result, parameters: await trainer.parameters() }
       })
-    const apart = await after([a, b])
-    const together = await after([joined(a, b)])
+    const apart = await updated([a, b])
+    const together = await updated([joined(a, b)])
     expect(apart.loss).toBeCloseTo(together.loss, 5)
     expect(apart.gradNorm).toBeCloseTo(together.gradNorm, 5)
     expect(apart.lossPositions).toBe(together.lossPositions)
@@ -166,13 +166,13 @@ describe('objectives', () => {
 
   it('BDLM whose block is the whole row is MDLM: the clean copy has no say', async () => {
     const source = batch(3, { split: 16 })
-    const after = (objective: MicroBatch['objective'], copies: number) =>
+    const updated = (objective: MicroBatch['objective'], copies: number) =>
       withStepper(async (stepper) => {
         const result = await stepper.update([microBatch(objective, source, copies)], 1e-2)
         return { ...result, parameters: await stepper.parameters() }
       })
-    const bdlm = await after({ kind: 'bdlm', blockSize: 16, copies: 1, aligned: true }, 2)
-    const mdlm = await after({ kind: 'mdlm', copies: 1 }, 1)
+    const bdlm = await updated({ kind: 'bdlm', blockSize: 16, copies: 1, aligned: true }, 2)
+    const mdlm = await updated({ kind: 'mdlm', copies: 1 }, 1)
     expect(bdlm.loss).toBeCloseTo(mdlm.loss, 5)
     expect(bdlm.gradNorm).toBeCloseTo(mdlm.gradNorm, 5)
     expect(distance(bdlm.parameters, mdlm.parameters)).toBeLessThan(1e-5)
