@@ -39,7 +39,14 @@ const COPIES = new Set([
   'Transpose',
   'Unsqueeze',
 ])
-const ATTENTION = new Set(['attention', 'attentionGradient', 'maskBias'])
+const ATTENTION = new Set([
+  'attention',
+  'attentionGradient',
+  'blockDiffusionAttention',
+  'blockDiffusionAttentionGradient',
+  'maskBias',
+  'blockColumns',
+])
 
 /** Programs of the optimiser; the others are objectives. */
 const OPTIMIZER = new Set(['adamw', 'accumulate', 'norm'])

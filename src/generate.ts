@@ -1,9 +1,9 @@
 // Text generation with a loaded model: it decides between block decoding and next-token decoding, and turns prompts into
 // tokens. How tokens are committed is the decoding layer's.
 import { encodePrompt } from './data/index.ts'
-import { createEngine, type Generation } from './decode/index.ts'
+import { createEngine, type Generation, type GenerationResult } from './decode/index.ts'
 import type { LoadedModel } from './load.ts'
-import type { Executor } from './runtime/executor.ts'
+import { createExecutor, type Executor } from './runtime/executor.ts'
 import type { ChatMessage } from './tokenizer/types.ts'
 import { UserError } from './types.ts'
 
@@ -78,4 +78,67 @@ export function promptIds(
 ): number[] {
   const chat = template === undefined ? tokenizer.chatTemplate !== undefined : template === 'chat'
   return encodePrompt(prompt, tokenizer, { template: chat ? 'chat' : 'plain', separator })
+}
+
+export interface GenerateOptions extends Partial<GenerateSettings>, GeneratorOptions {
+  /** How the prompt is written. Default: the chat template where the tokenizer has one; `none` takes the text as it is. */
+  template?: 'none' | 'chat'
+  /** Threads of the executor. Default: the cores of the machine. */
+  threads?: number
+}
+
+/** A piece of a generation: the text that is final so far, and the tokens that the last step committed. */
+export interface GenerateEvent {
+  /** Text up to the first position that is still masked; it only grows. */
+  text: string
+  tokens: { position: number; token: number; step: number; confidence: number }[]
+}
+
+/**
+ * Completes a prompt: for scripts that want one answer. Loads the model for this call alone; to generate again and again,
+ * keep a `createGenerator`.
+ *
+ * @example
+ * for await (const { text } of generate(await load('models/tiny'), 'reverse(stone)=', { template: 'none' })) console.log(text)
+ */
+export async function* generate(
+  loaded: LoadedModel,
+  prompt: string | readonly ChatMessage[],
+  options: GenerateOptions = {},
+): AsyncGenerator<GenerateEvent, GenerationResult & { text: string }, void> {
+  const { template, threads, maxNewTokens = 128, mode, blockSize, ...settings } = options
+  const executor = createExecutor(threads === undefined ? {} : { threads })
+  try {
+    const generator = await createGenerator(executor, loaded, {
+      ...(mode ? { mode } : {}),
+      ...(blockSize ? { blockSize } : {}),
+    })
+    const ids = promptIds(prompt, loaded, template ? { template } : {})
+    const generation = generator.generate(ids, { ...settings, maxNewTokens })
+    const known = new Map<number, number>()
+    const text = (): string => {
+      const final: number[] = []
+      for (let i = ids.length; known.has(i); i++) final.push(known.get(i)!)
+      return final.length === 0 ? '' : loaded.tokenizer.decode(final, { skipSpecialTokens: true })
+    }
+    let step: GenerateEvent['tokens'] = []
+    for (;;) {
+      const next = await generation.next()
+      const ended = next.done || (step.length > 0 && next.value.step !== step[0]!.step)
+      if (ended && step.length > 0) {
+        yield { text: text(), tokens: step }
+        step = []
+      }
+      if (next.done) {
+        const result = next.value
+        const decoded = result.ids.length === 0 ? '' : loaded.tokenizer.decode(result.ids, { skipSpecialTokens: true })
+        return { ...result, text: decoded }
+      }
+      const { position, token, confidence } = next.value
+      known.set(position, token)
+      step.push({ position, token, step: next.value.step, confidence })
+    }
+  } finally {
+    await executor.dispose()
+  }
 }

@@ -1,0 +1,21 @@
+// The library: convert a model, load it, generate with it, measure it. Each name is documented where it is defined.
+export { mergeCheckpoints } from './train/merge.ts'
+export { type Checkpoint, inspectCheckpoint, openCheckpoint, pull, saveCheckpoint } from './checkpoint/index.ts'
+export { type ConvertEvent, type ConvertOptions, type ConvertResult, convert } from './convert.ts'
+export type { CommittedToken, Generation, GenerationResult } from './decode/index.ts'
+export { type EvaluateOptions, type EvaluateResult, evaluate } from './evaluate.ts'
+export {
+  createGenerator,
+  type GenerateEvent,
+  type GenerateOptions,
+  type GenerateSettings,
+  type Generator,
+  generate,
+  promptIds,
+} from './generate.ts'
+export { type LoadedModel, type LoadOptions, load } from './load.ts'
+export { type QuickstartOptions, quickstart, tinyModel } from './quickstart.ts'
+export { parseRecipe, type Recipe, type RecipeInput } from './recipe.ts'
+export { createExecutor, type Executor } from './runtime/executor.ts'
+export type { ChatMessage, Tokenizer } from './tokenizer/types.ts'
+export { type Parameter, UserError } from './types.ts'
