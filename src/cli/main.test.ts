@@ -158,4 +158,33 @@ decode: { max_new_tokens: 16 }
     ])
     expect(JSON.parse(generated.stdout)).toMatchObject({ mode: 'diffusion' })
   }, 180_000)
+
+  it('stops at once at the second Ctrl-C', async () => {
+    let sent = 0
+    const { code } = await unmask(
+      ['convert', '--recipe', recipe, '--output-dir', join(folder, 'twice'), '--total-tokens', '1G'],
+      (child, stderr) => {
+        if (sent === (stderr.includes('Stopping') ? 1 : 0) && / step \d/.test(stderr)) {
+          sent++
+          child.kill('SIGINT')
+        }
+      },
+    )
+    expect(sent).toBe(2)
+    expect(code).toBe(130)
+  }, 60_000)
+
+  it('ends with 3 where training diverges, and says at which step', async () => {
+    const { code, stderr } = await unmask([
+      'convert',
+      '--recipe',
+      recipe,
+      '--output-dir',
+      join(folder, 'diverged'),
+      '--lr',
+      '1e30',
+    ])
+    expect(code).toBe(3)
+    expect(stderr).toContain('unmask: Training diverged at step')
+  }, 60_000)
 })
