@@ -18,6 +18,7 @@ const buffers = new Set<string>()
 let executor: Executor
 let endless: Engine
 let ending: Engine
+let shifted: Engine
 let forward: Forward
 
 beforeAll(async () => {
@@ -35,6 +36,7 @@ beforeAll(async () => {
   }
   endless = await createEngine(executor, model, weights, { maskTokenId: MASK, eosTokenIds: [] })
   ending = await createEngine(executor, model, weights, { maskTokenId: MASK, eosTokenIds: EOS })
+  shifted = await createEngine(executor, model, weights, { maskTokenId: MASK, eosTokenIds: [], shift: true })
   forward = await createForward(executor, model, weights, [MASK])
 })
 
@@ -51,10 +53,14 @@ async function run(engine: Engine, prompt: readonly number[], options: BlockOpti
   return { ...result, stream }
 }
 
-/** The same rule without a cache: every forward covers all positions up to the end of the block. */
+/**
+ * The same rule without a cache: every forward covers all positions up to the end of the block. With a `shift` of 1 the
+ * token before a position predicts it.
+ */
 async function uncached(
   prompt: readonly number[],
   { blockSize, maxNewTokens, threshold: level = 0.9, stepsPerBlock, logitScale }: BlockOptions,
+  shift = 0,
 ): Promise<{ ids: number[]; forwards: number }> {
   const strategy = threshold({ threshold: level, blockSize, stepsPerBlock })
   const cache = await forward.createCache()
@@ -68,7 +74,8 @@ async function uncached(
     for (const i of open) ids[i] = MASK
     for (let step = 0; [...open].some((i) => i < limit); step++) {
       const masked = [...open]
-      const predictions = await forward.run(cache, { ids, blockSize, rows: masked, store: 0, logitScale })
+      const rows = masked.map((i) => i - shift)
+      const predictions = await forward.run(cache, { ids, blockSize, rows, store: 0, logitScale })
       const { commit } = strategy({ step, masked: masked.map((i) => i - start) }, predictions)
       for (const i of commit) {
         ids[masked[i]] = predictions.tokens[i]
@@ -153,6 +160,16 @@ test('prompts of every length modulo the block size', async () => {
     const { ids, forwards } = await run(endless, prompt, options)
     expect({ ids, forwards }).toEqual(await uncached(prompt, options))
   }
+})
+
+test('a shifted model predicts each position from the one before, across blocks too', async () => {
+  for (const length of [1, 3, 4, 5, 8, 600]) {
+    const options = { blockSize: 4, maxNewTokens: 10, threshold: 0.5, logitScale: 4 }
+    const prompt = randomPrompt(length)
+    const { ids, forwards } = await run(shifted, prompt, options)
+    expect({ ids, forwards }).toEqual(await uncached(prompt, options, 1))
+  }
+  expect(() => shifted.generate([], { blockSize: 4, maxNewTokens: 4 })).toThrow('at least one token')
 })
 
 test('threshold 0 takes one forward a block, threshold 1 one a token', async () => {

@@ -198,7 +198,9 @@ export async function createEngine(
       checkPrompt(prompt, dimensions)
       checkOptions(options)
       if (shift && prompt.length === 0)
-        throw new UserError('this model predicts each token from the one before it: give a prompt of at least one token')
+        throw new UserError(
+          'this model predicts each token from the one before it: give a prompt of at least one token',
+        )
       whole('blockSize', options.blockSize)
       if (options.stepsPerBlock !== undefined) whole('stepsPerBlock', options.stepsPerBlock)
       if (options.threshold !== undefined && !(options.threshold >= 0))

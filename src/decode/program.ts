@@ -1,8 +1,8 @@
 // The inference program of a model: new positions against a KV cache, for autoregressive and block decoding alike.
 // Knows the model and the attention of decoding; knows nothing about when to forward or what to commit.
-import { type AttentionMask, attention } from '../graph/ops/attention.ts'
+import { cachedAttention, cachedAttentionBias, splitHeads } from '../graph/ops/cached-attention.ts'
 import { input } from '../graph/ops/input.ts'
-import { gatherRows, reshape, transpose } from '../graph/ops/layout.ts'
+import { gatherRows, reshape } from '../graph/ops/layout.ts'
 import { linear } from '../graph/ops/linear.ts'
 import { lengthBias, tileBias } from '../graph/ops/mask-bias.ts'
 import { predict } from '../graph/ops/predict.ts'
@@ -39,22 +39,18 @@ export function decodeProgram(model: Model): Program {
   const rows = input('row_index', 'int64', ['R'])
   const ownBias = tileBias('block-causal', { positions, documents, blockSize, tile: 'T' })
   const pastBias = lengthBias(input('cache_length', 'int64', ['B']), past[0].key)
+  const bias = cachedAttentionBias(ownBias, pastBias, heads / kvHeads)
   const present: Record<string, Tensor> = {}
-  const perHead = (x: Tensor) => transpose(reshape(x, ['B', 'T', kvHeads, headDim]), [0, 2, 1, 3])
   const { hidden, head } = model.trace(createWeights(model.parameters), {
     ids,
     positions,
     positionCount: maxPositions,
     attention(q, k, v, layer) {
-      present[`present_key.${layer}`] = perHead(k)
-      present[`present_value.${layer}`] = perHead(v)
-      const mask: AttentionMask = {
-        copies: 1,
-        tile: 'T',
-        tileBias: ownBias,
-        context: { ...past[layer], bias: pastBias },
-      }
-      return attention(q, k, v, mask, { heads, kvHeads })
+      const key = splitHeads(k, kvHeads)
+      const value = splitHeads(v, kvHeads)
+      present[`present_key.${layer}`] = key
+      present[`present_value.${layer}`] = value
+      return cachedAttention(q, { key, value }, past[layer], bias)
     },
     select: (x) => gatherRows(reshape(x, [product(x.shape.slice(0, -1)), lastDim(x)]), rows),
   })
