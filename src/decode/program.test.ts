@@ -1,0 +1,93 @@
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { tinyLlama } from '../../test/tiny-llama.ts'
+import { createExecutor, type Executor, type Session } from '../runtime/executor.ts'
+import type { TensorData } from '../types.ts'
+import { createForward, type Forward } from './forward.ts'
+import { loadDecodeProgram } from './program.ts'
+
+const { model, weights } = tinyLlama()
+const { layers, kvHeads, headDim, vocabSize } = model.dimensions
+let executor: Executor
+let session: Session
+let forward: Forward
+
+beforeAll(async () => {
+  executor = createExecutor({ threads: 1 })
+  session = await loadDecodeProgram(executor, model, weights)
+  forward = await createForward(executor, model, weights, [])
+})
+
+afterAll(() => executor.dispose())
+
+const int64 = (shape: number[], values: number[]): TensorData => ({
+  dtype: 'int64',
+  shape,
+  data: BigInt64Array.from(values, BigInt),
+})
+
+test('rows of a batch may have caches and new tokens of different lengths', async () => {
+  const [blockSize, capacity, length] = [4, 12, 4]
+  const sequences = [
+    { past: [1, 2, 3, 4, 5, 6, 7, 8], ids: [9, 10, 11, 12] },
+    { past: [13, 14, 15, 16], ids: [17, 18, 19] },
+  ]
+  const feeds: Record<string, TensorData> = {}
+  for (const kind of ['key', 'value'])
+    for (let layer = 0; layer < layers; layer++)
+      // What lies behind the filled part must not matter.
+      feeds[`past_${kind}.${layer}`] = {
+        dtype: 'float32',
+        shape: [2, kvHeads, capacity, headDim],
+        data: new Float32Array(2 * kvHeads * capacity * headDim).fill(7),
+      }
+
+  const expected: Float32Array[] = []
+  for (const [row, { past, ids }] of sequences.entries()) {
+    const cache = await forward.createCache()
+    await forward.run(cache, { ids: past, blockSize, rows: [], store: past.length })
+    for (const [name, { resident, shape }] of Object.entries(cache.feeds())) {
+      const values = (await executor.read(resident)) as Float32Array
+      for (let head = 0; head < kvHeads; head++) {
+        const from = head * shape[2] * headDim
+        const to = (row * kvHeads + head) * capacity * headDim
+        feeds[name].data.set(values.subarray(from, from + past.length * headDim) as never, to)
+      }
+    }
+    const { logits } = await forward.run(cache, { ids, blockSize, rows: ids.map((_, i) => i), store: 0, logits: true })
+    expected.push(logits!)
+    await cache.free()
+  }
+
+  const each = (value: (sequence: (typeof sequences)[number], i: number) => number) =>
+    int64(
+      [2, length],
+      sequences.flatMap((sequence) => Array.from({ length }, (_, i) => value(sequence, i))),
+    )
+  const { logits } = await session.run(
+    {
+      ...feeds,
+      input_ids: each(({ ids }, i) => ids[i] ?? 0),
+      position_ids: each(({ past }, i) => past.length + i),
+      document_ids: each(({ ids }, i) => (i < ids.length ? 0 : -1)),
+      block_size: int64([], [blockSize]),
+      cache_length: int64(
+        [2],
+        sequences.map(({ past }) => past.length),
+      ),
+      row_index: int64([7], [0, 1, 2, 3, 4, 5, 6]),
+      logit_scale: { dtype: 'float32', shape: [], data: Float32Array.of(1) },
+      token_bias: { dtype: 'float32', shape: [vocabSize], data: new Float32Array(vocabSize) },
+    },
+    { logits: null },
+  )
+  const wanted = [...expected[0], ...expected[1]]
+  const error = wanted.reduce((worst, x, i) => Math.max(worst, Math.abs(x - Number(logits.data[i]))), 0)
+  expect(logits.data.length).toBe(wanted.length)
+  expect(error).toBeLessThan(1e-4)
+})
+
+test('a tensor that is missing or too short is named', async () => {
+  const broken = new Map(weights)
+  broken.delete('model.norm.weight')
+  await expect(loadDecodeProgram(executor, model, broken)).rejects.toThrow('model.norm.weight')
+})
