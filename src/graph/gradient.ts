@@ -1,20 +1,29 @@
 // Reverse-mode differentiation of a traced graph. Knows no particular operation but how gradients are summed.
 import { add } from './ops/elementwise.ts'
 import { scalar } from './ops/input.ts'
-import { scatterInto } from './ops/layout.ts'
+import { after, scatterInto } from './ops/layout.ts'
 import { topologicalOrder } from './program.ts'
 import { shapeText } from './shape.ts'
-import { type Node, scope, type Tensor } from './tensor.ts'
+import { apply, type Node, scope, type Tensor } from './tensor.ts'
+
+export interface GradientOptions {
+  /**
+   * Gradient checkpointing (Chen et al., 2016): names the segment that a node belongs to, by its scope. What a segment
+   * computed is not kept for the backward pass but computed again there from what entered the segment. Default: none.
+   */
+  segment?: (scope: string) => string | undefined
+}
 
 /**
  * Gradients of a scalar `loss` with respect to `wanted`, in the same order.
  * Throws where one of them does not reach the loss or an operation on the way has no gradient.
  */
-export function gradients(loss: Tensor, wanted: readonly Tensor[]): Tensor[] {
+export function gradients(loss: Tensor, wanted: readonly Tensor[], { segment }: GradientOptions = {}): Tensor[] {
   if (loss.shape.length !== 0) throw new Error(`the loss must be a scalar, got ${shapeText(loss.shape)}`)
   const order = topologicalOrder([loss])
   const needed = new Set<Node>(wanted.map((tensor) => tensor.node))
   for (const node of order) if (node.inputs.some((input) => needed.has(input.node))) needed.add(node)
+  const again = segment && recomputation(segment, needed)
 
   const partials = new Map<Tensor, Tensor[]>([[loss, [scalar(1)]]])
   const total = (tensor: Tensor): Tensor | undefined => partials.get(tensor)?.reduce(accumulate)
@@ -26,8 +35,7 @@ export function gradients(loss: Tensor, wanted: readonly Tensor[]): Tensor[] {
     if (!operation.gradient) throw new Error(`${operation.name}${node.scope && ` in ${node.scope}`} has no gradient`)
     const inputs = scope(node.scope ? `gradient.${node.scope}` : 'gradient', () =>
       (operation.gradient as NonNullable<typeof operation.gradient>)({
-        inputs: node.inputs,
-        outputs: node.outputs,
+        ...(again?.(node, outputs.find((gradient) => gradient !== undefined) as Tensor) ?? node),
         attributes: node.attributes as never,
         gradients: outputs,
       }),
@@ -48,3 +56,37 @@ export function gradients(loss: Tensor, wanted: readonly Tensor[]): Tensor[] {
 }
 
 const accumulate = (a: Tensor, b: Tensor): Tensor => scatterInto(a, b) ?? scatterInto(b, a) ?? add(a, b)
+
+/**
+ * The values of a node as computed anew in the backward pass: its segment's nodes are traced a second time, from what
+ * enters the segment, which is tied to the first gradient that arrives there so that nothing is computed early.
+ */
+function recomputation(segment: (scope: string) => string | undefined, needed: ReadonlySet<Node>) {
+  const copies = new Map<Node, Node>()
+  const entries = new Map<string, Map<Tensor, Tensor>>()
+  return (node: Node, arriving: Tensor): Pick<Node, 'inputs' | 'outputs'> | undefined => {
+    const name = segment(node.scope)
+    if (name === undefined) return undefined
+    const entry = entries.get(name) ?? new Map<Tensor, Tensor>()
+    entries.set(name, entry)
+    const value = (tensor: Tensor): Tensor => {
+      if (segment(tensor.node.scope) === name && tensor.node.inputs.length > 0) return copy(tensor.node).outputs[tensor.index]
+      // Parameters, constants and masks are there anyway; activations wait for the gradient.
+      if (tensor.node.inputs.length === 0 || !needed.has(tensor.node)) return tensor
+      const tied = entry.get(tensor) ?? after(tensor, arriving)
+      entry.set(tensor, tied)
+      return tied
+    }
+    const copy = (original: Node): Node => {
+      const known = copies.get(original)
+      if (known) return known
+      const inputs = original.inputs.map(value)
+      const [first] = scope(`recompute.${original.scope}`, () =>
+        apply(original.operation, inputs, original.attributes as never),
+      )
+      copies.set(original, first.node)
+      return first.node
+    }
+    return copy(node)
+  }
+}

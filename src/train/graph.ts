@@ -32,6 +32,8 @@ export const inputCopies = (objective: Objective): number =>
 
 export interface ObjectiveOptions {
   gradients: boolean
+  /** Activations within a layer are computed again in the backward pass instead of being kept. Default false. */
+  gradientCheckpointing?: boolean
   /** Adds the input `embedding_noise`, which is added to the embedding output. */
   embeddingNoise: boolean
 }
@@ -81,6 +83,7 @@ export function objectiveProgram(
     const all = gradients(
       loss,
       used.map(([, tensor]) => tensor),
+      options.gradientCheckpointing ? { segment: layerOf } : {},
     )
     used.forEach(([name], i) => {
       outputs[`grad.${name}`] = all[i]
@@ -88,5 +91,8 @@ export function objectiveProgram(
   }
   return { name: `${model.config.model_type}-${objective.kind}`, outputs }
 }
+
+/** The layer that a scope such as `model.layers.3.self_attn` lies in. */
+const layerOf = (scope: string): string | undefined => /^model\.layers\.\d+/.exec(scope)?.[0]
 
 const flatten = (x: Tensor): Tensor => reshape(x, [product(x.shape.slice(0, -1)), lastDim(x)])

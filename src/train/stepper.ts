@@ -19,6 +19,8 @@ export interface OptimizerOptions {
   weightDecay: number
   /** Gradients are scaled down to this global norm; 0 for no clipping. */
   maxGradNorm: number
+  /** Activations within a layer are computed again in the backward pass instead of being kept. Default false. */
+  gradientCheckpointing?: boolean
 }
 
 /** One micro-batch: an objective, its sizes, and the inputs of `objectiveProgram`. */
@@ -74,7 +76,13 @@ export async function createStepper(
     const key = JSON.stringify([objective, rows, length, gradients, embeddingNoise])
     let loading = sessions.get(key)
     if (!loading) {
-      const program = objectiveProgram(model, objective, { rows, length }, { gradients, embeddingNoise })
+      const { gradientCheckpointing } = options
+      const program = objectiveProgram(
+        model,
+        objective,
+        { rows, length },
+        { gradients, embeddingNoise, gradientCheckpointing },
+      )
       loading = executor.load(exportOnnx(program).model, { optimize: false })
       sessions.set(key, loading)
     }

@@ -23,6 +23,22 @@ const reshapeOperation: Operation<{ shape: Shape }> = {
 export const reshape = (x: Tensor, shape: Shape): Tensor =>
   sameShape(x.shape, shape) ? x : apply1(reshapeOperation, [x], { shape })
 
+const afterOperation: Operation<null> = {
+  name: 'after',
+  infer([x], _, fail) {
+    if (x.shape.some((dim) => typeof dim !== 'number')) fail('the shape must be static')
+    return [{ dtype: x.dtype, shape: x.shape }]
+  },
+  // The shape operand of a Reshape to the same shape is made to depend on y: no copy, and x cannot be used before y is there.
+  onnx(emit, [x, y], _, node) {
+    const nothing = emit.op('Mul', [emit.op('Size', [y]), emit.op('Squeeze', [emit.ints([0])])])
+    return [emit.op('Reshape', [x, emit.op('Add', [emit.ints(node.inputs[0].shape.map(Number)), nothing])])]
+  },
+}
+
+/** x itself, but not before y has been computed. */
+export const after = (x: Tensor, y: Tensor): Tensor => apply1(afterOperation, [x, y], null)
+
 const transposeOperation: Operation<{ permutation: readonly number[] }> = {
   name: 'transpose',
   infer([x], { permutation }, fail) {
