@@ -347,6 +347,7 @@ function trainerOptions(recipe: Recipe, maskToken: MaskToken | undefined): Param
     epsilon: training.adam_eps,
     weightDecay: training.weight_decay,
     maxGradNorm: training.max_grad_norm,
+    gradientCheckpointing: training.enable_gradient_checkpointing,
   }
 }
 

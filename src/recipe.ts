@@ -73,6 +73,10 @@ const train = z.strictObject({
   beta1: share.lt(1).default(0.9).describe('AdamW: decay of the first moment'),
   beta2: share.lt(1).default(0.95).describe('AdamW: decay of the second moment'),
   adam_eps: positive.default(1e-8).describe('AdamW: epsilon'),
+  enable_gradient_checkpointing: z
+    .boolean()
+    .default(false)
+    .describe('compute activations within a layer again in the backward pass: less memory, about a quarter slower'),
   max_grad_norm: positive.default(1).describe('the global gradient norm is clipped to this'),
   seed: z.int().min(0).max(0xffff_ffff).default(0).describe('seed of weights, data order and noise'),
   save_steps: wholeOrZero.default(100).describe('steps between checkpoints; 0 for none before the end'),

@@ -366,3 +366,14 @@ describe('what cannot be trained', () => {
     )
   })
 })
+
+describe('gradient checkpointing', () => {
+  it('changes memory, not a bit of the weights', async () => {
+    const run = (gradientCheckpointing: boolean) =>
+      withTrainer({ gradientCheckpointing }, async (trainer) => {
+        for (let i = 0; i < 2; i++) await trainer.step({ ...step, step: i, batches: [batch(1)] })
+        return trainer.parameters()
+      })
+    expect(distance(await run(true), await run(false))).toBe(0)
+  })
+})
