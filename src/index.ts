@@ -1,5 +1,5 @@
 // The library: convert a model, load it, generate with it, measure it. Each name is documented where it is defined.
-export { mergeCheckpoints } from './train/merge.ts'
+
 export { type Checkpoint, inspectCheckpoint, openCheckpoint, pull, saveCheckpoint } from './checkpoint/index.ts'
 export { type ConvertEvent, type ConvertOptions, type ConvertResult, convert } from './convert.ts'
 export type { CommittedToken, Generation, GenerationResult } from './decode/index.ts'
@@ -18,4 +18,5 @@ export { type QuickstartOptions, quickstart, tinyModel } from './quickstart.ts'
 export { parseRecipe, type Recipe, type RecipeInput } from './recipe.ts'
 export { createExecutor, type Executor } from './runtime/executor.ts'
 export type { ChatMessage, Tokenizer } from './tokenizer/types.ts'
+export { mergeCheckpoints } from './train/merge.ts'
 export { type Parameter, UserError } from './types.ts'

@@ -3,13 +3,7 @@
 /** Element types that unmask computes with or stores. */
 export type DType = 'float32' | 'float16' | 'int64' | 'int32' | 'int8' | 'uint8' | 'bool'
 
-export type TypedArray =
-  | Float32Array
-  | Uint16Array
-  | Int32Array
-  | BigInt64Array
-  | Int8Array
-  | Uint8Array
+export type TypedArray = Float32Array | Uint16Array | Int32Array | BigInt64Array | Int8Array | Uint8Array
 
 /** A dense row-major tensor on the host. float16 is held as its bits in a Uint16Array, bool as 0/1 bytes. */
 export interface TensorData {

@@ -11,8 +11,13 @@ const stop = new AbortController()
 let stoppedBy: NodeJS.Signals | undefined
 
 function onSignal(signal: NodeJS.Signals): void {
-  const code = signal === 'SIGTERM' ? exitCodes.terminated : exitCodes.interrupted
-  if (stoppedBy) process.exit(code)
+  if (stoppedBy) {
+    // Dies by the signal, which shells report as 130 or 143. An exit would first stop the worker in the middle of native
+    // code, which aborts the process.
+    process.removeAllListeners(signal)
+    process.kill(process.pid, signal)
+    return
+  }
   stoppedBy = signal
   process.stderr.write('\nStopping; training finishes its step and saves. Press Ctrl-C again to stop at once.\n')
   stop.abort()

@@ -70,7 +70,8 @@ function recomputation(segment: (scope: string) => string | undefined, needed: R
     const entry = entries.get(name) ?? new Map<Tensor, Tensor>()
     entries.set(name, entry)
     const value = (tensor: Tensor): Tensor => {
-      if (segment(tensor.node.scope) === name && tensor.node.inputs.length > 0) return copy(tensor.node).outputs[tensor.index]
+      if (segment(tensor.node.scope) === name && tensor.node.inputs.length > 0)
+        return copy(tensor.node).outputs[tensor.index]
       // Parameters, constants and masks are there anyway; activations wait for the gradient.
       if (tensor.node.inputs.length === 0 || !needed.has(tensor.node)) return tensor
       const tied = entry.get(tensor) ?? after(tensor, arriving)

@@ -12,7 +12,6 @@ import { constant, input, scalar } from './ops/input.ts'
 import { linear } from './ops/linear.ts'
 import { sum } from './ops/reduce.ts'
 import { describe as describeProgram, exportOnnx } from './program.ts'
-import { scope } from './tensor.ts'
 
 const executor = createExecutor({ threads: 1 })
 afterAll(() => executor.dispose())

@@ -55,11 +55,15 @@ export function createExecutor({ threads = availableParallelism() }: { threads?:
   let nextId = 0
   let nextSession = 0
   let failure: Error | undefined
+  let idle: (() => void) | undefined
 
   worker.on('message', ({ id, value, error }: { id: number; value?: unknown; error?: string }) => {
     const waiting = pending.get(id)
     pending.delete(id)
-    if (pending.size === 0) worker.unref()
+    if (pending.size === 0) {
+      worker.unref()
+      idle?.()
+    }
     if (error === undefined) waiting?.resolve(value)
     else waiting?.reject(new Error(error))
   })
@@ -67,6 +71,7 @@ export function createExecutor({ threads = availableParallelism() }: { threads?:
     failure = error
     for (const { reject } of pending.values()) reject(error)
     pending.clear()
+    idle?.()
   }
   worker.on('error', fail)
   worker.on('exit', () => fail(failure ?? new Error('the executor was disposed')))
@@ -134,6 +139,14 @@ export function createExecutor({ threads = availableParallelism() }: { threads?:
     write: (name, data, offset) => send({ kind: 'write', name, data, offset }),
     memory: () => send({ kind: 'memory' }),
     async dispose() {
+      failure ??= new Error('the executor was disposed')
+      // A worker that is stopped in the middle of native code takes the process with it, so what runs may finish.
+      const waiting = [...pending.entries()]
+      for (const [id, { reject }] of waiting) {
+        pending.set(id, { resolve: () => {}, reject: () => {} })
+        reject(failure)
+      }
+      if (waiting.length > 0) await new Promise<void>((resolve) => (idle = resolve))
       await worker.terminate()
     },
   }

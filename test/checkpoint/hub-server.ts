@@ -75,7 +75,10 @@ export const startHub = async (repository: HubRepository): Promise<HubServer> =>
     response.writeHead(start > 0 ? 206 : 200, headers)
     const cut = faults.truncate.shift()
     if (cut === undefined) response.end(part)
-    else response.write(part.subarray(0, cut), () => response.destroy())
+    else {
+      // The reader gets its time: what a reset connection still holds is lost.
+      response.write(part.subarray(0, cut), () => setTimeout(() => response.destroy(), 200))
+    }
   }
 
   const storage = await listen((request, response) => sendFile(record(request, true).slice(1), request, response))

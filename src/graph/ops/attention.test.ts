@@ -7,7 +7,7 @@ import { random } from '../../random.ts'
 import { createExecutor } from '../../runtime/executor.ts'
 import type { TensorData } from '../../types.ts'
 import type { Tensor } from '../tensor.ts'
-import { type AttentionMask, attention } from './attention.ts'
+import { attention } from './attention.ts'
 import { constant } from './input.ts'
 import { lengthBias, tileBias } from './mask-bias.ts'
 

@@ -51,16 +51,6 @@ function layoutOf(inputs: readonly Tensor[], attributes: AttentionAttributes, fa
   return { rows, copies, kvHeads, group: heads / kvHeads, tiles, tile, headDim, length }
 }
 
-const queryShape = ({ rows, kvHeads, copies, tiles, group, tile, headDim }: Layout): Shape => [
-  rows,
-  kvHeads,
-  copies,
-  tiles,
-  group,
-  tile,
-  headDim,
-]
-
 /** Emits the reshapes and transposes between [copies * rows, length, heads * D] and the layouts of the products. */
 function arrange(emit: Emitter, layout: Layout) {
   const { rows, kvHeads, copies, tiles, group, tile, headDim, length } = layout
