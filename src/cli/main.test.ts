@@ -66,7 +66,7 @@ describe('exit codes', () => {
     const [help, shown] = await Promise.all([unmask(['--help']), unmask(['--version'])])
     expect(help.code).toBe(0)
     expect(help.stdout).toContain('Exit status:')
-    expect(shown).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' })
+    expect(shown).toMatchObject({ code: 0, stdout: `${version}\n`, stderr: '' })
   })
 
   it('are 2 for a command line that cannot be understood', async () => {
