@@ -103,14 +103,14 @@ function oneHotBlocks(
 
 /** Noised copies alone, each seeing all of its document (MDLM; LLaDA2.0, equation 4). */
 export function fullAttention({ documents, positions }: RowLayout, copies: number, heads: Heads): Attend {
-  const tile = positions.shape[1]
+  const tile = positions.shape[1] as number
   const mask = { copies, tile, tileBias: tileBias('document', { documents, positions, blockSize: whole(1), tile }) }
   return (q, k, v) => attention(q, k, v, mask, heads)
 }
 
 /** One clean copy, block-causal within the document; block size 1 is a causal mask. */
 export function blockCausal({ documents, positions }: RowLayout, blockSize: number, heads: Heads): Attend {
-  const tile = positions.shape[1]
+  const tile = positions.shape[1] as number
   const description = { documents, positions, blockSize: whole(blockSize), tile }
   const mask = { copies: 1, tile, tileBias: tileBias('block-causal', description) }
   return (q, k, v) => attention(q, k, v, mask, heads)

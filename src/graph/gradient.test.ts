@@ -14,13 +14,13 @@ import { type Attend, blockCausal, blockDiffusion, fullAttention, type Heads } f
 import { createExecutor } from '../runtime/executor.ts'
 import type { TensorData } from '../types.ts'
 import { gradients } from './gradient.ts'
-import { type AttentionMask, attention } from './ops/attention.ts'
+import { attention } from './ops/attention.ts'
+import { cachedAttention } from './ops/cached-attention.ts'
 import { crossEntropy } from './ops/cross-entropy.ts'
 import { add, div, exp, log, mul, neg, sigmoid, sqrt, sub } from './ops/elementwise.ts'
 import { constant, input } from './ops/input.ts'
 import { cast, concat, expand, gatherRows, reshape, scatterAddRows, slice, transpose } from './ops/layout.ts'
 import { linear, matmul } from './ops/linear.ts'
-import { lengthBias } from './ops/mask-bias.ts'
 import { predict } from './ops/predict.ts'
 import { sum } from './ops/reduce.ts'
 import { rmsNorm } from './ops/rms-norm.ts'
@@ -341,28 +341,21 @@ describe('attention', () => {
       8,
     ))
 
-  it('block diffusion in tiles of one or several blocks', () =>
+  it('block diffusion in tiles of one or several blocks, in groups', () =>
     property(
       fc.record({
         copies: fc.integer({ min: 1, max: 3 }),
         blockSize: fc.constantFrom(4, 8, 16),
         group: fc.integer({ min: 1, max: 2 }),
+        tiles: fc.constantFrom(1, 2, 6),
       }),
-      ({ copies, blockSize, group }, seed) =>
+      ({ copies, blockSize, group, tiles }, seed) =>
         expression(
-          { rows: 1, tiles: 2, tile: 16, copies: copies + 1, kvHeads: 1, group, headDim: 2 },
+          { rows: 1, tiles, tile: 16, copies: copies + 1, kvHeads: 1, group, headDim: 2 },
           seed,
           (layout, heads) => blockDiffusion(layout, { copies, blockSize, aligned: true }, heads),
         ),
     ))
-
-  it('is not differentiable over a KV cache, and says so', () => {
-    const q = input('q', 'float32', [1, 2, 4])
-    const cache = input('cache', 'float32', [1, 1, 3, 4])
-    const bias = lengthBias(input('lengths', 'int64', [1]), cache)
-    const mask: AttentionMask = { copies: 1, tile: 2, context: { key: cache, value: cache, bias } }
-    expect(() => gradients(sum(attention(q, q, q, mask, { heads: 1, kvHeads: 1 })), [q])).toThrow(/KV cache/)
-  })
 })
 
 describe('gradients', () => {
@@ -381,6 +374,13 @@ describe('gradients', () => {
     expect(() => gradients(scope('model.layers.0', build), [x])).toThrow('cast in model.layers.0 has no gradient')
     const { confidence } = predict(x, constant(normal(1, [3])), constant(normal(1, [])))
     expect(() => gradients(sum(confidence), [x])).toThrow('predict has no gradient')
+    const [heads, cache] = [input('heads', 'float32', [1, 1, 2, 3]), input('cache', 'float32', [1, 1, 5, 3])]
+    const [keys, past] = [
+      { key: heads, value: heads },
+      { key: cache, value: cache },
+    ]
+    const mixed = cachedAttention(input('q', 'float32', [1, 2, 3]), keys, past, input('bias', 'float32', [1, 1, 2, 7]))
+    expect(() => gradients(sum(mixed), [heads])).toThrow('cachedAttention has no gradient')
   })
 
   it('leave out what needs none: an operation without a gradient may stand before constants', async () => {

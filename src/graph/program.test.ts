@@ -88,9 +88,16 @@ describe('export', () => {
   })
 
   it('has no constant that nothing uses', () => {
-    const { graph } = decode(exportOnnx(objective()).model)
-    const used = new Set(graph.node.flatMap((node) => node.input))
-    expect(graph.initializer.map(({ name }) => name).filter((name) => !used.has(name))).toEqual([])
+    // One block in one tile: which earlier blocks are seen is not asked for.
+    const x = input('x', 'float32', [2, 16, 4])
+    const layout = { documents: input('d', 'int64', [1, 16]), positions: input('p', 'int64', [1, 16]) }
+    const block = { copies: 1, blockSize: 16, aligned: true }
+    const y = blockDiffusion(layout, block, { heads: 1, kvHeads: 1 })(x, x, x)
+    for (const program of [objective(), { name: 'one-block', outputs: { y } }]) {
+      const { graph } = decode(exportOnnx(program).model)
+      const used = new Set(graph.node.flatMap((node) => node.input))
+      expect(graph.initializer.map(({ name }) => name).filter((name) => !used.has(name))).toEqual([])
+    }
   })
 
   it('says in a node name where in the model it comes from', () => {

@@ -119,7 +119,8 @@ export function exportOnnx(program: Program, options: ExportOptions = {}): Expor
     outputs.push({ name, dtype: tensor.dtype, shape: tensor.shape })
     renameOutput(emit, names, tensor, source, name, taken)
   }
-  for (const [name, value] of emit.constants) initializers.push(tensorProto(name, value))
+  const used = new Set(inputNamesOf(emit.nodes))
+  for (const [name, value] of emit.constants) if (used.has(name)) initializers.push(tensorProto(name, value))
   const model = ModelProto.encode(
     ModelProto.create({
       irVersion: IR_VERSION,
@@ -138,6 +139,15 @@ export function exportOnnx(program: Program, options: ExportOptions = {}): Expor
     }),
   ).finish()
   return { model, inputs, outputs, externalParameters }
+}
+
+/** Names that nodes use, those in subgraphs too. */
+function* inputNamesOf(nodes: Emitter['nodes']): Generator<string> {
+  for (const { inputs, attributes } of nodes) {
+    yield* inputs
+    for (const value of Object.values(attributes))
+      if (typeof value === 'object' && 'body' in value) yield* inputNamesOf(value.body.nodes)
+  }
 }
 
 /** Gives the producing node's output the program's name, so that no copy is made; falls back to Identity. */

@@ -4,6 +4,8 @@ import { createModel } from '../models/index.ts'
 import { createWeights } from '../nn/weights.ts'
 import { adamw } from './ops/adamw.ts'
 import { attention } from './ops/attention.ts'
+import { blockDiffusionAttention } from './ops/block-diffusion-attention.ts'
+import { cachedAttention } from './ops/cached-attention.ts'
 import { crossEntropy } from './ops/cross-entropy.ts'
 import { add, mul } from './ops/elementwise.ts'
 import { input } from './ops/input.ts'
@@ -120,7 +122,7 @@ const mistakes: Record<string, [operation: string, build: () => unknown, why: Re
   'copies that do not divide': [
     'attention',
     () => attention(float(3, 4, 8), float(3, 4, 8), float(3, 4, 8), { copies: 2, tile: 4 }, { heads: 2, kvHeads: 2 }),
-    /2 copies need a static batch/,
+    /2 copies do not divide the batch of 3/,
   ],
   'a bias of another length': [
     'attention',
@@ -134,21 +136,67 @@ const mistakes: Record<string, [operation: string, build: () => unknown, why: Re
       ),
     /tile bias must broadcast to \[1, 1, 1, 1, 1, 4, 4\]/,
   ],
-  'a cache of other heads': [
+  'a bias for a context of another length': [
     'attention',
-    () =>
-      attention(
-        float(1, 4, 8),
-        float(1, 4, 8),
-        float(1, 4, 8),
-        {
-          copies: 1,
-          tile: 4,
-          context: { key: float(1, 1, 9, 8), value: float(1, 1, 9, 8), bias: float(1, 1, 1, 1, 1, 1, 9) },
-        },
-        { heads: 2, kvHeads: 2 },
-      ),
-    /context must have 2 heads of 4/,
+    () => {
+      const x = float(2, 4, 8)
+      const context = { copy: 1, bias: float(1, 1, 1, 1, 1, 4, 5) }
+      return attention(x, x, x, { copies: 2, tile: 4, context }, { heads: 2, kvHeads: 2 })
+    },
+    /context bias must broadcast to \[1, 1, 1, 1, 1, 4, 4\]/,
+  ],
+  'a context of no copy': [
+    'attention',
+    () => {
+      const x = float(2, 4, 8)
+      const context = { copy: 2, bias: float(1, 1, 1, 1, 1, 4, 4) }
+      return attention(x, x, x, { copies: 2, tile: 4, context }, { heads: 2, kvHeads: 2 })
+    },
+    /there is no copy 2/,
+  ],
+  'a symbolic length': [
+    'attention',
+    () => {
+      const x = float(1, 'L', 8)
+      return attention(x, x, x, { copies: 1, tile: 4 }, { heads: 2, kvHeads: 2 })
+    },
+    /batch and the length must be static/,
+  ],
+  'groups that do not divide': [
+    'blockDiffusionAttention',
+    () => {
+      const x = float(2, 32, 8)
+      const mask = { copies: 2, tile: 16, tilesPerGroup: 3, blockSize: 16, blocks: float(1, 2, 96, 3), keyColumns: [] }
+      return blockDiffusionAttention(x, x, x, mask, { heads: 2, kvHeads: 2 })
+    },
+    /groups of 3 tiles of 16 do not divide the length 32/,
+  ],
+  'key columns for another width': [
+    'blockDiffusionAttention',
+    () => {
+      const x = float(2, 32, 8)
+      const mask = { copies: 2, tile: 16, tilesPerGroup: 1, blockSize: 16, blocks: float(1, 2, 32, 1) }
+      return blockDiffusionAttention(x, x, x, { ...mask, keyColumns: [float(1, 2, 15, 1)] }, { heads: 2, kvHeads: 2 })
+    },
+    /the key columns must be \[1, 2, 16, 1\]/,
+  ],
+  'a cache of another head size': [
+    'cachedAttention',
+    () => {
+      const [own, cache] = [float(1, 2, 3, 4), float(1, 2, 9, 8)]
+      const past = { key: cache, value: cache }
+      return cachedAttention(float(1, 3, 16), { key: own, value: own }, past, float(1, 1, 6, 12))
+    },
+    /cache must be two tensors \[1, 2, C, 4\]/,
+  ],
+  'a bias for other queries': [
+    'cachedAttention',
+    () => {
+      const [own, cache] = [float(1, 2, 3, 4), float(1, 2, 9, 4)]
+      const past = { key: cache, value: cache }
+      return cachedAttention(float(1, 3, 16), { key: own, value: own }, past, float(1, 1, 3, 12))
+    },
+    /bias must be \[1, 1, 6, 12\]/,
   ],
   'documents and positions': [
     'maskBias',

@@ -7,7 +7,7 @@ import { random } from '../../random.ts'
 import { createExecutor } from '../../runtime/executor.ts'
 import type { TensorData } from '../../types.ts'
 import type { Tensor } from '../tensor.ts'
-import { attention } from './attention.ts'
+import { cachedAttention, cachedAttentionBias, splitHeads } from './cached-attention.ts'
 import { constant } from './input.ts'
 import { lengthBias, tileBias } from './mask-bias.ts'
 
@@ -174,19 +174,41 @@ describe('attention', () => {
         ),
     ))
 
-  it('block diffusion, documents at multiples of the block: tiles of one or several blocks', () =>
+  it('block diffusion, documents at multiples of the block: tiles of blocks, groups of tiles', () =>
     property(
-      fc.tuple(small, fc.constantFrom(1, 4, 8, 16), fc.constantFrom(16, 32, 48)),
-      ([s, blockSize, length]) =>
+      fc.record({
+        s: small,
+        blockSize: fc.constantFrom(1, 4, 6, 8, 16, 24, 32),
+        length: fc.constantFrom(16, 48, 96, 128),
+        multiple: fc.constantFrom(1, 2),
+      }),
+      ({ s, blockSize, length, multiple }) =>
         check(
           s.seed,
-          { ...s, rows: 1, length, copies: s.copies + 1 },
-          blockSize,
-          (layout, heads) => blockDiffusion(layout, { copies: s.copies, blockSize, aligned: true }, heads),
-          blockDiffusionMask(blockSize, s.copies),
+          { ...s, copies: Math.min(2, s.copies) + 1, length },
+          blockSize * multiple,
+          (layout, heads) => blockDiffusion(layout, { copies: Math.min(2, s.copies), blockSize, aligned: true }, heads),
+          blockDiffusionMask(blockSize, Math.min(2, s.copies)),
         ),
-      10,
+      24,
     ))
+
+  it('block diffusion: one, two, three and four groups', async () => {
+    for (const [blockSize, length] of [
+      [32, 32],
+      [32, 64],
+      [32, 96],
+      [32, 256],
+      [1, 64],
+    ])
+      await check(
+        11,
+        { rows: 2, length, copies: 2, kvHeads: 2, group: 2, headDim: 4 },
+        blockSize,
+        (layout, heads) => blockDiffusion(layout, { copies: 1, blockSize, aligned: true }, heads),
+        blockDiffusionMask(blockSize, 1),
+      )
+  })
 
   it('a length that tiles do not divide', () =>
     check(
@@ -245,6 +267,8 @@ describe('attention', () => {
             key: cache(k),
             value: cache(v),
             lengths: int64([rows], new Array(rows).fill(past)),
+            positions: int64([rows, block], new Array(rows * block).fill(0)),
+            documents: int64([rows, block], new Array(rows * block).fill(0)),
           },
           shapes: {
             q: ['B', 'L', heads * headDim],
@@ -253,10 +277,15 @@ describe('attention', () => {
             key: ['B', kvHeads, 'C', headDim],
             value: ['B', kvHeads, 'C', headDim],
             lengths: ['B'],
+            positions: ['B', 'L'],
+            documents: ['B', 'L'],
           },
-          build: (x) => {
-            const context = { key: x.key, value: x.value, bias: lengthBias(x.lengths, x.key) }
-            return attention(x.q, x.k, x.v, { copies: 1, tile: 'L', context }, { heads, kvHeads })
+          build: ({ q, k, v, key, value, lengths, positions, documents }) => {
+            const filled = lengthBias(lengths, key)
+            const blockSize = constant({ dtype: 'int64', shape: [], data: BigInt64Array.of(BigInt(block)) })
+            const own = tileBias('block-causal', { positions, documents, blockSize, tile: 'L' })
+            const present = { key: splitHeads(k, kvHeads), value: splitHeads(v, kvHeads) }
+            return cachedAttention(q, present, { key, value }, cachedAttentionBias(own, filled, group))
           },
         })
         expect(result.shape).toEqual([rows, block, heads * headDim])

@@ -4,9 +4,9 @@
 // copies share. Causal, bidirectional and block-causal attention are one copy with one tile; block diffusion
 // [x_t ... ; x_0] is K+1 copies, tiles of whole blocks, and the clean copy as the context: a clean query's own block
 // plus the strictly earlier clean blocks is block-causal attention, a noised query's is the block-diffusion mask.
-// A decoding step has the KV cache as the context. Which keys are visible is said by additive biases (0 or -inf).
+// Which keys are visible is said by additive biases (0 or -inf). Decoding against a KV cache is `cachedAttention`.
 import type { Emitter } from '../onnx/emitter.ts'
-import { type Dim, type Shape, sameShape, shapeText } from '../shape.ts'
+import { type Shape, sameShape, shapeText } from '../shape.ts'
 import { apply, lastDim, type Operation, type Tensor } from '../tensor.ts'
 
 export interface AttentionAttributes {
@@ -15,23 +15,22 @@ export interface AttentionAttributes {
   /** Copies of each row: the input is [copies * rows, length, heads * D]. */
   copies: number
   /** Queries per tile; the length, or a divisor of it. */
-  tile: Dim
-  /** Where the context is copy number `contextCopy` of the keys themselves (training), else undefined. */
+  tile: number
+  /** The copy whose keys are the context; absent without one. Its bias is the last input. */
   contextCopy?: number
-  /** Which optional inputs are there, in this order after q, k, v. */
+  /** The tile bias is there, after q, k, v. */
   hasTileBias: boolean
-  hasContext: boolean
 }
 
 interface Layout {
-  rows: Dim
+  rows: number
   copies: number
   kvHeads: number
   group: number
-  tiles: Dim
-  tile: Dim
+  tiles: number
+  tile: number
   headDim: number
-  length: Dim
+  length: number
 }
 
 function layoutOf(inputs: readonly Tensor[], attributes: AttentionAttributes, fail: (why: string) => never): Layout {
@@ -41,22 +40,21 @@ function layoutOf(inputs: readonly Tensor[], attributes: AttentionAttributes, fa
   const headDim = lastDim(q) / heads
   if (!Number.isInteger(headDim) || heads % kvHeads !== 0 || lastDim(k) !== kvHeads * headDim)
     fail(`${heads} query heads and ${kvHeads} key heads do not fit the widths`)
-  const length = q.shape[1]
-  const lead = q.shape[0]
-  if (copies > 1 && (typeof lead !== 'number' || lead % copies !== 0)) fail(`${copies} copies need a static batch`)
-  const rows = copies > 1 ? (lead as number) / copies : lead
-  if (tile !== length && (typeof tile !== 'number' || typeof length !== 'number' || length % tile !== 0))
-    fail(`tiles of ${tile} do not divide the length ${length}`)
-  const tiles = tile === length ? 1 : (length as number) / (tile as number)
-  return { rows, copies, kvHeads, group: heads / kvHeads, tiles, tile, headDim, length }
+  const [lead, length] = q.shape
+  if (typeof lead !== 'number' || typeof length !== 'number') return fail('the batch and the length must be static')
+  if (lead % copies !== 0) fail(`${copies} copies do not divide the batch of ${lead}`)
+  if (length % tile !== 0) fail(`tiles of ${tile} do not divide the length ${length}`)
+  const tiles = length / tile
+  return { rows: lead / copies, copies, kvHeads, group: heads / kvHeads, tiles, tile, headDim, length }
 }
 
 /** Emits the reshapes and transposes between [copies * rows, length, heads * D] and the layouts of the products. */
 function arrange(emit: Emitter, layout: Layout) {
   const { rows, kvHeads, copies, tiles, group, tile, headDim, length } = layout
-  const flatShape = (heads: number): Shape => [copies === 1 ? rows : (rows as number) * copies, length, heads * headDim]
-  // One copy in one tile keeps its (symbolic) batch and length axes in place; otherwise every size is static.
+  const flatShape = (heads: number): Shape => [rows * copies, length, heads * headDim]
+  // One copy in one tile needs fewer axes to be moved.
   const simple = copies === 1 && tiles === 1
+  const reshape = (x: string, shape: readonly number[]) => emit.op('Reshape', [x, emit.ints(shape)])
   return {
     /** -> [rows, kvHeads, copies, tiles, group, tile, D] */
     query(x: string): string {
@@ -93,25 +91,12 @@ function arrange(emit: Emitter, layout: Layout) {
       return emit.reshape(moved, [copies, rows, tiles, tile, kvHeads, headDim], flatShape(kvHeads))
     },
     /** Query layout as matrices against the tile's keys: [rows, kvHeads, copies, tiles, group * tile, D]. */
-    perTile: (x: string, width: Dim) =>
-      reshapeTo(emit, x, [0, 0, 0, 0, typeof tile === 'number' ? group * tile : -1, dimOr(width)]),
+    perTile: (x: string, width: number) => reshape(x, [0, 0, 0, 0, group * tile, width]),
     /** Query layout as matrices against the context's keys: [rows, kvHeads, copies * tiles * group * tile, D]. */
-    perContext: (x: string, width: Dim) => reshapeTo(emit, x, [0, 0, -1, dimOr(width)]),
+    perContext: (x: string, width: number) => reshape(x, [0, 0, -1, width]),
     /** Back to [rows, kvHeads, copies, tiles, group, tile, width]. */
-    unfold: (x: string, width: Dim) =>
-      simple
-        ? reshapeTo(emit, x, [0, 0, 1, 1, group, -1, dimOr(width)])
-        : reshapeTo(emit, x, [0, 0, copies, tiles as number, group, tile as number, dimOr(width)]),
+    unfold: (x: string, width: number) => reshape(x, [0, 0, copies, tiles, group, tile, width]),
   }
-}
-
-const dimOr = (dim: Dim): number => (typeof dim === 'number' ? dim : -2)
-
-/** -2 stands for a symbolic width: it is appended by a run-time shape, so that two sizes may be symbolic. */
-function reshapeTo(emit: Emitter, x: string, shape: number[]): string {
-  if (!shape.includes(-2)) return emit.op('Reshape', [x, emit.ints(shape)])
-  const width = emit.op('Shape', [x], { start: -1 })
-  return emit.op('Reshape', [x, emit.op('Concat', [emit.ints(shape.slice(0, -1)), width], { axis: 0 })])
 }
 
 const fused = (emit: Emitter, a: string, b: string, transA: boolean, transB: boolean, alpha = 1) =>
@@ -134,26 +119,17 @@ const attentionOperation: Operation<AttentionAttributes> = {
       { dtype: 'float32' as const, shape: q.shape },
       { dtype: 'float32' as const, shape: [rows, kvHeads, copies, tiles, group, tile, tile] as Shape },
     ]
-    if (!attributes.hasContext) return types
-    let width: Dim
-    if (attributes.contextCopy === undefined) {
-      const [contextKey, contextValue] = [inputs[next++], inputs[next++]]
-      if (!sameShape(contextKey.shape, contextValue.shape) || contextKey.shape.length !== 4)
-        fail('the context must be two tensors [rows, key heads, positions, D]')
-      if (contextKey.shape[1] !== kvHeads || contextKey.shape[3] !== lastDim(k) / kvHeads)
-        fail(`the context must have ${kvHeads} heads of ${lastDim(k) / kvHeads}`)
-      width = contextKey.shape[2]
-    } else width = length
+    if (attributes.contextCopy === undefined) return types
+    if (attributes.contextCopy < 0 || attributes.contextCopy >= copies)
+      fail(`there is no copy ${attributes.contextCopy}`)
     const bias = inputs[next]
-    const expected: Shape = [rows, 1, 1, tiles, 1, tile, width]
+    const expected: Shape = [rows, 1, 1, tiles, 1, tile, length]
     if (bias.shape.length !== 7 || bias.shape.some((dim, i) => dim !== 1 && dim !== expected[i]))
       fail(`the context bias must broadcast to ${shapeText(expected)}`)
-    types.push({ dtype: 'float32', shape: [rows, kvHeads, copies, tiles, group, tile, width] })
+    types.push({ dtype: 'float32', shape: [rows, kvHeads, copies, tiles, group, tile, length] })
     return types
   },
   gradient({ inputs, outputs, attributes, gradients: [dy] }) {
-    if (attributes.hasContext && attributes.contextCopy === undefined)
-      throw new Error('attention over a KV cache is not differentiable')
     const [q, k, v] = inputs
     const gradients = apply(attentionGradient, [q, k, v, ...outputs, dy as Tensor], attributes)
     return [...gradients, ...inputs.slice(3).map(() => undefined)]
@@ -166,43 +142,31 @@ const attentionOperation: Operation<AttentionAttributes> = {
     const k = at.key(inputs[1])
     const v = at.key(inputs[2])
     let next = 3
-    const { tile, headDim } = layout
+    const { tile, headDim, length } = layout
     let own = at.unfold(fused(emit, at.perTile(q, headDim), k, false, true, scale), tile)
     if (attributes.hasTileBias) own = emit.op('Add', [own, inputs[next++]])
-    if (!attributes.hasContext) {
+    if (attributes.contextCopy === undefined) {
       const probabilities = emit.op('Softmax', [own], { axis: -1 })
       const mixed = emit.op('MatMul', [at.perTile(probabilities, tile), v])
       return [at.fromQuery(at.unfold(mixed, headDim)), probabilities]
     }
-    const [contextKey, contextValue] =
-      attributes.contextCopy === undefined
-        ? [inputs[next++], inputs[next++]]
-        : [cleanCopy(emit, layout, k, attributes.contextCopy), cleanCopy(emit, layout, v, attributes.contextCopy)]
-    const width = node.outputs[2].shape[6]
-    const scores = at.unfold(fused(emit, at.perContext(q, headDim), contextKey, false, true, scale), width)
+    const contextKey = cleanCopy(emit, layout, k, attributes.contextCopy)
+    const contextValue = cleanCopy(emit, layout, v, attributes.contextCopy)
+    const scores = at.unfold(fused(emit, at.perContext(q, headDim), contextKey, false, true, scale), length)
     const biased = emit.op('Add', [scores, inputs[next]])
     const all = emit.op('Softmax', [emit.op('Concat', [own, biased], { axis: -1 })], { axis: -1 })
-    const [ownP, contextP] = split(emit, all, tile, width, own)
+    const [ownP, contextP] = emit.node('Split', [all, emit.ints([tile, length])], {
+      attributes: { axis: -1 },
+      outputs: 2,
+    })
     const fromOwn = at.unfold(emit.op('MatMul', [at.perTile(ownP, tile), v]), headDim)
-    const fromContext = at.unfold(emit.op('MatMul', [at.perContext(contextP, width), contextValue]), headDim)
+    const fromContext = at.unfold(emit.op('MatMul', [at.perContext(contextP, length), contextValue]), headDim)
     return [at.fromQuery(emit.op('Add', [fromOwn, fromContext])), ownP, contextP]
   },
 }
 
 const never = (why: string): never => {
   throw new Error(why)
-}
-
-/** Splits the last axis into the tile's part and the context's. */
-function split(emit: Emitter, x: string, tile: Dim, width: Dim, own: string): string[] {
-  if (typeof tile === 'number' && typeof width === 'number')
-    return emit.node('Split', [x, emit.ints([tile, width])], { attributes: { axis: -1 }, outputs: 2 })
-  const size = emit.op('Shape', [own], { start: -1 })
-  const end = emit.ints([2 ** 31 - 1])
-  return [
-    emit.op('Slice', [x, emit.ints([0]), size, emit.ints([-1])]),
-    emit.op('Slice', [x, size, end, emit.ints([-1])]),
-  ]
 }
 
 /** Copy `index` of [rows, kvHeads, copies, tiles, tile, D] -> [rows, kvHeads, length, D]. */
@@ -213,7 +177,7 @@ function cleanCopy(
   index: number,
 ): string {
   const one = copies === 1 ? x : emit.op('Slice', [x, emit.ints([index]), emit.ints([index + 1]), emit.ints([2])])
-  return emit.op('Reshape', [one, emit.ints([rows, kvHeads, length, headDim].map(Number))])
+  return emit.op('Reshape', [one, emit.ints([rows, kvHeads, length, headDim])])
 }
 
 /** Inputs q, k, v, the forward's outputs and dy; outputs dq, dk, dv. */
@@ -227,7 +191,7 @@ const attentionGradient: Operation<AttentionAttributes> = {
     const { tile, headDim, rows, kvHeads, copies, tiles, length } = layout
     const [q, k, v] = [at.query(inputs[0]), at.key(inputs[1]), at.key(inputs[2])]
     const ownP = inputs[4]
-    const contextP = attributes.hasContext ? inputs[5] : undefined
+    const contextP = attributes.contextCopy === undefined ? undefined : inputs[5]
     const dy = at.query(inputs[inputs.length - 1])
     const y = at.query(inputs[3])
     // dS = P (dP - rowsum(dP P)), and rowsum(dP P) = rowsum(dy y) (Dao et al., 2022, section 3.1).
@@ -251,7 +215,7 @@ const attentionGradient: Operation<AttentionAttributes> = {
       const dkContext = fused(emit, dContext, at.perContext(q, headDim), true, false, scale)
       const dvContext = fused(emit, at.perContext(contextP, length), dyAll, true, false)
       const join = (own: string, context: string): string => {
-        const shaped = emit.op('Reshape', [context, emit.ints([rows, kvHeads, 1, tiles, tile, headDim].map(Number))])
+        const shaped = emit.op('Reshape', [context, emit.ints([rows, kvHeads, 1, tiles, tile, headDim])])
         if (copies === 1) return emit.op('Add', [own, shaped])
         const before = emit.ints([0, 0, index, 0, 0, 0, 0, 0, copies - 1 - index, 0, 0, 0])
         return emit.op('Add', [own, emit.op('Pad', [shaped, before])])
@@ -266,13 +230,11 @@ const attentionGradient: Operation<AttentionAttributes> = {
 /** Additive biases and key sets of an attention call; see the head of this file. */
 export interface AttentionMask {
   copies: number
-  tile: Dim
+  tile: number
   /** Broadcasts to [rows, 1, 1, tiles, 1, tile, tile]; absent where all keys of the tile are visible. */
   tileBias?: Tensor
-  context?:
-    | { copy: number; bias: Tensor }
-    /** Keys and values [rows, key heads, positions, D], already rotated. */
-    | { key: Tensor; value: Tensor; bias: Tensor }
+  /** The copy that all queries see too, and its bias: broadcasts to [rows, 1, 1, tiles, 1, tile, length]. */
+  context?: { copy: number; bias: Tensor }
 }
 
 /** softmax(q k^T / sqrt(D) + bias) v: q [copies * rows, length, heads * D], k and v with `kvHeads`. */
@@ -285,17 +247,13 @@ export function attention(
 ): Tensor {
   const inputs = [q, k, v]
   if (mask.tileBias) inputs.push(mask.tileBias)
-  if (mask.context) {
-    if ('key' in mask.context) inputs.push(mask.context.key, mask.context.value)
-    inputs.push(mask.context.bias)
-  }
+  if (mask.context) inputs.push(mask.context.bias)
   return apply(attentionOperation, inputs, {
     heads,
     kvHeads,
     copies: mask.copies,
     tile: mask.tile,
     hasTileBias: mask.tileBias !== undefined,
-    hasContext: mask.context !== undefined,
-    contextCopy: mask.context && 'copy' in mask.context ? mask.context.copy : undefined,
+    ...(mask.context ? { contextCopy: mask.context.copy } : {}),
   })[0]
 }
