@@ -23,6 +23,8 @@ export async function startChild(command: string, args: readonly string[]): Prom
     child.once('exit', (code, signal) => reject(new Error(`${command} ${args.join(' ')} ended with ${code ?? signal}`)))
   })
   const closed = ended.catch(() => undefined)
+  // Writing to a child that has ended fails too; `ended` says it better.
+  child.stdin.on('error', () => undefined)
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
   const answer = async (): Promise<Record<string, unknown>> => {
     const next = await Promise.race([lines.next(), ended])

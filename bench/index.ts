@@ -1,4 +1,5 @@
 // npm run bench -- NAME: runs one benchmark; each prints one JSON line per measurement.
+import { UserError } from '../src/types.ts'
 
 /** What a benchmark's file exports. */
 export interface Benchmark {
@@ -30,5 +31,14 @@ if (name === undefined || name === '--help' || name === '-h') {
 } else {
   const benchmark = await benchmarks[name]()
   if (args.includes('--help') || args.includes('-h')) process.stdout.write(benchmark.usage)
-  else await benchmark.run(args)
+  else {
+    try {
+      await benchmark.run(args)
+    } catch (error) {
+      // Wrong flags are told without a stack: UserError, and what parseArgs throws.
+      if (!(error instanceof UserError || (error as { code?: string }).code?.startsWith('ERR_PARSE_ARGS'))) throw error
+      process.stderr.write(`${(error as Error).message}\n`)
+      process.exitCode = 2
+    }
+  }
 }
