@@ -106,7 +106,7 @@ const attentionOperation: Operation<AttentionAttributes> = {
   name: 'attention',
   infer(inputs, attributes, fail) {
     const layout = layoutOf(inputs, attributes, fail)
-    const [q, k] = inputs
+    const [q, _k] = inputs
     const { rows, kvHeads, copies, tiles, group, tile, length } = layout
     let next = 3
     if (attributes.hasTileBias) {
