@@ -76,7 +76,7 @@ const train = z.strictObject({
   enable_gradient_checkpointing: z
     .boolean()
     .default(false)
-    .describe('compute activations within a layer again in the backward pass: less memory, about a quarter slower'),
+    .describe('compute activations within a layer again in the backward pass: less memory, more time'),
   max_grad_norm: positive.default(1).describe('the global gradient norm is clipped to this'),
   seed: z.int().min(0).max(0xffff_ffff).default(0).describe('seed of weights, data order and noise'),
   save_steps: wholeOrZero.default(100).describe('steps between checkpoints; 0 for none before the end'),
