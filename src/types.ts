@@ -18,6 +18,35 @@ export interface Parameter {
   data: Float32Array
 }
 
+/** How a matrix is stored in few bits: each row in blocks, a block with one scale and, if asymmetric, one zero point. */
+export interface BlockFormat {
+  bits: 4 | 8
+  /** Consecutive values of a row that share a scale: a power of two, at least 16. */
+  blockSize: number
+  /** Whether blocks have zero points of their own. Otherwise it is 2^(bits - 1) everywhere. */
+  asymmetric: boolean
+}
+
+/**
+ * A matrix [out, in] in few bits, in the layout of ONNX Runtime's MatMulNBits: the value is (q - zero point) * scale.
+ * Rows do not share bytes, so rows can be taken or joined.
+ */
+export interface QuantizedParameter {
+  shape: readonly number[]
+  format: BlockFormat
+  /** q as unsigned numbers, [out, blocks, blockSize * bits / 8]; of two in a byte the first is in the low bits. */
+  packed: Uint8Array
+  /** [out, blocks]. */
+  scales: Float32Array
+  /** [out, ceil(blocks * bits / 8)], packed as the values are. */
+  zeroPoints: Uint8Array | undefined
+}
+
+/** A parameter of a model that is only run; training needs float32. */
+export type InferenceParameter = Parameter | QuantizedParameter
+
+export const isQuantized = (parameter: InferenceParameter): parameter is QuantizedParameter => 'packed' in parameter
+
 /** The contents of a Hugging Face `config.json`, as read: keys keep their snake_case names. */
 export type ModelConfig = Record<string, unknown> & { model_type: string }
 

@@ -3,7 +3,7 @@ import { createModel, type Model } from '../src/models/index.ts'
 import { random } from '../src/random.ts'
 import type { Parameter } from '../src/types.ts'
 
-export function tinyLlama(): { model: Model; weights: Map<string, Parameter> } {
+export function tinyLlama(config: Record<string, unknown> = {}): { model: Model; weights: Map<string, Parameter> } {
   const model = createModel({
     model_type: 'llama',
     vocab_size: 40,
@@ -14,6 +14,7 @@ export function tinyLlama(): { model: Model; weights: Map<string, Parameter> } {
     num_key_value_heads: 2,
     max_position_embeddings: 1024,
     tie_word_embeddings: false,
+    ...config,
   })
   const weights = new Map<string, Parameter>()
   for (const [name, shape] of model.parameters) {

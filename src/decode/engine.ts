@@ -2,7 +2,7 @@
 // Knows blocks, caches and when a text ends; which tokens a step commits is a strategy's choice. Uses no Node API.
 import type { Dimensions, Model } from '../models/types.ts'
 import type { Executor } from '../runtime/executor.ts'
-import { type Parameter, UserError } from '../types.ts'
+import { type InferenceParameter, UserError } from '../types.ts'
 import type { Cache } from './cache.ts'
 import { createForward } from './forward.ts'
 import { threshold } from './strategies/threshold.ts'
@@ -67,7 +67,7 @@ const PREFILL = 512
 export async function createEngine(
   executor: Executor,
   model: Model,
-  weights: ReadonlyMap<string, Parameter>,
+  weights: ReadonlyMap<string, InferenceParameter>,
   { maskTokenId, eosTokenIds, shift = false }: EngineOptions,
 ): Promise<Engine> {
   const { dimensions } = model

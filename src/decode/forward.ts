@@ -1,7 +1,7 @@
 // Runs the inference program for one sequence: new tokens against its cache. Knows what a forward is, not when to do one.
 import type { Model } from '../models/types.ts'
 import type { Executor } from '../runtime/executor.ts'
-import { type Parameter, type TensorData, UserError } from '../types.ts'
+import { type InferenceParameter, type TensorData, UserError } from '../types.ts'
 import { type Cache, createCache } from './cache.ts'
 import { loadDecodeProgram } from './program.ts'
 import type { Predictions } from './types.ts'
@@ -40,7 +40,7 @@ let instances = 0
 export async function createForward(
   executor: Executor,
   model: Model,
-  weights: ReadonlyMap<string, Parameter>,
+  weights: ReadonlyMap<string, InferenceParameter>,
   forbidden: readonly number[],
 ): Promise<Forward> {
   const { dimensions } = model

@@ -11,8 +11,9 @@ import { product } from '../graph/shape.ts'
 import { lastDim, type Tensor } from '../graph/tensor.ts'
 import type { Model } from '../models/types.ts'
 import { createWeights } from '../nn/weights.ts'
+import { quantizedNames } from '../quant/layout.ts'
 import type { Executor, Session } from '../runtime/executor.ts'
-import type { Parameter } from '../types.ts'
+import { type BlockFormat, type InferenceParameter, isQuantized, type TypedArray } from '../types.ts'
 
 /**
  * Inputs, with B rows of T new positions and a cache of C positions per row:
@@ -25,8 +26,10 @@ import type { Parameter } from '../types.ts'
  *
  * Outputs: `token` [R] int64 and its probability `confidence` [R]; `logits` [R, vocabulary] before scale and bias;
  * `present_key.{layer}`, `present_value.{layer}` [B, key-value heads, T, D] of the new positions.
+ *
+ * The weights named in `formats` are quantised.
  */
-export function decodeProgram(model: Model): Program {
+export function decodeProgram(model: Model, formats?: ReadonlyMap<string, BlockFormat>): Program {
   const { layers, heads, kvHeads, headDim, vocabSize, maxPositions } = model.dimensions
   const ids = input('input_ids', 'int64', ['B', 'T'])
   const positions = input('position_ids', 'int64', ['B', 'T'])
@@ -41,7 +44,7 @@ export function decodeProgram(model: Model): Program {
   const pastBias = lengthBias(input('cache_length', 'int64', ['B']), past[0].key)
   const bias = cachedAttentionBias(ownBias, pastBias, heads / kvHeads)
   const present: Record<string, Tensor> = {}
-  const { hidden, head } = model.trace(createWeights(model.parameters), {
+  const { hidden, head } = model.trace(createWeights(model.parameters, formats), {
     ids,
     positions,
     positionCount: maxPositions,
@@ -60,23 +63,44 @@ export function decodeProgram(model: Model): Program {
   return { name: `${model.config.model_type}-decode`, outputs: { token, confidence, logits, ...present } }
 }
 
-/** Loads the inference program with the weights inside the session, packed once. The weights are copied. */
+/**
+ * Loads the inference program with the weights inside the session, packed once. The weights are copied, or, with
+ * `takeWeights`, their arrays are moved into the executor one by one and no longer usable here.
+ */
 export async function loadDecodeProgram(
   executor: Executor,
   model: Model,
-  weights: ReadonlyMap<string, Parameter>,
+  weights: ReadonlyMap<string, InferenceParameter>,
+  { takeWeights = false }: { takeWeights?: boolean } = {},
 ): Promise<Session> {
   const tensors = new Map<string, { location: string; offset: number; length: number }>()
   const files: { path: string; data: Uint8Array }[] = []
-  for (const [name, shape] of model.parameters) {
-    const parameter = weights.get(name)
-    const size = shape.reduce((a, b) => a * b, 1)
-    if (parameter?.data.length !== size) throw new Error(`${name} needs ${size} values, got ${parameter?.data.length}`)
-    // A file in memory per tensor: one for all would meet the size limit of an array.
-    const data = new Uint8Array(parameter.data.slice().buffer)
+  // A file in memory per tensor: one for all would meet the size limit of an array.
+  const add = (name: string, values: TypedArray) => {
+    const data = ownBytes(values, takeWeights)
     files.push({ path: name, data })
     tensors.set(name, { location: name, offset: 0, length: data.length })
   }
-  const { model: onnx } = exportOnnx(decodeProgram(model), { external: { location: '', tensors } })
+  const formats = new Map<string, BlockFormat>()
+  for (const [name, shape] of model.parameters) {
+    const parameter = weights.get(name)
+    if (!parameter || parameter.shape.join() !== shape.join())
+      throw new Error(`${name} must be [${shape.join(', ')}], is [${parameter?.shape.join(', ') ?? 'missing'}]`)
+    if (isQuantized(parameter)) {
+      const names = quantizedNames(name)
+      formats.set(name, parameter.format)
+      add(names.packed, parameter.packed)
+      add(names.scales, parameter.scales)
+      if (parameter.zeroPoints) add(names.zeroPoints, parameter.zeroPoints)
+    } else add(name, parameter.data)
+  }
+  const { model: onnx } = exportOnnx(decodeProgram(model, formats), { external: { location: '', tensors } })
   return executor.load(onnx, { externalData: files })
+}
+
+/** The bytes of an array, in a buffer that holds nothing else and may be moved: its own if `take`, else a copy. */
+function ownBytes(values: TypedArray, take: boolean): Uint8Array {
+  const whole = values.byteLength === values.buffer.byteLength
+  const { buffer } = take && whole ? values : values.slice()
+  return new Uint8Array(buffer)
 }

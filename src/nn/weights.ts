@@ -1,6 +1,10 @@
-// Parameters by name: a model asks for them as it is traced, and each becomes one program input.
+// Parameters by name: a model asks for them as it is traced, and each becomes one program input, or a quantised matrix
+// made of a few.
 import { input } from '../graph/ops/input.ts'
+import { dequantize } from '../graph/ops/quantized.ts'
 import { scope, type Tensor } from '../graph/tensor.ts'
+import { blockLayout, quantizedNames } from '../quant/layout.ts'
+import type { BlockFormat } from '../types.ts'
 
 export interface Weights {
   (name: string): Tensor
@@ -12,8 +16,14 @@ export interface Weights {
   readonly used: ReadonlyMap<string, Tensor>
 }
 
-/** Weights of the given shapes. Asking for an unknown name is an error of the model's code. */
-export function createWeights(shapes: ReadonlyMap<string, readonly number[]>): Weights {
+/**
+ * Weights of the given shapes, those named in `formats` quantised. Asking for an unknown name is an error of the model's
+ * code.
+ */
+export function createWeights(
+  shapes: ReadonlyMap<string, readonly number[]>,
+  formats: ReadonlyMap<string, BlockFormat> = new Map(),
+): Weights {
   const used = new Map<string, Tensor>()
   const below = (prefix: string): Weights => {
     const full = (name: string) => (prefix ? `${prefix}.${name}` : name)
@@ -23,7 +33,8 @@ export function createWeights(shapes: ReadonlyMap<string, readonly number[]>): W
       if (known) return known
       const shape = shapes.get(key)
       if (!shape) throw new Error(`the model has no parameter ${key}`)
-      const tensor = input(key, 'float32', shape)
+      const format = formats.get(key)
+      const tensor = format ? quantizedMatrix(key, shape, format) : input(key, 'float32', shape)
       used.set(key, tensor)
       return tensor
     }
@@ -35,4 +46,15 @@ export function createWeights(shapes: ReadonlyMap<string, readonly number[]>): W
     })
   }
   return below('')
+}
+
+function quantizedMatrix(name: string, shape: readonly number[], format: BlockFormat): Tensor {
+  const names = quantizedNames(name)
+  const layout = blockLayout(shape, format)
+  const stored = {
+    packed: input(names.packed, 'uint8', layout.packed),
+    scales: input(names.scales, 'float32', layout.scales),
+    zeroPoints: format.asymmetric ? input(names.zeroPoints, 'uint8', layout.zeroPoints) : undefined,
+  }
+  return dequantize(stored, { format, width: shape[1] })
 }

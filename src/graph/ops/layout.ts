@@ -2,6 +2,7 @@
 import { reshapeTarget } from '../onnx/emitter.ts'
 import { broadcast, type Dim, product, type Shape, sameShape, shapeText, sum as sumDims } from '../shape.ts'
 import { apply1, type Operation, type Tensor } from '../tensor.ts'
+import { quantizedGatherRows } from './quantized.ts'
 import { sumTo } from './reduce.ts'
 
 const reshapeOperation: Operation<{ shape: Shape }> = {
@@ -163,7 +164,8 @@ const gatherOperation: Operation<null> = {
 }
 
 /** Rows `x[index]`: x [n, ...], index of any shape S -> [...S, ...]. An embedding is this with the vocabulary as rows. */
-export const gatherRows = (x: Tensor, index: Tensor): Tensor => apply1(gatherOperation, [x, index], null)
+export const gatherRows = (x: Tensor, index: Tensor): Tensor =>
+  quantizedGatherRows(x, index) ?? apply1(gatherOperation, [x, index], null)
 
 const scatterOperation: Operation<{ shape: Shape }> = {
   name: 'scatterAddRows',

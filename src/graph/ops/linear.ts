@@ -2,6 +2,7 @@
 import { product, type Shape, shapeText } from '../shape.ts'
 import { apply1, lastDim, type Operation, type Tensor } from '../tensor.ts'
 import { reshape } from './layout.ts'
+import { quantizedLinear } from './quantized.ts'
 import { sum } from './reduce.ts'
 
 interface MatmulAttributes {
@@ -81,6 +82,6 @@ const linearOperation: Operation<null> = {
   },
 }
 
-/** y = x W^T + b: x [..., in], weight [out, in], bias [out] -> [..., out]. */
+/** y = x W^T + b: x [..., in], weight [out, in] (quantised or not), bias [out] -> [..., out]. */
 export const linear = (x: Tensor, weight: Tensor, bias?: Tensor): Tensor =>
-  apply1(linearOperation, bias ? [x, weight, bias] : [x, weight], null)
+  quantizedLinear(x, weight, bias) ?? apply1(linearOperation, bias ? [x, weight, bias] : [x, weight], null)

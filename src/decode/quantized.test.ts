@@ -1,0 +1,66 @@
+// Decoding with quantised weights against the same program with what they stand for in float32.
+import { afterAll, describe, expect, it } from 'vitest'
+import { tinyLlama } from '../../test/tiny-llama.ts'
+import { createModel } from '../models/index.ts'
+import { dequantize } from '../quant/layout.ts'
+import { roundToNearest } from '../quant/round.ts'
+import { createExecutor } from '../runtime/executor.ts'
+import type { BlockFormat, InferenceParameter, QuantizedParameter } from '../types.ts'
+import { createForward } from './forward.ts'
+
+const executor = createExecutor({ threads: 1 })
+afterAll(() => executor.dispose())
+
+const tiny = tinyLlama({ hidden_size: 64, intermediate_size: 128 })
+const ids = [3, 1, 12, 0, 7, 7, 5]
+
+async function logits(
+  model: typeof tiny.model,
+  weights: ReadonlyMap<string, InferenceParameter>,
+): Promise<Float32Array> {
+  const forward = await createForward(executor, model, weights, [])
+  const cache = await forward.createCache()
+  await forward.run(cache, { ids: ids.slice(0, 3), blockSize: 1, rows: [], store: 3 })
+  const request = { ids: ids.slice(3), blockSize: 1, rows: [0, 1, 2, 3], store: 0, logits: true }
+  const { logits } = await forward.run(cache, request)
+  await cache.free()
+  await forward.dispose()
+  return logits!
+}
+
+function quantized(format: BlockFormat) {
+  const weights = new Map<string, InferenceParameter>(tiny.weights)
+  const floats = new Map(tiny.weights)
+  for (const [name, { shape, data }] of tiny.weights) {
+    if (shape.length !== 2) continue
+    const parameter: QuantizedParameter = roundToNearest(shape, data, format)
+    weights.set(name, parameter)
+    floats.set(name, { shape, data: dequantize(parameter) })
+  }
+  return { weights, floats }
+}
+
+/** Relative root mean square difference. The kernels round activations to 8 bits per block, so it is not 0. */
+function distance(actual: Float32Array, expected: Float32Array): number {
+  const square = (sum: number, value: number) => sum + value * value
+  const difference = expected.map((value, i) => value - actual[i])
+  return Math.sqrt(difference.reduce(square, 0) / expected.reduce(square, 0))
+}
+
+describe('a forward with weights of', () => {
+  for (const bits of [4, 8] as const)
+    for (const asymmetric of [false, true])
+      for (const blockSize of [16, 32, 64])
+        it(`${bits} bits, ${asymmetric ? 'asymmetric' : 'symmetric'}, in blocks of ${blockSize}`, async () => {
+          const { weights, floats } = quantized({ bits, blockSize, asymmetric })
+          const [actual, expected] = [await logits(tiny.model, weights), await logits(tiny.model, floats)]
+          expect(distance(actual, expected)).toBeLessThan(0.04)
+        })
+
+  it('a head that is the embedding', async () => {
+    const model = createModel({ ...tiny.model.config, tie_word_embeddings: true })
+    const { weights, floats } = quantized({ bits: 8, blockSize: 32, asymmetric: true })
+    const [actual, expected] = [await logits(model, weights), await logits(model, floats)]
+    expect(distance(actual, expected)).toBeLessThan(0.04)
+  })
+})

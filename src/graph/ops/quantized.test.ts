@@ -1,0 +1,95 @@
+// Products and rows of quantised matrices against what they stand for in float32.
+import { afterAll, describe, expect, it } from 'vitest'
+import { createWeights } from '../../nn/weights.ts'
+import { dequantize as values } from '../../quant/layout.ts'
+import { roundToNearest } from '../../quant/round.ts'
+import { random } from '../../random.ts'
+import { createExecutor } from '../../runtime/executor.ts'
+import type { BlockFormat, QuantizedParameter, TensorData } from '../../types.ts'
+import { exportOnnx } from '../program.ts'
+import type { Tensor } from '../tensor.ts'
+import { neg } from './elementwise.ts'
+import { input } from './input.ts'
+import { gatherRows } from './layout.ts'
+import { linear } from './linear.ts'
+
+const executor = createExecutor({ threads: 1 })
+afterAll(() => executor.dispose())
+
+const [out, width] = [12, 128]
+const formats = ([4, 8] as const).flatMap((bits) =>
+  [16, 32, 64, 128].flatMap((blockSize) =>
+    [false, true].map((asymmetric): BlockFormat => ({ bits, blockSize, asymmetric })),
+  ),
+)
+const nameOf = ({ bits, blockSize, asymmetric }: BlockFormat) =>
+  `${bits} bits, ${asymmetric ? 'asymmetric' : 'symmetric'}, in blocks of ${blockSize}`
+
+function matrix(format: BlockFormat): QuantizedParameter {
+  const data = new Float32Array(out * width)
+  random(3).fillNormal(data)
+  return roundToNearest([out, width], data, format)
+}
+
+/** Runs what `build` makes of the matrix, whose parts are constants of the program. */
+async function run(parameter: QuantizedParameter, feeds: Record<string, TensorData>, build: (w: Tensor) => Tensor) {
+  const { shape, format, packed, scales, zeroPoints } = parameter
+  const weights = createWeights(new Map([['w.weight', shape]]), new Map([['w.weight', format]]))
+  const y = build(weights('w.weight'))
+  const blocks = width / format.blockSize
+  const embed = new Map<string, TensorData>([
+    ['w.weight', { dtype: 'uint8', shape: [out, blocks, (format.blockSize * format.bits) / 8], data: packed }],
+    ['w.scales', { dtype: 'float32', shape: [out, blocks], data: scales }],
+  ])
+  if (zeroPoints)
+    embed.set('w.zero_points', { dtype: 'uint8', shape: [out, zeroPoints.length / out], data: zeroPoints })
+  const session = await executor.load(exportOnnx({ name: 'test', outputs: { y } }, { embed }).model)
+  const outputs = await session.run(feeds, { y: null })
+  await session.release()
+  return outputs.y
+}
+
+describe.each(formats.map((format) => [nameOf(format), format] as const))('%s', (_, format) => {
+  it('linear', async () => {
+    const rows = 3
+    // Whole numbers up to 127, one of which is in each block: rounding activations to 8 bits changes nothing.
+    const x = Float32Array.from({ length: rows * width }, (_, i) => (i % 16 === 0 ? 127 : ((i * 37) % 255) - 127))
+    const bias = Float32Array.from({ length: out }, (_, i) => i - 5)
+    const parameter = matrix(format)
+    const y = await run(
+      parameter,
+      {
+        x: { dtype: 'float32', shape: [1, rows, width], data: x },
+        b: { dtype: 'float32', shape: [out], data: bias },
+      },
+      (w) => linear(input('x', 'float32', [1, 'T', width]), w, input('b', 'float32', [out])),
+    )
+    expect(y.shape).toEqual([1, rows, out])
+    const w = values(parameter)
+    for (let i = 0; i < rows * out; i++) {
+      const [row, column] = [Math.floor(i / out), i % out]
+      let expected = bias[column]
+      for (let k = 0; k < width; k++) expected += x[row * width + k] * w[column * width + k]
+      expect(Math.abs(Number(y.data[i]) - expected)).toBeLessThan(1e-2)
+    }
+  })
+
+  it('gatherRows', async () => {
+    const parameter = matrix(format)
+    const index: TensorData = { dtype: 'int64', shape: [1, 4], data: BigInt64Array.of(5n, 0n, 11n, 5n) }
+    const y = await run(parameter, { i: index }, (w) => gatherRows(w, input('i', 'int64', [1, 'T'])))
+    const w = values(parameter)
+    const row = (i: number) => [...w.subarray(i * width, (i + 1) * width)]
+    expect(y.shape).toEqual([1, 4, width])
+    expect([...(y.data as Float32Array)]).toEqual([5, 0, 11, 5].flatMap(row))
+  })
+})
+
+it('refuses what is not such a matrix, and any other use of one', async () => {
+  const format = { bits: 4, blockSize: 32, asymmetric: false } as const
+  expect(() => createWeights(new Map([['w', [4, 40]]]), new Map([['w', format]]))('w')).toThrow('whole blocks of 32')
+  const w = createWeights(new Map([['w', [4, 64]]]), new Map([['w', format]]))('w')
+  expect(w.shape).toEqual([4, 64])
+  expect(() => linear(input('x', 'float32', ['T', 32]), w)).toThrow("the input's last size 32 is not the weight's 64")
+  expect(() => exportOnnx({ name: 'test', outputs: { y: neg(w) } })).toThrow('linear and gatherRows')
+})

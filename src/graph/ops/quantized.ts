@@ -1,0 +1,85 @@
+// Matrices in few bits. `dequantize` names one; `linear` and `gatherRows` recognise it and use ONNX Runtime's kernels for
+// such matrices, so that it never exists in float32. Inference only.
+import type { BlockFormat } from '../../types.ts'
+import { sameShape } from '../shape.ts'
+import { apply1, type Operation, type Tensor } from '../tensor.ts'
+
+interface MatrixAttributes {
+  format: BlockFormat
+  /** Columns of the matrix, a multiple of the block size. */
+  width: number
+}
+
+const dequantizeOperation: Operation<MatrixAttributes> = {
+  name: 'dequantize',
+  infer([packed, scales, zeroPoints], { format: { bits, blockSize }, width }, fail) {
+    const blocks = width / blockSize
+    if (!Number.isInteger(blocks)) fail(`rows of ${width} are not whole blocks of ${blockSize}`)
+    const [out] = packed.shape
+    if (packed.dtype !== 'uint8' || !sameShape(packed.shape, [out, blocks, (blockSize * bits) / 8]))
+      fail(`the numbers must be uint8 [out, ${blocks}, ${(blockSize * bits) / 8}]`)
+    if (scales.dtype !== 'float32' || !sameShape(scales.shape, [out, blocks]))
+      fail(`the scales must be float32 [${out}, ${blocks}]`)
+    const bytes = Math.ceil((blocks * bits) / 8)
+    if (zeroPoints && (zeroPoints.dtype !== 'uint8' || !sameShape(zeroPoints.shape, [out, bytes])))
+      fail(`the zero points must be uint8 [${out}, ${bytes}]`)
+    return [{ dtype: 'float32', shape: [out, width] }]
+  },
+  onnx: () => {
+    throw new Error('a quantised matrix can only be used by linear and gatherRows')
+  },
+}
+
+/** The matrix [out, width] that `packed`, `scales` and, if asymmetric, `zeroPoints` store; see `QuantizedParameter`. */
+export const dequantize = (
+  { packed, scales, zeroPoints }: { packed: Tensor; scales: Tensor; zeroPoints: Tensor | undefined },
+  attributes: MatrixAttributes,
+): Tensor => apply1(dequantizeOperation, zeroPoints ? [packed, scales, zeroPoints] : [packed, scales], attributes)
+
+/** What a quantised matrix is made of; undefined for any other tensor. */
+function storage({ node }: Tensor): { inputs: readonly Tensor[]; attributes: MatrixAttributes } | undefined {
+  if (node.operation !== (dequantizeOperation as unknown)) return undefined
+  return { inputs: node.inputs, attributes: node.attributes as MatrixAttributes }
+}
+
+const linearOperation: Operation<MatrixAttributes> = {
+  name: 'quantizedLinear',
+  infer([x, packed], { width }, fail) {
+    const last = x.shape[x.shape.length - 1]
+    if (last !== width) fail(`the input's last size ${last} is not the weight's ${width}`)
+    return [{ dtype: 'float32', shape: [...x.shape.slice(0, -1), packed.shape[0]] }]
+  },
+  onnx(emit, [x, packed, scales, ...rest], { format: { bits, blockSize, asymmetric }, width }, node) {
+    const [zeroPoints, bias] = asymmetric ? rest : ['', ...rest]
+    const inputs = [x, packed, scales, zeroPoints, ...(bias === undefined ? [] : ['', bias])]
+    // Accuracy level 4: the activations are rounded to 8 bits per block, and products are summed in integers.
+    const attributes = { K: width, N: Number(node.inputs[1].shape[0]), bits, block_size: blockSize, accuracy_level: 4 }
+    return [emit.contrib('MatMulNBits', inputs, attributes)]
+  },
+}
+
+/** `linear` where the weight is a quantised matrix; undefined where it is not. */
+export function quantizedLinear(x: Tensor, weight: Tensor, bias: Tensor | undefined): Tensor | undefined {
+  const stored = storage(weight)
+  return stored && apply1(linearOperation, [x, ...stored.inputs, ...(bias ? [bias] : [])], stored.attributes)
+}
+
+const gatherOperation: Operation<MatrixAttributes> = {
+  name: 'quantizedGatherRows',
+  infer([index], { width }, fail) {
+    if (index.dtype !== 'int64') fail('the index must be int64')
+    return [{ dtype: 'float32', shape: [...index.shape, width] }]
+  },
+  onnx(emit, [index, packed, scales, zeroPoints], { format: { bits, blockSize } }) {
+    const rows = emit.op('Reshape', [packed, emit.ints([0, -1])])
+    const inputs = zeroPoints === undefined ? [rows, index, scales] : [rows, index, scales, zeroPoints]
+    const attributes = { gather_axis: 0, quantize_axis: 1, bits, block_size: blockSize }
+    return [emit.contrib('GatherBlockQuantized', inputs, attributes)]
+  },
+}
+
+/** `gatherRows` of a quantised matrix; undefined where it is not one. */
+export function quantizedGatherRows(matrix: Tensor, index: Tensor): Tensor | undefined {
+  const stored = storage(matrix)
+  return stored && apply1(gatherOperation, [index, ...stored.inputs], stored.attributes)
+}

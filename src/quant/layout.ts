@@ -1,0 +1,70 @@
+// The layout of matrices in few bits: sizes, names in a checkpoint, and back to float32. Knows nothing about how values
+// are rounded, files or graphs.
+import type { BlockFormat, QuantizedParameter } from '../types.ts'
+
+/** Shapes of the tensors that store a matrix [out, in]; see `QuantizedParameter`. */
+export interface BlockLayout {
+  /** Blocks in a row. */
+  blocks: number
+  packed: readonly [out: number, blocks: number, bytes: number]
+  scales: readonly [out: number, blocks: number]
+  zeroPoints: readonly [out: number, bytes: number]
+}
+
+/** The layout of a matrix [out, in], where `in` is a multiple of the block size. */
+export function blockLayout(shape: readonly number[], { bits, blockSize }: BlockFormat): BlockLayout {
+  const [out, width] = shape
+  const blocks = width / blockSize
+  return {
+    blocks,
+    packed: [out, blocks, (blockSize * bits) / 8],
+    scales: [out, blocks],
+    zeroPoints: [out, Math.ceil((blocks * bits) / 8)],
+  }
+}
+
+/** Names of the tensors that store the matrix `name`: `x.weight` is x.weight, x.scales and x.zero_points. */
+export function quantizedNames(name: string): { packed: string; scales: string; zeroPoints: string } {
+  const base = name.replace(/\.weight$/, '')
+  return { packed: name, scales: `${base}.scales`, zeroPoints: `${base}.zero_points` }
+}
+
+/** Zeros of the matrix [out, in] in a format. */
+export function emptyQuantized(shape: readonly number[], format: BlockFormat): QuantizedParameter {
+  const layout = blockLayout(shape, format)
+  const size = (dims: readonly number[]) => dims.reduce((product, dim) => product * dim, 1)
+  return {
+    shape,
+    format,
+    packed: new Uint8Array(size(layout.packed)),
+    scales: new Float32Array(size(layout.scales)),
+    zeroPoints: format.asymmetric ? new Uint8Array(size(layout.zeroPoints)) : undefined,
+  }
+}
+
+/** The `index`-th unsigned number of packed ones, from the byte `start` on. */
+export const unpackAt = (bytes: Uint8Array, start: number, index: number, bits: 4 | 8): number =>
+  bits === 8 ? bytes[start + index] : (bytes[start + (index >> 1)] >> ((index & 1) << 2)) & 15
+
+/** Puts an unsigned number where `unpackAt` finds it; the place must hold 0. */
+export function packAt(bytes: Uint8Array, start: number, index: number, bits: 4 | 8, value: number): void {
+  if (bits === 8) bytes[start + index] = value
+  else bytes[start + (index >> 1)] |= value << ((index & 1) << 2)
+}
+
+/** The float32 values [out, in]. */
+export function dequantize({ shape, format, packed, scales, zeroPoints }: QuantizedParameter): Float32Array {
+  const [out, width] = shape
+  const { bits, blockSize } = format
+  const layout = blockLayout(shape, format)
+  const rowBytes = layout.packed[1] * layout.packed[2]
+  const values = new Float32Array(out * width)
+  for (let row = 0; row < out; row++)
+    for (let block = 0; block < layout.blocks; block++) {
+      const scale = scales[row * layout.blocks + block]
+      const zero = zeroPoints ? unpackAt(zeroPoints, row * layout.zeroPoints[1], block, bits) : 1 << (bits - 1)
+      for (let i = block * blockSize; i < (block + 1) * blockSize; i++)
+        values[row * width + i] = (unpackAt(packed, row * rowBytes, i, bits) - zero) * scale
+    }
+  return values
+}
