@@ -243,16 +243,20 @@ describe('layers', () => {
       build: ({ gate, up }) => swiglu(gate, up),
     })))
 
-  it('rope', () =>
-    property(fc.tuple(dim, dim, dim, fc.integer({ min: 1, max: 3 })), ([rows, length, heads, half], seed) => ({
-      values: {
-        x: normal(seed, [rows, length, heads * half * 2]),
-        positions: indices(seed, [rows, length], 7),
-        ...rotations(7, half),
-      },
-      wanted: ['x'],
-      build: ({ x, positions, cos, sin }) => rope(x, positions, cos, sin, heads),
-    })))
+  it('rope, of whole heads and of their first dimensions', () =>
+    property(
+      fc.tuple(dim, dim, dim, fc.integer({ min: 1, max: 3 }), fc.integer({ min: 0, max: 2 })),
+      ([rows, length, heads, half, rest], seed) => ({
+        values: {
+          x: normal(seed, [rows, length, heads * (half * 2 + rest)]),
+          positions: indices(seed, [rows, length], 7),
+          ...rotations(7, half),
+        },
+        wanted: ['x'],
+        build: ({ x, positions, cos, sin }) => rope(x, positions, cos, sin, heads),
+      }),
+      12,
+    ))
 
   it('crossEntropy, with repeated labels, the hidden states and the head being one tensor too', () =>
     property(

@@ -92,7 +92,7 @@ const mistakes: Record<string, [operation: string, build: () => unknown, why: Re
   'tables of another head size': [
     'rope',
     () => rope(float(1, 4, 8), whole(1, 4), float(9, 3), float(9, 3), 2),
-    /cos and sin must be \[positions, 2\] for 2 heads/,
+    /cos and sin must be \[positions, R\/2\] with R up to 4 for 2 heads/,
   ],
   'float labels': [
     'crossEntropy',

@@ -186,6 +186,8 @@ describe('a config', () => {
     [{ num_attention_heads: 5 }, 'num_attention_heads (5) must divide hidden_size (12)'],
     [{ num_key_value_heads: 4, num_attention_heads: 6 }, 'num_key_value_heads (4) must divide num_attention_heads (6)'],
     [{ head_dim: 3 }, 'head_dim (3) must be even'],
+    [{ partial_rotary_factor: 0.5 }, 'partial_rotary_factor (0.5) must make an even part of head_dim (6)'],
+    [{ partial_rotary_factor: 2 }, 'partial_rotary_factor (2) must make an even part of head_dim (6)'],
     [{ rms_norm_eps: 0 }, 'rms_norm_eps must be a positive number, got 0'],
     [{ tie_word_embeddings: 'yes' }, 'tie_word_embeddings must be true or false, got "yes"'],
     [{ hidden_act: 'gelu' }, 'hidden_act must be one of silu, swish, got "gelu"'],

@@ -50,6 +50,7 @@ describe('inverse frequencies', () => {
 describe('a config that makes no sense names the key', () => {
   const bad: [Record<string, unknown>, string][] = [
     [{ rope_theta: 'x' }, 'rope_theta must be a positive number, got "x"'],
+    [{ partial_rotary_factor: 0 }, 'partial_rotary_factor must be a positive number, got 0'],
     [{ rope_theta: -1 }, 'rope_theta must be a positive number, got -1'],
     [{ rope_scaling: 'linear' }, 'rope_scaling must be an object, got "linear"'],
     [{ rope_parameters: [1] }, 'rope_parameters must be an object, got [1]'],

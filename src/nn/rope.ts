@@ -14,6 +14,8 @@ export interface RopeScaling {
 export interface RopeConfig {
   theta: number
   scaling: RopeScaling
+  /** The share of each head's dimensions that is rotated, the first ones. */
+  partialRotaryFactor: number
 }
 
 const number = (value: unknown, key: string): number => {
@@ -29,11 +31,12 @@ const object = (value: unknown, key: string): Record<string, unknown> | undefine
   return value as Record<string, unknown>
 }
 
-/** Reads `rope_theta` and `rope_scaling`, or the newer `rope_parameters`, of a Hugging Face config. */
+/** Reads `rope_theta`, `partial_rotary_factor` and `rope_scaling`, or the newer `rope_parameters`, of a Hugging Face config. */
 export function ropeConfig(config: Record<string, unknown>): RopeConfig {
   const parameters = object(config.rope_parameters, 'rope_parameters') ?? {}
   const scaling = object(config.rope_scaling, 'rope_scaling') ?? parameters
   const theta = number(config.rope_theta ?? parameters.rope_theta ?? 10000, 'rope_theta')
+  const partial = config.partial_rotary_factor ?? parameters.partial_rotary_factor ?? 1
   const type = scaling.rope_type ?? scaling.type ?? 'default'
   if (type !== 'default' && type !== 'linear' && type !== 'llama3')
     throw new UserError(
@@ -42,6 +45,7 @@ export function ropeConfig(config: Record<string, unknown>): RopeConfig {
   const read = (key: string, wanted: boolean) => (wanted ? number(scaling[key], `rope_scaling.${key}`) : 1)
   return {
     theta,
+    partialRotaryFactor: number(partial, 'partial_rotary_factor'),
     scaling: {
       type,
       factor: read('factor', type !== 'default'),
@@ -52,10 +56,10 @@ export function ropeConfig(config: Record<string, unknown>): RopeConfig {
   }
 }
 
-/** theta^(-2i/D), i < D/2, scaled. `llama3` follows the Llama 3.1 release: long wavelengths are stretched, short kept. */
-export function inverseFrequencies({ theta, scaling }: RopeConfig, headDim: number): Float64Array {
-  return Float64Array.from({ length: headDim / 2 }, (_, i) => {
-    const frequency = theta ** ((-2 * i) / headDim)
+/** theta^(-2i/D), i < D/2, of D dimensions that are rotated, scaled. `llama3` follows the Llama 3.1 release: long wavelengths are stretched, short kept. */
+export function inverseFrequencies({ theta, scaling }: RopeConfig, rotaryDim: number): Float64Array {
+  return Float64Array.from({ length: rotaryDim / 2 }, (_, i) => {
+    const frequency = theta ** ((-2 * i) / rotaryDim)
     if (scaling.type === 'default') return frequency
     if (scaling.type === 'linear') return frequency / scaling.factor
     const wavelength = (2 * Math.PI) / frequency
@@ -67,9 +71,9 @@ export function inverseFrequencies({ theta, scaling }: RopeConfig, headDim: numb
   })
 }
 
-/** cos and sin of every position: two constants [positions, D/2]. */
-export function ropeTables(config: RopeConfig, headDim: number, positions: number): { cos: Tensor; sin: Tensor } {
-  const frequencies = inverseFrequencies(config, headDim).map(Math.fround)
+/** cos and sin of every position, for D dimensions that are rotated: two constants [positions, D/2]. */
+export function ropeTables(config: RopeConfig, rotaryDim: number, positions: number): { cos: Tensor; sin: Tensor } {
+  const frequencies = inverseFrequencies(config, rotaryDim).map(Math.fround)
   const half = frequencies.length
   const cos = new Float32Array(positions * half)
   const sin = new Float32Array(positions * half)

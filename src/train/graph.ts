@@ -92,7 +92,7 @@ export function objectiveProgram(
   return { name: `${model.config.model_type}-${objective.kind}`, outputs }
 }
 
-/** The layer that a scope such as `model.layers.3.self_attn` lies in. */
-const layerOf = (scope: string): string | undefined => /^model\.layers\.\d+/.exec(scope)?.[0]
+/** The layer that a scope such as `model.layers.3.self_attn` lies in: up to the first number, whatever layers are called. */
+const layerOf = (scope: string): string | undefined => /^model(\.[a-z_]+)+\.\d+/.exec(scope)?.[0]
 
 const flatten = (x: Tensor): Tensor => reshape(x, [product(x.shape.slice(0, -1)), lastDim(x)])

@@ -1,4 +1,5 @@
-// Rotary position embedding (Su et al., 2021), rotate-half layout as in Llama: pairs are (i, i + D/2).
+// Rotary position embedding (Su et al., 2021), rotate-half layout as in Llama: pairs are (i, i + R/2) of the first R
+// dimensions of each head, which are all of them or, with partial rotation, fewer.
 import { apply1, lastDim, type Operation, type Tensor } from '../tensor.ts'
 import { neg } from './elementwise.ts'
 
@@ -14,8 +15,9 @@ const ropeOperation: Operation<RopeAttributes> = {
     if (positions.shape.length !== 2 || positions.shape[0] !== x.shape[0] || positions.shape[1] !== x.shape[1])
       fail(`positions must be [${x.shape[0]}, ${x.shape[1]}]`)
     const half = cos.shape[1]
-    if (typeof half !== 'number' || lastDim(x) !== heads * half * 2 || sin.shape[1] !== half)
-      fail(`cos and sin must be [positions, ${lastDim(x) / heads / 2}] for ${heads} heads`)
+    if (lastDim(x) % heads !== 0) fail(`${heads} heads do not divide the width`)
+    if (typeof half !== 'number' || lastDim(x) < heads * half * 2 || sin.shape[1] !== half)
+      fail(`cos and sin must be [positions, R/2] with R up to ${lastDim(x) / heads} for ${heads} heads`)
     return [{ dtype: 'float32', shape: x.shape }]
   },
   // A rotation's transpose is the rotation by the negative angle.
@@ -27,9 +29,14 @@ const ropeOperation: Operation<RopeAttributes> = {
       undefined,
     ]
   },
-  onnx: (emit, inputs) => [emit.contrib('RotaryEmbedding', inputs)],
+  onnx(emit, inputs, { heads }, node) {
+    const [x, , cos] = node.inputs
+    const rotated = 2 * lastDim(cos)
+    const partial = rotated < lastDim(x) / heads
+    return [emit.contrib('RotaryEmbedding', inputs, partial ? { num_heads: heads, rotary_embedding_dim: rotated } : {})]
+  },
 }
 
-/** Rotates x [batch, length, heads * D] by its positions [batch, length] (int64); cos and sin are [positions, D/2]. */
+/** Rotates x [batch, length, heads * D] by its positions [batch, length] (int64); cos and sin are [positions, R/2]. */
 export const rope = (x: Tensor, positions: Tensor, cos: Tensor, sin: Tensor, heads: number): Tensor =>
   apply1(ropeOperation, [x, positions, cos, sin], { heads })

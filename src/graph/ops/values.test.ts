@@ -55,32 +55,37 @@ it('swiglu', async () => {
   )
 })
 
-it('rope turns the pair (i, i + D/2) of each head by its angle', async () => {
-  const [length, heads, half] = [3, 2, 2]
-  const x = normal(1, [1, length, heads * half * 2])
-  const positions = [4, 0, 2]
-  const angle = (position: number, i: number) => position * 0.7 ** (i + 1)
-  const table = (f: (angle: number) => number) =>
-    float(
-      [5, half],
-      Array.from({ length: 5 * half }, (_, i) => f(angle(Math.floor(i / half), i % half))),
+it.each([0, 3])(
+  'rope turns the pair (i, i + R/2) of each head by its angle and leaves the last %i alone',
+  async (rest) => {
+    const [length, heads, half] = [3, 2, 2]
+    const headDim = half * 2 + rest
+    const x = normal(1, [1, length, heads * headDim])
+    const positions = [4, 0, 2]
+    const angle = (position: number, i: number) => position * 0.7 ** (i + 1)
+    const table = (f: (angle: number) => number) =>
+      float(
+        [5, half],
+        Array.from({ length: 5 * half }, (_, i) => f(angle(Math.floor(i / half), i % half))),
+      )
+    const result = await evaluate(executor, {
+      values: { x, positions: int64([1, length], positions), cos: table(Math.cos), sin: table(Math.sin) },
+      build: (t) => rope(t.x, t.positions, t.cos, t.sin, heads),
+    })
+    const values = list(x)
+    expectClose(
+      list(result),
+      values.map((value, i) => {
+        const within = i % headDim
+        if (within >= half * 2) return value
+        const a = angle(positions[Math.floor(i / (heads * headDim))], within % half)
+        return within < half
+          ? value * Math.cos(a) - values[i + half] * Math.sin(a)
+          : value * Math.cos(a) + values[i - half] * Math.sin(a)
+      }),
     )
-  const result = await evaluate(executor, {
-    values: { x, positions: int64([1, length], positions), cos: table(Math.cos), sin: table(Math.sin) },
-    build: (t) => rope(t.x, t.positions, t.cos, t.sin, heads),
-  })
-  const values = list(x)
-  expectClose(
-    list(result),
-    values.map((value, i) => {
-      const within = i % (half * 2)
-      const a = angle(positions[Math.floor(i / (heads * half * 2))], within % half)
-      return within < half
-        ? value * Math.cos(a) - values[i + half] * Math.sin(a)
-        : value * Math.cos(a) + values[i - half] * Math.sin(a)
-    }),
-  )
-})
+  },
+)
 
 const logSumExp = (row: readonly number[]) => Math.log(row.reduce((sum, v) => sum + Math.exp(v), 0))
 

@@ -1,0 +1,35 @@
+// The feed-forward part of a decoder layer, and the dense one, SwiGLU. Knows nothing about the rest of the layer.
+import { swiglu } from '../graph/ops/swiglu.ts'
+import type { Tensor } from '../graph/tensor.ts'
+import { project, projectionShapes } from '../nn/projection.ts'
+import type { Weights } from '../nn/weights.ts'
+
+export interface Mlp {
+  /** Shape of every parameter, by name relative to the layer, in the order of the checkpoint. */
+  parameters: readonly (readonly [name: string, shape: readonly number[]])[]
+  /** y [..., hidden] -> [..., hidden], with the weights of the layer. */
+  trace(y: Tensor, layer: Weights): Tensor
+}
+
+interface DenseMlpOptions {
+  /** Default false. */
+  bias?: boolean
+  /** Default: those of Llama. */
+  names?: { gate: string; up: string; down: string }
+}
+
+const llamaNames = { gate: 'mlp.gate_proj', up: 'mlp.up_proj', down: 'mlp.down_proj' }
+
+/** down(silu(gate(y)) * up(y)). */
+export const denseMlp = (
+  hidden: number,
+  intermediate: number,
+  { bias = false, names: { gate, up, down } = llamaNames }: DenseMlpOptions = {},
+): Mlp => ({
+  parameters: [
+    ...projectionShapes(gate, intermediate, hidden, bias),
+    ...projectionShapes(up, intermediate, hidden, bias),
+    ...projectionShapes(down, hidden, intermediate, bias),
+  ],
+  trace: (y, layer) => project(swiglu(project(y, layer.in(gate)), project(y, layer.in(up))), layer.in(down)),
+})
