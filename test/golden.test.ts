@@ -1,10 +1,14 @@
-// The golden model against its reference results from PyTorch.
+// The golden models against their reference results from PyTorch.
 import { fileURLToPath } from 'node:url'
 import { expect, it } from 'vitest'
 import { checkFolder } from './golden/check.ts'
 
-it('a tied Llama gives the reference logits, losses, gradients, updates and decoding states', async () => {
-  const results = await checkFolder(fileURLToPath(new URL('./golden/llama-tied', import.meta.url)))
+it.each([
+  ['llama-tied', 'a tied Llama'],
+  ['qwen2', 'a Qwen2: biases of queries, keys and values'],
+  ['qwen3', 'a tied Qwen3: norms of single heads, which are wider than the hidden size'],
+])('%s, %s, gives the reference logits, losses, gradients, updates and decoding states', async (folder) => {
+  const results = await checkFolder(fileURLToPath(new URL(`./golden/${folder}`, import.meta.url)))
   const cases = results.map((result) => result.case)
   for (const kind of ['logits.', 'loss.', 'gradients.', 'adamw.', 'decode.'])
     expect(

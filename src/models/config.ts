@@ -30,6 +30,10 @@ export function reader(config: ModelConfig) {
       if (typeof value !== 'string' || !allowed.includes(value)) return bad(key, `one of ${allowed.join(', ')}`)
       return value
     },
+    /** For settings that the model knows one value of, which is also the one where the key is absent. */
+    must(key: string, only: string | number | boolean): void {
+      if (config[key] != null && config[key] !== only) bad(key, `${JSON.stringify(only)} (others are not supported)`)
+    },
     divides(smallKey: string, small: number, largeKey: string, large: number): void {
       if (large % small !== 0)
         throw new UserError(`config.json: ${smallKey} (${small}) must divide ${largeKey} (${large})`)

@@ -1,11 +1,16 @@
 // The registry of architectures: adding a family is adding its file and one line here.
 import { type ModelConfig, UserError } from '../types.ts'
+import { dream } from './dream.ts'
+import { llada } from './llada.ts'
 import { llama } from './llama.ts'
+import { qwen2 } from './qwen2.ts'
+import { qwen3 } from './qwen3.ts'
+import { sdar } from './sdar.ts'
 import type { Architecture, Model } from './types.ts'
 
 export type { Dimensions, Model } from './types.ts'
 
-const architectures: readonly Architecture[] = [llama]
+const architectures: readonly Architecture[] = [llama, qwen2, qwen3, llada, dream, sdar]
 
 export const supportedModelTypes: readonly string[] = architectures.map(({ modelType }) => modelType)
 

@@ -1,0 +1,178 @@
+// What makes each family itself: its parameters, the settings that its config leaves unsaid, and what it does not know.
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { afterAll, describe, expect, it } from 'vitest'
+import { logits } from '../../test/golden/logits.ts'
+import { openCheckpoint, openSafetensors } from '../checkpoint/index.ts'
+import { decodeProgram } from '../decode/program.ts'
+import { exportOnnx } from '../graph/program.ts'
+import { createExecutor } from '../runtime/executor.ts'
+import { type ModelConfig, type Parameter, UserError } from '../types.ts'
+import { createModel } from './index.ts'
+
+const executor = createExecutor({ threads: 1 })
+afterAll(() => executor.dispose())
+
+const total = (config: ModelConfig): number =>
+  [...createModel(config).parameters.values()].reduce((sum, shape) => sum + shape.reduce((a, b) => a * b, 1), 0)
+
+/** Of a Qwen2 or Qwen3 shape. */
+const sizes = (
+  hidden_size: number,
+  intermediate_size: number,
+  num_hidden_layers: number,
+  num_attention_heads: number,
+  num_key_value_heads: number,
+) => ({ hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, num_key_value_heads })
+
+const dream7b: ModelConfig = {
+  model_type: 'Dream',
+  ...sizes(3584, 18944, 28, 28, 4),
+  vocab_size: 152064,
+  max_position_embeddings: 131072,
+  rms_norm_eps: 1e-6,
+  rope_theta: 1_000_000,
+  rope_scaling: null,
+  hidden_act: 'silu',
+  tie_word_embeddings: false,
+  use_sliding_window: false,
+  mask_token_id: 151666,
+}
+
+const llada8b: ModelConfig = {
+  model_type: 'llada',
+  activation_type: 'silu',
+  alibi: false,
+  attention_layer_norm: false,
+  bias_for_layer_norm: false,
+  block_group_size: 1,
+  block_type: 'llama',
+  d_model: 4096,
+  embedding_size: 126464,
+  include_bias: false,
+  include_qkv_bias: false,
+  input_emb_norm: false,
+  layer_norm_type: 'rms',
+  mask_token_id: 126336,
+  max_sequence_length: 4096,
+  mlp_hidden_size: 12288,
+  multi_query_attention: null,
+  n_heads: 32,
+  n_kv_heads: 32,
+  n_layers: 32,
+  rms_norm_eps: 1e-5,
+  rope: true,
+  rope_theta: 500000,
+  scale_logits: false,
+  vocab_size: 126464,
+  weight_tying: false,
+}
+
+const qwen3 = (config: object): ModelConfig => ({ model_type: 'qwen3', vocab_size: 151936, head_dim: 128, ...config })
+
+describe('a published config gives the published number of parameters', () => {
+  const published: [name: string, config: ModelConfig, parameters: number][] = [
+    [
+      'Qwen2.5-0.5B',
+      { model_type: 'qwen2', vocab_size: 151936, tie_word_embeddings: true, ...sizes(896, 4864, 24, 14, 2) },
+      494_032_768,
+    ],
+    ['Qwen3-0.6B', qwen3({ tie_word_embeddings: true, ...sizes(1024, 3072, 28, 16, 8) }), 596_049_920],
+    ['Qwen3-0.6B, untied', qwen3({ ...sizes(1024, 3072, 28, 16, 8) }), 751_632_384],
+    ['Qwen3-8B', qwen3({ ...sizes(4096, 12288, 36, 32, 8) }), 8_190_735_360],
+    ['LLaDA-8B', llada8b, 8_015_581_184],
+    ['Dream-7B', dream7b, 7_615_616_512],
+    [
+      'SDAR-1.7B',
+      { ...qwen3({ ...sizes(2048, 6144, 28, 16, 8) }), model_type: 'sdar', tie_word_embeddings: false },
+      2_031_739_904,
+    ],
+  ]
+  it.each(published)('%s', (_, config, parameters) => {
+    expect(total(config)).toBe(parameters)
+  })
+})
+
+describe('LLaDA', () => {
+  // Two layers with random weights; the logits are those of the authors' modeling code in float32.
+  const folder = fileURLToPath(new URL('../../test/models/llada', import.meta.url))
+
+  it('gives the logits of the reference', async () => {
+    const expected = await openSafetensors(`${folder}/logits.safetensors`)
+    const { shape } = expected.tensors.get('input_ids')!
+    const ids = await expected.read('input_ids')
+    const reference = await expected.read('logits.bidirectional')
+    await expected.close()
+    const checkpoint = await openCheckpoint(folder)
+    const model = createModel(checkpoint.config)
+    const weights = new Map<string, Parameter>()
+    for (const [name, shape] of model.parameters) weights.set(name, { shape, data: await checkpoint.read(name) })
+    expect([...checkpoint.tensors.keys()].sort()).toEqual([...model.parameters.keys()].sort())
+    await checkpoint.close()
+
+    const [rows, length] = shape as [number, number]
+    const documents = new Int32Array(rows * length)
+    const actual = await logits(executor, model, weights, 'bidirectional', { rows, length, ids, documents })
+    expect(actual.length).toBe(reference.length)
+    const largest = Math.max(...reference.map(Math.abs))
+    const error = Math.max(...reference.map((value, i) => Math.abs(value - actual[i]!)))
+    expect(error / largest).toBeLessThan(1e-5)
+  })
+
+  it('of several key heads a query, or with more rows than tokens, is that', () => {
+    const { parameters, dimensions } = createModel({
+      ...llada8b,
+      n_kv_heads: 8,
+      embedding_size: 126592,
+      include_qkv_bias: true,
+    })
+    expect(parameters.get('model.transformer.blocks.31.k_proj.weight')).toEqual([1024, 4096])
+    expect(parameters.get('model.transformer.blocks.31.k_proj.bias')).toEqual([1024])
+    expect(parameters.has('model.transformer.blocks.31.attn_out.bias')).toBe(false)
+    expect(parameters.get('model.transformer.ff_out.weight')).toEqual([126592, 4096])
+    expect(dimensions).toMatchObject({ vocabSize: 126592, kvHeads: 8, headDim: 128, maxPositions: 4096 })
+  })
+})
+
+describe('a family that continues another', () => {
+  const golden = (folder: string): ModelConfig =>
+    JSON.parse(readFileSync(fileURLToPath(new URL(`../../test/golden/${folder}/config.json`, import.meta.url)), 'utf8'))
+  const program = (config: ModelConfig) => exportOnnx({ ...decodeProgram(createModel(config)), name: 'decode' }).model
+
+  it.each([
+    ['Dream', 'qwen2'],
+    ['sdar', 'qwen3'],
+  ])('%s computes what %s does', (family, base) => {
+    const config = golden(base)
+    expect(program({ ...config, model_type: family })).toEqual(program(config))
+  })
+
+  it('says in its config how it is decoded', () => {
+    expect(createModel(dream7b).config).toMatchObject({ mask_token_id: 151666, same_token_labels: false })
+    const sdar = { ...golden('qwen3'), model_type: 'sdar' }
+    delete (sdar as Record<string, unknown>).mask_token_id
+    expect(createModel(sdar).config).toMatchObject({ mask_token_id: 151669, block_size: 4 })
+    expect(createModel({ ...sdar, mask_token_id: 7, block_size: 32 }).config).toMatchObject({
+      mask_token_id: 7,
+      block_size: 32,
+    })
+    for (const config of [llada8b, { ...sdar, model_type: 'qwen3' }]) expect(createModel(config).config).toEqual(config)
+  })
+})
+
+describe('a setting that no family member has is refused', () => {
+  const bad: [ModelConfig, string][] = [
+    [{ ...dream7b, use_sliding_window: true }, 'use_sliding_window must be false (others are not supported), got true'],
+    [{ ...qwen3(sizes(64, 64, 1, 2, 2)), use_sliding_window: true }, 'use_sliding_window must be false'],
+    [{ ...llada8b, block_type: 'sequential' }, 'block_type must be "llama" (others are not supported)'],
+    [{ ...llada8b, include_bias: true }, 'include_bias must be false'],
+    [{ ...llada8b, activation_type: 'gelu' }, 'activation_type must be one of silu, swish, got "gelu"'],
+    [{ ...llada8b, d_model: 100 }, 'n_heads (32) must divide d_model (100)'],
+    [{ ...llada8b, n_kv_heads: 5 }, 'n_kv_heads (5) must divide n_heads (32)'],
+    [{ ...llada8b, mlp_hidden_size: null }, 'mlp_hidden_size must be a whole number'],
+  ]
+  it.each(bad)('%#: %s', (config, message) => {
+    expect(() => createModel(config)).toThrow(UserError)
+    expect(() => createModel(config)).toThrow(`config.json: ${message}`)
+  })
+})
