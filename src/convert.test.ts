@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { blockSchedule } from './convert.ts'
+import { blockSchedule, decodingConfig } from './convert.ts'
 import { publishable } from './eval/report/run.ts'
 import { parseRecipe, type RecipeInput } from './recipe.ts'
 
@@ -33,6 +33,22 @@ describe('blockSchedule', () => {
     expect(() => blockSchedule(wrong)).toThrow(
       'diffusion.schedule ends with block size 4, but diffusion.block_size is 8',
     )
+  })
+})
+
+describe('decodingConfig', () => {
+  it.each([
+    [{}, true, {}],
+    [{}, false, { same_token_labels: false }],
+    [{ same_token_labels: false }, false, { same_token_labels: false }],
+    [{ same_token_labels: false, block_size: 4 }, true, { same_token_labels: true }],
+  ])('of %j with same_token_labels %s', (config, same_token_labels, expected) => {
+    const diffusion = { block_size: 8, same_token_labels }
+    expect(decodingConfig({ model_type: 'llama', ...config }, diffusion)).toEqual({
+      model_type: 'llama',
+      block_size: 8,
+      ...expected,
+    })
   })
 })
 

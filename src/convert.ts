@@ -20,7 +20,7 @@ import { withMaskToken } from './train/mask.ts'
 import { type MetricsRecord, readMetrics } from './train/metrics.ts'
 import { createTrainer } from './train/program.ts'
 import type { Evaluation, Stage } from './train/types.ts'
-import { UserError } from './types.ts'
+import { type ModelConfig, UserError } from './types.ts'
 import { versions } from './versions.ts'
 
 export interface ConvertOptions {
@@ -284,14 +284,20 @@ async function loadForTraining(
   }
   if (recipe.objective === 'ar') return { loaded, maskToken: undefined }
   const masked = withMaskToken(loaded, recipe.diffusion.mask_token)
-  const { config } = masked.loaded.model
-  // What decoding needs to know stands in config.json, as LLaDA2's checkpoints have it.
-  const { block_size, same_token_labels } = recipe.diffusion
-  const converted = { ...config, block_size, ...(same_token_labels ? {} : { same_token_labels }) }
+  const { model } = masked.loaded
   return {
-    loaded: { ...masked.loaded, model: { ...masked.loaded.model, config: converted } },
+    loaded: { ...masked.loaded, model: { ...model, config: decodingConfig(model.config, recipe.diffusion) } },
     maskToken: masked.maskToken,
   }
+}
+
+/** The config with what decoding needs to know, as LLaDA2's checkpoints have it; what it says already is left unsaid. */
+export function decodingConfig(
+  config: ModelConfig,
+  { block_size, same_token_labels }: Pick<Recipe['diffusion'], 'block_size' | 'same_token_labels'>,
+): ModelConfig {
+  const said = config.same_token_labels ?? true
+  return { ...config, block_size, ...(same_token_labels === said ? {} : { same_token_labels }) }
 }
 
 export function toDataOptions(recipe: Recipe, { tokenizer }: Pick<LoadedModel, 'tokenizer'>): DataOptions {

@@ -1,6 +1,7 @@
 import { lstat, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { float32Tensor, ggufFile, smallLlama, type TensorEntry, type Value } from '../../test/checkpoint/gguf-file.ts'
 import { type Parameter, UserError } from '../types.ts'
@@ -354,6 +355,13 @@ describe('inspecting', () => {
       },
     })
     expect((await inspectCheckpoint(checkpoint)).differences).toBeUndefined()
+    await checkpoint.close()
+  })
+
+  it('counts the embedding and the head of a LLaDA, and no layer, as embeddings', async () => {
+    const checkpoint = await openCheckpoint(fileURLToPath(new URL('../../test/models/llada', import.meta.url)))
+    const { parameters } = await inspectCheckpoint(checkpoint)
+    expect(parameters).toEqual({ total: 21664, embedding: 2 * 96 * 32, nonEmbedding: 21664 - 2 * 96 * 32 })
     await checkpoint.close()
   })
 

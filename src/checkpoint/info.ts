@@ -39,7 +39,8 @@ export interface CheckpointInfo {
   differences: TensorDifferences | undefined
 }
 
-const EMBEDDING = /(^|\.)(embed_tokens|word_embeddings|lm_head)\.weight$/
+/** Names of embeddings and output heads in Hugging Face's layouts; the last two are LLaDA's. */
+const EMBEDDING = /(^|\.)(embed_tokens|word_embeddings|lm_head|transformer\.wte|transformer\.ff_out)\.weight$/
 
 const elementCount = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1)
 

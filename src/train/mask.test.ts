@@ -21,6 +21,9 @@ async function withoutSpare(config: Record<string, unknown> = {}): Promise<Loade
   return { ...loaded, model, tokenizer, parameters: randomParameters(model, 0) }
 }
 
+/** An architecture whose embedding and head have names of their own. */
+const llada = { model_type: 'llada', d_model: 8, n_layers: 1, n_heads: 2, mlp_hidden_size: 8 }
+
 describe('withMaskToken', () => {
   it('takes an unused special token and leaves the weights alone', async () => {
     const loaded = await tiny()
@@ -39,7 +42,7 @@ describe('withMaskToken', () => {
     expect(() => withMaskToken(converted, '<|none|>')).toThrow('mask_token "<|none|>" is not in the tokenizer')
   })
 
-  it.each([{ tie_word_embeddings: true }, { tie_word_embeddings: false }])(
+  it.each([{ tie_word_embeddings: true }, { tie_word_embeddings: false }, llada])(
     'adds a token and its rows, %j',
     async (config) => {
       const loaded = await withoutSpare(config)

@@ -34,9 +34,8 @@ export function withMaskToken(
   const parameters = new Map<string, Parameter>(loaded.parameters)
   for (const [name, shape] of changed.parameters) {
     const before = loaded.parameters.get(name)!
-    // The embedding and, where it is not tied, the output head.
-    const isTable = shape.length === 2 && before.shape[0] === rows && shape[0] === grown && /embed|head/.test(name)
-    if (isTable) parameters.set(name, { shape, data: growEmbedding(before.data, shape[1]!, id) })
+    // One more row have the embedding and, where it is not tied, the output head.
+    if (before.shape[0] !== shape[0]) parameters.set(name, { shape, data: growEmbedding(before.data, shape[1]!, id) })
   }
   const files = addSpecialToken(tokenizer.files(), { id, content: token, role: 'mask_token' })
   return { loaded: { ...loaded, model: changed, parameters, tokenizer: loadTokenizer(files) }, maskToken }

@@ -6,8 +6,11 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { logits } from '../../test/golden/logits.ts'
 import { batch, hashOfThreeSteps, model, options, weights } from '../../test/train/tiny.ts'
 import type { Batch } from '../data/types.ts'
+import { describe as describeProgram } from '../graph/program.ts'
+import { createModel } from '../models/index.ts'
 import { createExecutor, type Executor, type Source } from '../runtime/executor.ts'
 import { type Parameter, type TensorData, UserError } from '../types.ts'
+import { objectiveProgram } from './graph.ts'
 import { createTrainer, type TrainerOptions } from './program.ts'
 import { createStepper, type MicroBatch, type Stepper } from './stepper.ts'
 import type { Trainer } from './types.ts'
@@ -375,5 +378,19 @@ describe('gradient checkpointing', () => {
         return trainer.parameters()
       })
     expect(distance(await run(true), await run(false))).toBe(0)
+  })
+
+  it('recomputes the layers of a model that calls them otherwise', () => {
+    const llada = createModel({
+      model_type: 'llada',
+      vocab_size: 8,
+      d_model: 8,
+      n_layers: 2,
+      n_heads: 2,
+      mlp_hidden_size: 8,
+    })
+    const checkpointing = { gradients: true, embeddingNoise: false, gradientCheckpointing: true }
+    const program = objectiveProgram(llada, { kind: 'mdlm', copies: 1 }, { rows: 1, length: 4 }, checkpointing)
+    expect(describeProgram(program)).toContain('recompute.model.transformer.blocks.0.mlp: swiglu')
   })
 })

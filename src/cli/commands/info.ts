@@ -1,6 +1,7 @@
 // unmask info: what a checkpoint is, from its headers alone.
 import { Command } from 'commander'
 import type { CheckpointInfo } from '../../checkpoint/index.ts'
+import type { Model } from '../../models/index.ts'
 import { UserError } from '../../types.ts'
 import { bytes, count, table } from '../format.ts'
 import { action, type Session } from '../session.ts'
@@ -25,15 +26,15 @@ Examples:
         try {
           // An architecture that unmask does not know is worth describing too.
           let unsupported: string | undefined
-          let expected: ReadonlyMap<string, readonly number[]> | undefined
+          let model: Model | undefined
           try {
-            expected = createModel(checkpoint.config).parameters
+            model = createModel(checkpoint.config)
           } catch (error) {
             if (!(error instanceof UserError)) throw error
             unsupported = error.message
           }
-          const info = await inspectCheckpoint(checkpoint, expected)
-          const { config } = checkpoint
+          const info = await inspectCheckpoint(checkpoint, model?.parameters)
+          const { config } = model ?? checkpoint
           context.result({ ...info, config, supported: unsupported === undefined, reason: unsupported }, () =>
             describe(info, config, unsupported),
           )
