@@ -2,7 +2,7 @@
 // tokens. How tokens are committed is the decoding layer's.
 import { encodePrompt } from './data/index.ts'
 import { createEngine, type Generation, type GenerationResult } from './decode/index.ts'
-import type { LoadedModel } from './load.ts'
+import type { InferenceModel, LoadedModel } from './load.ts'
 import { createExecutor, type Executor } from './runtime/executor.ts'
 import type { ChatMessage } from './tokenizer/types.ts'
 import { UserError } from './types.ts'
@@ -36,7 +36,7 @@ export interface Generator {
 /** Puts a model on the executor for decoding; the weights are copied. Throws UserError for a mode the model cannot do. */
 export async function createGenerator(
   executor: Executor,
-  { model, parameters, tokenizer, generationConfig }: LoadedModel,
+  { model, parameters, tokenizer, generationConfig }: InferenceModel,
   options: GeneratorOptions = {},
 ): Promise<Generator> {
   const { mask_token_id: mask, block_size: configured } = model.config
@@ -102,7 +102,7 @@ export interface GenerateEvent {
  * for await (const { text } of generate(await load('models/tiny'), 'reverse(stone)=', { template: 'none' })) console.log(text)
  */
 export async function* generate(
-  loaded: LoadedModel,
+  loaded: InferenceModel,
   prompt: string | readonly ChatMessage[],
   options: GenerateOptions = {},
 ): AsyncGenerator<GenerateEvent, GenerationResult & { text: string }, void> {

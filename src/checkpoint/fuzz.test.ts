@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
@@ -72,23 +72,21 @@ const survives = async (name: string, whole: Uint8Array, numRuns: number, read: 
   )
 }
 
-const safetensors = (): Buffer => {
-  const header = Buffer.from(
-    JSON.stringify({
-      __metadata__: { format: 'pt' },
-      'model.embed_tokens.weight': { dtype: 'F32', shape: [2, 3], data_offsets: [0, 24] },
-      'model.norm.weight': { dtype: 'BF16', shape: [4], data_offsets: [24, 32] },
-      ids: { dtype: 'I64', shape: [1], data_offsets: [32, 40] },
-    }),
-  )
+const safetensors = (tensors: Record<string, unknown>, dataBytes: number): Buffer => {
+  const header = Buffer.from(JSON.stringify({ __metadata__: { format: 'pt' }, ...tensors }))
   const length = Buffer.alloc(8)
   length.writeBigUInt64LE(BigInt(header.length))
-  return Buffer.concat([length, header, Buffer.alloc(40, 7)])
+  return Buffer.concat([length, header, Buffer.alloc(dataBytes, 7)])
 }
 
 describe('damaged files give a UserError', () => {
   it('safetensors', async () => {
-    await survives('damaged.safetensors', safetensors(), 800, async (path) => {
+    const header = {
+      'model.embed_tokens.weight': { dtype: 'F32', shape: [2, 3], data_offsets: [0, 24] },
+      'model.norm.weight': { dtype: 'BF16', shape: [4], data_offsets: [24, 32] },
+      ids: { dtype: 'I64', shape: [1], data_offsets: [32, 40] },
+    }
+    await survives('damaged.safetensors', safetensors(header, 40), 800, async (path) => {
       const file = await openSafetensors(path)
       try {
         for (const name of file.tensors.keys()) {
@@ -97,6 +95,35 @@ describe('damaged files give a UserError', () => {
         }
       } finally {
         await file.close()
+      }
+    })
+  })
+
+  it('safetensors of a quantised model', async () => {
+    await mkdir(join(folder, 'quantized'))
+    const config = { model_type: 'llama', quantization_config: { checkpoint_format: 'matmul_nbits', group_size: 16 } }
+    await writeFile(join(folder, 'quantized', 'config.json'), JSON.stringify(config))
+    const part = (dtype: string, shape: number[], begin: number, end: number) => ({
+      dtype,
+      shape,
+      data_offsets: [begin, end],
+    })
+    const header = {
+      'model.embed_tokens.weight': part('U8', [2, 3, 8], 0, 48),
+      'model.embed_tokens.scales': part('F32', [2, 3], 48, 72),
+      'model.embed_tokens.zero_points': part('U8', [2, 2], 72, 76),
+      'lm_head.weight': part('U8', [2, 1, 16], 76, 108),
+      'lm_head.scales': part('F16', [2, 1], 108, 112),
+    }
+    await survives('quantized/model.safetensors', safetensors(header, 112), 800, async (path) => {
+      const checkpoint = await openCheckpoint(path)
+      try {
+        for (const { name, blocks } of checkpoint.tensors.values()) {
+          await checkpoint.read(name).catch(userErrorOnly)
+          if (blocks) await checkpoint.readQuantized(name)
+        }
+      } finally {
+        await checkpoint.close()
       }
     })
   })

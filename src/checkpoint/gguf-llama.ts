@@ -35,13 +35,13 @@ export const huggingFaceName = (name: string): string | undefined => {
 
 /**
  * Undoes, in place, llama.cpp's reordering of the rows of a query or key projection [heads * headDim, ...] (weight or
- * bias). llama.cpp rotates the neighbours (2i, 2i+1) of a head, Hugging Face the pairs (i, i + headDim/2), so the
+ * bias), or of an array that stores such rows one after the other. llama.cpp rotates the neighbours (2i, 2i+1) of a head, Hugging Face the pairs (i, i + headDim/2), so the
  * GGUF converter interleaved the two halves of every head.
  */
-export const restoreRotaryRows = (values: Float32Array, heads: number, headDim: number): void => {
+export const restoreRotaryRows = (values: Float32Array | Uint8Array, heads: number, headDim: number): void => {
   const row = values.length / (heads * headDim)
   const half = headDim / 2
-  const scratch = new Float32Array(headDim * row)
+  const scratch = values.slice(0, headDim * row)
   for (let head = 0; head < heads; head++) {
     const block = values.subarray(head * headDim * row, (head + 1) * headDim * row)
     scratch.set(block)

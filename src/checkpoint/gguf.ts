@@ -1,6 +1,8 @@
 // The GGUF container, versions 2 and 3: metadata, tensor descriptions, aligned data. Knows nothing about architectures.
-import { UserError } from '../types.ts'
+import { emptyQuantized } from '../quant/layout.ts'
+import { type QuantizedParameter, UserError } from '../types.ts'
 import { openFile, type RandomAccessFile } from './file.ts'
+import { blockFormatOf, takeBlocks } from './gguf-blocks.ts'
 import { type QuantizedType, quantizedTypes } from './gguf-dequantize.ts'
 
 type NumericArray =
@@ -36,6 +38,8 @@ export interface GgufFile {
   tensors: ReadonlyMap<string, GgufTensor>
   /** A tensor as float32, row-major, rows in the file's order. Throws UserError for an unknown name. */
   read(name: string): Promise<Float32Array>
+  /** A matrix of a type with a `blockFormatOf`, its blocks as they are, rows in the file's order. */
+  readQuantized(name: string): Promise<QuantizedParameter>
   close(): Promise<void>
 }
 
@@ -263,24 +267,49 @@ const readHeader = async (file: RandomAccessFile): Promise<Header> => {
 /** Bytes that are read and dequantised at a time, rounded to whole blocks. */
 const CHUNK_BYTES = 8 * 2 ** 20
 
-const readTensor = async (file: RandomAccessFile, tensor: GgufTensor): Promise<Float32Array> => {
-  const { type, byteOffset, byteLength } = tensor
-  let output: Float32Array
+/** Room for what a tensor becomes. Throws UserError where that is larger than the platform's largest array. */
+const allocate = <T>(file: RandomAccessFile, tensor: GgufTensor, make: () => T): T => {
   try {
-    output = new Float32Array((byteLength / type.blockBytes) * type.blockSize)
+    return make()
   } catch (error) {
     if (error instanceof RangeError)
       throw new UserError(`${file.path}: tensor ${tensor.name}: [${tensor.shape.join(', ')}] does not fit into memory`)
     throw error
   }
+}
+
+/** Reads the blocks of a tensor in parts; `first` is the number of the first one of a part. */
+const readBlocks = async (
+  file: RandomAccessFile,
+  { type, byteOffset, byteLength }: GgufTensor,
+  each: (input: Uint8Array, first: number) => void,
+): Promise<void> => {
   const chunkBlocks = Math.floor(CHUNK_BYTES / type.blockBytes)
   const scratch = new Uint8Array(Math.min(byteLength, chunkBlocks * type.blockBytes))
   for (let done = 0; done < byteLength; done += scratch.length) {
     const input = scratch.subarray(0, Math.min(scratch.length, byteLength - done))
     await file.read(byteOffset + done, input)
-    const start = (done / type.blockBytes) * type.blockSize
-    type.dequantize(input, output.subarray(start, start + (input.length / type.blockBytes) * type.blockSize))
+    each(input, done / type.blockBytes)
   }
+}
+
+const readTensor = async (file: RandomAccessFile, tensor: GgufTensor): Promise<Float32Array> => {
+  const { type, byteLength } = tensor
+  const output = allocate(file, tensor, () => new Float32Array((byteLength / type.blockBytes) * type.blockSize))
+  await readBlocks(file, tensor, (input, first) =>
+    type.dequantize(
+      input,
+      output.subarray(first * type.blockSize, (first + input.length / type.blockBytes) * type.blockSize),
+    ),
+  )
+  return output
+}
+
+const readQuantized = async (file: RandomAccessFile, tensor: GgufTensor): Promise<QuantizedParameter> => {
+  const format = tensor.shape.length === 2 ? blockFormatOf(tensor.type) : undefined
+  if (!format) throw new UserError(`${file.path}: tensor ${tensor.name}: ${tensor.type.name} is not read in blocks`)
+  const output = allocate(file, tensor, () => emptyQuantized(tensor.shape, format))
+  await readBlocks(file, tensor, (input, first) => takeBlocks(tensor.type, input, output, first))
   return output
 }
 
@@ -292,15 +321,17 @@ export const openGguf = async (path: string): Promise<GgufFile> => {
   const file = await openFile(path)
   try {
     const { metadata, tensors } = await readHeader(file)
+    const lookup = (name: string): GgufTensor => {
+      const tensor = tensors.get(name)
+      if (tensor === undefined) throw new UserError(`${path}: has no tensor ${JSON.stringify(name)}`)
+      return tensor
+    }
     return {
       path,
       metadata,
       tensors,
-      read: async (name) => {
-        const tensor = tensors.get(name)
-        if (tensor === undefined) throw new UserError(`${path}: has no tensor ${JSON.stringify(name)}`)
-        return readTensor(file, tensor)
-      },
+      read: async (name) => readTensor(file, lookup(name)),
+      readQuantized: async (name) => readQuantized(file, lookup(name)),
       close: () => file.close(),
     }
   } catch (error) {

@@ -2,11 +2,14 @@
 // Knows nothing about what the tensors are for.
 import { mkdir, readdir, realpath, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
+import { dequantize } from '../quant/layout.ts'
 import { type ModelConfig, UserError } from '../types.ts'
 import { errorCode, exists, readJsonObject, readText, syncFolder, temporaryName, writeTextAtomically } from './file.ts'
 import { openGguf } from './gguf.ts'
+import { blockFormatOf } from './gguf-blocks.ts'
 import { huggingFaceName, llamaConfig, reorderedHeads, restoreRotaryRows } from './gguf-llama.ts'
 import { ggufTokenizerFiles } from './gguf-tokenizer.ts'
+import { quantizedTensors, readQuantized } from './quantized.ts'
 import { openSafetensors } from './safetensors.ts'
 import { type StoredDType, type WritableTensors, writeShardedSafetensors } from './safetensors-write.ts'
 import type { Checkpoint, TensorInfo } from './types.ts'
@@ -49,7 +52,20 @@ const openGgufCheckpoint = async (opened: string, path: string): Promise<Checkpo
           `${path}: tensor "${source}": ${shape[0]} rows, expected ${heads} heads of ${config.head_dim}`,
         )
       sourceNames.set(name, source)
-      tensors.set(name, { name, dtype: type.name, shape, file: path, byteOffset, byteLength })
+      const blocks = shape.length === 2 ? blockFormatOf(type) : undefined
+      const info = { name, dtype: type.name, shape, file: path, byteOffset, byteLength }
+      tensors.set(name, blocks ? { ...info, blocks } : info)
+    }
+    const sourceOf = (name: string): string => {
+      const source = sourceNames.get(name)
+      if (source === undefined) throw new UserError(`${path}: has no tensor ${JSON.stringify(name)}`)
+      return source
+    }
+    /** Undoes llama.cpp's order of the rows of query and key projections, in each of the arrays that store them. */
+    const restoreRows = (source: string, ...arrays: (Float32Array | Uint8Array | undefined)[]) => {
+      const heads = reorderedHeads(source, config)
+      if (heads === undefined) return
+      for (const values of arrays) if (values) restoreRotaryRows(values, heads, config.head_dim)
     }
     return {
       path: opened,
@@ -58,12 +74,16 @@ const openGgufCheckpoint = async (opened: string, path: string): Promise<Checkpo
       generationConfig: undefined,
       tensors,
       read: async (name) => {
-        const source = sourceNames.get(name)
-        if (source === undefined) throw new UserError(`${path}: has no tensor ${JSON.stringify(name)}`)
+        const source = sourceOf(name)
         const values = await file.read(source)
-        const heads = reorderedHeads(source, config)
-        if (heads !== undefined) restoreRotaryRows(values, heads, config.head_dim)
+        restoreRows(source, values)
         return values
+      },
+      readQuantized: async (name) => {
+        const source = sourceOf(name)
+        const parameter = await file.readQuantized(source)
+        restoreRows(source, parameter.packed, parameter.scales, parameter.zeroPoints)
+        return parameter
       },
       tokenizerFiles: async () => ggufTokenizerFiles(path, file.metadata),
       close: file.close,
@@ -87,13 +107,22 @@ const openSafetensorsCheckpoint = async (path: string, weights: string): Promise
   const generationPath = join(folder, 'generation_config.json')
   const generationConfig = (await exists(generationPath)) ? await readJsonObject(generationPath) : undefined
   const file = await openSafetensors(weights)
+  let tensors: ReadonlyMap<string, TensorInfo>
+  try {
+    tensors = quantizedTensors(file, config)
+  } catch (error) {
+    await file.close()
+    throw error
+  }
   return {
     path,
     format: 'safetensors',
     config,
     generationConfig,
-    tensors: file.tensors,
-    read: file.read,
+    tensors,
+    read: async (name) =>
+      tensors.get(name)?.blocks ? dequantize(await readQuantized(file, tensors, name)) : file.read(name),
+    readQuantized: (name) => readQuantized(file, tensors, name),
     tokenizerFiles: async () => {
       const files: Record<string, string> = {}
       for (const name of tokenizerFileNames)

@@ -7,6 +7,7 @@ export { openSafetensors, type SafetensorsFile } from './safetensors.ts'
 export {
   type DeferredParameter,
   type StoredDType,
+  type WritableTensor,
   type WritableTensors,
   type WriteOptions,
   writeSafetensors,

@@ -31,7 +31,10 @@ export interface CheckpointInfo {
   /** Stored types, the one with most bytes first. */
   storedTypes: { dtype: string; tensors: number; parameters: number; bytes: number }[]
   storedBytes: number
-  /** Bytes for the weights alone in float32, and for weights, gradients and AdamW's two moments. Activations come on top. */
+  /**
+   * Bytes of the weights to decode: as stored in blocks, else float32; and of float32 weights, gradients and AdamW's two
+   * moments to train. Activations come on top.
+   */
   memory: { inferenceBytes: number; trainingBytes: number }
   /** Undefined where there is no tokenizer; a message where it cannot be read. */
   tokenizer: TokenizerInfo | string | undefined
@@ -108,10 +111,12 @@ export const inspectCheckpoint = async (
   let total = 0
   let embedding = 0
   let storedBytes = 0
-  for (const { name, dtype, shape, byteLength } of checkpoint.tensors.values()) {
+  let inferenceBytes = 0
+  for (const { name, dtype, shape, byteLength, blocks } of checkpoint.tensors.values()) {
     const count = elementCount(shape)
     total += count
     storedBytes += byteLength
+    inferenceBytes += blocks ? byteLength : 4 * count
     if (EMBEDDING.test(name)) embedding += count
     const type = types.get(dtype) ?? { dtype, tensors: 0, parameters: 0, bytes: 0 }
     type.tensors++
@@ -129,7 +134,7 @@ export const inspectCheckpoint = async (
     parameters: { total, embedding, nonEmbedding: total - embedding },
     storedTypes: [...types.values()].sort((a, b) => b.bytes - a.bytes),
     storedBytes,
-    memory: { inferenceBytes: 4 * total, trainingBytes: 16 * total },
+    memory: { inferenceBytes, trainingBytes: 16 * total },
     tokenizer: await tokenizerInfo(checkpoint),
     differences: expected === undefined ? undefined : compareTensors(checkpoint, expected),
   }

@@ -12,27 +12,41 @@ export interface DeferredParameter {
   read(): Promise<Float32Array>
 }
 
-export type WritableTensors = ReadonlyMap<string, Parameter | DeferredParameter>
+/** The same for bytes, which are stored as U8 whatever the type of the other tensors. */
+export interface DeferredBytes {
+  shape: readonly number[]
+  readBytes(): Promise<Uint8Array>
+}
+
+export type WritableTensor = Parameter | DeferredParameter | DeferredBytes
+
+export type WritableTensors = ReadonlyMap<string, WritableTensor>
 
 export interface WriteOptions {
-  /** Type of every tensor in the file; float32 is rounded to nearest, ties to even. Default F32. */
+  /** Type of every tensor of numbers in the file; float32 is rounded to nearest, ties to even. Default F32. */
   dtype?: StoredDType
   /** Added to the header's `__metadata__`, which always says `format: pt`, as Python's loaders expect. */
   metadata?: Readonly<Record<string, string>>
 }
 
-const bytesPerElement = (dtype: StoredDType): number => (dtype === 'F32' ? 4 : 2)
-
 const elementCount = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1)
+
+/** The type of a tensor in a file whose numbers are of type `dtype`, and the bytes that it takes there. */
+const stored = (tensor: WritableTensor, dtype: StoredDType): { dtype: StoredDType | 'U8'; bytes: number } => {
+  const type = 'readBytes' in tensor ? 'U8' : dtype
+  return { dtype: type, bytes: elementCount(tensor.shape) * (type === 'U8' ? 1 : type === 'F32' ? 4 : 2) }
+}
 
 const buildHeader = (tensors: WritableTensors, dtype: StoredDType, metadata: Readonly<Record<string, string>>) => {
   let offset = 0
   // Entries, not an object literal: a tensor may be called __proto__, and numeric names must keep their place.
   const entries = [`"__metadata__":${JSON.stringify({ format: 'pt', ...metadata })}`]
-  for (const [name, { shape }] of tensors) {
+  for (const [name, tensor] of tensors) {
     if (name === '__metadata__') throw new UserError('a tensor cannot be called __metadata__ in a safetensors file')
-    const end = offset + elementCount(shape) * bytesPerElement(dtype)
-    entries.push(`${JSON.stringify(name)}:${JSON.stringify({ dtype, shape, data_offsets: [offset, end] })}`)
+    const { dtype: type, bytes } = stored(tensor, dtype)
+    const end = offset + bytes
+    const entry = { dtype: type, shape: tensor.shape, data_offsets: [offset, end] }
+    entries.push(`${JSON.stringify(name)}:${JSON.stringify(entry)}`)
     offset = end
   }
   const json = new TextEncoder().encode(`{${entries.join(',')}}`)
@@ -46,8 +60,8 @@ const buildHeader = (tensors: WritableTensors, dtype: StoredDType, metadata: Rea
 /** Elements that are converted to 16 bits at a time. */
 const CHUNK = 1 << 20
 
-const writeTensor = async (sink: ByteSink, data: Float32Array, dtype: StoredDType): Promise<void> => {
-  if (dtype === 'F32') {
+const writeTensor = async (sink: ByteSink, data: Float32Array | Uint8Array, dtype: StoredDType): Promise<void> => {
+  if (data instanceof Uint8Array || dtype === 'F32') {
     await sink(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))
     return
   }
@@ -73,7 +87,7 @@ export const writeSafetensors = async (
   await writeAtomically(path, async (sink) => {
     await sink(header)
     for (const [name, tensor] of tensors) {
-      const data = 'data' in tensor ? tensor.data : await tensor.read()
+      const data = 'data' in tensor ? tensor.data : await ('readBytes' in tensor ? tensor.readBytes() : tensor.read())
       if (data.length !== elementCount(tensor.shape))
         throw new UserError(
           `${path}: tensor ${JSON.stringify(name)}: ${data.length} values for the shape [${tensor.shape.join(', ')}]`,
@@ -96,11 +110,11 @@ export const writeShardedSafetensors = async (
   tensors: WritableTensors,
   { maxShardBytes = MAX_SHARD_BYTES, ...options }: WriteOptions & { maxShardBytes?: number } = {},
 ): Promise<void> => {
-  const shards: Map<string, Parameter | DeferredParameter>[] = [new Map()]
+  const shards: Map<string, WritableTensor>[] = [new Map()]
   let shardBytes = 0
   let totalBytes = 0
   for (const [name, tensor] of tensors) {
-    const bytes = elementCount(tensor.shape) * bytesPerElement(options.dtype ?? 'F32')
+    const { bytes } = stored(tensor, options.dtype ?? 'F32')
     if (shardBytes > 0 && shardBytes + bytes > maxShardBytes) {
       shards.push(new Map())
       shardBytes = 0

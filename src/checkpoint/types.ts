@@ -1,5 +1,5 @@
 // What a checkpoint is to the other layers, whatever file format it came from.
-import type { ModelConfig } from '../types.ts'
+import type { BlockFormat, ModelConfig, QuantizedParameter } from '../types.ts'
 
 export interface TensorInfo {
   /** Hugging Face name (GGUF names are translated). */
@@ -11,6 +11,8 @@ export interface TensorInfo {
   file: string
   byteOffset: number
   byteLength: number
+  /** Set where `readQuantized` can read it: the matrix is stored in blocks that decoding uses as they are. */
+  blocks?: BlockFormat
 }
 
 /** An opened checkpoint: headers parsed and checked, no weights read yet. */
@@ -23,6 +25,8 @@ export interface Checkpoint {
   tensors: ReadonlyMap<string, TensorInfo>
   /** One tensor, dequantised to float32 and laid out as Hugging Face does (llama.cpp's q/k permutation undone). */
   read(name: string): Promise<Float32Array>
+  /** A matrix that has `blocks`, as it is stored (rows as `read` gives them). */
+  readQuantized(name: string): Promise<QuantizedParameter>
   /** tokenizer.json, tokenizer_config.json ... as text; built from the GGUF metadata where that is the source. */
   tokenizerFiles(): Promise<Record<string, string>>
   close(): Promise<void>

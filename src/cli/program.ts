@@ -7,6 +7,7 @@ import { generateCommand } from './commands/generate.ts'
 import { infoCommand } from './commands/info.ts'
 import { mergeCommand } from './commands/merge.ts'
 import { pullCommand } from './commands/pull.ts'
+import { quantizeCommand } from './commands/quantize.ts'
 import { quickstartCommand } from './commands/quickstart.ts'
 import { exitCodeHelp } from './exit-codes.ts'
 import type { Session } from './session.ts'
@@ -42,6 +43,7 @@ ${exitCodeHelp}`,
     evalCommand,
     generateCommand,
     mergeCommand,
+    quantizeCommand,
   ]) {
     const command = create(session)
     // Settings are inherited only by commands that are made by .command(); these are made apart and added.

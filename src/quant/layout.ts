@@ -68,3 +68,10 @@ export function dequantize({ shape, format, packed, scales, zeroPoints }: Quanti
     }
   return values
 }
+
+/**
+ * Whether a parameter is a matrix of a product or an embedding. The router of a mixture of experts is small, and its
+ * choices are all or nothing, so it keeps its precision.
+ */
+export const isMatrixToQuantize = (name: string, shape: readonly number[]): boolean =>
+  shape.length === 2 && !/\.mlp\.gate\.weight$|router/.test(name)

@@ -52,11 +52,11 @@ Examples:
         const settings = sectionFlags(command.opts()).decode
         const blockSize = wholeNumber('--block-size', flags.blockSize)
         const prompt = flags.prompt === '-' ? (await readStream(process.stdin)).replace(/\r?\n$/, '') : flags.prompt
-        const { load } = await import('../../load.ts')
+        const { loadForInference } = await import('../../load.ts')
         const { createGenerator, promptIds } = await import('../../generate.ts')
         const { createExecutor } = await import('../../runtime/executor.ts')
         const { signal } = context
-        const loaded = await load(command.args[0]!, { signal })
+        const loaded = await loadForInference(command.args[0]!, { signal })
         const executor = createExecutor({ threads: context.threads })
         try {
           const generator = await createGenerator(executor, loaded, {

@@ -59,7 +59,7 @@ function describe(info: CheckpointInfo, config: Record<string, unknown>, unsuppo
     ],
     [
       'memory',
-      `${bytes(memory.inferenceBytes)} to decode, ${bytes(memory.trainingBytes)} to train (float32, without activations)`,
+      `${bytes(memory.inferenceBytes)} to decode, ${bytes(memory.trainingBytes)} to train in float32 (without activations)`,
     ],
     ['tokenizer', tokenizerText(tokenizer)],
   ]

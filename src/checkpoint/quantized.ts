@@ -1,0 +1,88 @@
+// Matrices in few bits in a safetensors checkpoint: which tensors make one up, and whether they fit together.
+// Knows the names and shapes; how the numbers are packed is the quant layer's.
+import { blockLayout, quantizedNames } from '../quant/layout.ts'
+import { type BlockFormat, type ModelConfig, type QuantizedParameter, UserError } from '../types.ts'
+import { isRecord } from './file.ts'
+import type { SafetensorsFile } from './safetensors.ts'
+import type { TensorInfo } from './types.ts'
+
+/** `checkpoint_format` of the `quantization_config` in config.json. */
+export const CHECKPOINT_FORMAT = 'matmul_nbits'
+
+/** `quantization_config.group_size`; undefined where the config says nothing of quantisation. */
+function groupSize(file: SafetensorsFile, { quantization_config: settings }: ModelConfig): number | undefined {
+  if (settings === undefined || settings === null) return undefined
+  const fail = (problem: string): never => {
+    throw new UserError(`${file.path}: quantization_config of config.json: ${problem}`)
+  }
+  if (!isRecord(settings)) return fail('is not an object')
+  const { checkpoint_format: format, quant_method: method, group_size: size } = settings
+  if (format !== CHECKPOINT_FORMAT)
+    return fail(
+      `weights quantised by ${JSON.stringify(method ?? null)} in the format ${JSON.stringify(format ?? null)} are not read; ` +
+        `take the model in float or as GGUF, and quantise it with unmask quantize`,
+    )
+  if (typeof size !== 'number' || size < 16 || size > 4096 || !Number.isInteger(Math.log2(size)))
+    return fail(`group_size ${JSON.stringify(size ?? null)} is not a power of two from 16 to 4096`)
+  return size
+}
+
+const floatTypes: readonly string[] = ['F32', 'F16', 'BF16']
+
+/**
+ * The tensors of a file with each quantised matrix as one entry: its shape [out, in], the bytes of all its parts, and
+ * `blocks`. Throws UserError where parts are missing or do not fit together.
+ */
+export function quantizedTensors(file: SafetensorsFile, config: ModelConfig): ReadonlyMap<string, TensorInfo> {
+  const blockSize = groupSize(file, config)
+  if (blockSize === undefined) return file.tensors
+  const tensors = new Map(file.tensors)
+  for (const info of file.tensors.values()) {
+    const names = quantizedNames(info.name)
+    const scales = file.tensors.get(names.scales)
+    if (info.dtype !== 'U8' || !scales || info.name === names.scales || info.name === names.zeroPoints) continue
+    const zeroPoints = file.tensors.get(names.zeroPoints)
+    const fail = (problem: string): never => {
+      throw new UserError(`${info.file}: tensor ${JSON.stringify(info.name)}: ${problem}`)
+    }
+    const [out, blocks, bytes] = info.shape
+    const bits = (8 * bytes) / blockSize
+    if (info.shape.length !== 3 || (bits !== 4 && bits !== 8))
+      return fail(`[${info.shape.join(', ')}] is not [rows, blocks, bytes] of 4 or 8 bits in groups of ${blockSize}`)
+    const format: BlockFormat = { bits, blockSize, asymmetric: zeroPoints !== undefined }
+    const shape = [out, blocks * blockSize]
+    const layout = blockLayout(shape, format)
+    const check = (part: TensorInfo, expected: readonly number[], types: readonly string[]) => {
+      if (part.shape.join() !== expected.join() || !types.includes(part.dtype))
+        fail(
+          `its ${part.name} is ${part.dtype} [${part.shape.join(', ')}], expected ${types.join(' or ')} [${expected.join(', ')}]`,
+        )
+    }
+    check(scales, layout.scales, floatTypes)
+    if (zeroPoints) check(zeroPoints, layout.zeroPoints, ['U8'])
+    const byteLength = info.byteLength + scales.byteLength + (zeroPoints?.byteLength ?? 0)
+    tensors.set(info.name, { ...info, dtype: `${bits}-bit`, shape, byteLength, blocks: format })
+    tensors.delete(names.scales)
+    tensors.delete(names.zeroPoints)
+  }
+  return tensors
+}
+
+/** Reads a matrix that `quantizedTensors` described. */
+export async function readQuantized(
+  file: SafetensorsFile,
+  tensors: ReadonlyMap<string, TensorInfo>,
+  name: string,
+): Promise<QuantizedParameter> {
+  const info = tensors.get(name)
+  if (!info?.blocks) throw new UserError(`${file.path}: has no quantised tensor ${JSON.stringify(name)}`)
+  const names = quantizedNames(name)
+  const bytes = async (part: string) => (await file.readRaw(part)).data as Uint8Array
+  return {
+    shape: info.shape,
+    format: info.blocks,
+    packed: await bytes(names.packed),
+    scales: await file.read(names.scales),
+    zeroPoints: info.blocks.asymmetric ? await bytes(names.zeroPoints) : undefined,
+  }
+}

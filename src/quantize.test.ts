@@ -1,0 +1,93 @@
+// Quantising the tiny model: what is written, read again and refused.
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import { afterAll, describe, expect, it } from 'vitest'
+import { inspectCheckpoint, openCheckpoint } from './checkpoint/index.ts'
+import { load, loadForInference } from './load.ts'
+import { roundToNearest } from './quant/round.ts'
+import { quantize } from './quantize.ts'
+import { tinyModel } from './quickstart.ts'
+import { UserError } from './types.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'unmask-quantize-'))
+afterAll(() => rmSync(folder, { recursive: true }))
+const at = (name: string) => join(folder, name)
+
+describe('a quantised folder', () => {
+  it.each([
+    { bits: 4, groupSize: 32, symmetric: true },
+    { bits: 4, groupSize: 64, symmetric: false },
+    { bits: 8, groupSize: 128, symmetric: true },
+    { bits: 8, groupSize: 16, symmetric: false },
+  ] as const)('holds what rounding gives: %o', async (options) => {
+    const out = at('model')
+    const result = await quantize({ model: tinyModel, out, ...options })
+    const original = await load(tinyModel)
+    const { parameters } = await loadForInference(out)
+    expect([...parameters.keys()]).toEqual([...original.parameters.keys()])
+    const format = { bits: options.bits, blockSize: options.groupSize, asymmetric: !options.symmetric }
+    for (const [name, { shape, data }] of original.parameters)
+      expect(parameters.get(name)).toEqual(shape.length === 2 ? roundToNearest(shape, data, format) : { shape, data })
+    expect(result.error).toBeGreaterThan(0)
+    expect(result.error).toBeLessThan(options.bits === 4 ? 0.15 : 0.02)
+    expect(result.bytes).toBeLessThan(result.floatBytes * (options.bits === 4 ? 0.2 : 0.4))
+  })
+
+  it('describes itself, and is not trained', async () => {
+    await quantize({ model: tinyModel, out: at('info'), bits: 8 })
+    const checkpoint = await openCheckpoint(at('info'))
+    expect(checkpoint.config.quantization_config).toEqual({
+      quant_method: 'rtn',
+      checkpoint_format: 'matmul_nbits',
+      bits: 8,
+      group_size: 32,
+      sym: true,
+    })
+    const original = await openCheckpoint(tinyModel)
+    const [info, before] = [await inspectCheckpoint(checkpoint), await inspectCheckpoint(original)]
+    await Promise.all([checkpoint.close(), original.close()])
+    expect(info.parameters).toEqual(before.parameters)
+    expect(info.storedTypes[0]).toMatchObject({ dtype: '8-bit', tensors: 29 })
+    expect(info.memory.inferenceBytes).toBe(info.storedBytes)
+    await expect(load(at('info'))).rejects.toThrow('is quantised; training needs the model that it was made from')
+    await expect(quantize({ model: at('info'), out: at('twice') })).rejects.toThrow('is quantised already')
+  })
+})
+
+describe('refused:', () => {
+  it('formats that do not exist or do not fit', async () => {
+    const out = at('none')
+    await expect(quantize({ model: tinyModel, out, groupSize: 24 })).rejects.toThrow('--group-size: expected')
+    await expect(quantize({ model: tinyModel, out, groupSize: 256 })).rejects.toThrow('not whole groups of 256')
+    await expect(quantize({ model: tinyModel, out, bits: 3 as 4 })).rejects.toThrow('--bits: expected 4 or 8')
+    await expect(openCheckpoint(out)).rejects.toThrow('no such file')
+  })
+
+  it('any other quantization_config, and parts that do not fit, with a UserError', async () => {
+    const out = at('damaged')
+    await quantize({ model: tinyModel, out, symmetric: false })
+    const config = JSON.parse(readFileSync(join(out, 'config.json'), 'utf8'))
+    const read = async (settings: unknown) => {
+      writeFileSync(join(out, 'config.json'), JSON.stringify({ ...config, quantization_config: settings }))
+      await loadForInference(out)
+    }
+    const known = config.quantization_config
+    await expect(read({ ...known, checkpoint_format: 'gptq', quant_method: 'gptq' })).rejects.toThrow(
+      'weights quantised by "gptq" in the format "gptq" are not read',
+    )
+    await expect(read({ ...known, group_size: 24 })).rejects.toThrow('group_size 24 is not a power of two')
+    await expect(read({ ...known, group_size: 128 })).rejects.toThrow('of 4 or 8 bits in groups of 128')
+    // Twice the values of half the bits: the scales do not fit the model's shapes.
+    await expect(read({ ...known, group_size: 16 })).rejects.toThrow(UserError)
+    await expect(read(undefined)).rejects.toThrow(UserError)
+    await fc.assert(
+      fc.asyncProperty(fc.constantFrom(...Object.keys(known)), fc.jsonValue(), async (key, value) => {
+        const same = await read({ ...known, [key]: value }).catch((error: unknown) => error)
+        if (same !== undefined) expect(same).toBeInstanceOf(UserError)
+      }),
+      { numRuns: 100 },
+    )
+  })
+})

@@ -1,0 +1,183 @@
+// Makes a model small: its matrices in 4 or 8 bits, in a folder of its own. Composes reading, rounding and writing, one
+// tensor in memory at a time.
+
+import {
+  type Checkpoint,
+  openCheckpoint,
+  type PullOptions,
+  pull,
+  saveCheckpoint,
+  type WritableTensor,
+  type WritableTensors,
+} from './checkpoint/index.ts'
+import { CHECKPOINT_FORMAT } from './checkpoint/quantized.ts'
+import { checkTensors } from './load.ts'
+import { createModel } from './models/index.ts'
+import { blockLayout, dequantize, isMatrixToQuantize, quantizedNames } from './quant/layout.ts'
+import { roundToNearest } from './quant/round.ts'
+import { type BlockFormat, type QuantizedParameter, UserError } from './types.ts'
+
+export type QuantizeEvent =
+  | { type: 'phase'; message: string }
+  | { type: 'tensor'; name: string; done: number; total: number; error: number }
+
+export interface QuantizeOptions {
+  /** Model to quantise; see `load`. */
+  model: string
+  /** Folder to write; see `saveCheckpoint`. */
+  out: string
+  /** Default 4. */
+  bits?: 4 | 8
+  /** Values that share a scale: a power of two from 16, of which every row has a whole number. Default 32. */
+  groupSize?: number
+  /** One scale per group and no zero point. Default true. */
+  symmetric?: boolean
+  signal?: AbortSignal
+  onEvent?: (event: QuantizeEvent) => void
+}
+
+export interface QuantizeResult {
+  out: string
+  /** How many matrices were quantised. */
+  tensors: number
+  /** Bytes of the weights in the folder, and of the same weights in float32. */
+  bytes: number
+  floatBytes: number
+  /** Root mean square of what rounding changed, relative to that of the weights, over all matrices. */
+  error: number
+  /** The matrices that rounding changed most, the worst first. */
+  worst: { name: string; error: number }[]
+}
+
+/**
+ * Quantises every matrix of a model, embedding and output head included, and writes the model to a folder that
+ * `loadForInference` reads. Throws UserError where the model is quantised already or its rows are not whole groups.
+ */
+export async function quantize(options: QuantizeOptions): Promise<QuantizeResult> {
+  const { out, bits = 4, groupSize = 32, symmetric = true, signal, onEvent = () => undefined } = options
+  const format: BlockFormat = { bits, blockSize: groupSize, asymmetric: !symmetric }
+  checkFormat(format)
+  const pulling: PullOptions = signal ? { signal } : {}
+  const { path } = await pull(options.model, pulling)
+  const checkpoint = await openCheckpoint(path)
+  try {
+    if (checkpoint.config.quantization_config)
+      throw new UserError(`${options.model}: is quantised already; quantise the model that it was made from`)
+    const model = createModel(checkpoint.config)
+    checkTensors(checkpoint, model)
+    const matrices = [...model.parameters].filter(([name, shape]) => isMatrixToQuantize(name, shape))
+    for (const [name, shape] of matrices)
+      if (shape[1] % groupSize !== 0)
+        throw new UserError(`--group-size: rows of ${name} have ${shape[1]} values, not whole groups of ${groupSize}`)
+
+    const errors: { name: string; error: number }[] = []
+    let [difference, total] = [0, 0]
+    const measured = (name: string, values: Float32Array, parameter: QuantizedParameter) => {
+      const [changed, size] = squares(values, dequantize(parameter))
+      difference += changed
+      total += size
+      const error = size > 0 ? Math.sqrt(changed / size) : 0
+      errors.push({ name, error })
+      onEvent({ type: 'tensor', name, done: errors.length, total: matrices.length, error })
+    }
+    const parameters = new Map<string, WritableTensor>()
+    const slot: Slot = {}
+    for (const [name, shape] of model.parameters) {
+      if (!isMatrixToQuantize(name, shape)) {
+        parameters.set(name, { shape, read: () => checkpoint.read(name) })
+        continue
+      }
+      const make = async () => {
+        signal?.throwIfAborted()
+        const values = await readFinite(checkpoint, name)
+        const parameter = roundToNearest(shape, values, format)
+        measured(name, values, parameter)
+        return parameter
+      }
+      for (const [part, tensor] of quantizedTensors(name, shape, format, slot, make)) parameters.set(part, tensor)
+    }
+    const { generationConfig } = checkpoint
+    await saveCheckpoint(out, {
+      config: {
+        ...checkpoint.config,
+        quantization_config: {
+          quant_method: 'rtn',
+          checkpoint_format: CHECKPOINT_FORMAT,
+          bits,
+          group_size: groupSize,
+          sym: symmetric,
+        },
+      },
+      parameters,
+      tokenizerFiles: await checkpoint.tokenizerFiles(),
+      ...(generationConfig ? { generationConfig } : {}),
+    })
+    const floatBytes = [...model.parameters.values()].reduce((sum, shape) => sum + 4 * elements(shape), 0)
+    return {
+      out,
+      tensors: errors.length,
+      bytes: storedBytes(parameters),
+      floatBytes,
+      error: total > 0 ? Math.sqrt(difference / total) : 0,
+      worst: errors.sort((a, b) => b.error - a.error).slice(0, 5),
+    }
+  } finally {
+    await checkpoint.close()
+  }
+}
+
+function checkFormat({ bits, blockSize }: BlockFormat): void {
+  if (bits !== 4 && bits !== 8) throw new UserError(`--bits: expected 4 or 8, not ${bits}`)
+  if (!Number.isInteger(Math.log2(blockSize)) || blockSize < 16 || blockSize > 256)
+    throw new UserError(`--group-size: expected 16, 32, 64, 128 or 256, not ${blockSize}`)
+}
+
+const elements = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1)
+
+/** Sums of squares: of the differences, and of the values. */
+function squares(values: Float32Array, rounded: Float32Array): [number, number] {
+  let [difference, total] = [0, 0]
+  for (let i = 0; i < values.length; i++) {
+    difference += (values[i] - rounded[i]) ** 2
+    total += values[i] ** 2
+  }
+  return [difference, total]
+}
+
+async function readFinite(checkpoint: Checkpoint, name: string): Promise<Float32Array> {
+  const values = await checkpoint.read(name)
+  if (!values.every(Number.isFinite))
+    throw new UserError(`${checkpoint.path}: tensor ${name} holds values that are not numbers`)
+  return values
+}
+
+/** The matrix that is being written: its parts follow each other, so there is one at a time. */
+interface Slot {
+  matrix?: QuantizedParameter
+}
+
+/** The tensors of a quantised matrix, in the order in which they are written; `make` runs when the first one is. */
+function quantizedTensors(
+  name: string,
+  shape: readonly number[],
+  format: BlockFormat,
+  slot: Slot,
+  make: () => Promise<QuantizedParameter>,
+): [string, WritableTensor][] {
+  const layout = blockLayout(shape, format)
+  const names = quantizedNames(name)
+  const readBytes = async () => {
+    slot.matrix = await make()
+    return slot.matrix.packed
+  }
+  const tensors: [string, WritableTensor][] = [
+    [names.packed, { shape: layout.packed, readBytes }],
+    [names.scales, { shape: layout.scales, read: async () => slot.matrix!.scales }],
+  ]
+  if (format.asymmetric)
+    tensors.push([names.zeroPoints, { shape: layout.zeroPoints, readBytes: async () => slot.matrix!.zeroPoints! }])
+  return tensors
+}
+
+const storedBytes = (tensors: WritableTensors): number =>
+  [...tensors.values()].reduce((sum, tensor) => sum + elements(tensor.shape) * ('readBytes' in tensor ? 1 : 4), 0)
