@@ -6,10 +6,10 @@ import { type ComparisonResult, compareDecoding } from './eval/compare.ts'
 import { type Decode, type Prompt, taskPrompts } from './eval/evaluate.ts'
 import { likelihood } from './eval/likelihood.ts'
 import { createGenerator, type Generator, promptIds } from './generate.ts'
-import { type LoadedModel, load } from './load.ts'
+import { type InferenceModel, type LoadedModel, loadForInference } from './load.ts'
 import type { Recipe } from './recipe.ts'
 import { createExecutor, type Executor } from './runtime/executor.ts'
-import { createTrainer } from './train/program.ts'
+import { createEvaluator } from './train/evaluator.ts'
 import type { Evaluation } from './train/types.ts'
 import { UserError } from './types.ts'
 
@@ -61,8 +61,8 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluateResult
   const loading = signal ? { signal } : {}
   const phase = (message: string) => onEvent({ type: 'phase', message })
   phase(`loading ${options.model}`)
-  const loaded = await load(options.model, loading)
-  const base = options.base === undefined ? undefined : await load(options.base, loading)
+  const loaded = await loadForInference(options.model, loading)
+  const base = options.base === undefined ? undefined : await loadForInference(options.base, loading)
   const { config } = loaded.model
   const mode = typeof config.mask_token_id === 'number' ? 'diffusion' : 'ar'
   const blockSize =
@@ -76,21 +76,16 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluateResult
       phase('measuring the likelihood of the held-out text')
       documents = wholeFiles(data, loaded, { ...options, blockSize, seed })
       const batches = await validationBatches(documents, options.dataTokens ?? 16_384)
-      const measure = async (measured: LoadedModel, block: number | 'ar'): Promise<Evaluation> => {
-        const trainer = await createTrainer(executor, measured.model, measured.parameters, {
-          objective: block === 'ar' ? 'ar' : 'diffusion',
+      const measure = async (measured: InferenceModel, block: number | 'ar'): Promise<Evaluation> => {
+        const evaluator = createEvaluator(executor, measured.model, measured.parameters, {
           ...(block === 'ar' ? {} : { maskTokenId: Number(config.mask_token_id) }),
-          weighting: 'elbo',
-          noise: {},
           shift: config.same_token_labels === false,
           finalBlockSize: block === 'ar' ? 1 : block,
-          seed,
-          ...noOptimizer,
         })
         try {
-          return await likelihood(trainer, batches, { blockSize: block, seed, samples: settings.samples })
+          return await likelihood(evaluator, batches, { blockSize: block, seed, samples: settings.samples })
         } finally {
-          await trainer.dispose()
+          await evaluator.dispose()
         }
       }
       own = await measure(loaded, mode === 'ar' ? 'ar' : blockSize)
@@ -113,12 +108,9 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluateResult
   }
 }
 
-/** Nothing is trained, so none of these matters. */
-const noOptimizer = { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 0 }
-
 function wholeFiles(
   paths: readonly string[],
-  { tokenizer, model }: LoadedModel,
+  { tokenizer, model }: Pick<LoadedModel, 'tokenizer' | 'model'>,
   options: Pick<EvaluateOptions, 'template' | 'separator' | 'length'> & { blockSize: number; seed: number },
 ): DataOptions {
   const { template, separator = '', blockSize, seed } = options
@@ -181,8 +173,8 @@ export interface CompareModelsOptions {
   executor: Executor
   prompts: readonly Prompt[]
   /** Decoded one token at a time. */
-  base: LoadedModel | undefined
-  converted: { loaded: LoadedModel; blockSize: number } | undefined
+  base: InferenceModel | undefined
+  converted: { loaded: InferenceModel; blockSize: number } | undefined
   decode: Recipe['decode']
   sweep: readonly number[]
   signal?: AbortSignal | undefined

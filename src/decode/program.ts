@@ -6,14 +6,14 @@ import { gatherRows, reshape } from '../graph/ops/layout.ts'
 import { linear } from '../graph/ops/linear.ts'
 import { lengthBias, tileBias } from '../graph/ops/mask-bias.ts'
 import { predict } from '../graph/ops/predict.ts'
-import { exportOnnx, type Program } from '../graph/program.ts'
+import type { Program } from '../graph/program.ts'
 import { product } from '../graph/shape.ts'
 import { lastDim, type Tensor } from '../graph/tensor.ts'
 import type { Model } from '../models/types.ts'
+import { formatsOf, type LoadInferenceOptions, loadInference } from '../nn/inference.ts'
 import { createWeights } from '../nn/weights.ts'
-import { quantizedNames } from '../quant/layout.ts'
 import type { Executor, Session } from '../runtime/executor.ts'
-import { type BlockFormat, type InferenceParameter, isQuantized, type TypedArray } from '../types.ts'
+import type { BlockFormat, InferenceParameter } from '../types.ts'
 
 /**
  * Inputs, with B rows of T new positions and a cache of C positions per row:
@@ -63,44 +63,11 @@ export function decodeProgram(model: Model, formats?: ReadonlyMap<string, BlockF
   return { name: `${model.config.model_type}-decode`, outputs: { token, confidence, logits, ...present } }
 }
 
-/**
- * Loads the inference program with the weights inside the session, packed once. The weights are copied, or, with
- * `takeWeights`, their arrays are moved into the executor one by one and no longer usable here.
- */
-export async function loadDecodeProgram(
+/** Loads the inference program with the weights inside the session, packed once; see `loadInference`. */
+export const loadDecodeProgram = (
   executor: Executor,
   model: Model,
   weights: ReadonlyMap<string, InferenceParameter>,
-  { takeWeights = false }: { takeWeights?: boolean } = {},
-): Promise<Session> {
-  const tensors = new Map<string, { location: string; offset: number; length: number }>()
-  const files: { path: string; data: Uint8Array }[] = []
-  // A file in memory per tensor: one for all would meet the size limit of an array.
-  const add = (name: string, values: TypedArray) => {
-    const data = ownBytes(values, takeWeights)
-    files.push({ path: name, data })
-    tensors.set(name, { location: name, offset: 0, length: data.length })
-  }
-  const formats = new Map<string, BlockFormat>()
-  for (const [name, shape] of model.parameters) {
-    const parameter = weights.get(name)
-    if (!parameter || parameter.shape.join() !== shape.join())
-      throw new Error(`${name} must be [${shape.join(', ')}], is [${parameter?.shape.join(', ') ?? 'missing'}]`)
-    if (isQuantized(parameter)) {
-      const names = quantizedNames(name)
-      formats.set(name, parameter.format)
-      add(names.packed, parameter.packed)
-      add(names.scales, parameter.scales)
-      if (parameter.zeroPoints) add(names.zeroPoints, parameter.zeroPoints)
-    } else add(name, parameter.data)
-  }
-  const { model: onnx } = exportOnnx(decodeProgram(model, formats), { external: { location: '', tensors } })
-  return executor.load(onnx, { externalData: files })
-}
-
-/** The bytes of an array, in a buffer that holds nothing else and may be moved: its own if `take`, else a copy. */
-function ownBytes(values: TypedArray, take: boolean): Uint8Array {
-  const whole = values.byteLength === values.buffer.byteLength
-  const { buffer } = take && whole ? values : values.slice()
-  return new Uint8Array(buffer)
-}
+  options: LoadInferenceOptions = {},
+): Promise<Session> =>
+  loadInference(executor, decodeProgram(model, formatsOf(weights)), model.parameters, weights, options)

@@ -8,11 +8,11 @@ import type { Evaluation, Trainer } from '../train/types.ts'
  * Bits per byte = nats per token x tokens / (bytes x ln 2): comparable across tokenizers.
  */
 export async function likelihood(
-  trainer: Pick<Trainer, 'evaluate'>,
+  model: Pick<Trainer, 'evaluate'>,
   batches: readonly Batch[],
   options: { blockSize: number | 'ar'; seed: number; samples: number },
 ): Promise<Evaluation> {
-  const { nll } = await trainer.evaluate(batches, options)
+  const { nll } = await model.evaluate(batches, options)
   const tokens = batches.reduce((sum, batch) => sum + maskableTokens(batch), 0)
   const bytes = batches.reduce((sum, batch) => sum + batch.bytes, 0)
   return { nll, tokens, bitsPerByte: (nll * tokens) / (bytes * Math.LN2) }

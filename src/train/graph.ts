@@ -11,6 +11,7 @@ import { product } from '../graph/shape.ts'
 import { lastDim, type Tensor } from '../graph/tensor.ts'
 import type { Model } from '../models/types.ts'
 import { createWeights } from '../nn/weights.ts'
+import type { BlockFormat } from '../types.ts'
 
 /** What the model is trained on. */
 export type Objective =
@@ -36,6 +37,8 @@ export interface ObjectiveOptions {
   gradientCheckpointing?: boolean
   /** Adds the input `embedding_noise`, which is added to the embedding output. */
   embeddingNoise: boolean
+  /** The weights that are quantised, for a program without gradients. Default none. */
+  formats?: ReadonlyMap<string, BlockFormat>
 }
 
 /**
@@ -67,7 +70,7 @@ export function objectiveProgram(
   const noise = options.embeddingNoise
     ? input('embedding_noise', 'float32', [copies * rows, length, model.dimensions.hiddenSize])
     : undefined
-  const weights = createWeights(model.parameters)
+  const weights = createWeights(model.parameters, options.formats)
   const { hidden, head } = model.trace(weights, {
     ids,
     positions,

@@ -1,8 +1,11 @@
 // The output head and its cross-entropy at chosen positions, as one node: only these rows ever become logits.
+import type { Emitter } from '../onnx/emitter.ts'
 import { apply, apply1, type Operation, type Tensor } from '../tensor.ts'
 import { mul, neg, sub } from './elementwise.ts'
 import { gatherRows, reshape, scatterAddRows } from './layout.ts'
 import { matmul } from './linear.ts'
+import { quantizedLinear } from './quantized.ts'
+import { sum } from './reduce.ts'
 
 const crossEntropyOperation: Operation<null> = {
   name: 'crossEntropy',
@@ -32,13 +35,24 @@ const crossEntropyOperation: Operation<null> = {
   },
   onnx(emit, [hidden, head, labels, weights]) {
     const logits = emit.op('Gemm', [hidden, head], { transB: 1 })
-    const logProbabilities = emit.op('LogSoftmax', [logits], { axis: -1 })
-    const index = emit.op('Unsqueeze', [labels, emit.ints([1])])
-    const picked = emit.op('GatherElements', [logProbabilities, index], { axis: 1 })
-    const nll = emit.op('Neg', [emit.op('Squeeze', [picked, emit.ints([1])])])
+    const { nll, logProbabilities } = negativeLogLikelihood(emit, logits, labels)
     const loss = emit.op('ReduceSum', [emit.op('Mul', [nll, weights])], { keepdims: 0 })
     return [loss, nll, logProbabilities]
   },
+}
+
+/** -log softmax(logits)[labels]. */
+function negativeLogLikelihood(emit: Emitter, logits: string, labels: string) {
+  const logProbabilities = emit.op('LogSoftmax', [logits], { axis: -1 })
+  const index = emit.op('Unsqueeze', [labels, emit.ints([1])])
+  const picked = emit.op('GatherElements', [logProbabilities, index], { axis: 1 })
+  return { nll: emit.op('Neg', [emit.op('Squeeze', [picked, emit.ints([1])])]), logProbabilities }
+}
+
+const likelihoodOperation: Operation<null> = {
+  name: 'negativeLogLikelihood',
+  infer: ([logits]) => [{ dtype: 'float32', shape: [logits.shape[0]] }],
+  onnx: (emit, [logits, labels]) => [negativeLogLikelihood(emit, logits, labels).nll],
 }
 
 const expOperation: Operation<null> = {
@@ -49,9 +63,15 @@ const expOperation: Operation<null> = {
 
 /**
  * loss = sum_i weights_i * nll_i with nll_i = -log softmax(hidden_i head^T)[labels_i].
- * hidden [M, H], head [V, H], labels [M] (int64), weights [M] -> { loss [], nll [M] }.
+ * hidden [M, H], head [V, H], labels [M] (int64), weights [M] -> { loss [], nll [M] }. No gradients if the head is
+ * quantised.
  */
 export function crossEntropy(hidden: Tensor, head: Tensor, labels: Tensor, weights: Tensor) {
+  const logits = quantizedLinear(hidden, head, undefined)
+  if (logits) {
+    const nll = apply1(likelihoodOperation, [logits, labels], null)
+    return { loss: sum(mul(nll, weights), [0]), nll }
+  }
   const [loss, nll] = apply(crossEntropyOperation, [hidden, head, labels, weights], null)
   return { loss, nll }
 }
