@@ -7,7 +7,7 @@ import { type ModelConfig, UserError } from '../types.ts'
 import { errorCode, exists, readJsonObject, readText, syncFolder, temporaryName, writeTextAtomically } from './file.ts'
 import { openGguf } from './gguf.ts'
 import { blockFormatOf } from './gguf-blocks.ts'
-import { huggingFaceName, llamaConfig, reorderedHeads, restoreRotaryRows } from './gguf-llama.ts'
+import { ggufModel, restoreRotaryRows } from './gguf-model.ts'
 import { ggufTokenizerFiles } from './gguf-tokenizer.ts'
 import { quantizedTensors, readQuantized } from './quantized.ts'
 import { openSafetensors } from './safetensors.ts'
@@ -33,12 +33,7 @@ const openGgufCheckpoint = async (opened: string, path: string): Promise<Checkpo
     const parts = file.metadata.get('split.count')
     if (typeof parts === 'number' && parts > 1)
       throw new UserError(`${path}: is one of ${parts} parts of a model; join them first (llama-gguf-split --merge)`)
-    const architecture = file.metadata.get('general.architecture')
-    if (architecture !== 'llama')
-      throw new UserError(
-        `${path}: metadata "general.architecture": ${JSON.stringify(architecture ?? null)} is not supported in GGUF files; llama is`,
-      )
-    const config = await llamaConfig(file)
+    const { config, headDim, huggingFaceName, reorderedHeads } = await ggufModel(file)
     const tensors = new Map<string, TensorInfo>()
     const sourceNames = new Map<string, string>()
     for (const { name: source, type, shape, byteOffset, byteLength } of file.tensors.values()) {
@@ -46,11 +41,9 @@ const openGgufCheckpoint = async (opened: string, path: string): Promise<Checkpo
       if (name === undefined) continue
       if (tensors.has(name))
         throw new UserError(`${path}: tensors ${source} and ${sourceNames.get(name)} are both ${name}`)
-      const heads = reorderedHeads(source, config)
-      if (heads !== undefined && shape[0] !== heads * config.head_dim)
-        throw new UserError(
-          `${path}: tensor "${source}": ${shape[0]} rows, expected ${heads} heads of ${config.head_dim}`,
-        )
+      const heads = reorderedHeads(source)
+      if (heads !== undefined && shape[0] !== heads * headDim)
+        throw new UserError(`${path}: tensor "${source}": ${shape[0]} rows, expected ${heads} heads of ${headDim}`)
       sourceNames.set(name, source)
       const blocks = shape.length === 2 ? blockFormatOf(type) : undefined
       const info = { name, dtype: type.name, shape, file: path, byteOffset, byteLength }
@@ -63,9 +56,9 @@ const openGgufCheckpoint = async (opened: string, path: string): Promise<Checkpo
     }
     /** Undoes llama.cpp's order of the rows of query and key projections, in each of the arrays that store them. */
     const restoreRows = (source: string, ...arrays: (Float32Array | Uint8Array | undefined)[]) => {
-      const heads = reorderedHeads(source, config)
+      const heads = reorderedHeads(source)
       if (heads === undefined) return
-      for (const values of arrays) if (values) restoreRotaryRows(values, heads, config.head_dim)
+      for (const values of arrays) if (values) restoreRotaryRows(values, heads, headDim)
     }
     return {
       path: opened,
