@@ -60,7 +60,7 @@ export async function createStepper(
   for (const name of [buffers.gradients, buffers.m, buffers.v]) await executor.allocate(name, 'float32', layout.size)
   let updates = 0
   let accumulating = false
-  const sessions = new Map<string, Promise<Session>>()
+  let loaded: { key: string; session: Session } | undefined
   const optimizer = await loadOptimizer(executor, layout, options)
 
   const views = (buffer: string, prefix: string): Record<string, Resident> => {
@@ -71,22 +71,23 @@ export async function createStepper(
   }
   const parameterFeeds = views(buffers.parameters, '')
 
-  function session({ objective, rows, length, feeds }: MicroBatch, gradients: boolean): Promise<Session> {
+  /** One session exists at a time: each keeps the memory of its activations until it is released. */
+  async function session({ objective, rows, length, feeds }: MicroBatch, gradients: boolean): Promise<Session> {
     const embeddingNoise = 'embedding_noise' in feeds
     const key = JSON.stringify([objective, rows, length, gradients, embeddingNoise])
-    let loading = sessions.get(key)
-    if (!loading) {
+    if (loaded?.key !== key) {
+      await release()
       const { gradientCheckpointing } = options
-      const program = objectiveProgram(
-        model,
-        objective,
-        { rows, length },
-        { gradients, embeddingNoise, gradientCheckpointing },
-      )
-      loading = executor.load(exportOnnx(program).model, { optimize: false })
-      sessions.set(key, loading)
+      const settings = { gradients, embeddingNoise, gradientCheckpointing }
+      const program = objectiveProgram(model, objective, { rows, length }, settings)
+      loaded = { key, session: await executor.load(exportOnnx(program).model, { optimize: false }) }
     }
-    return loading
+    return loaded.session
+  }
+
+  async function release(): Promise<void> {
+    await loaded?.session.release()
+    loaded = undefined
   }
 
   return {
@@ -140,8 +141,7 @@ export async function createStepper(
     },
 
     async dispose() {
-      for (const loading of sessions.values()) await (await loading).release()
-      sessions.clear()
+      await release()
       await optimizer.release()
       for (const name of Object.values(buffers)) await executor.free(name)
     },

@@ -180,13 +180,14 @@ const scatterOperation: Operation<{ shape: Shape }> = {
     const rows = gatherRows(dy as Tensor, inputs[0])
     return inputs.length === 3 ? [undefined, rows, dy] : [undefined, rows]
   },
-  onnx(emit, [index, updates, base], { shape }, node) {
+  onnx(emit, [index, updates, base], { shape }) {
+    const rest = shape.slice(1).map(Number)
     const into = base ?? emit.op('Expand', [emit.float(0), emit.ints(shape.map(Number))])
-    const indices = emit.op('Unsqueeze', [
-      node.inputs[0].dtype === 'int64' ? index : emit.op('Cast', [index], { to: 7 }),
-      emit.ints([-1]),
-    ])
-    return [emit.op('ScatterND', [into, indices, updates], { reduction: 'add' })]
+    // Not ScatterND: ONNX Runtime adds its rows from several threads at once, and loses some where an index repeats.
+    const rows = emit.op('Reshape', [index, emit.ints([-1, ...rest.map(() => 1)])])
+    const elements = emit.op('Expand', [rows, emit.ints([1, ...rest])])
+    const values = emit.op('Reshape', [updates, emit.ints([-1, ...rest])])
+    return [emit.op('ScatterElements', [into, elements, values], { axis: 0, reduction: 'add' })]
   },
 }
 

@@ -4,10 +4,11 @@ import { evaluate, indices, int64, normal, positive } from '../../../test/graph/
 import { createExecutor } from '../../runtime/executor.ts'
 import type { TensorData } from '../../types.ts'
 import { exportOnnx } from '../program.ts'
+import type { Tensor } from '../tensor.ts'
 import { adamw } from './adamw.ts'
 import { crossEntropy } from './cross-entropy.ts'
 import { input } from './input.ts'
-import { reshape } from './layout.ts'
+import { reshape, scatterAddRows } from './layout.ts'
 import { predict } from './predict.ts'
 import { sumSquares } from './reduce.ts'
 import { rmsNorm } from './rms-norm.ts'
@@ -187,4 +188,22 @@ it('adamw: three updates, chunk by chunk, written where the parameters and momen
       Array.from((await executor.read(name)) as Float32Array),
       expected.map((state) => state[name]),
     )
+})
+
+it('scatterAddRows loses nothing where an index repeats and several threads run', async () => {
+  const threads = createExecutor({ threads: 2 })
+  const [table, rows, width] = [64, 8192, 256]
+  const index = indices(1, [rows], 7)
+  const ones: TensorData = { dtype: 'float32', shape: [rows, width], data: new Float32Array(rows * width).fill(1) }
+  const expected = new Float32Array(table * width)
+  for (const row of list(index)) for (let j = 0; j < width; j++) expected[row * width + j]++
+  const expression = {
+    values: { index, ones },
+    build: (t: Record<string, Tensor>) => scatterAddRows([table, width], t.index, t.ones),
+  }
+  try {
+    for (let i = 0; i < 10; i++) expect((await evaluate(threads, expression)).data).toEqual(expected)
+  } finally {
+    await threads.dispose()
+  }
 })
