@@ -7,6 +7,7 @@ it.each([
   ['llama-tied', 'a tied Llama'],
   ['qwen2', 'a Qwen2: biases of queries, keys and values'],
   ['qwen3', 'a tied Qwen3: norms of single heads, which are wider than the hidden size'],
+  ['llada2-moe', 'a LLaDA2-MoE: experts chosen from groups, a shared one, a dense first layer'],
 ])('%s, %s, gives the reference logits, losses, gradients, updates and decoding states', async (folder) => {
   const results = await checkFolder(fileURLToPath(new URL(`./golden/${folder}`, import.meta.url)))
   const cases = results.map((result) => result.case)

@@ -18,14 +18,24 @@ export interface GradientOptions {
  * Gradients of a scalar `loss` with respect to `wanted`, in the same order.
  * Throws where one of them does not reach the loss or an operation on the way has no gradient.
  */
-export function gradients(loss: Tensor, wanted: readonly Tensor[], { segment }: GradientOptions = {}): Tensor[] {
+export function gradients(loss: Tensor, wanted: readonly Tensor[], options: GradientOptions = {}): Tensor[] {
   if (loss.shape.length !== 0) throw new Error(`the loss must be a scalar, got ${shapeText(loss.shape)}`)
-  const order = topologicalOrder([loss])
+  return pullback(loss, scalar(1), wanted, options)
+}
+
+/** `gradients` of something that depends on `y`, of which the gradient with respect to `y` is `dy`. */
+export function pullback(
+  y: Tensor,
+  dy: Tensor,
+  wanted: readonly Tensor[],
+  { segment }: GradientOptions = {},
+): Tensor[] {
+  const order = topologicalOrder([y])
   const needed = new Set<Node>(wanted.map((tensor) => tensor.node))
   for (const node of order) if (node.inputs.some((input) => needed.has(input.node))) needed.add(node)
   const again = segment && recomputation(segment, needed)
 
-  const partials = new Map<Tensor, Tensor[]>([[loss, [scalar(1)]]])
+  const partials = new Map<Tensor, Tensor[]>([[y, [dy]]])
   const total = (tensor: Tensor): Tensor | undefined => partials.get(tensor)?.reduce(accumulate)
   for (const node of [...order].reverse()) {
     if (!needed.has(node) || node.inputs.length === 0) continue

@@ -116,6 +116,7 @@ export function createDecoder(config: ModelConfig, options: DecoderOptions = {})
     for (const [name, shape] of [...layerShapes, ...part.parameters])
       parameters.set(`${names.layers}.${i}.${name}`, shape)
   })
+  const buffers = mlps.flatMap((part, i) => (part.buffers ?? []).map((name) => `${names.layers}.${i}.${name}`))
   parameters.set(`${names.finalNorm}.weight`, [hiddenSize])
   if (!tied) parameters.set(`${names.head}.weight`, [vocabSize, hiddenSize])
 
@@ -148,6 +149,7 @@ export function createDecoder(config: ModelConfig, options: DecoderOptions = {})
       maxPositions: read.size(keys.maxPositions, 2048),
     },
     parameters,
+    buffers: new Set(buffers),
     embeddingName: `${names.embedding}.weight`,
     trace(weights, { ids, positions, positionCount, attention, embeddings, select }) {
       const embedding = weights(`${names.embedding}.weight`)

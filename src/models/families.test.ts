@@ -68,6 +68,32 @@ const llada8b: ModelConfig = {
   weight_tying: false,
 }
 
+const llada2mini: ModelConfig = {
+  model_type: 'llada2_moe',
+  ...sizes(2048, 5120, 20, 16, 4),
+  head_dim: 128,
+  vocab_size: 157184,
+  moe_intermediate_size: 512,
+  num_experts: 256,
+  num_experts_per_tok: 8,
+  num_shared_experts: 1,
+  first_k_dense_replace: 1,
+  n_group: 8,
+  topk_group: 4,
+  routed_scaling_factor: 2.5,
+  score_function: 'sigmoid',
+  moe_router_enable_expert_bias: true,
+  norm_topk_prob: true,
+  rope_theta: 600000,
+  partial_rotary_factor: 0.5,
+}
+
+const llada2flash: ModelConfig = {
+  ...llada2mini,
+  ...sizes(4096, 9216, 32, 32, 4),
+  moe_intermediate_size: 1024,
+}
+
 const qwen3 = (config: object): ModelConfig => ({ model_type: 'qwen3', vocab_size: 151936, head_dim: 128, ...config })
 
 describe('a published config gives the published number of parameters', () => {
@@ -87,21 +113,39 @@ describe('a published config gives the published number of parameters', () => {
       { ...qwen3({ ...sizes(2048, 6144, 28, 16, 8) }), model_type: 'sdar', tie_word_embeddings: false },
       2_031_739_904,
     ],
+    ['LLaDA2.0-mini', llada2mini, 16_255_643_392],
+    ['LLaDA2.0-flash', llada2flash, 102_889_705_216],
+    ['Ling-mini-2.0', { ...llada2mini, model_type: 'bailing_moe_v2' }, 16_255_643_392],
+    [
+      'Qwen3-30B-A3B',
+      {
+        ...qwen3(sizes(2048, 6144, 48, 32, 4)),
+        model_type: 'qwen3_moe',
+        num_experts: 128,
+        num_experts_per_tok: 8,
+        moe_intermediate_size: 768,
+        norm_topk_prob: true,
+      },
+      30_532_122_624,
+    ],
   ]
   it.each(published)('%s', (_, config, parameters) => {
     expect(total(config)).toBe(parameters)
   })
 })
 
-describe('LLaDA', () => {
-  // Two layers with random weights; the logits are those of the authors' modeling code in float32.
-  const folder = fileURLToPath(new URL('../../test/models/llada', import.meta.url))
+// Two layers with random weights; the logits are those of the authors' modeling code, or of transformers, in float32.
+describe.each([
+  ['llada', 'bidirectional'],
+  ['qwen3-moe', 'causal'],
+] as const)('%s', (name, attention) => {
+  const folder = fileURLToPath(new URL(`../../test/models/${name}`, import.meta.url))
 
   it('gives the logits of the reference', async () => {
     const expected = await openSafetensors(`${folder}/logits.safetensors`)
     const { shape } = expected.tensors.get('input_ids')!
     const ids = await expected.read('input_ids')
-    const reference = await expected.read('logits.bidirectional')
+    const reference = await expected.read(`logits.${attention}`)
     await expected.close()
     const checkpoint = await openCheckpoint(folder)
     const model = createModel(checkpoint.config)
@@ -112,13 +156,15 @@ describe('LLaDA', () => {
 
     const [rows, length] = shape as [number, number]
     const documents = new Int32Array(rows * length)
-    const actual = await logits(executor, model, weights, 'bidirectional', { rows, length, ids, documents })
+    const actual = await logits(executor, model, weights, attention, { rows, length, ids, documents })
     expect(actual.length).toBe(reference.length)
     const largest = Math.max(...reference.map(Math.abs))
     const error = Math.max(...reference.map((value, i) => Math.abs(value - actual[i]!)))
     expect(error / largest).toBeLessThan(1e-5)
   })
+})
 
+describe('LLaDA', () => {
   it('of several key heads a query, or with more rows than tokens, is that', () => {
     const { parameters, dimensions } = createModel({
       ...llada8b,
@@ -169,6 +215,11 @@ describe('a setting that no family member has is refused', () => {
     [{ ...llada8b, activation_type: 'gelu' }, 'activation_type must be one of silu, swish, got "gelu"'],
     [{ ...llada8b, d_model: 100 }, 'n_heads (32) must divide d_model (100)'],
     [{ ...llada8b, n_kv_heads: 5 }, 'n_kv_heads (5) must divide n_heads (32)'],
+    [{ ...llada2mini, topk_group: 9 }, 'topk_group (9) must not be more than n_group (8)'],
+    [{ ...llada2mini, n_group: 3 }, 'n_group (3) must divide num_experts (256)'],
+    [{ ...llada2mini, num_experts_per_tok: 200 }, 'num_experts_per_tok (200) must not be more than the 128 experts'],
+    [{ ...llada2mini, num_experts: 1e9 }, 'num_experts must be a whole number from 1 to 4096'],
+    [{ ...llada2mini, score_function: 'softmax' }, 'score_function must be "sigmoid"'],
     [{ ...llada8b, mlp_hidden_size: null }, 'mlp_hidden_size must be a whole number'],
   ]
   it.each(bad)('%#: %s', (config, message) => {

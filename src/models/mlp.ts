@@ -7,6 +7,8 @@ import type { Weights } from '../nn/weights.ts'
 export interface Mlp {
   /** Shape of every parameter, by name relative to the layer, in the order of the checkpoint. */
   parameters: readonly (readonly [name: string, shape: readonly number[]])[]
+  /** Which of them no gradient reaches: they are not trained. Default: none. */
+  buffers?: readonly string[]
   /** y [..., hidden] -> [..., hidden], with the weights of the layer. */
   trace(y: Tensor, layer: Weights): Tensor
 }

@@ -44,6 +44,8 @@ export interface Model {
   dimensions: Dimensions
   /** Shape of every parameter, by checkpoint name. */
   parameters: ReadonlyMap<string, readonly number[]>
+  /** Parameters that no gradient reaches: they are saved with the model and never trained. */
+  buffers: ReadonlySet<string>
   /** Name of the embedding, whose rows are tokens. */
   embeddingName: string
   trace(weights: Weights, input: ModelInput): ModelOutput

@@ -82,7 +82,7 @@ export function objectiveProgram(
   const { loss, nll } = crossEntropy(hidden, head, labels, lossWeights)
   const outputs: Record<string, Tensor> = { loss, nll }
   if (options.gradients) {
-    const used = [...weights.used]
+    const used = [...weights.used].filter(([name]) => !model.buffers.has(name))
     const all = gradients(
       loss,
       used.map(([, tensor]) => tensor),

@@ -55,7 +55,12 @@ export async function createStepper(
   initial: ReadonlyMap<string, Parameter>,
   options: OptimizerOptions,
 ): Promise<Stepper> {
-  const layout = flatLayout(model.parameters)
+  const layout = flatLayout(new Map([...model.parameters].filter(([name]) => !model.buffers.has(name))))
+  let fixed = new Map<string, Parameter>()
+  const keepBuffers = (parameters: ReadonlyMap<string, Parameter>) => {
+    fixed = new Map([...parameters].filter(([name]) => model.buffers.has(name)))
+  }
+  keepBuffers(initial)
   await executor.allocate(buffers.parameters, 'float32', flatten(layout, initial))
   for (const name of [buffers.gradients, buffers.m, buffers.v]) await executor.allocate(name, 'float32', layout.size)
   let updates = 0
@@ -69,7 +74,12 @@ export async function createStepper(
       all[`${prefix}${name}`] = { resident: buffer, offset, shape }
     return all
   }
-  const parameterFeeds = views(buffers.parameters, '')
+  const trained = views(buffers.parameters, '')
+  const parameterFeeds = (): Record<string, Source> => {
+    const feeds: Record<string, Source> = { ...trained }
+    for (const [name, value] of fixed) feeds[name] = { dtype: 'float32', ...value }
+    return feeds
+  }
 
   /** One session exists at a time: each keeps the memory of its activations until it is released. */
   async function session({ objective, rows, length, feeds }: MicroBatch, gradients: boolean): Promise<Session> {
@@ -101,7 +111,7 @@ export async function createStepper(
           accumulating = true
         }
         const outputs = await running.run(
-          { ...microBatch.feeds, ...parameterFeeds },
+          { ...microBatch.feeds, ...parameterFeeds() },
           { ...views(target, 'grad.'), loss: null },
         )
         if (i > 0) await optimizer.accumulate()
@@ -117,12 +127,15 @@ export async function createStepper(
 
     async loss(microBatch) {
       const running = await session(microBatch, false)
-      const outputs = await running.run({ ...microBatch.feeds, ...parameterFeeds }, { loss: null })
+      const outputs = await running.run({ ...microBatch.feeds, ...parameterFeeds() }, { loss: null })
       return Number(outputs.loss.data[0])
     },
 
     async parameters() {
-      return unflatten(layout, (await executor.read(buffers.parameters)) as Float32Array)
+      const values = unflatten(layout, (await executor.read(buffers.parameters)) as Float32Array)
+      return new Map(
+        [...model.parameters.keys()].map((name) => [name, (values.get(name) ?? fixed.get(name)) as Parameter]),
+      )
     },
 
     async optimizerState() {
@@ -135,6 +148,7 @@ export async function createStepper(
 
     async restore({ parameters, optimizer: state }) {
       await executor.allocate(buffers.parameters, 'float32', flatten(layout, parameters))
+      keepBuffers(parameters)
       updates = state?.step ?? 0
       for (const moment of [buffers.m, buffers.v])
         await executor.allocate(moment, 'float32', state ? flatten(layout, state.tensors, `${moment}.`) : layout.size)

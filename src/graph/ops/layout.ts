@@ -2,6 +2,7 @@
 import { reshapeTarget } from '../onnx/emitter.ts'
 import { broadcast, type Dim, product, type Shape, sameShape, shapeText, sum as sumDims } from '../shape.ts'
 import { apply1, type Operation, type Tensor } from '../tensor.ts'
+import { scalar } from './input.ts'
 import { quantizedGatherRows } from './quantized.ts'
 import { sumTo } from './reduce.ts'
 
@@ -158,7 +159,8 @@ const gatherOperation: Operation<null> = {
     return [{ dtype: x.dtype, shape: [...index.shape, ...x.shape.slice(1)] }]
   },
   gradient({ inputs: [x, index], gradients: [dy] }) {
-    return [scatterAddRows(x.shape, index, dy as Tensor), undefined]
+    const symbolic = x.shape.some((dim) => typeof dim !== 'number')
+    return [scatterAddRows(x.shape, index, dy as Tensor, symbolic ? expandLike(scalar(0), x) : undefined), undefined]
   },
   onnx: (emit, inputs) => [emit.op('Gather', inputs, { axis: 0 })],
 }

@@ -1,6 +1,7 @@
 // Matrices in few bits. `dequantize` names one; `linear` and `gatherRows` recognise it and use ONNX Runtime's kernels for
 // such matrices, so that it never exists in float32. Inference only.
 import type { BlockFormat } from '../../types.ts'
+import type { Emitter } from '../onnx/emitter.ts'
 import { sameShape } from '../shape.ts'
 import { apply1, type Operation, type Tensor } from '../tensor.ts'
 
@@ -49,13 +50,23 @@ const linearOperation: Operation<MatrixAttributes> = {
     if (last !== width) fail(`the input's last size ${last} is not the weight's ${width}`)
     return [{ dtype: 'float32', shape: [...x.shape.slice(0, -1), packed.shape[0]] }]
   },
-  onnx(emit, [x, packed, scales, ...rest], { format: { bits, blockSize, asymmetric }, width }, node) {
-    const [zeroPoints, bias] = asymmetric ? rest : ['', ...rest]
-    const inputs = [x, packed, scales, zeroPoints, ...(bias === undefined ? [] : ['', bias])]
-    // Accuracy level 4: the activations are rounded to 8 bits per block, and products are summed in integers.
-    const attributes = { K: width, N: Number(node.inputs[1].shape[0]), bits, block_size: blockSize, accuracy_level: 4 }
-    return [emit.contrib('MatMulNBits', inputs, attributes)]
-  },
+  onnx: (emit, [x, ...stored], attributes, node) => [
+    product(emit, x, stored, attributes, Number(node.inputs[1].shape[0])),
+  ],
+}
+
+/** x W^T (+ bias) of a stored matrix of `out` rows. */
+function product(
+  emit: Emitter,
+  x: string,
+  [packed, scales, ...rest]: readonly string[],
+  { format: { bits, blockSize, asymmetric }, width }: MatrixAttributes,
+  out: number,
+): string {
+  const [zeroPoints, bias] = asymmetric ? rest : ['', ...rest]
+  const inputs = [x, packed, scales, zeroPoints, ...(bias === undefined ? [] : ['', bias])]
+  // Accuracy level 4: the activations are rounded to 8 bits per block, and products are summed in integers.
+  return emit.contrib('MatMulNBits', inputs, { K: width, N: out, bits, block_size: blockSize, accuracy_level: 4 })
 }
 
 /** `linear` where the weight is a quantised matrix; undefined where it is not. */
@@ -83,3 +94,29 @@ export function quantizedGatherRows(matrix: Tensor, index: Tensor): Tensor | und
   const stored = storage(matrix)
   return stored && apply1(gatherOperation, [index, ...stored.inputs], stored.attributes)
 }
+
+/** A matrix [out, width] as an operation on many of them has it among its inputs: as one tensor, or as a quantised one's few. */
+export interface StoredMatrix {
+  /** How many inputs it is. */
+  inputs: number
+  out: number
+  /** Of a quantised matrix. */
+  quantized?: MatrixAttributes
+}
+
+/** The tensors that a matrix is made of, and how they are read. */
+export function matrixStorage(matrix: Tensor): { tensors: readonly Tensor[]; matrix: StoredMatrix } {
+  const stored = storage(matrix)
+  const tensors = stored?.inputs ?? [matrix]
+  const out = Number(matrix.shape[0])
+  return {
+    tensors,
+    matrix: { inputs: tensors.length, out, ...(stored ? { quantized: stored.attributes } : {}) },
+  }
+}
+
+/** x W^T of a matrix whose tensors are called `stored`. */
+export const emitLinear = (emit: Emitter, x: string, stored: readonly string[], matrix: StoredMatrix): string =>
+  matrix.quantized
+    ? product(emit, x, stored, matrix.quantized, matrix.out)
+    : emit.contrib('FusedMatMul', [x, stored[0]], { transB: 1 })
