@@ -11,6 +11,7 @@ export interface Benchmark {
 const benchmarks: Record<string, () => Promise<Benchmark>> = {
   train: () => import('./train.ts'),
   decode: () => import('./decode.ts'),
+  moe: () => import('./moe.ts'),
 }
 
 const usage = `usage: npm run bench -- NAME [flags]

@@ -43,15 +43,18 @@ export function load(source: string, options: LoadOptions = {}): Promise<LoadedM
 }
 
 /**
- * Loads a model to run it, as `load` does, but matrices that are stored in few bits stay so: those of a folder that
- * `quantize` wrote, and of a GGUF file those of type Q8_0 and Q4_0. GGUF's other types become float32.
+ * Loads a model to run it, as `load` does, but float32 of safetensors files stays there until an executor maps it, and
+ * matrices that are stored in few bits stay so: those of a folder that `quantize` wrote, and of a GGUF file those of
+ * type Q8_0 and Q4_0. GGUF's other types become float32.
  */
 export function loadForInference(source: string, options: LoadOptions = {}): Promise<InferenceModel> {
-  return loadWith(source, options, async (checkpoint, name, shape) =>
-    checkpoint.tensors.get(name)?.blocks
+  return loadWith<InferenceParameter>(source, options, async (checkpoint, name, shape) => {
+    const mapped = await checkpoint.map(name)
+    if (mapped) return mapped
+    return checkpoint.tensors.get(name)?.blocks
       ? checkpoint.readQuantized(name)
-      : { shape, data: await checkpoint.read(name) },
-  )
+      : { shape, data: await checkpoint.read(name) }
+  })
 }
 
 async function loadWith<P extends InferenceParameter>(

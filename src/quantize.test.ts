@@ -1,15 +1,18 @@
 // Quantising the tiny model: what is written, read again and refused.
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, describe, expect, it } from 'vitest'
 import { inspectCheckpoint, openCheckpoint } from './checkpoint/index.ts'
+import { createForward } from './decode/forward.ts'
 import { load, loadForInference } from './load.ts'
+import type { Model } from './models/index.ts'
 import { roundToNearest } from './quant/round.ts'
 import { quantize } from './quantize.ts'
 import { tinyModel } from './quickstart.ts'
-import { UserError } from './types.ts'
+import { createExecutor } from './runtime/executor.ts'
+import { type InferenceParameter, UserError } from './types.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'unmask-quantize-'))
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -25,11 +28,13 @@ describe('a quantised folder', () => {
     const out = at('model')
     const result = await quantize({ model: tinyModel, out, ...options })
     const original = await load(tinyModel)
-    const { parameters } = await loadForInference(out)
-    expect([...parameters.keys()]).toEqual([...original.parameters.keys()])
+    const checkpoint = await openCheckpoint(out)
+    expect([...checkpoint.tensors.keys()]).toEqual([...original.parameters.keys()])
     const format = { bits: options.bits, blockSize: options.groupSize, asymmetric: !options.symmetric }
     for (const [name, { shape, data }] of original.parameters)
-      expect(parameters.get(name)).toEqual(shape.length === 2 ? roundToNearest(shape, data, format) : { shape, data })
+      if (shape.length === 2) expect(await checkpoint.readQuantized(name)).toEqual(roundToNearest(shape, data, format))
+      else expect(await checkpoint.read(name)).toEqual(data)
+    await checkpoint.close()
     expect(result.error).toBeGreaterThan(0)
     expect(result.error).toBeLessThan(options.bits === 4 ? 0.15 : 0.02)
     expect(result.bytes).toBeLessThan(result.floatBytes * (options.bits === 4 ? 0.2 : 0.4))
@@ -89,5 +94,38 @@ describe('refused:', () => {
       }),
       { numRuns: 100 },
     )
+  })
+})
+
+describe('weights that are mapped from their file', () => {
+  const ids = [5, 9, 2, 2, 40]
+  async function logits(model: Model, weights: ReadonlyMap<string, InferenceParameter>): Promise<Float32Array> {
+    const executor = createExecutor({ threads: 1 })
+    try {
+      const forward = await createForward(executor, model, weights, [])
+      const request = { ids, blockSize: 1, rows: [0, 1, 2, 3, 4], store: 0, logits: true }
+      return (await forward.run(await forward.createCache(), request)).logits!
+    } finally {
+      await executor.dispose()
+    }
+  }
+
+  it.each([4, 8, 32] as const)('of %i bits give what those that are read give, through a link too', async (bits) => {
+    const source = bits === 32 ? tinyModel : at('mapped')
+    if (bits !== 32) await quantize({ model: tinyModel, out: source, bits, symmetric: bits === 8 })
+    const linked = at('linked')
+    rmSync(linked, { recursive: true, force: true })
+    mkdirSync(linked)
+    for (const name of readdirSync(source)) symlinkSync(join(source, name), join(linked, name))
+    const checkpoint = await openCheckpoint(source)
+    const { model, parameters } = await loadForInference(linked)
+    const read = new Map<string, InferenceParameter>()
+    for (const [name, shape] of model.parameters) {
+      expect(parameters.get(name)).toHaveProperty('file')
+      const stored = checkpoint.tensors.get(name)?.blocks
+      read.set(name, stored ? await checkpoint.readQuantized(name) : { shape, data: await checkpoint.read(name) })
+    }
+    await checkpoint.close()
+    expect(await logits(model, parameters)).toEqual(await logits(model, read))
   })
 })

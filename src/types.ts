@@ -42,8 +42,25 @@ export interface QuantizedParameter {
   zeroPoints: Uint8Array | undefined
 }
 
+/** Where a tensor's bytes lie in a file. */
+export interface FileRange {
+  path: string
+  offset: number
+  length: number
+}
+
+/**
+ * A parameter that stays in its file, which the executor maps into memory: no copy of it is made here, and the file must
+ * not change until the model is loaded. Its values are float32, or the parts of a `QuantizedParameter`.
+ */
+export interface MappedParameter {
+  shape: readonly number[]
+  format: BlockFormat | undefined
+  file: { data: FileRange } | { packed: FileRange; scales: FileRange; zeroPoints: FileRange | undefined }
+}
+
 /** A parameter of a model that is only run; training needs float32. */
-export type InferenceParameter = Parameter | QuantizedParameter
+export type InferenceParameter = Parameter | QuantizedParameter | MappedParameter
 
 export const isQuantized = (parameter: InferenceParameter): parameter is QuantizedParameter => 'packed' in parameter
 

@@ -9,7 +9,7 @@ import { openGguf } from './gguf.ts'
 import { blockFormatOf } from './gguf-blocks.ts'
 import { ggufModel, restoreRotaryRows } from './gguf-model.ts'
 import { ggufTokenizerFiles } from './gguf-tokenizer.ts'
-import { quantizedTensors, readQuantized } from './quantized.ts'
+import { mapParameter, quantizedTensors, readQuantized } from './quantized.ts'
 import { openSafetensors } from './safetensors.ts'
 import { type StoredDType, type WritableTensors, writeShardedSafetensors } from './safetensors-write.ts'
 import type { Checkpoint, TensorInfo } from './types.ts'
@@ -78,6 +78,7 @@ const openGgufCheckpoint = async (opened: string, path: string): Promise<Checkpo
         restoreRows(source, parameter.packed, parameter.scales, parameter.zeroPoints)
         return parameter
       },
+      map: async () => undefined,
       tokenizerFiles: async () => ggufTokenizerFiles(path, file.metadata),
       close: file.close,
     }
@@ -116,6 +117,7 @@ const openSafetensorsCheckpoint = async (path: string, weights: string): Promise
     read: async (name) =>
       tensors.get(name)?.blocks ? dequantize(await readQuantized(file, tensors, name)) : file.read(name),
     readQuantized: (name) => readQuantized(file, tensors, name),
+    map: (name) => mapParameter(file, tensors, name),
     tokenizerFiles: async () => {
       const files: Record<string, string> = {}
       for (const name of tokenizerFileNames)

@@ -1,7 +1,15 @@
 // Matrices in few bits in a safetensors checkpoint: which tensors make one up, and whether they fit together.
 // Knows the names and shapes; how the numbers are packed is the quant layer's.
+import { realpath } from 'node:fs/promises'
 import { blockLayout, quantizedNames } from '../quant/layout.ts'
-import { type BlockFormat, type ModelConfig, type QuantizedParameter, UserError } from '../types.ts'
+import {
+  type BlockFormat,
+  type FileRange,
+  type MappedParameter,
+  type ModelConfig,
+  type QuantizedParameter,
+  UserError,
+} from '../types.ts'
 import { isRecord } from './file.ts'
 import type { SafetensorsFile } from './safetensors.ts'
 import type { TensorInfo } from './types.ts'
@@ -85,4 +93,29 @@ export async function readQuantized(
     scales: await file.read(names.scales),
     zeroPoints: info.blocks.asymmetric ? await bytes(names.zeroPoints) : undefined,
   }
+}
+
+/** Where a tensor that `quantizedTensors` described lies, if it lies there as the executor needs it. */
+export async function mapParameter(
+  file: SafetensorsFile,
+  tensors: ReadonlyMap<string, TensorInfo>,
+  name: string,
+): Promise<MappedParameter | undefined> {
+  const info = tensors.get(name)
+  if (!info) return undefined
+  const range = async (part: string, dtype: string): Promise<FileRange | undefined> => {
+    const stored = file.tensors.get(part)
+    if (stored?.dtype !== dtype) return undefined
+    // The executor takes files of one folder, and follows no links out of it.
+    return { path: await realpath(stored.file), offset: stored.byteOffset, length: stored.byteLength }
+  }
+  const { shape, blocks: format } = info
+  if (!format) {
+    const data = await range(name, 'F32')
+    return data && { shape, format, file: { data } }
+  }
+  const names = quantizedNames(name)
+  const [packed, scales] = [await range(names.packed, 'U8'), await range(names.scales, 'F32')]
+  const zeroPoints = format.asymmetric ? await range(names.zeroPoints, 'U8') : undefined
+  return packed && scales && { shape, format, file: { packed, scales, zeroPoints } }
 }

@@ -1,5 +1,5 @@
 // What a checkpoint is to the other layers, whatever file format it came from.
-import type { BlockFormat, ModelConfig, QuantizedParameter } from '../types.ts'
+import type { BlockFormat, MappedParameter, ModelConfig, QuantizedParameter } from '../types.ts'
 
 export interface TensorInfo {
   /** Hugging Face name (GGUF names are translated). */
@@ -27,6 +27,8 @@ export interface Checkpoint {
   read(name: string): Promise<Float32Array>
   /** A matrix that has `blocks`, as it is stored (rows as `read` gives them). */
   readQuantized(name: string): Promise<QuantizedParameter>
+  /** The same of `read` or `readQuantized` without reading; undefined where the file has the values in another form. */
+  map(name: string): Promise<MappedParameter | undefined>
   /** tokenizer.json, tokenizer_config.json ... as text; built from the GGUF metadata where that is the source. */
   tokenizerFiles(): Promise<Record<string, string>>
   close(): Promise<void>

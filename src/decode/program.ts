@@ -10,7 +10,7 @@ import type { Program } from '../graph/program.ts'
 import { product } from '../graph/shape.ts'
 import { lastDim, type Tensor } from '../graph/tensor.ts'
 import type { Model } from '../models/types.ts'
-import { formatsOf, type LoadInferenceOptions, loadInference } from '../nn/inference.ts'
+import { formatsOf, loadInference } from '../nn/inference.ts'
 import { createWeights } from '../nn/weights.ts'
 import type { Executor, Session } from '../runtime/executor.ts'
 import type { BlockFormat, InferenceParameter } from '../types.ts'
@@ -68,6 +68,4 @@ export const loadDecodeProgram = (
   executor: Executor,
   model: Model,
   weights: ReadonlyMap<string, InferenceParameter>,
-  options: LoadInferenceOptions = {},
-): Promise<Session> =>
-  loadInference(executor, decodeProgram(model, formatsOf(weights)), model.parameters, weights, options)
+): Promise<Session> => loadInference(executor, decodeProgram(model, formatsOf(weights)), model.parameters, weights)

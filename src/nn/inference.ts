@@ -2,21 +2,14 @@
 import { exportOnnx, type Program } from '../graph/program.ts'
 import { quantizedNames } from '../quant/layout.ts'
 import type { Executor, Session } from '../runtime/executor.ts'
-import { type BlockFormat, type InferenceParameter, isQuantized, type TypedArray } from '../types.ts'
+import { type BlockFormat, type FileRange, type InferenceParameter, isQuantized, type TypedArray } from '../types.ts'
 
 /** The formats of the weights that are quantised, as `createWeights` takes them. */
 export function formatsOf(weights: ReadonlyMap<string, InferenceParameter>): Map<string, BlockFormat> {
   const formats = new Map<string, BlockFormat>()
-  for (const [name, parameter] of weights) if (isQuantized(parameter)) formats.set(name, parameter.format)
+  for (const [name, parameter] of weights)
+    if ('format' in parameter && parameter.format) formats.set(name, parameter.format)
   return formats
-}
-
-export interface LoadInferenceOptions {
-  /**
-   * Moves the arrays of the weights into the executor instead of copying them: they are empty afterwards, and to load
-   * them again they have to be read again. Default false.
-   */
-  takeWeights?: boolean
 }
 
 /**
@@ -28,15 +21,20 @@ export async function loadInference(
   program: Program,
   parameters: ReadonlyMap<string, readonly number[]>,
   weights: ReadonlyMap<string, InferenceParameter>,
-  { takeWeights = false }: LoadInferenceOptions = {},
 ): Promise<Session> {
   const tensors = new Map<string, { location: string; offset: number; length: number }>()
   const files: { path: string; data: Uint8Array }[] = []
   // A file in memory per tensor: one for all would meet the size limit of an array.
   const add = (name: string, values: TypedArray) => {
-    const data = ownBytes(values, takeWeights)
+    const data = new Uint8Array(values.slice().buffer)
     files.push({ path: name, data })
     tensors.set(name, { location: name, offset: 0, length: data.length })
+  }
+  const folders = new Set<string>()
+  const map = (name: string, { path, offset, length }: FileRange) => {
+    const [, folder, location] = /^(.*)[/\\]([^/\\]+)$/.exec(path) as unknown as [string, string, string]
+    folders.add(folder)
+    tensors.set(name, { location, offset, length })
   }
   for (const [name, shape] of parameters) {
     const parameter = weights.get(name)
@@ -47,15 +45,17 @@ export async function loadInference(
       add(names.packed, parameter.packed)
       add(names.scales, parameter.scales)
       if (parameter.zeroPoints) add(names.zeroPoints, parameter.zeroPoints)
-    } else add(name, parameter.data)
+    } else if ('data' in parameter) add(name, parameter.data)
+    else if ('data' in parameter.file) map(name, parameter.file.data)
+    else {
+      const names = quantizedNames(name)
+      map(names.packed, parameter.file.packed)
+      map(names.scales, parameter.file.scales)
+      if (parameter.file.zeroPoints) map(names.zeroPoints, parameter.file.zeroPoints)
+    }
   }
+  if (folders.size > 1) throw new Error(`files to map must be in one folder, are in ${[...folders].join(', ')}`)
+  const [externalFolder] = folders
   const { model: onnx } = exportOnnx(program, { external: { location: '', tensors } })
-  return executor.load(onnx, { externalData: files })
-}
-
-/** The bytes of an array, in a buffer that holds nothing else and may be moved: its own if `take`, else a copy. */
-function ownBytes(values: TypedArray, take: boolean): Uint8Array {
-  const whole = values.byteLength === values.buffer.byteLength
-  const { buffer } = take && whole ? values : values.slice()
-  return new Uint8Array(buffer)
+  return executor.load(onnx, { externalData: files, ...(externalFolder === undefined ? {} : { externalFolder }) })
 }

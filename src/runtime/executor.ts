@@ -30,6 +30,8 @@ export interface SessionOptions {
   optimize?: boolean
   /** In-memory files that the model's external data refer to. Moved to the worker, not copied. */
   externalData?: { path: string; data: Uint8Array }[]
+  /** Folder of the files that the model's other external data refer to; they are mapped into memory. */
+  externalFolder?: string
   /** File prefix for a profile. */
   profile?: string
 }
@@ -106,7 +108,7 @@ export function createExecutor({ threads = availableParallelism() }: { threads?:
 
   return {
     threads,
-    async load(model, { optimize = true, externalData, profile } = {}) {
+    async load(model, { optimize = true, externalData, externalFolder, profile } = {}) {
       const session = `session${nextSession++}`
       const transfer = (externalData ?? []).map(({ data }) => data.buffer as ArrayBuffer)
       await send(
@@ -118,6 +120,9 @@ export function createExecutor({ threads = availableParallelism() }: { threads?:
             graphOptimizationLevel: optimize ? 'all' : 'disabled',
             enableMemPattern: false,
             ...(externalData ? { externalData } : {}),
+            ...(externalFolder
+              ? { extra: { session: { model_external_initializers_file_folder_path: externalFolder } } }
+              : {}),
             ...(profile ? { enableProfiling: true, profileFilePrefix: profile } : {}),
           },
         },
