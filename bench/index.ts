@@ -12,6 +12,7 @@ const benchmarks: Record<string, () => Promise<Benchmark>> = {
   train: () => import('./train.ts'),
   decode: () => import('./decode.ts'),
   moe: () => import('./moe.ts'),
+  quantize: () => import('./quantize.ts'),
 }
 
 const usage = `usage: npm run bench -- NAME [flags]

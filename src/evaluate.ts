@@ -54,15 +54,29 @@ export interface EvaluateResult {
 
 /** Measures a converted or an autoregressive model. Throws UserError where there is neither data nor a task. */
 export async function evaluate(options: EvaluateOptions): Promise<EvaluateResult> {
-  const { signal, onEvent = () => undefined, seed = 0, data, eval: settings } = options
-  if (!data && settings.tasks.length === 0) {
-    throw new UserError('nothing to evaluate: name held-out text (--data) or tasks (--tasks)')
-  }
+  const { signal, onEvent } = options
+  checkPurpose(options)
   const loading = signal ? { signal } : {}
-  const phase = (message: string) => onEvent({ type: 'phase', message })
-  phase(`loading ${options.model}`)
+  onEvent?.({ type: 'phase', message: `loading ${options.model}` })
   const loaded = await loadForInference(options.model, loading)
   const base = options.base === undefined ? undefined : await loadForInference(options.base, loading)
+  return evaluateLoaded(loaded, base, options)
+}
+
+function checkPurpose({ data, eval: settings }: Pick<EvaluateOptions, 'data' | 'eval'>): void {
+  if (!data && settings.tasks.length === 0)
+    throw new UserError('nothing to evaluate: name held-out text (--data) or tasks (--tasks)')
+}
+
+/** `evaluate` with models that are in memory already. */
+export async function evaluateLoaded(
+  loaded: InferenceModel,
+  base: InferenceModel | undefined,
+  options: Omit<EvaluateOptions, 'model' | 'base'>,
+): Promise<EvaluateResult> {
+  checkPurpose(options)
+  const { signal, onEvent = () => undefined, seed = 0, data, eval: settings } = options
+  const phase = (message: string) => onEvent({ type: 'phase', message })
   const { config } = loaded.model
   const mode = typeof config.mask_token_id === 'number' ? 'diffusion' : 'ar'
   const blockSize =
@@ -108,7 +122,8 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluateResult
   }
 }
 
-function wholeFiles(
+/** Data options that take files whole, for measuring. */
+export function wholeFiles(
   paths: readonly string[],
   { tokenizer, model }: Pick<LoadedModel, 'tokenizer' | 'model'>,
   options: Pick<EvaluateOptions, 'template' | 'separator' | 'length'> & { blockSize: number; seed: number },

@@ -129,3 +129,52 @@ describe('weights that are mapped from their file', () => {
     expect(await logits(model, parameters)).toEqual(await logits(model, read))
   })
 })
+
+describe('gptq', () => {
+  const text = at('text.jsonl')
+  writeFileSync(
+    text,
+    Array.from({ length: 60 }, (_, i) => `${JSON.stringify({ text: `reverse(abc${i})=${i}cba` })}\n`).join(''),
+  )
+
+  it.each([
+    ['an autoregressive', {}],
+    ['a diffusion', { mask_token_id: 1, block_size: 8 }],
+  ])('of %s model changes its predictions less than rounding to the nearest', async (_, config) => {
+    const model = at('source')
+    rmSync(model, { recursive: true, force: true })
+    mkdirSync(model)
+    for (const name of readdirSync(tinyModel))
+      if (name !== 'data' && name !== 'config.json') symlinkSync(join(tinyModel, name), join(model, name))
+    const original = JSON.parse(readFileSync(join(tinyModel, 'config.json'), 'utf8'))
+    writeFileSync(join(model, 'config.json'), JSON.stringify({ ...original, ...config }))
+    const options = { model, bits: 4, threads: 1, template: 'none' } as const
+    const nearest = await quantize({ ...options, out: at('nearest') })
+    const compensated = await quantize({ ...options, out: at('gptq'), method: 'gptq', calibration: [text] })
+    // Farther from the weights, nearer in what they do.
+    expect(compensated.error).toBeGreaterThan(nearest.error)
+    const ids = (await load(model)).tokenizer.encode('reverse(abc7)=7cba')
+    const logits = async (folder: string): Promise<Float32Array> => {
+      const { model, parameters } = await loadForInference(folder)
+      const executor = createExecutor({ threads: 1 })
+      try {
+        const forward = await createForward(executor, model, parameters, [])
+        const request = { ids, blockSize: 1, rows: ids.map((_, i) => i), store: 0, logits: true }
+        return (await forward.run(await forward.createCache(), request)).logits!
+      } finally {
+        await executor.dispose()
+      }
+    }
+    const exact = await logits(model)
+    const change = async (folder: string) =>
+      (await logits(folder)).reduce((sum, value, i) => sum + (value - exact[i]) ** 2, 0)
+    expect(await change(at('gptq'))).toBeLessThan(await change(at('nearest')))
+  })
+
+  it('needs text, and only it takes some', async () => {
+    await expect(quantize({ model: tinyModel, out: at('no'), method: 'gptq' })).rejects.toThrow(
+      '--method gptq needs text',
+    )
+    await expect(quantize({ model: tinyModel, out: at('no'), calibration: [text] })).rejects.toThrow('no other method')
+  })
+})

