@@ -1,13 +1,18 @@
 // bench decode: milliseconds per forward of a GGUF model in float32, by block size and by what is in the KV cache.
-import { availableParallelism } from 'node:os'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { availableParallelism, tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { openCheckpoint } from '../src/checkpoint/index.ts'
 import { createForward } from '../src/decode/forward.ts'
 import { createModel } from '../src/models/index.ts'
+import { quantize } from '../src/quantize.ts'
 import { random } from '../src/random.ts'
 import { createExecutor } from '../src/runtime/executor.ts'
 import { type Parameter, UserError } from '../src/types.ts'
-import { alternate, report } from './measure.ts'
+import { type Child, startChild, startOwn } from './child.ts'
+import { alternate, peakMemory, report } from './measure.ts'
 
 const BLOCK_SIZES = [1, 8, 32]
 const CACHE_LENGTHS = [0, 256, 1024]
@@ -17,6 +22,13 @@ export const usage = `usage: SMOLLM2_GGUF=FILE npm run bench -- decode [flags]
 A denoising step: one block of ${BLOCK_SIZES.join(', ')} tokens against a cache of ${CACHE_LENGTHS.join(', ')} tokens, every position predicted.
 SMOLLM2_GGUF names the model, such as SmolLM2-135M-Instruct.Q4_1.gguf; its weights are dequantised to float32.
 
+With --peer it measures instead, at about the same bits, node-llama-cpp on that file (Q4_1 takes 5 bits per weight) and
+unmask on the file quantised to 4 bits in groups of 32 (5 bits): autoregressive decoding, and a block of 8, 16 and 32
+tokens beside the peer's processing of that many prompt tokens; time to load; peak memory. NODE_LLAMA_CPP=DIR names the
+folder in which node-llama-cpp is installed.
+
+  --peer          compare with node-llama-cpp
+  --bits N        bits of our weights with --peer, 4 or 8 (default 4)
   --rounds N      measured forwards of each case (default 20)
   --warmup N      forwards before them (default 3)
   --threads N     threads (default: the cores of the machine)
@@ -26,6 +38,8 @@ export async function run(args: string[]): Promise<void> {
   const { values } = parseArgs({
     args,
     options: {
+      peer: { type: 'boolean', default: false },
+      bits: { type: 'string', default: '4' },
       rounds: { type: 'string', default: '20' },
       warmup: { type: 'string', default: '3' },
       threads: { type: 'string', default: String(availableParallelism()) },
@@ -33,6 +47,7 @@ export async function run(args: string[]): Promise<void> {
   })
   const file = process.env.SMOLLM2_GGUF
   if (!file) throw new UserError('bench decode: SMOLLM2_GGUF must name a GGUF file')
+  if (values.peer) return comparePeer(file, values)
   const checkpoint = await openCheckpoint(file)
   const model = createModel(checkpoint.config)
   const weights = new Map<string, Parameter>()
@@ -67,4 +82,55 @@ export async function run(args: string[]): Promise<void> {
   for (const [label, value] of Object.entries(medians))
     report({ bench: 'decode', case: label, value, unit: 'ms/forward' })
   await executor.dispose()
+}
+
+interface PeerFlags {
+  bits: string
+  rounds: string
+  warmup: string
+  threads: string
+}
+
+/** Tokens that each run of autoregressive decoding makes. */
+const AR_TOKENS = 64
+const PEER_BLOCKS = [8, 16, 32]
+
+async function comparePeer(file: string, { bits, rounds, warmup, threads }: PeerFlags): Promise<void> {
+  if (!process.env.NODE_LLAMA_CPP)
+    throw new UserError('bench decode --peer: NODE_LLAMA_CPP must name the folder in which node-llama-cpp is installed')
+  if (bits !== '4' && bits !== '8') throw new UserError(`--bits: expected 4 or 8, not ${bits}`)
+  const folder = await mkdtemp(join(tmpdir(), 'unmask-bench-'))
+  const children: Child[] = []
+  try {
+    const out = join(folder, 'model')
+    await quantize({ model: file, out, bits: bits === '4' ? 4 : 8 })
+    const own = await startOwn('./decode-step.ts', [out, threads, String(AR_TOKENS)])
+    children.push(own)
+    const peerFile = fileURLToPath(new URL('./peers/llamacpp.mjs', import.meta.url))
+    const peer = await startChild(process.execPath, [peerFile, resolve(file), threads, String(AR_TOKENS)])
+    children.push(peer)
+    const compare = (label: string, unit: string, [value, peerValue]: readonly number[]) =>
+      report({ bench: 'decode', case: `${bits} bits, ${label}`, value, unit, peer: peer.name, peerValue })
+    const inTurn = async (command: string, field: string) => {
+      const runs = (child: Child) => async () => (await child.ask<Record<string, number>>(command))[field]
+      const medians = await alternate(
+        { own: runs(own), peer: runs(peer) },
+        { rounds: Number(rounds), warmup: Number(warmup) },
+      )
+      return [medians.own, medians.peer]
+    }
+    const load = async (child: Child) => (await child.ask<{ seconds: number }>('load')).seconds
+    compare('load', 's', [await load(own), await load(peer)])
+    compare('AR', 'tokens/s', await inTurn('ar', 'speed'))
+    for (const size of PEER_BLOCKS)
+      compare(`block of ${size}`, 'ms/forward', await inTurn(`forward ${size}`, 'milliseconds'))
+    compare(
+      'peak memory',
+      'MB',
+      children.map(({ pid }) => (peakMemory(pid) ?? Number.NaN) / 1e6),
+    )
+  } finally {
+    for (const child of children) await child.close()
+    await rm(folder, { recursive: true })
+  }
 }
