@@ -38,7 +38,7 @@ export interface SessionOptions {
 
 export interface Executor {
   readonly threads: number
-  load(model: Uint8Array | string, options?: SessionOptions): Promise<Session>
+  load(model: Uint8Array, options?: SessionOptions): Promise<Session>
   /** A zeroed buffer in the worker, or one made of `data`, which is moved there and no longer usable here. */
   allocate(name: string, dtype: DType, content: number | TypedArray): Promise<void>
   free(name: string): Promise<void>
@@ -57,15 +57,12 @@ export function createExecutor({ threads = availableParallelism() }: { threads?:
   let nextId = 0
   let nextSession = 0
   let failure: Error | undefined
-  let idle: (() => void) | undefined
+  let ended = false
 
   worker.on('message', ({ id, value, error }: { id: number; value?: unknown; error?: string }) => {
     const waiting = pending.get(id)
     pending.delete(id)
-    if (pending.size === 0) {
-      worker.unref()
-      idle?.()
-    }
+    if (pending.size === 0) worker.unref()
     if (error === undefined) waiting?.resolve(value)
     else waiting?.reject(new Error(error))
   })
@@ -73,15 +70,21 @@ export function createExecutor({ threads = availableParallelism() }: { threads?:
     failure = error
     for (const { reject } of pending.values()) reject(error)
     pending.clear()
-    idle?.()
   }
   worker.on('error', fail)
-  worker.on('exit', () => fail(failure ?? new Error('the executor was disposed')))
+  worker.on('exit', () => {
+    ended = true
+    fail(failure ?? new Error('the executor was disposed'))
+  })
   worker.unref()
 
-  function send<T>(request: Request, transfer: readonly ArrayBuffer[] = [], signal?: AbortSignal): Promise<T> {
+  function send<T>(message: Request, transfer: readonly ArrayBuffer[] = [], signal?: AbortSignal): Promise<T> {
     if (failure) return Promise.reject(failure)
     if (signal?.aborted) return Promise.reject(signal.reason)
+    return request(message, transfer, signal)
+  }
+
+  function request<T>(message: Request, transfer: readonly ArrayBuffer[] = [], signal?: AbortSignal): Promise<T> {
     return new Promise<T>((resolve, reject) => {
       const id = nextId++
       const abort = () => {
@@ -102,7 +105,7 @@ export function createExecutor({ threads = availableParallelism() }: { threads?:
       signal?.addEventListener('abort', abort, { once: true })
       // A worker in use keeps the process alive, an idle one does not.
       worker.ref()
-      worker.postMessage({ id, request }, transfer as ArrayBuffer[])
+      worker.postMessage({ id, request: message }, transfer as ArrayBuffer[])
     })
   }
 
@@ -117,13 +120,10 @@ export function createExecutor({ threads = availableParallelism() }: { threads?:
           session,
           model,
           options: {
-            graphOptimizationLevel: optimize ? 'all' : 'disabled',
-            enableMemPattern: false,
+            optimize,
+            config: externalFolder ? { 'session.model_external_initializers_file_folder_path': externalFolder } : {},
             ...(externalData ? { externalData } : {}),
-            ...(externalFolder
-              ? { extra: { session: { model_external_initializers_file_folder_path: externalFolder } } }
-              : {}),
-            ...(profile ? { enableProfiling: true, profileFilePrefix: profile } : {}),
+            ...(profile ? { profile } : {}),
           },
         },
         transfer,
@@ -151,7 +151,7 @@ export function createExecutor({ threads = availableParallelism() }: { threads?:
         pending.set(id, { resolve: () => {}, reject: () => {} })
         reject(failure)
       }
-      if (waiting.length > 0) await new Promise<void>((resolve) => (idle = resolve))
+      if (!ended) await request({ kind: 'close' }).catch(() => {})
       await worker.terminate()
     },
   }

@@ -23,9 +23,19 @@ export interface Copy {
   offset: number
 }
 
+export interface LoadOptions {
+  optimize: boolean
+  externalData?: { path: string; data: Uint8Array }[]
+  /** Session configuration entries by ONNX Runtime's names. */
+  config: Record<string, string>
+  profile?: string
+}
+
 export type Request =
-  | { kind: 'load'; session: string; model: Uint8Array | string; options: Record<string, unknown> }
+  | { kind: 'load'; session: string; model: Uint8Array; options: LoadOptions }
   | { kind: 'unload'; session: string }
+  /** Releases everything, before the worker ends. */
+  | { kind: 'close' }
   | { kind: 'endProfiling'; session: string }
   | { kind: 'allocate'; name: string; dtype: DType; size: number; data?: TypedArray }
   | { kind: 'free'; name: string }

@@ -2,27 +2,17 @@
 // Plain JavaScript, so that a thread can be started from it in source and in the built package alike.
 // It knows no models: it loads ONNX bytes, runs them and moves values.
 import { parentPort, workerData } from 'node:worker_threads'
-import { InferenceSession, Tensor } from 'onnxruntime-node'
+import { arrays, createSession } from './ort.js'
 
 /** @typedef {import('./protocol.ts').Request} Request */
 /** @typedef {import('./protocol.ts').Source} Source */
 
 const port = /** @type {import('node:worker_threads').MessagePort} */ (parentPort)
 
-/** @type {Map<string, InferenceSession>} */
+/** @type {Map<string, ReturnType<typeof createSession>>} */
 const sessions = new Map()
 /** @type {Map<string, { dtype: import('../types.ts').DType, data: import('../types.ts').TypedArray }>} */
 const residents = new Map()
-
-const arrays = {
-  float32: Float32Array,
-  float16: Uint16Array,
-  int64: BigInt64Array,
-  int32: Int32Array,
-  int8: Int8Array,
-  uint8: Uint8Array,
-  bool: Uint8Array,
-}
 
 /** @param {string} name */
 function resident(name) {
@@ -32,16 +22,16 @@ function resident(name) {
 }
 
 /**
- * A tensor over the values of a request or over part of a resident buffer, without a copy.
+ * The values of a request or part of a resident buffer, without a copy.
  * @param {Source} source
  */
-function tensorOf(source) {
-  if ('data' in source) return new Tensor(source.dtype, /** @type {never} */ (source.data), source.shape)
+function given(source) {
+  if ('data' in source) return source
   const { dtype, data } = resident(source.resident)
   const size = source.shape.reduce((a, b) => a * b, 1)
   const offset = source.offset ?? 0
   if (offset + size > data.length) throw new Error(`resident buffer ${source.resident} ends before ${offset + size}`)
-  return new Tensor(dtype, /** @type {never} */ (data.subarray(offset, offset + size)), source.shape)
+  return { dtype, data: data.subarray(offset, offset + size), shape: source.shape }
 }
 
 /**
@@ -65,20 +55,21 @@ function copyRange(from, fromShape, to, toShape, { axis, start, length, offset }
 }
 
 /** @param {Request} request */
-async function handle(request) {
+function handle(request) {
   switch (request.kind) {
     case 'load': {
-      const options = { intraOpNumThreads: workerData.threads, ...request.options }
-      const session =
-        typeof request.model === 'string'
-          ? await InferenceSession.create(request.model, options)
-          : await InferenceSession.create(request.model, options)
-      sessions.set(request.session, session)
+      sessions.set(request.session, createSession(request.model, { threads: workerData.threads, ...request.options }))
       return undefined
     }
     case 'unload': {
-      await sessions.get(request.session)?.release()
+      sessions.get(request.session)?.release()
       sessions.delete(request.session)
+      return undefined
+    }
+    case 'close': {
+      // What is not a JavaScript object does not go with the thread.
+      for (const session of sessions.values()) session.release()
+      sessions.clear()
       return undefined
     }
     case 'allocate': {
@@ -108,27 +99,26 @@ async function handle(request) {
     case 'run': {
       const session = sessions.get(request.session)
       if (!session) throw new Error(`no session ${request.session}`)
-      /** @type {Record<string, Tensor>} */
+      const { copies = [] } = request
+      /** @type {Record<string, import('./ort.js').Value>} */
       const feeds = {}
-      for (const [name, source] of Object.entries(request.feeds)) feeds[name] = tensorOf(source)
-      /** @type {Record<string, Tensor | null>} */
+      for (const [name, source] of Object.entries(request.feeds)) feeds[name] = given(source)
+      /** @type {Record<string, import('./ort.js').Value | null>} */
       const fetches = {}
-      for (const [name, target] of Object.entries(request.fetches)) fetches[name] = target ? tensorOf(target) : null
-      for (const { output } of request.copies ?? []) fetches[output] ??= null
-      const results = await session.run(feeds, fetches)
-      for (const copy of request.copies ?? []) {
-        const from = results[copy.output]
-        const target = resident(copy.resident)
-        copyRange(/** @type {never} */ (from.data), from.dims, target.data, copy.shape, copy)
-      }
-      /** @type {Record<string, import('../types.ts').TensorData>} */
-      const outputs = {}
-      for (const [name, target] of Object.entries(request.fetches)) {
-        if (target) continue
-        const { type, dims, data } = results[name]
-        outputs[name] = { dtype: /** @type {never} */ (type), shape: dims, data: /** @type {never} */ (data.slice()) }
-      }
-      return outputs
+      for (const [name, target] of Object.entries(request.fetches)) fetches[name] = target ? given(target) : null
+      for (const { output } of copies) fetches[output] ??= null
+      return session.run(feeds, fetches, (results) => {
+        for (const copy of copies) {
+          const from = results[copy.output]
+          const target = resident(copy.resident)
+          copyRange(from.data, from.shape, target.data, copy.shape, copy)
+        }
+        /** @type {Record<string, import('../types.ts').TensorData>} */
+        const outputs = {}
+        for (const [name, target] of Object.entries(request.fetches))
+          if (!target) outputs[name] = { ...results[name], data: /** @type {never} */ (results[name].data.slice()) }
+        return outputs
+      })
     }
   }
 }
@@ -142,14 +132,11 @@ function transferable(value) {
   return []
 }
 
-let queue = Promise.resolve()
 port.on('message', (/** @type {{ id: number, request: Request }} */ { id, request }) => {
-  queue = queue.then(async () => {
-    try {
-      const value = await handle(request)
-      port.postMessage({ id, value }, transferable(value))
-    } catch (error) {
-      port.postMessage({ id, error: error instanceof Error ? error.message : String(error) })
-    }
-  })
+  try {
+    const value = handle(request)
+    port.postMessage({ id, value }, transferable(value))
+  } catch (error) {
+    port.postMessage({ id, error: error instanceof Error ? error.message : String(error) })
+  }
 })
