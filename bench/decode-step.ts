@@ -14,7 +14,7 @@ const prompt = Array.from({ length: 17 }, (_, i) => 1000 + 37 * i)
 async function load() {
   const { model, parameters } = await loadForInference(source)
   const forward = await createForward(executor, model, parameters, [])
-  const cache = await forward.createCache()
+  const cache = forward.createCache()
   await forward.run(cache, { ids: prompt.slice(0, 4), blockSize: 1, rows: [], store: 4 })
   return { model, forward, cache }
 }
@@ -23,7 +23,7 @@ let loaded: { forward: Forward; cache: Cache } | undefined
 
 /** One token after another, each the most probable one, from the cache of the prompt. */
 async function decode(forward: Forward): Promise<number> {
-  const cache = await forward.createCache()
+  const cache = forward.createCache()
   const next = async (ids: readonly number[]) =>
     (await forward.run(cache, { ids, blockSize: 1, rows: [ids.length - 1], store: ids.length })).tokens[0]
   let token = await next(prompt)

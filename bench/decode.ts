@@ -61,7 +61,7 @@ export async function run(args: string[]): Promise<void> {
   const tokens = (count: number) => Array.from({ length: count }, () => draw.integer(model.dimensions.vocabSize))
   const contestants: Record<string, () => Promise<number>> = {}
   for (const length of CACHE_LENGTHS) {
-    const cache = await forward.createCache()
+    const cache = forward.createCache()
     for (let start = 0; start < length; start += 256)
       await forward.run(cache, { ids: tokens(256), blockSize: 1, rows: [], store: 256 })
     for (const blockSize of BLOCK_SIZES) {

@@ -165,7 +165,7 @@ export async function run(args: string[]): Promise<void> {
   const forward = await createForward(executor, model, parameters, [])
   line('load', (performance.now() - begin) / 1000, 's')
   const draw = random(1)
-  const cache = await forward.createCache()
+  const cache = forward.createCache()
   for (const rows of values.rows.split(',').map(Number)) {
     const ids = Array.from({ length: rows }, () => draw.integer(model.dimensions.vocabSize))
     const index = ids.map((_, i) => i)

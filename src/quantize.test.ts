@@ -104,7 +104,7 @@ describe('weights that are mapped from their file', () => {
     try {
       const forward = await createForward(executor, model, weights, [])
       const request = { ids, blockSize: 1, rows: [0, 1, 2, 3, 4], store: 0, logits: true }
-      return (await forward.run(await forward.createCache(), request)).logits!
+      return (await forward.run(forward.createCache(), request)).logits!
     } finally {
       await executor.dispose()
     }
@@ -160,7 +160,7 @@ describe('gptq', () => {
       try {
         const forward = await createForward(executor, model, parameters, [])
         const request = { ids, blockSize: 1, rows: ids.map((_, i) => i), store: 0, logits: true }
-        return (await forward.run(await forward.createCache(), request)).logits!
+        return (await forward.run(forward.createCache(), request)).logits!
       } finally {
         await executor.dispose()
       }

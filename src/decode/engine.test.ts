@@ -63,7 +63,7 @@ async function uncached(
   shift = 0,
 ): Promise<{ ids: number[]; forwards: number }> {
   const strategy = threshold({ threshold: level, blockSize, stepsPerBlock })
-  const cache = await forward.createCache()
+  const cache = forward.createCache()
   const ids = [...prompt]
   const limit = Math.min(prompt.length + maxNewTokens, maxPositions)
   let forwards = 0
@@ -207,7 +207,7 @@ test('autoregressive decoding predicts the next token, one per forward', async (
     const generation = endless.generateAutoregressive(prompt, { maxNewTokens: 12 })
     const result = await complete(generation, (token) => stream.push(token))
     const ids = [...prompt]
-    const cache = await forward.createCache()
+    const cache = forward.createCache()
     for (let i = 0; i < 12; i++) {
       const { tokens } = await forward.run(cache, { ids, blockSize: 1, rows: [ids.length - 1], store: 0 })
       ids.push(tokens[0])
@@ -232,6 +232,103 @@ test('generations at the same time do not disturb each other, and free what they
   for (const prompt of prompts) alone.push((await run(endless, prompt, options)).ids)
   const together = await Promise.all(prompts.map((prompt) => run(endless, prompt, options)))
   expect(together.map(({ ids }) => ids)).toEqual(alone)
+  expect([...buffers]).toEqual(before)
+})
+
+/** A forward that changes nothing, to let some time pass. */
+const still = { blockSize: 1, rows: [], store: 0 }
+
+type Request = typeof request extends fc.Arbitrary<infer T> ? T : never
+
+/** One generation of a batch: block or next-token decoding, starting when some others have begun. */
+const request = fc.record({
+  prompt: fc.integer({ min: 1, max: 40 }).chain((length) => fc.nat().map((seed) => randomPrompt(length, seed))),
+  autoregressive: fc.nat({ max: 4 }).map((n) => n === 0),
+  blockSize: fc.constantFrom(4, 4, 4, 4, 8),
+  maxNewTokens: fc.integer({ min: 1, max: 24 }),
+  threshold: fc.constantFrom(0.3, 0.6, 1),
+  logitScale: fc.constantFrom(4, 4, 4, 4, 1),
+  after: fc.integer({ min: 0, max: 6 }),
+})
+
+test('a batch gives each request what it gets alone: tokens, forwards and, but for rounding, confidences', async () => {
+  const generate = async ({ prompt, autoregressive, after: _, ...options }: Request) => {
+    const stream: CommittedToken[] = []
+    const generation = autoregressive
+      ? ending.generateAutoregressive(prompt, options)
+      : ending.generate(prompt, options)
+    const { ids, stop, forwards } = await complete(generation, (token) => stream.push(token))
+    return { ids, stop, forwards, stream }
+  }
+  await fc.assert(
+    fc.asyncProperty(fc.array(request, { minLength: 2, maxLength: 10 }), async (requests) => {
+      const alone = []
+      for (const one of requests) alone.push(await generate(one))
+      const together = await Promise.all(
+        requests.map(async (one) => {
+          const cache = forward.createCache()
+          for (let i = 0; i < one.after; i++) await forward.run(cache, { ...still, ids: one.prompt })
+          await cache.free()
+          return generate(one)
+        }),
+      )
+      for (const [i, { stream, ...result }] of together.entries()) {
+        const { stream: expected, ...same } = alone[i]
+        expect(result).toEqual(same)
+        expect(stream.map(({ confidence: _, ...token }) => token)).toEqual(
+          expected.map(({ confidence: _, ...token }) => token),
+        )
+        for (const [j, { confidence }] of stream.entries()) expect(confidence).toBeCloseTo(expected[j].confidence, 4)
+      }
+    }),
+    { numRuns: 30, seed: 1 },
+  )
+})
+
+test('requests of one kind share forwards, whatever their lengths', async () => {
+  let runs = 0
+  const counting: Executor = {
+    ...executor,
+    async load(...args) {
+      const session = await executor.load(...args)
+      const run: typeof session.run = (...request) => {
+        runs++
+        return session.run(...request)
+      }
+      return { ...session, run }
+    },
+  }
+  const engine = await createEngine(counting, model, weights, { maskTokenId: MASK, eosTokenIds: [] })
+  const options = { blockSize: 8, maxNewTokens: 40, threshold: 0.6, logitScale: 4 }
+  const prompts = Array.from({ length: 8 }, (_, i) => randomPrompt(20 + 3 * i, i))
+  const results = await Promise.all(prompts.map((prompt) => run(engine, prompt, options)))
+  const forwards = results.reduce((sum, result) => sum + result.forwards, 0)
+  expect(runs).toBeLessThan(forwards / 3)
+  await engine.dispose()
+})
+
+test('aborting one of a batch leaves the others as they are', async () => {
+  const before = [...buffers]
+  const options = { blockSize: 4, maxNewTokens: 20, threshold: 0.6, logitScale: 4 }
+  const prompts = [5, 9, 6, 7].map((length) => randomPrompt(length, 2))
+  const alone: number[][] = []
+  for (const prompt of prompts) alone.push((await run(endless, prompt, options)).ids)
+  for (const victim of [0, 1, 3]) {
+    const controller = new AbortController()
+    const together = await Promise.allSettled(
+      prompts.map((prompt, i) =>
+        complete(
+          endless.generate(prompt, i === victim ? { ...options, signal: controller.signal } : options),
+          (token) => {
+            if (i === victim && token.step === 2) controller.abort(new Error('enough'))
+          },
+        ),
+      ),
+    )
+    for (const [i, result] of together.entries())
+      if (i === victim) expect(result).toMatchObject({ status: 'rejected', reason: { message: 'enough' } })
+      else expect(result).toMatchObject({ status: 'fulfilled', value: { ids: alone[i] } })
+  }
   expect([...buffers]).toEqual(before)
 })
 

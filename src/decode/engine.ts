@@ -94,7 +94,7 @@ export async function createEngine(
     const strategy: Strategy = threshold({ threshold: level, blockSize, stepsPerBlock })
     const limit = Math.min(prompt.length + maxNewTokens, dimensions.maxPositions)
     const clock = stopwatch()
-    const cache = await forward.createCache()
+    const cache = forward.createCache()
     try {
       const ids = [...prompt]
       // Positions up to here are asked for: a committed EOS brings it forward.
@@ -148,7 +148,7 @@ export async function createEngine(
     const { maxNewTokens, logitScale, signal } = options
     const limit = Math.min(prompt.length + maxNewTokens, dimensions.maxPositions)
     const clock = stopwatch()
-    const cache = await forward.createCache()
+    const cache = forward.createCache()
     try {
       const ids = [...prompt]
       let forwards = 0

@@ -1,8 +1,9 @@
-// Runs the inference program for one sequence: new tokens against its cache. Knows what a forward is, not when to do one.
+// Runs the inference program: new tokens of sequences against their caches. Requests that wait at the same time and are alike
+// share a forward. Knows what a forward is, not when to do one.
 import type { Model } from '../models/types.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { type InferenceParameter, type TensorData, UserError } from '../types.ts'
-import { type Cache, createCache } from './cache.ts'
+import { type Cache, createCaches } from './cache.ts'
 import { loadDecodeProgram } from './program.ts'
 import type { Predictions } from './types.ts'
 
@@ -28,11 +29,28 @@ export interface ForwardResult extends Predictions {
 }
 
 export interface Forward {
-  createCache(): Promise<Cache>
-  /** Throws UserError where the model's values are not numbers, and the signal's reason when aborted. */
+  createCache(): Cache
+  /**
+   * Of one cache, one request at a time. Throws UserError where the model's values are not numbers, and the signal's reason
+   * when aborted.
+   */
   run(cache: Cache, request: ForwardRequest): Promise<ForwardResult>
   dispose(): Promise<void>
 }
+
+interface Waiting {
+  cache: Cache
+  request: ForwardRequest
+  resolve(result: ForwardResult): void
+  reject(error: unknown): void
+}
+
+/** Sequences that share a forward are at most this many, and so many positions with their padding. */
+const MOST_ROWS = 64
+const MOST_POSITIONS = 2048
+
+/** Turns of the microtask queue in which those whose forward has ended may ask for the next, to share it. */
+const TURNS = 256
 
 let instances = 0
 
@@ -44,55 +62,164 @@ export async function createForward(
   forbidden: readonly number[],
 ): Promise<Forward> {
   const { dimensions } = model
+  const { vocabSize } = dimensions
   const name = `decode${instances++}`
   const session = await loadDecodeProgram(executor, model, weights)
-  const tokenBias = new Float32Array(dimensions.vocabSize)
+  const tokenBias = new Float32Array(vocabSize)
   for (const token of forbidden) tokenBias[token] = Number.NEGATIVE_INFINITY
-  const bias = { resident: `${name}.token_bias`, shape: [dimensions.vocabSize] }
+  const bias = { resident: `${name}.token_bias`, shape: [vocabSize] }
   await executor.allocate(bias.resident, 'float32', tokenBias)
-  let caches = 0
+  const caches = createCaches(executor, dimensions, name)
+  const queue: Waiting[] = []
+  let working = false
+
+  async function work(): Promise<void> {
+    working = true
+    while (queue.length > 0) {
+      for (let turn = 0; turn < TURNS && queue.length < caches.count; turn++) await null
+      const batch = nextBatch(queue)
+      if (batch.length === 0) continue
+      for (const waiting of batch) queue.splice(queue.indexOf(waiting), 1)
+      try {
+        await runBatch(batch)
+      } catch (error) {
+        for (const { reject } of batch) reject(error)
+      }
+    }
+    working = false
+  }
+
+  /** One forward over the slots from the first to the last of the batch, padded to the longest request. */
+  async function runBatch(batch: readonly Waiting[]): Promise<void> {
+    const { blockSize, logitScale = 1 } = batch[0].request
+    const first = batch[0].cache.slot
+    const rows = batch[batch.length - 1].cache.slot - first + 1
+    const length = Math.max(...batch.map(({ request: { ids } }) => ids.length))
+    const shape = [rows, length]
+    const ids = new BigInt64Array(rows * length)
+    const positions = new BigInt64Array(rows * length)
+    // Padding is a document of its own: nothing sees it, and its own positions see something.
+    const documents = new BigInt64Array(rows * length).fill(-1n)
+    const lengths = new BigInt64Array(rows)
+    const rowIndex: number[] = []
+    for (const { cache, request } of batch) {
+      const row = cache.slot - first
+      const start = row * length
+      lengths[row] = BigInt(cache.length)
+      for (const [j, id] of request.ids.entries()) {
+        ids[start + j] = BigInt(id)
+        positions[start + j] = BigInt(cache.length + j)
+        documents[start + j] = 0n
+      }
+      for (const index of request.rows) rowIndex.push(start + index)
+    }
+    await caches.reserve(Math.max(...batch.map(({ cache, request: { store } }) => cache.length + store)))
+    const logits = batch.some(({ request }) => request.logits)
+    const outputs = await session.run(
+      {
+        ...caches.feeds(first, rows),
+        input_ids: { dtype: 'int64', shape, data: ids },
+        position_ids: { dtype: 'int64', shape, data: positions },
+        document_ids: { dtype: 'int64', shape, data: documents },
+        block_size: int64([], [blockSize]),
+        cache_length: { dtype: 'int64', shape: [rows], data: lengths },
+        row_index: int64([rowIndex.length], rowIndex),
+        logit_scale: { dtype: 'float32', shape: [], data: Float32Array.of(logitScale) },
+        token_bias: bias,
+      },
+      { token: null, confidence: null, ...(logits ? { logits: null } : {}) },
+      { copies: batch.flatMap(({ cache, request: { store } }) => caches.copies(cache, cache.slot - first, store)) },
+    )
+    const tokens = outputs.token.data as BigInt64Array
+    const confidence = outputs.confidence.data as Float32Array
+    let row = 0
+    for (const { cache, request, resolve, reject } of batch) {
+      const end = row + request.rows.length
+      const result = {
+        tokens: Array.from(tokens.subarray(row, end), Number),
+        // Rounding may put a probability just above 1.
+        confidence: Array.from(confidence.subarray(row, end), (p) => Math.min(p, 1)),
+        logits: request.logits
+          ? (outputs.logits.data as Float32Array).slice(row * vocabSize, end * vocabSize)
+          : undefined,
+      }
+      row = end
+      cache.append(request.store)
+      if (result.confidence.some(Number.isNaN))
+        reject(
+          new UserError(
+            'the model predicts values that are not numbers: its weights are broken or diverged in training',
+          ),
+        )
+      else resolve(result)
+    }
+  }
 
   return {
-    createCache: () => createCache(executor, dimensions, `${name}.${caches++}`),
-    async run(cache, { ids, blockSize, rows, store, logitScale = 1, logits = false, signal }) {
-      await cache.reserve(cache.length + store)
-      const shape = [1, ids.length]
-      const outputs = await session.run(
-        {
-          ...cache.feeds(),
-          input_ids: int64(shape, ids),
-          position_ids: int64(
-            shape,
-            ids.map((_, i) => cache.length + i),
-          ),
-          document_ids: { dtype: 'int64', shape, data: new BigInt64Array(ids.length) },
-          block_size: int64([], [blockSize]),
-          cache_length: int64([1], [cache.length]),
-          row_index: int64([rows.length], rows),
-          logit_scale: { dtype: 'float32', shape: [], data: Float32Array.of(logitScale) },
-          token_bias: bias,
-        },
-        { token: null, confidence: null, ...(logits ? { logits: null } : {}) },
-        { copies: cache.copies(store), signal },
-      )
-      cache.append(store)
-      // Rounding may put a probability just above 1.
-      const confidence = Array.from(outputs.confidence.data as Float32Array, (p) => Math.min(p, 1))
-      if (confidence.some(Number.isNaN))
-        throw new UserError(
-          'the model predicts values that are not numbers: its weights are broken or diverged in training',
-        )
-      return {
-        tokens: Array.from(outputs.token.data, Number),
-        confidence,
-        logits: outputs.logits?.data as Float32Array | undefined,
-      }
+    createCache: () => caches.open(),
+    run(cache, request) {
+      const { signal } = request
+      if (signal?.aborted) return Promise.reject(signal.reason)
+      return new Promise<ForwardResult>((resolve, reject) => {
+        const abort = () => {
+          // A forward that runs already ends for the others.
+          const index = queue.indexOf(waiting)
+          if (index !== -1) queue.splice(index, 1)
+          waiting.reject(signal?.reason)
+        }
+        const settle = () => signal?.removeEventListener('abort', abort)
+        const waiting: Waiting = {
+          cache,
+          request,
+          resolve(result) {
+            settle()
+            resolve(result)
+          },
+          reject(error) {
+            settle()
+            reject(error)
+          },
+        }
+        signal?.addEventListener('abort', abort, { once: true })
+        queue.push(waiting)
+        if (!working) void work()
+      })
     },
     async dispose() {
       await session.release()
       await executor.free(bias.resident)
     },
   }
+}
+
+/**
+ * The request that waits longest with those like it, ascending by slot. Rows of a forward are neighbours in the buffers, so
+ * a slot between them takes part without a request: at most as many as have one. Alike are requests of the same settings
+ * and at most twice the length, as a block with the one before it is, which bounds what padding costs.
+ */
+function nextBatch(queue: readonly Waiting[]): Waiting[] {
+  const [oldest] = queue
+  if (!oldest) return []
+  const { slot } = oldest.cache
+  const distance = (waiting: Waiting) => Math.abs(waiting.cache.slot - slot)
+  const alike = queue.slice(1).filter(({ request }) => isAlike(oldest.request, request))
+  const batch = [oldest]
+  let [low, high, longest] = [slot, slot, oldest.request.ids.length]
+  for (const waiting of alike.sort((a, b) => distance(a) - distance(b))) {
+    const from = Math.min(low, waiting.cache.slot)
+    const to = Math.max(high, waiting.cache.slot)
+    const length = Math.max(longest, waiting.request.ids.length)
+    const rows = to - from + 1
+    if (rows > MOST_ROWS || rows * length > MOST_POSITIONS || rows > 2 * (batch.length + 1)) continue
+    batch.push(waiting)
+    ;[low, high, longest] = [from, to, length]
+  }
+  return batch.sort((a, b) => a.cache.slot - b.cache.slot)
+}
+
+function isAlike(a: ForwardRequest, b: ForwardRequest): boolean {
+  const [short, long] = [a.ids.length, b.ids.length].sort((x, y) => x - y)
+  return a.blockSize === b.blockSize && (a.logitScale ?? 1) === (b.logitScale ?? 1) && long <= 2 * short
 }
 
 const int64 = (shape: readonly number[], values: readonly number[]): TensorData => ({

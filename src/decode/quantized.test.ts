@@ -19,7 +19,7 @@ async function logits(
   weights: ReadonlyMap<string, InferenceParameter>,
 ): Promise<Float32Array> {
   const forward = await createForward(executor, model, weights, [])
-  const cache = await forward.createCache()
+  const cache = forward.createCache()
   await forward.run(cache, { ids: ids.slice(0, 3), blockSize: 1, rows: [], store: 3 })
   const request = { ids: ids.slice(3), blockSize: 1, rows: [0, 1, 2, 3], store: 0, logits: true }
   const { logits } = await forward.run(cache, request)

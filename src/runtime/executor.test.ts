@@ -82,23 +82,21 @@ describe('resident buffers', () => {
   })
 
   it('take a range of an axis of an output, beside what is returned', async () => {
-    const x = float('x', [2, 3, 2])
+    const x = float('x', [2, 2, 3, 2])
     const session = await executor.load(onnx({ y: mul(x, 1), z: add(x, 1) }))
-    await executor.allocate('cache', 'float32', new Float32Array(2 * 4 * 2).fill(-1))
-    const values = Array.from({ length: 12 }, (_, i) => i)
+    await executor.allocate('cache', 'float32', new Float32Array(3 * 2 * 4 * 2).fill(-1))
+    const values = Array.from({ length: 24 }, (_, i) => i)
+    const range = { rows: { from: 1, to: 2 }, axis: 2, start: 1, length: 2, offset: 2 }
     const outputs = await session.run(
-      { x: floats([2, 3, 2], ...values) },
+      { x: floats([2, 2, 3, 2], ...values) },
       { z: null },
-      {
-        copies: [{ output: 'y', resident: 'cache', shape: [2, 4, 2], axis: 1, start: 1, length: 2, offset: 2 }],
-      },
+      { copies: [{ output: 'y', resident: 'cache', shape: [3, 2, 4, 2], ...range }] },
     )
     expect(outputs.z.data[0]).toBe(1)
     expect(outputs.y).toBeUndefined()
-    expect([...((await executor.read('cache')) as Float32Array)]).toEqual([
-      ...[-1, -1, -1, -1, 2, 3, 4, 5],
-      ...[-1, -1, -1, -1, 8, 9, 10, 11],
-    ])
+    const cache = [...((await executor.read('cache')) as Float32Array)]
+    expect(cache.slice(0, 32)).toEqual(new Array(32).fill(-1))
+    expect(cache.slice(32)).toEqual([...[-1, -1, -1, -1, 14, 15, 16, 17], ...[-1, -1, -1, -1, 20, 21, 22, 23]])
     await session.release()
   })
 
@@ -128,9 +126,12 @@ describe('errors', () => {
     await executor.allocate('small', 'float32', 3)
     const past = { resident: 'small', offset: 2, shape: [2] }
     await expect(session.run({ a: past, b: past }, { y: null })).rejects.toThrow('resident buffer small ends before 4')
-    const copies = [{ output: 'y', resident: 'small', shape: [3], axis: 0, start: 0, length: 2, offset: 2 }]
-    const feeds = { a: floats([2], 1, 2), b: floats([2], 1, 2) }
-    await expect(session.run(feeds, {}, { copies })).rejects.toThrow('copy of 2 at 2 does not fit [3]')
+    const wide = await executor.load(onnx({ y: mul(float('a', [1, 2]), 1) }))
+    const range = { rows: { from: 0, to: 0 }, axis: 1, start: 0, length: 2, offset: 2 }
+    const copies = [{ output: 'y', resident: 'small', shape: [1, 3], ...range }]
+    const running = wide.run({ a: floats([1, 2], 1, 2) }, {}, { copies })
+    await expect(running).rejects.toThrow('copy of 2 at 2 does not fit [1,3]')
+    await wide.release()
     await session.release()
   })
 })

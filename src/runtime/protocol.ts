@@ -16,6 +16,8 @@ export interface Copy {
   resident: string
   /** Shape of the resident buffer. */
   shape: readonly number[]
+  /** Copies only this row of the output's first axis, into that row of the buffer's; `axis` counts the first axis too. */
+  rows: { from: number; to: number }
   axis: number
   /** First index of the output's axis, how many, and where they go. */
   start: number

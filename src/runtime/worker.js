@@ -35,22 +35,21 @@ function given(source) {
 }
 
 /**
- * Copies a range of an axis of `from` into `to` at another offset of that axis.
- * @param {import('../types.ts').TypedArray} from
- * @param {readonly number[]} fromShape
+ * Copies a range of an axis of a row of `from` into a row of `to`.
+ * @param {import('./ort.js').Output} from
  * @param {import('../types.ts').TypedArray} to
- * @param {readonly number[]} toShape
- * @param {{ axis: number, start: number, length: number, offset: number }} range
+ * @param {import('./protocol.ts').Copy} copy
  */
-function copyRange(from, fromShape, to, toShape, { axis, start, length, offset }) {
-  const inner = fromShape.slice(axis + 1).reduce((a, b) => a * b, 1)
-  const outer = fromShape.slice(0, axis).reduce((a, b) => a * b, 1)
-  if (start + length > fromShape[axis] || offset + length > toShape[axis])
-    throw new Error(`copy of ${length} at ${offset} does not fit [${toShape}]`)
+function copyRange(from, to, { shape, rows, axis, start, length, offset }) {
+  const inner = shape.slice(axis + 1).reduce((a, b) => a * b, 1)
+  const outer = shape.slice(1, axis).reduce((a, b) => a * b, 1)
+  const fits = start + length <= from.shape[axis] && offset + length <= shape[axis]
+  if (!fits || rows.from >= from.shape[0] || rows.to >= shape[0])
+    throw new Error(`copy of ${length} at ${offset} does not fit [${shape}]`)
   for (let i = 0; i < outer; i++) {
-    const begin = (i * fromShape[axis] + start) * inner
-    const target = (i * toShape[axis] + offset) * inner
-    to.set(/** @type {never} */ (from.subarray(begin, begin + length * inner)), target)
+    const begin = ((rows.from * outer + i) * from.shape[axis] + start) * inner
+    const target = ((rows.to * outer + i) * shape[axis] + offset) * inner
+    to.set(/** @type {never} */ (from.data.subarray(begin, begin + length * inner)), target)
   }
 }
 
@@ -109,9 +108,7 @@ function handle(request) {
       for (const { output } of copies) fetches[output] ??= null
       return session.run(feeds, fetches, (results) => {
         for (const copy of copies) {
-          const from = results[copy.output]
-          const target = resident(copy.resident)
-          copyRange(from.data, from.shape, target.data, copy.shape, copy)
+          copyRange(results[copy.output], resident(copy.resident).data, copy)
         }
         /** @type {Record<string, import('../types.ts').TensorData>} */
         const outputs = {}
