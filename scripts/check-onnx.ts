@@ -47,7 +47,6 @@ function recording(executor: Executor, folder: string) {
   const recorded: Executor = {
     ...executor,
     async load(model, options = {}): Promise<Session> {
-      if (typeof model === 'string') throw new Error('a program given as a file is not recorded')
       const own = join(folder, `program${programs.length}`)
       mkdirSync(own)
       const file = join(own, 'model.onnx')

@@ -158,6 +158,23 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
   }
 }
 
+/** The tensors that store parameters as they are in the checkpoint: in few bits where a folder has them so, else in float32. */
+export function storedTensors(
+  checkpoint: Checkpoint,
+  parameters: ReadonlyMap<string, readonly number[]>,
+): Map<string, WritableTensor> {
+  const slot: Slot = {}
+  const tensors = new Map<string, WritableTensor>()
+  for (const [name, shape] of parameters) {
+    const format = checkpoint.format === 'safetensors' ? checkpoint.tensors.get(name)?.blocks : undefined
+    if (!format) tensors.set(name, { shape, read: () => checkpoint.read(name) })
+    else
+      for (const [part, tensor] of quantizedTensors(name, shape, format, slot, () => checkpoint.readQuantized(name)))
+        tensors.set(part, tensor)
+  }
+  return tensors
+}
+
 function checkFormat({ bits, blockSize }: BlockFormat): void {
   if (bits !== 4 && bits !== 8) throw new UserError(`--bits: expected 4 or 8, not ${bits}`)
   if (!Number.isInteger(Math.log2(blockSize)) || blockSize < 16 || blockSize > 256)

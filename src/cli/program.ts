@@ -3,6 +3,7 @@ import { Command, InvalidArgumentError } from 'commander'
 import { packageVersion } from '../versions.ts'
 import { convertCommand } from './commands/convert.ts'
 import { evalCommand } from './commands/eval.ts'
+import { exportCommand } from './commands/export.ts'
 import { generateCommand } from './commands/generate.ts'
 import { infoCommand } from './commands/info.ts'
 import { mergeCommand } from './commands/merge.ts'
@@ -44,6 +45,7 @@ ${exitCodeHelp}`,
     generateCommand,
     mergeCommand,
     quantizeCommand,
+    exportCommand,
   ]) {
     const command = create(session)
     // Settings are inherited only by commands that are made by .command(); these are made apart and added.

@@ -12,6 +12,23 @@ export function formatsOf(weights: ReadonlyMap<string, InferenceParameter>): Map
   return formats
 }
 
+/** Where the tensors of weights that stay in files lie, by the names that programs give them. */
+export function externalRanges(weights: ReadonlyMap<string, InferenceParameter>): Map<string, FileRange> {
+  const ranges = new Map<string, FileRange>()
+  for (const [name, parameter] of weights) {
+    if (!('file' in parameter)) continue
+    if ('data' in parameter.file) {
+      ranges.set(name, parameter.file.data)
+      continue
+    }
+    const names = quantizedNames(name)
+    ranges.set(names.packed, parameter.file.packed)
+    ranges.set(names.scales, parameter.file.scales)
+    if (parameter.file.zeroPoints) ranges.set(names.zeroPoints, parameter.file.zeroPoints)
+  }
+  return ranges
+}
+
 /**
  * Loads a program whose weights, traced with `formatsOf(weights)`, have the names and shapes `parameters`. Throws where
  * one is missing or has another shape.
@@ -30,12 +47,6 @@ export async function loadInference(
     files.push({ path: name, data })
     tensors.set(name, { location: name, offset: 0, length: data.length })
   }
-  const folders = new Set<string>()
-  const map = (name: string, { path, offset, length }: FileRange) => {
-    const [, folder, location] = /^(.*)[/\\]([^/\\]+)$/.exec(path) as unknown as [string, string, string]
-    folders.add(folder)
-    tensors.set(name, { location, offset, length })
-  }
   for (const [name, shape] of parameters) {
     const parameter = weights.get(name)
     if (!parameter || parameter.shape.join() !== shape.join())
@@ -46,13 +57,12 @@ export async function loadInference(
       add(names.scales, parameter.scales)
       if (parameter.zeroPoints) add(names.zeroPoints, parameter.zeroPoints)
     } else if ('data' in parameter) add(name, parameter.data)
-    else if ('data' in parameter.file) map(name, parameter.file.data)
-    else {
-      const names = quantizedNames(name)
-      map(names.packed, parameter.file.packed)
-      map(names.scales, parameter.file.scales)
-      if (parameter.file.zeroPoints) map(names.zeroPoints, parameter.file.zeroPoints)
-    }
+  }
+  const folders = new Set<string>()
+  for (const [name, { path, offset, length }] of externalRanges(weights)) {
+    const [, folder, location] = /^(.*)[/\\]([^/\\]+)$/.exec(path) as unknown as [string, string, string]
+    folders.add(folder)
+    tensors.set(name, { location, offset, length })
   }
   if (folders.size > 1) throw new Error(`files to map must be in one folder, are in ${[...folders].join(', ')}`)
   const [externalFolder] = folders

@@ -1,0 +1,33 @@
+# python generate.py FOLDER PROMPT: decodes blocks with plain onnxruntime. FOLDER is what `unmask export --to onnx` wrote.
+import json, sys
+import numpy as np, onnxruntime
+from tokenizers import Tokenizer
+
+folder, prompt = sys.argv[1:3]
+config = json.load(open(f"{folder}/config.json"))
+tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
+session = onnxruntime.InferenceSession(f"{folder}/model.onnx")
+mask, block, eos = config["mask_token_id"], config["block_size"], config["eos_token_id"]
+shift = 0 if config.get("same_token_labels", True) else 1  # 1: the position before predicts
+cache = {i.name: np.zeros([1, i.shape[1], 0, i.shape[3]], np.float32) for i in session.get_inputs() if "past_" in i.name}
+outputs = ["token", "confidence"] + [name.replace("past", "present") for name in cache]
+bias = np.where(np.arange(config["vocab_size"]) == mask, -np.inf, 0).astype(np.float32)
+ids = tokenizer.encode(prompt).ids
+begin, stored = len(ids), 0
+while len(ids) < begin + 64 and eos not in ids[begin:]:
+    start = len(ids) // block * block
+    ids += [mask] * (start + block - len(ids))
+    while mask in ids:
+        masked = [i for i, token in enumerate(ids) if token == mask]
+        new = np.arange(stored, len(ids))[None]
+        token, confidence, *present = session.run(outputs, {
+            **cache, "input_ids": np.array([ids[stored:]]), "position_ids": new, "document_ids": new * 0,
+            "block_size": np.array(block), "cache_length": np.array([stored]), "row_index": np.array(masked) - shift - stored,
+            "logit_scale": np.array(1, np.float32), "token_bias": bias})
+        final = max(0, start - shift - stored)  # what lies before the block is final: it goes into the cache
+        cache = {name: np.concatenate([cache[name], p[:, :, :final]], 2) for name, p in zip(cache, present)}
+        stored += final
+        for i, t, c in zip(masked, token, confidence):
+            if c > 0.9 or c == confidence.max(): ids[i] = int(t)
+answer = ids[begin:]
+print(tokenizer.decode(answer[: answer.index(eos)] if eos in answer else answer))

