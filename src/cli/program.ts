@@ -10,6 +10,7 @@ import { mergeCommand } from './commands/merge.ts'
 import { pullCommand } from './commands/pull.ts'
 import { quantizeCommand } from './commands/quantize.ts'
 import { quickstartCommand } from './commands/quickstart.ts'
+import { serveCommand } from './commands/serve.ts'
 import { exitCodeHelp } from './exit-codes.ts'
 import type { Session } from './session.ts'
 
@@ -46,6 +47,7 @@ ${exitCodeHelp}`,
     mergeCommand,
     quantizeCommand,
     exportCommand,
+    serveCommand,
   ]) {
     const command = create(session)
     // Settings are inherited only by commands that are made by .command(); these are made apart and added.

@@ -1,0 +1,199 @@
+// A model as a server uses it: prompts to tokens, tokens to text, stop strings, log-probabilities. Knows no HTTP.
+import { createGenerator, promptIds } from '../../generate.ts'
+import { loadForInference } from '../../load.ts'
+import { createExecutor } from '../../runtime/executor.ts'
+import { UserError } from '../../types.ts'
+import { createTextStream } from '../text.ts'
+import { type DecodeStep, startGeneration } from './generation.ts'
+import type {
+  GenerateEvent,
+  GenerateJob,
+  GenerateResult,
+  ModelInfo,
+  Prompt,
+  ScoreJob,
+  ScoreResult,
+  TokenLogprob,
+  UnmaskedToken,
+  WorkerSettings,
+} from './protocol.ts'
+
+/** A request that this model cannot serve. */
+export class RequestError extends Error {
+  override name = 'RequestError'
+  readonly param: string | undefined
+  readonly code: string | undefined
+
+  constructor(message: string, { param, code }: { param?: string; code?: string } = {}) {
+    super(message)
+    this.param = param
+    this.code = code
+  }
+}
+
+export interface ServedModel {
+  info: ModelInfo
+  /** Tells events as they come. Rejects with RequestError, or the signal's reason. */
+  generate(job: GenerateJob, signal: AbortSignal, onEvent: (event: GenerateEvent) => void): Promise<GenerateResult>
+  score(job: ScoreJob, signal: AbortSignal): Promise<ScoreResult>
+  tokenize(prompt: Prompt, addSpecialTokens: boolean): number[]
+  detokenize(ids: number[]): string
+  dispose(): Promise<void>
+}
+
+/** Loads a model. Throws UserError where that cannot be done. */
+export async function createServedModel(settings: WorkerSettings): Promise<ServedModel> {
+  const loaded = await loadForInference(settings.path)
+  const executor = createExecutor(settings.threads === undefined ? {} : { threads: settings.threads })
+  const generator = await createGenerator(executor, loaded, {
+    ...(settings.mode ? { mode: settings.mode } : {}),
+    ...(settings.blockSize ? { blockSize: settings.blockSize } : {}),
+  })
+  const { tokenizer } = loaded
+  const { vocabSize, maxPositions } = loaded.model.dimensions
+  const { chatTemplate } = tokenizer
+  const eos = new Set(
+    [tokenizer.eosTokenId, loaded.generationConfig?.eos_token_id, loaded.model.config.eos_token_id].flat(),
+  )
+  const nameOf = (id: number | undefined) => (id === undefined ? undefined : tokenizer.idToToken(id))
+  const decode = (ids: number[]) => (ids.length === 0 ? '' : tokenizer.decode(ids, { skipSpecialTokens: true }))
+
+  /** Text of one token, unique among the tokens of a vocabulary. */
+  function tokenText(id: number): string {
+    const text = tokenizer.decode([id])
+    return text === '' || text.includes('\ufffd') ? `token_id:${id}` : text
+  }
+
+  function encode(prompt: Prompt, param: string): number[] {
+    if (prompt.kind === 'ids') {
+      const wrong = prompt.ids.find((id) => id >= vocabSize)
+      if (wrong !== undefined)
+        throw new RequestError(`token ${wrong} is not among the ${vocabSize} of this model`, { param })
+      return prompt.ids
+    }
+    try {
+      if (prompt.kind === 'text') return promptIds(prompt.text, loaded, { template: 'none' })
+      const { messages, tools } = prompt
+      return tokenizer.encode(
+        tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true, ...(tools ? { tools } : {}) }),
+      )
+    } catch (error) {
+      if (error instanceof UserError) throw new RequestError(error.message, { param })
+      throw error
+    }
+  }
+
+  function checkLength(length: number, job: Pick<GenerateJob, 'maxPromptTokens' | 'promptParam'>, room: number): void {
+    const most = Math.min(job.maxPromptTokens, maxPositions - room)
+    if (length > most)
+      throw new RequestError(`the prompt has ${length} tokens; at most ${most} are possible here`, {
+        param: job.promptParam,
+        code: 'context_length_exceeded',
+      })
+    if (length === 0) throw new RequestError('the prompt is empty', { param: job.promptParam })
+  }
+
+  return {
+    info: {
+      mode: generator.mode,
+      blockSize: generator.blockSize,
+      maxPositions,
+      vocabSize,
+      chat: chatTemplate !== undefined,
+      tools: chatTemplate !== undefined && /\btools\b/.test(chatTemplate),
+      infill: false,
+      chatTemplate,
+      bosToken: nameOf(tokenizer.bosTokenId),
+      eosToken: nameOf(tokenizer.eosTokenId),
+      padToken: nameOf(tokenizer.padTokenId),
+    },
+
+    async generate(job, signal, onEvent) {
+      const prompt = encode(job.prompt, job.promptParam)
+      checkLength(prompt.length, job, 1)
+      const { stop, unmasking, logprobs } = job
+      const text = createTextStream(decode, stop)
+      const generation = startGeneration(generator, prompt, job, signal)
+      const known = new Map<number, DecodeStep['tokens'][number]>()
+      let next = prompt.length
+      let forwards = 0
+      let stopped = false
+      onEvent({ promptTokens: prompt.length, text: '' })
+      try {
+        for (;;) {
+          const { done, value } = await generation.next()
+          if (done) {
+            const rest = text.end()
+            if (rest !== '') onEvent({ text: rest })
+            const { promptTokens, cachedTokens, tokens } = value
+            const finish = value.stop === 'length' ? 'length' : 'stop'
+            return { finish, promptTokens, cachedTokens, completionTokens: tokens, forwards: value.forwards }
+          }
+          forwards++
+          const event: GenerateEvent = { text: '' }
+          if (unmasking) event.unmasked = value.tokens.map((token) => unmasked(token, value.step, prompt.length))
+          if (logprobs !== undefined) event.logprobs = []
+          for (const token of value.tokens) known.set(token.position, token)
+          for (; next < value.final && !stopped; next++) {
+            const token = known.get(next)
+            // What is committed behind an EOS is no part of the answer.
+            if (!token || eos.has(token.token)) break
+            const pushed = text.push(token.token)
+            event.text += pushed.text
+            stopped = pushed.stopped
+            if (!stopped && event.logprobs) event.logprobs.push(tokenLogprob(token, logprobs!))
+          }
+          event.tokens = next - prompt.length
+          event.forwards = forwards
+          if (event.text !== '' || event.unmasked || event.logprobs?.length) onEvent(event)
+          if (stopped) {
+            const completionTokens = next - prompt.length
+            return { finish: 'stop', promptTokens: prompt.length, cachedTokens: 0, completionTokens, forwards }
+          }
+        }
+      } catch (error) {
+        if (error instanceof UserError) throw new RequestError(error.message)
+        throw error
+      } finally {
+        await generation.return(undefined as never)
+      }
+    },
+
+    async score(job) {
+      const ids = encode(job.prompt, job.promptParam)
+      checkLength(ids.length, job, 0)
+      if (job.top !== undefined) throw new RequestError('this model cannot score yet', { param: 'logprobs' })
+      return { ids, text: tokenizer.decode(ids), tokens: ids.map(tokenText), offsets: [], logprobs: [], top: [] }
+    },
+
+    tokenize(prompt, addSpecialTokens) {
+      if (prompt.kind === 'text') return tokenizer.encode(prompt.text, { addSpecialTokens })
+      return encode(prompt, 'messages')
+    },
+    detokenize: (ids) => tokenizer.decode(ids.filter((id) => id < vocabSize)),
+    async dispose() {
+      await generator.dispose()
+      await executor.dispose()
+    },
+  }
+
+  function unmasked(token: DecodeStep['tokens'][number], step: number, promptTokens: number): UnmaskedToken {
+    return {
+      position: token.position - promptTokens,
+      token: token.token,
+      text: tokenizer.decode([token.token]),
+      step,
+      confidence: token.confidence,
+      ...(token.edited ? { edited: true } : {}),
+    }
+  }
+
+  function tokenLogprob(token: DecodeStep['tokens'][number], top: number): TokenLogprob {
+    const alternatives = (token.top ?? []).slice(0, top)
+    return {
+      token: tokenText(token.token),
+      logprob: token.logprob ?? Math.log(token.confidence),
+      top: alternatives.map(({ token: id, logprob }) => ({ token: tokenText(id), logprob })),
+    }
+  }
+}
