@@ -78,6 +78,7 @@ export async function* runChoices(
   for (const [index, job] of jobs.entries())
     run(job, index)
       .catch((error) => {
+        if (signal.aborted) metrics.cancelled.inc(labels)
         failure ??= { error }
         stop.abort(error)
       })
@@ -96,7 +97,6 @@ export async function* runChoices(
       })
     }
   } finally {
-    if (open > 0) metrics.cancelled.inc(labels, open)
     stop.abort(new ApiError(499, 'the client has gone'))
     signal.removeEventListener('abort', abort)
     leave()

@@ -1,0 +1,146 @@
+// Clients that people have, unchanged: the official openai package and the Vercel AI SDK.
+import { createOpenAICompatible } from '@ai-sdk/openai-compatible'
+import { generateText, streamText } from 'ai'
+import OpenAI, { AuthenticationError, BadRequestError, NotFoundError } from 'openai'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { hashKey, type RunningServer } from '../../src/serve/index.ts'
+import { diffusionFolder, type TestModel, testServer, tiny } from './models.ts'
+
+const KEY = 'unmask-test-key'
+let folder: TestModel
+let server: RunningServer
+let openai: OpenAI
+
+beforeAll(async () => {
+  folder = await diffusionFolder()
+  server = await testServer({
+    models: [{ name: 'tiny', path: tiny, aliases: ['gpt-4o-mini'] }, { name: 'diffusion', path: folder.path }],
+    api_keys: [{ name: 'test', sha256: hashKey(KEY) }],
+  })
+  openai = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: KEY, maxRetries: 0 })
+})
+afterAll(async () => {
+  await server.close()
+  await folder.remove()
+})
+
+const messages = [{ role: 'user' as const, content: 'Four score and seven years ago' }]
+
+describe('openai', () => {
+  test('lists models', async () => {
+    const models = await openai.models.list()
+    expect(models.data.map(({ id }) => id)).toEqual(['tiny', 'diffusion'])
+    expect(await openai.models.retrieve('gpt-4o-mini')).toMatchObject({ id: 'tiny', object: 'model' })
+  })
+
+  test.each(['tiny', 'diffusion'])('%s: a chat, whole and streamed, is the same', async (model) => {
+    const settings = { model, messages, max_completion_tokens: 24 }
+    const whole = await openai.chat.completions.create(settings)
+    expect(whole.choices[0]).toMatchObject({ index: 0, message: { role: 'assistant' } })
+    expect(whole.usage).toMatchObject({ prompt_tokens: expect.any(Number), completion_tokens: expect.any(Number) })
+    const stream = await openai.chat.completions.create({
+      ...settings,
+      stream: true,
+      stream_options: { include_usage: true },
+    })
+    let text = ''
+    let finish: string | null = null
+    let usage: unknown
+    for await (const chunk of stream) {
+      text += chunk.choices[0]?.delta.content ?? ''
+      finish = chunk.choices[0]?.finish_reason ?? finish
+      usage = chunk.usage ?? usage
+    }
+    expect(text).toBe(whole.choices[0]!.message.content)
+    expect(finish).toBe(whole.choices[0]!.finish_reason)
+    expect(usage).toEqual(whole.usage)
+  })
+
+  test('the helper that follows a stream to its end', async () => {
+    const stream = openai.chat.completions.stream({ model: 'diffusion', messages, max_tokens: 16 })
+    const final = await stream.finalChatCompletion()
+    const whole = await openai.chat.completions.create({ model: 'diffusion', messages, max_tokens: 16 })
+    expect(final.choices[0]!.message.content).toBe(whole.choices[0]!.message.content)
+  })
+
+  test('completions: several prompts, n, stop, log-probabilities', async () => {
+    const prompts = ['reverse(stone)=', 'sort(dbca)=']
+    const { choices, usage } = await openai.completions.create({
+      model: 'gpt-4o-mini',
+      prompt: prompts,
+      n: 2,
+      logprobs: 1,
+      max_tokens: 12,
+    })
+    expect(choices.map(({ index, text }) => [index, text])).toEqual([
+      [0, 'enots'],
+      [1, 'enots'],
+      [2, expect.any(String)],
+      [3, choices[2]!.text],
+    ])
+    expect(choices[0]!.finish_reason).toBe('stop')
+    expect(choices[0]!.logprobs!.tokens!.join('')).toBe('enots')
+    expect(choices[0]!.logprobs!.token_logprobs!.every((value) => value <= 0)).toBe(true)
+    expect(usage!.prompt_tokens).toBe(prompts.join('').length)
+    const stopped = await openai.completions.create({ model: 'tiny', prompt: prompts[0]!, stop: ['ot', 'x'], max_tokens: 12 })
+    expect(stopped.choices[0]).toMatchObject({ text: 'en', finish_reason: 'stop' })
+  })
+
+  test('the reply counts forwards and tokens per forward', async () => {
+    const { usage } = await openai.chat.completions.create({ model: 'diffusion', messages, max_tokens: 16 })
+    const { forwards, tokens_per_forward: tpf } = usage as unknown as { forwards: number; tokens_per_forward: number }
+    expect(tpf).toBeCloseTo(usage!.completion_tokens / forwards)
+  })
+
+  test('responses, whole and streamed', async () => {
+    const settings = { model: 'diffusion', input: 'Hello', instructions: 'Be brief.', max_output_tokens: 16 }
+    const whole = await openai.responses.create(settings)
+    expect(whole.output_text.length).toBeGreaterThan(0)
+    const stream = await openai.responses.create({ ...settings, stream: true })
+    const types: string[] = []
+    let text = ''
+    for await (const event of stream) {
+      types.push(event.type)
+      if (event.type === 'response.output_text.delta') text += event.delta
+    }
+    expect(text).toBe(whole.output_text)
+    expect(types.slice(0, 4)).toEqual([
+      'response.created',
+      'response.in_progress',
+      'response.output_item.added',
+      'response.content_part.added',
+    ])
+    expect(['response.completed', 'response.incomplete']).toContain(types.at(-1))
+  })
+
+  test('errors are the classes that the package has for them', async () => {
+    const wrong = openai.chat.completions.create({ model: 'tiny', messages, temperature: 9 })
+    await expect(wrong).rejects.toBeInstanceOf(BadRequestError)
+    await expect(wrong).rejects.toMatchObject({ param: 'temperature', type: 'invalid_request_error' })
+    await expect(openai.chat.completions.create({ model: '../../etc/passwd', messages })).rejects.toMatchObject({
+      status: 404,
+      code: 'model_not_found',
+      param: 'model',
+    })
+    await expect(openai.models.retrieve('none')).rejects.toBeInstanceOf(NotFoundError)
+    const stranger = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'wrong', maxRetries: 0 })
+    await expect(stranger.models.list()).rejects.toBeInstanceOf(AuthenticationError)
+    const long = openai.completions.create({ model: 'tiny', prompt: 'a'.repeat(4000), max_tokens: 1 })
+    await expect(long).rejects.toMatchObject({ status: 400, code: 'context_length_exceeded', param: 'prompt' })
+    const streamed = openai.completions.create({ model: 'tiny', prompt: 'a'.repeat(4000), stream: true })
+    await expect(streamed).rejects.toMatchObject({ status: 400, code: 'context_length_exceeded' })
+  })
+})
+
+describe('Vercel AI SDK', () => {
+  const provider = () => createOpenAICompatible({ name: 'unmask', baseURL: `${server.url}/v1`, apiKey: KEY })
+
+  test.each(['tiny', 'diffusion'])('%s: generateText and streamText agree', async (model) => {
+    const settings = { model: provider()(model), prompt: 'Four score', maxOutputTokens: 16, maxRetries: 0 }
+    const whole = await generateText(settings)
+    expect(whole.usage.outputTokens).toBeGreaterThan(0)
+    let text = ''
+    for await (const piece of streamText(settings).textStream) text += piece
+    expect(text).toBe(whole.text)
+  })
+})
