@@ -8,6 +8,8 @@ import {
   type Engine,
   type Generation,
   type GenerationResult,
+  type ScoreOptions,
+  type TokenScore,
 } from './decode/index.ts'
 import type { InferenceModel, LoadedModel } from './load.ts'
 import type { Recipe } from './recipe.ts'
@@ -45,6 +47,8 @@ export interface Generator {
   /** See `Engine`. Throw UserError in mode `ar`. */
   fill: Engine['fill']
   rewrite: Engine['rewrite']
+  /** Log-probabilities by token: exact in mode `ar`, else the evidence lower bound at `blockSize`. */
+  score(ids: readonly number[], options?: ScoreOptions): Promise<(TokenScore | undefined)[]>
   dispose(): Promise<void>
 }
 
@@ -96,6 +100,8 @@ export async function createGenerator(
       diffusionOnly('rewriting')
       return engine.rewrite(ids, settings)
     },
+    score: (ids, options = {}) =>
+      mode === 'ar' ? engine.scoreAutoregressive(ids, options) : engine.score(ids, { ...options, blockSize }),
     dispose: engine.dispose,
   }
 }

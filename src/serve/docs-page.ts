@@ -50,7 +50,7 @@ function typeName({ type, anyOf, oneOf, enum: values, const: value }: JsonSchema
   if (value !== undefined) return JSON.stringify(value)
   const branches = (anyOf ?? oneOf) as JsonSchema[] | undefined
   if (branches) return [...new Set(branches.map(typeName))].filter((name) => name !== 'null').join(' or ')
-  return type ?? 'any'
+  return [type ?? 'any'].flat().join(' or ')
 }
 
 const describe = (field: JsonSchema): string =>

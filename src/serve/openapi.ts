@@ -62,7 +62,7 @@ interface OpenApiOperation {
 }
 
 export interface JsonSchema {
-  type?: string
+  type?: string | string[]
   description?: string
   properties?: Record<string, JsonSchema>
   required?: string[]

@@ -1,6 +1,7 @@
 // Requests as zod schemas, from which the OpenAPI document is made. Fields that are not known are let through as OpenAI does,
 // except those that ask for something else than what would come: these are refused by name.
 import * as z from 'zod'
+import { strategyNames } from '../decode/index.ts'
 
 const whole = z.int().min(0)
 const text = z.string()
@@ -41,6 +42,7 @@ const unmask = z
       .max(1)
       .optional()
       .describe('commit tokens whose probability is above this (diffusion)'),
+    strategy: z.enum(strategyNames).optional().describe('rule that decides what a forward commits (diffusion)'),
   })
   .describe('what block diffusion adds; not part of the OpenAI API')
 

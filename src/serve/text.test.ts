@@ -1,13 +1,13 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { createTextStream } from './text.ts'
+import { createAnswerText } from './text.ts'
 
 // A byte-level tokenizer: one token per byte.
-const decode = (ids: number[]) => new TextDecoder().decode(Uint8Array.from(ids))
+const tokenizer = { decode: (ids: ArrayLike<number>) => new TextDecoder().decode(Uint8Array.from(ids)) }
 const bytes = (text: string) => [...new TextEncoder().encode(text)]
 
 function run(text: string, stop: string[] = []) {
-  const stream = createTextStream(decode, stop)
+  const stream = createAnswerText(tokenizer, stop)
   const pieces: string[] = []
   for (const id of bytes(text)) {
     const { text: piece, stopped } = stream.push(id)
@@ -49,7 +49,7 @@ test('a stop string ends the text before it, wherever tokens are cut', () => {
 })
 
 test('bytes that are no text come out at the end', () => {
-  const stream = createTextStream(decode)
+  const stream = createAnswerText(tokenizer)
   expect(stream.push(0xe2).text).toBe('')
   expect(stream.push(0x82).text).toBe('')
   expect(stream.end()).toBe('\ufffd')

@@ -14,7 +14,10 @@ let openai: OpenAI
 beforeAll(async () => {
   folder = await diffusionFolder()
   server = await testServer({
-    models: [{ name: 'tiny', path: tiny, aliases: ['gpt-4o-mini'] }, { name: 'diffusion', path: folder.path }],
+    models: [
+      { name: 'tiny', path: tiny, aliases: ['gpt-4o-mini'] },
+      { name: 'diffusion', path: folder.path },
+    ],
     api_keys: [{ name: 'test', sha256: hashKey(KEY) }],
   })
   openai = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: KEY, maxRetries: 0 })
@@ -82,7 +85,12 @@ describe('openai', () => {
     expect(choices[0]!.logprobs!.tokens!.join('')).toBe('enots')
     expect(choices[0]!.logprobs!.token_logprobs!.every((value) => value <= 0)).toBe(true)
     expect(usage!.prompt_tokens).toBe(prompts.join('').length)
-    const stopped = await openai.completions.create({ model: 'tiny', prompt: prompts[0]!, stop: ['ot', 'x'], max_tokens: 12 })
+    const stopped = await openai.completions.create({
+      model: 'tiny',
+      prompt: prompts[0]!,
+      stop: ['ot', 'x'],
+      max_tokens: 12,
+    })
     expect(stopped.choices[0]).toMatchObject({ text: 'en', finish_reason: 'stop' })
   })
 

@@ -46,7 +46,9 @@ export const diffusionFolder = (): Promise<TestModel> =>
   modelFolder({ mask_token_id: 259, block_size: 8, same_token_labels: false }, { chat_template: toolTemplate })
 
 /** A server on a free port of 127.0.0.1. */
-export function testServer(settings: Partial<ServeConfigInput> & Pick<ServeConfigInput, 'models'>): Promise<RunningServer> {
+export function testServer(
+  settings: Partial<ServeConfigInput> & Pick<ServeConfigInput, 'models'>,
+): Promise<RunningServer> {
   return startServer(parseConfig({ port: 0, threads: 1, log_level: 'silent', ...settings }))
 }
 

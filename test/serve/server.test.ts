@@ -47,8 +47,11 @@ test('requests at the same time are answered as the same request alone', async (
     const prompts = Array.from({ length: 12 }, (_, i) => `the ${'people of '.repeat(i % 4)}${i}`)
     const ask = async (prompt: string) => {
       const response = await post(`${server.url}/v1/completions`, { prompt, max_tokens: 30 + prompt.length })
-      const { choices, usage } = (await response.json()) as { choices: { text: string }[]; usage: object }
-      return { text: choices[0]!.text, usage }
+      const { choices, usage } = (await response.json()) as {
+        choices: { text: string }[]
+        usage: { completion_tokens: number; forwards: number }
+      }
+      return { text: choices[0]!.text, tokens: usage.completion_tokens, forwards: usage.forwards }
     }
     const alone = []
     for (const prompt of prompts) alone.push(await ask(prompt))
@@ -171,7 +174,14 @@ test('reload exchanges the process; what runs ends in the old one', async () => 
   await withServer({ models: [{ name: 'd', path: folder.path }] }, async (server) => {
     const before = server.processes().d
     const stream = await post(`${server.url}/v1/completions`, { ...long, max_tokens: 200, stream: true })
-    await server.reload(parseConfig({ models: [{ name: 'd', path: folder.path, block_size: 4 }, { name: 't', path: tiny, preload: false }] }))
+    await server.reload(
+      parseConfig({
+        models: [
+          { name: 'd', path: folder.path, block_size: 4 },
+          { name: 't', path: tiny, preload: false },
+        ],
+      }),
+    )
     expect(server.processes().d).not.toBe(before)
     const { data } = (await (await fetch(`${server.url}/v1/models`)).json()) as { data: object[] }
     expect(data).toMatchObject([{ id: 'd', block_size: 4 }, { id: 't' }])

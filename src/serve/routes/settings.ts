@@ -39,17 +39,20 @@ export const runContext = ({ limits, metrics }: RouteContext, { client, gone }: 
 /** The settings of choice `index`; choices of one request differ by their seed. */
 export function samplingOf(fields: SamplingFields, index: number): Sampling {
   const { temperature, top_p, top_k, min_p, repetition_penalty, seed, logit_bias, unmask } = fields
+  // Without a temperature nothing is drawn, and what the rest would choose from does not matter.
+  const drawn = isSet(temperature) && temperature > 0
   return {
     // The engine counts seeds with 32 bits.
     seed: seed === null || seed === undefined ? randomInt(2 ** 32) : (seed + index) >>> 0,
-    ...(isSet(temperature) ? { temperature } : {}),
+    ...(drawn ? { temperature } : {}),
     // 0 is the most probable token alone.
-    ...(isSet(top_p) ? { topP: Math.max(top_p, 1e-9) } : {}),
-    ...(isSet(top_k) && top_k > 0 ? { topK: top_k } : {}),
-    ...(isSet(min_p) ? { minP: min_p } : {}),
+    ...(drawn && isSet(top_p) ? { topP: Math.max(top_p, 1e-9) } : {}),
+    ...(drawn && isSet(top_k) && top_k > 0 ? { topK: top_k } : {}),
+    ...(drawn && isSet(min_p) ? { minP: min_p } : {}),
     ...(isSet(repetition_penalty) ? { repetitionPenalty: repetition_penalty } : {}),
     ...(logit_bias ? { logitBias: Object.entries(logit_bias).map(([id, bias]) => [Number(id), bias]) } : {}),
-    ...(isSet(unmask?.threshold) ? { threshold: unmask.threshold } : {}),
+    ...(unmask?.threshold === undefined ? {} : { threshold: unmask.threshold }),
+    ...(unmask?.strategy === undefined ? {} : { strategy: unmask.strategy }),
   }
 }
 

@@ -1,10 +1,10 @@
 // A model as a server uses it: prompts to tokens, tokens to text, stop strings, log-probabilities. Knows no HTTP.
+import type { CommittedToken, Generation } from '../../decode/index.ts'
 import { createGenerator, promptIds } from '../../generate.ts'
 import { loadForInference } from '../../load.ts'
 import { createExecutor } from '../../runtime/executor.ts'
 import { UserError } from '../../types.ts'
-import { createTextStream } from '../text.ts'
-import { type DecodeStep, startGeneration } from './generation.ts'
+import { createAnswerText } from '../text.ts'
 import type {
   GenerateEvent,
   GenerateJob,
@@ -56,7 +56,6 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
     [tokenizer.eosTokenId, loaded.generationConfig?.eos_token_id, loaded.model.config.eos_token_id].flat(),
   )
   const nameOf = (id: number | undefined) => (id === undefined ? undefined : tokenizer.idToToken(id))
-  const decode = (ids: number[]) => (ids.length === 0 ? '' : tokenizer.decode(ids, { skipSpecialTokens: true }))
 
   /** Text of one token, unique among the tokens of a vocabulary. */
   function tokenText(id: number): string {
@@ -93,6 +92,31 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
     if (length === 0) throw new RequestError('the prompt is empty', { param: job.promptParam })
   }
 
+  /** Starts a generation. Positions from `end` on are no part of the answer. Throws RequestError for what the model cannot. */
+  function begin(prompt: number[], job: GenerateJob, signal: AbortSignal): { generation: Generation; end: number } {
+    const { sampling, suffix, maxNewTokens, logprobs } = job
+    const { logitBias, ...rest } = sampling
+    const settings = {
+      ...rest,
+      signal,
+      ...(logitBias ? { logitBias: new Map(logitBias) } : {}),
+      ...(logprobs === undefined ? {} : { logprobs }),
+    }
+    try {
+      if (suffix === undefined)
+        return { generation: generator.generate(prompt, { ...settings, maxNewTokens }), end: Number.POSITIVE_INFINITY }
+      const end = prompt.length + maxNewTokens
+      const behind = tokenizer.encode(suffix)
+      checkLength(end + behind.length, job, 0)
+      const hole = new Array<number>(maxNewTokens).fill(generator.maskTokenId!)
+      const { blockSize } = generator
+      return { generation: generator.fill([...prompt, ...hole, ...behind], { ...settings, blockSize }), end }
+    } catch (error) {
+      if (error instanceof UserError) throw new RequestError(error.message)
+      throw error
+    }
+  }
+
   return {
     info: {
       mode: generator.mode,
@@ -101,7 +125,7 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
       vocabSize,
       chat: chatTemplate !== undefined,
       tools: chatTemplate !== undefined && /\btools\b/.test(chatTemplate),
-      infill: false,
+      infill: generator.mode === 'diffusion',
       chatTemplate,
       bosToken: nameOf(tokenizer.bosTokenId),
       eosToken: nameOf(tokenizer.eosTokenId),
@@ -112,32 +136,37 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
       const prompt = encode(job.prompt, job.promptParam)
       checkLength(prompt.length, job, 1)
       const { stop, unmasking, logprobs } = job
-      const text = createTextStream(decode, stop)
-      const generation = startGeneration(generator, prompt, job, signal)
-      const known = new Map<number, DecodeStep['tokens'][number]>()
+      const text = createAnswerText(tokenizer, stop)
+      const { generation, end } = begin(prompt, job, signal)
+      const known = new Map<number, CommittedToken>()
       let next = prompt.length
       let forwards = 0
       let stopped = false
       onEvent({ promptTokens: prompt.length, text: '' })
+      const result = (finish: 'stop' | 'length', cachedTokens: number): GenerateResult => {
+        const rest = stopped ? '' : text.end()
+        if (rest !== '') onEvent({ text: rest })
+        const completionTokens = next - prompt.length
+        return { finish, promptTokens: prompt.length, cachedTokens, completionTokens, forwards }
+      }
       try {
         for (;;) {
           const { done, value } = await generation.next()
           if (done) {
-            const rest = text.end()
-            if (rest !== '') onEvent({ text: rest })
-            const { promptTokens, cachedTokens, tokens } = value
-            const finish = value.stop === 'length' ? 'length' : 'stop'
-            return { finish, promptTokens, cachedTokens, completionTokens: tokens, forwards: value.forwards }
+            // The EOS is a token of the answer without a text.
+            if (value.stop === 'eos') next++
+            return result(value.stop === 'eos' ? 'stop' : 'length', value.cachedTokens)
           }
           forwards++
           const event: GenerateEvent = { text: '' }
           if (unmasking) event.unmasked = value.tokens.map((token) => unmasked(token, value.step, prompt.length))
           if (logprobs !== undefined) event.logprobs = []
           for (const token of value.tokens) known.set(token.position, token)
-          for (; next < value.final && !stopped; next++) {
+          for (; next < Math.min(value.final, end) && !stopped; next++) {
             const token = known.get(next)
+            if (!token) throw new Error(`position ${next} is final without a token`)
             // What is committed behind an EOS is no part of the answer.
-            if (!token || eos.has(token.token)) break
+            if (eos.has(token.token)) break
             const pushed = text.push(token.token)
             event.text += pushed.text
             stopped = pushed.stopped
@@ -146,24 +175,39 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
           event.tokens = next - prompt.length
           event.forwards = forwards
           if (event.text !== '' || event.unmasked || event.logprobs?.length) onEvent(event)
-          if (stopped) {
-            const completionTokens = next - prompt.length
-            return { finish: 'stop', promptTokens: prompt.length, cachedTokens: 0, completionTokens, forwards }
-          }
+          if (stopped) return result('stop', 0)
         }
-      } catch (error) {
-        if (error instanceof UserError) throw new RequestError(error.message)
-        throw error
       } finally {
+        // Leaving early gives the place back.
         await generation.return(undefined as never)
       }
     },
 
-    async score(job) {
+    async score(job, signal) {
       const ids = encode(job.prompt, job.promptParam)
       checkLength(ids.length, job, 0)
-      if (job.top !== undefined) throw new RequestError('this model cannot score yet', { param: 'logprobs' })
-      return { ids, text: tokenizer.decode(ids), tokens: ids.map(tokenText), offsets: [], logprobs: [], top: [] }
+      const tokens = ids.map(tokenText)
+      const stream = createAnswerText({ decode: (part) => tokenizer.decode(part) })
+      let text = ''
+      const offsets = ids.map((id) => {
+        const here = text.length
+        text += stream.push(id).text
+        return here
+      })
+      text += stream.end()
+      const { top } = job
+      if (top === undefined) return { ids, text, tokens, offsets, logprobs: [], top: [] }
+      const scores = await generator.score(ids, { top: Math.max(1, top), signal })
+      return {
+        ids,
+        text,
+        tokens,
+        offsets,
+        logprobs: scores.map((score) => score?.logprob),
+        top: scores.map((score) =>
+          (score?.top ?? []).map(({ token, logprob }) => ({ token: tokenText(token), logprob })),
+        ),
+      }
     },
 
     tokenize(prompt, addSpecialTokens) {
@@ -177,7 +221,7 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
     },
   }
 
-  function unmasked(token: DecodeStep['tokens'][number], step: number, promptTokens: number): UnmaskedToken {
+  function unmasked(token: CommittedToken, step: number, promptTokens: number): UnmaskedToken {
     return {
       position: token.position - promptTokens,
       token: token.token,
@@ -188,7 +232,7 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
     }
   }
 
-  function tokenLogprob(token: DecodeStep['tokens'][number], top: number): TokenLogprob {
+  function tokenLogprob(token: CommittedToken, top: number): TokenLogprob {
     const alternatives = (token.top ?? []).slice(0, top)
     return {
       token: tokenText(token.token),

@@ -1,4 +1,5 @@
 // Messages between the server and the process that holds a model. They are structured clones: plain values only.
+import type { StrategyName } from '../../decode/index.ts'
 import type { ChatMessage, Tool } from '../../tokenizer/types.ts'
 
 /** What is asked of a model process when it starts. */
@@ -43,6 +44,7 @@ export interface Sampling {
   logitBias?: [token: number, bias: number][]
   /** Diffusion: commit what is more probable than this. */
   threshold?: number
+  strategy?: StrategyName
 }
 
 /** One sequence to generate. */
