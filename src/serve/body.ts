@@ -35,12 +35,16 @@ async function readBytes(request: Request, most: number): Promise<Uint8Array> {
   if (Number(request.headers.get('content-length') ?? 0) > most) throw tooLarge()
   const chunks: Uint8Array[] = []
   let size = 0
-  if (request.body)
-    for await (const chunk of request.body as unknown as AsyncIterable<Uint8Array>) {
+  try {
+    for await (const chunk of (request.body ?? []) as AsyncIterable<Uint8Array>) {
       size += chunk.length
       if (size > most) throw tooLarge()
       chunks.push(chunk)
     }
+  } catch (error) {
+    if (error instanceof ApiError) throw error
+    throw new ApiError(408, 'the body did not arrive in time or as it was announced', { code: 'incomplete_body' })
+  }
   return Buffer.concat(chunks)
 }
 
