@@ -42,7 +42,19 @@ function unmask(args: readonly string[], during?: (child: ChildProcess, stderr: 
 }
 
 const program = () => createProgram({ signal: new AbortController().signal, exitCode: 0 })
-const names = ['quickstart', 'pull', 'info', 'convert', 'eval', 'generate', 'merge', 'quantize', 'export', 'serve']
+const names = [
+  'quickstart',
+  'pull',
+  'info',
+  'convert',
+  'eval',
+  'generate',
+  'merge',
+  'quantize',
+  'export',
+  'serve',
+  'bench',
+]
 
 describe('help', () => {
   it('lists the commands', () => {

@@ -1,6 +1,7 @@
 // The command line as a whole: its commands and the flags they share. Knows nothing about what a command does.
 import { Command, InvalidArgumentError } from 'commander'
 import { packageVersion } from '../versions.ts'
+import { benchCommand } from './commands/bench.ts'
 import { convertCommand } from './commands/convert.ts'
 import { evalCommand } from './commands/eval.ts'
 import { exportCommand } from './commands/export.ts'
@@ -48,6 +49,7 @@ ${exitCodeHelp}`,
     quantizeCommand,
     exportCommand,
     serveCommand,
+    benchCommand,
   ]) {
     const command = create(session)
     // Settings are inherited only by commands that are made by .command(); these are made apart and added.
