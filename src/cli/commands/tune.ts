@@ -15,6 +15,7 @@ interface Flags {
   bufferSizes?: string
   strategies?: string
   reuse?: boolean
+  verify?: string
   tolerance?: string
   template?: 'none' | 'chat'
   seed?: string
@@ -32,6 +33,7 @@ export function tuneCommand(session: Session): Command {
     .option('--buffer-sizes <list>', 'neighbouring blocks that are refined at a time, to try (default: 1,2)')
     .option('--strategies <list>', `of ${strategyNames.join(', ')} (default: threshold,hierarchy,factor)`)
     .option('--reuse', 'try also to keep the keys and values of committed tokens within a block')
+    .option('--verify <list>', 'try also to check drafts from so many expected tokens on, such as 2,4')
     .option('--tolerance <points>', 'how far the score may be below the base, in points (default: 1)')
     .addOption(new Option('--template <template>', 'how prompts are written').choices(['none', 'chat']))
     .option('--seed <number>', 'seed of the task rows (default: 0)')
@@ -58,6 +60,7 @@ Examples:
         const [tolerance] = numbers('--tolerance', flags.tolerance, 0, false) ?? []
         const blockSizes = numbers('--block-sizes', flags.blockSizes, 1)
         const bufferSizes = numbers('--buffer-sizes', flags.bufferSizes, 1)
+        const selfVerify = numbers('--verify', flags.verify, 0, false)
         const strategies = flags.strategies?.split(',').map(strategyName)
         const result = await tune({
           model,
@@ -67,6 +70,7 @@ Examples:
           ...(flags.reuse === undefined ? {} : { reuse: flags.reuse }),
           ...(blockSizes ? { blockSizes } : {}),
           ...(bufferSizes ? { bufferSizes } : {}),
+          ...(selfVerify ? { selfVerify } : {}),
           ...(strategies ? { strategies } : {}),
           ...(seed === undefined ? {} : { seed }),
           ...(tolerance === undefined ? {} : { tolerance: tolerance / 100 }),
