@@ -1,6 +1,6 @@
 // Filling gaps of a text: gaps of a fixed or a flexible length, any number of them, and the gap between a prefix and a suffix.
 // Knows text and tokens; how a gap is filled is the decoding layer's.
-import { complete, type GenerationResult } from './decode/index.ts'
+import { type CommittedToken, complete } from './decode/index.ts'
 import type { GenerateSettings, Generator } from './generate.ts'
 import type { Tokenizer } from './tokenizer/types.ts'
 import { UserError } from './types.ts'
@@ -24,6 +24,9 @@ export interface Filled {
 /** A gap of n tokens is written {{n}}, one of m to n tokens {{m-n}}. */
 const GAP = /\{\{(\d{1,4})(?:-(\d{1,4}))?\}\}/g
 
+/** Tokens among which the one that follows a gap is looked for. */
+const MOST_TOP = 100
+
 /** Lengths that are tried for one flexible gap. */
 const MOST_LENGTHS = 64
 
@@ -45,13 +48,13 @@ export function parseGaps(text: string): Piece[] {
 }
 
 /**
- * Fills the gaps. Of the lengths of a flexible gap, the one is taken at which the tokens that fill it, and the text that the
- * model can see behind it, are surest: the greatest mean log-probability per token of the gap, from the left gap to the right.
+ * Fills the gaps. A flexible gap, from the left one to the right, takes the length at which its tokens and the one that follows
+ * (the end of the text, if nothing does) are most probable: the greatest mean log-probability where that one is masked too.
  * Throws UserError where a gap cannot be filled.
  */
 export async function fillGaps(
   generator: Pick<Generator, 'fill' | 'maskTokenId' | 'blockSize'>,
-  tokenizer: Pick<Tokenizer, 'encode' | 'decode' | 'bosTokenId'>,
+  tokenizer: Pick<Tokenizer, 'encode' | 'decode' | 'eosTokenId'>,
   pieces: readonly Piece[],
   settings: FillSettings = {},
 ): Promise<Filled> {
@@ -64,31 +67,33 @@ export async function fillGaps(
   let forwards = 0
   let seconds = 0
 
-  const attempt = async (sizes: ReadonlyMap<number, number>) => {
+  /** The text with gaps of these sizes filled. With `follow`, the token behind that gap is masked too, and judged. */
+  const attempt = async (sizes: ReadonlyMap<number, number>, follow?: number) => {
     const ids: number[] = []
     const starts = new Map<number, number>()
     for (const [i, part] of parts.entries()) {
-      if (Array.isArray(part)) ids.push(...part)
-      else {
-        starts.set(i, ids.length)
-        ids.push(...new Array<number>(sizes.get(i) as number).fill(mask))
-      }
+      if (!Array.isArray(part)) starts.set(i, ids.length)
+      ids.push(...(Array.isArray(part) ? part : new Array<number>(sizes.get(i) as number).fill(mask)))
     }
-    const confidence = new Map<number, number>()
-    const result: GenerationResult = await complete(generator.fill(ids, { ...settings, blockSize }), ({ tokens }) => {
-      for (const token of tokens) confidence.set(token.position, token.confidence)
+    const behind = follow === undefined ? -1 : (starts.get(follow) as number) + (sizes.get(follow) as number)
+    const next = ids[behind] ?? tokenizer.eosTokenId
+    if (follow !== undefined) ids[behind] = mask
+    const known = new Map<number, CommittedToken>()
+    const options = { ...settings, blockSize, ...(follow === undefined ? {} : { logprobs: MOST_TOP }) }
+    const result = await complete(generator.fill(ids, options), ({ tokens }) => {
+      for (const token of tokens) known.set(token.position, token)
     })
     forwards += result.forwards
     seconds += result.seconds
-    const fills = new Map(
-      [...starts].map(([i, start]) => {
-        const size = sizes.get(i) as number
-        const positions = Array.from({ length: size }, (_, j) => start + j)
-        const logs = positions.map((position) => Math.log(confidence.get(position) as number))
-        return [i, { ids: result.ids.slice(start, start + size), mean: logs.reduce((a, b) => a + b) / size }]
-      }),
-    )
-    return { ids: result.ids, fills }
+    const logs = (i: number) =>
+      Array.from({ length: sizes.get(i) as number }, (_, j) =>
+        Math.log((known.get((starts.get(i) as number) + j) as CommittedToken).confidence),
+      )
+    // What is not among the most probable tokens is at most as probable as the last of them.
+    const top = known.get(behind)?.top ?? []
+    const following = top.find(({ token }) => token === next)?.logprob ?? top.at(-1)?.logprob
+    const judged = follow === undefined || next === undefined || next === mask ? undefined : following
+    return { ids: result.ids, starts, logs, judged }
   }
 
   for (const i of gaps) {
@@ -97,19 +102,25 @@ export async function fillGaps(
     if (most - least >= MOST_LENGTHS)
       throw new UserError(`{{${least}-${most}}}: at most ${MOST_LENGTHS} lengths are tried for one gap`)
     const candidates = Array.from({ length: most - least + 1 }, (_, n) => least + n)
-    const attempts = await Promise.all(candidates.map((size) => attempt(new Map([...lengths, [i, size]]))))
-    const means = attempts.map(({ fills }) => fills.get(i)?.mean as number)
-    lengths.set(i, candidates[means.indexOf(Math.max(...means))])
+    const scores = await Promise.all(
+      candidates.map(async (size) => {
+        const { logs, judged } = await attempt(new Map([...lengths, [i, size]]), i)
+        return mean([...logs(i), ...(judged === undefined ? [] : [judged])])
+      }),
+    )
+    lengths.set(i, candidates[scores.indexOf(Math.max(...scores))])
   }
-  const { ids, fills } = await attempt(lengths)
+  const { ids, starts, logs } = await attempt(lengths)
   const decode = (part: readonly number[]) => tokenizer.decode(part, { skipSpecialTokens: true })
   return {
     text: decode(ids),
     fills: gaps.map((i) => {
-      const { ids: own, mean } = fills.get(i) as { ids: number[]; mean: number }
-      return { text: decode(own), tokens: own.length, confidence: Math.exp(mean) }
+      const [start, size] = [starts.get(i) as number, lengths.get(i) as number]
+      return { text: decode(ids.slice(start, start + size)), tokens: size, confidence: Math.exp(mean(logs(i))) }
     }),
     forwards,
     seconds,
   }
 }
+
+const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b) / values.length
