@@ -11,6 +11,7 @@ import { checkpointPath, pruneCheckpoints, saveTrainingCheckpoint, type TrainerS
 import { observeStep } from './divergence.ts'
 import { energyMeter, type MetricsRecord, openMetrics } from './metrics.ts'
 import { configHash, runConfig, startOrResume } from './resume.ts'
+import { summarizeLoad } from './routing.ts'
 import { checkLearningRate, type LearningRateOptions, learningRateAt } from './schedule.ts'
 import type { Evaluation, Stage, StepResult, Trainer } from './types.ts'
 
@@ -328,6 +329,18 @@ function stepRecord(blockSize: number, result: StepResult, learningRate: number,
     lr: learningRate,
     loss_positions: result.lossPositions,
     tokens_per_s: tokensPerSecond,
+    ...loadRecord(result),
+  }
+}
+
+function loadRecord({ expertLoad, routerAuxLoss }: StepResult): Partial<MetricsRecord> {
+  if (!expertLoad) return {}
+  const { max, entropy, shares } = summarizeLoad(expertLoad)
+  return {
+    expert_load_max: max,
+    expert_load_entropy: entropy,
+    ...(shares ? { expert_load: shares } : {}),
+    ...(routerAuxLoss === undefined ? {} : { router_aux_loss: routerAuxLoss }),
   }
 }
 
