@@ -78,10 +78,19 @@ export const bailingMoeV2: Architecture = {
   },
 }
 
-export const llada2Moe: Architecture = { modelType: 'llada2_moe', create, trained: withoutMtp }
+/** LLaDA2's mask token in the vocabulary of Ling 2.0, and its block size; dFactory's configs name neither. */
+const [MASK_TOKEN, BLOCK_SIZE] = [156895, 32]
+
+function createLlada2(config: ModelConfig): Model {
+  const { mask_token_id: mask, vocab_size: rows } = config
+  const named = typeof mask === 'number' || typeof rows !== 'number' || rows <= MASK_TOKEN
+  return create(named ? config : { ...config, mask_token_id: MASK_TOKEN, block_size: config.block_size ?? BLOCK_SIZE })
+}
+
+export const llada2Moe: Architecture = { modelType: 'llada2_moe', create: createLlada2, trained: withoutMtp }
 
 /** As dFactory stores LLaDA2 for training: the matrices of all experts merged into one, which reading has split again. */
 export const llada2MoeVeomni: Architecture = {
   modelType: 'llada2_moe_veomni',
-  create: (config) => create(asLlada2(config)),
+  create: (config) => createLlada2(asLlada2(config)),
 }

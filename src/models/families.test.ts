@@ -177,7 +177,12 @@ describe('a trained model', () => {
 
   it('in the layout of dFactory is LLaDA2', () => {
     const merged = { ...llada2mini, model_type: 'llada2_moe_veomni', auto_map: {} }
-    expect(createModel(merged).config).toEqual({ ...llada2mini, architectures: ['LLaDA2MoeModelLM'] })
+    expect(createModel(merged).config).toEqual({
+      ...llada2mini,
+      architectures: ['LLaDA2MoeModelLM'],
+      mask_token_id: 156895,
+      block_size: 32,
+    })
   })
 })
 
@@ -249,6 +254,9 @@ describe('a family that continues another', () => {
       mask_token_id: 7,
       block_size: 32,
     })
+    expect(createModel(llada2mini).config).toMatchObject({ mask_token_id: 156895, block_size: 32 })
+    expect(createModel({ ...llada2mini, mask_token_id: 9 }).config).toEqual({ ...llada2mini, mask_token_id: 9 })
+    expect(createModel({ ...llada2mini, model_type: 'bailing_moe_v2' }).config.mask_token_id).toBeUndefined()
     for (const config of [llada8b, { ...sdar, model_type: 'qwen3' }]) expect(createModel(config).config).toEqual(config)
   })
 })

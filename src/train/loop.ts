@@ -75,6 +75,8 @@ export type TrainEvent =
       loss: number
       gradNorm: number
       learningRate: number
+      /** Mixtures of experts: the load of the busiest expert of any layer over the mean. */
+      expertLoadMax: number | undefined
       /** Of training alone, smoothed over about ten steps. */
       tokensPerSecond: number
       /** At the average pace of this process, validation and checkpoints included. */
@@ -279,6 +281,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
         loss: result.loss,
         gradNorm: result.gradNorm,
         learningRate,
+        expertLoadMax: line.expert_load_max && Math.max(...line.expert_load_max),
         tokensPerSecond: smoothedSpeed,
         secondsLeft: Math.max(0, totalTokens - progress.tokens) / pace,
       })
