@@ -49,9 +49,15 @@ interface Run {
 
 async function run(
   routing: RoutingOptions,
-  { steps = 1, batches = [batch(1), batch(2)] as Batch[], lr = 1e-2 } = {},
+  {
+    steps = 1,
+    batches = [batch(1), batch(2)] as Batch[],
+    lr = 1e-2,
+    on = executor,
+    gradientCheckpointing = false,
+  } = {},
 ): Promise<Run> {
-  const trainer = await createTrainer(executor, model, weights(), { ...options, routing })
+  const trainer = await createTrainer(on, model, weights(), { ...options, routing, gradientCheckpointing })
   try {
     const results: StepResult[] = []
     for (let step = 0; step < steps; step++)
@@ -131,6 +137,25 @@ describe('what is trained', () => {
     )
     expect(() => checkRouting(dense, {})).not.toThrow()
     expect(() => checkRouting(unbiased, { freezeRouters: true })).not.toThrow()
+  })
+})
+
+describe('the same bits', () => {
+  const routing = { biasUpdateRate: 0.01, auxLossCoefficient: 0.1 }
+
+  it('come from two threads each time', async () => {
+    const threads = createExecutor({ threads: 2 })
+    const [first, second] = [
+      await run(routing, { steps: 3, on: threads }),
+      await run(routing, { steps: 3, on: threads }),
+    ]
+    await threads.dispose()
+    expect(second).toEqual(first)
+  })
+
+  it('come from activations that are kept and from those that are computed again', async () => {
+    const kept = await run(routing, { steps: 2 })
+    expect(await run(routing, { steps: 2, gradientCheckpointing: true })).toEqual(kept)
   })
 })
 
