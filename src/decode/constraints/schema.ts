@@ -404,7 +404,7 @@ export function schemaGrammar(source: unknown): Grammar {
       compile(item, `${path}/prefixItems/${i}`),
     )
     // Items behind a prefix that nobody describes are written only where there must be some.
-    const rest = keywords.items ?? (prefix.length > 0 && min <= prefix.length ? false : true)
+    const rest = keywords.items ?? (prefix.length === 0 || min > prefix.length)
     if (rest === false) max = Math.min(max, prefix.length)
     const items = compile(rest, `${path}/items`)
     if (keywords.uniqueItems === true && max > 1) fail(`${path}/uniqueItems`, 'is not supported')
