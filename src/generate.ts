@@ -4,10 +4,15 @@ import { encodePrompt } from './data/index.ts'
 import {
   type BlockOptions,
   type CommittedToken,
+  type Constraint,
+  type ConstraintSource,
+  compileConstraint,
   createEngine,
+  createVocabulary,
   type Engine,
   type Generation,
   type GenerationResult,
+  type Vocabulary,
 } from './decode/index.ts'
 import type { InferenceModel, LoadedModel } from './load.ts'
 import type { Recipe } from './recipe.ts'
@@ -26,7 +31,9 @@ export interface GeneratorOptions {
 }
 
 /** Strategy and its settings, sampling, limits; what belongs to block decoding is an error in mode `ar`. */
-export type GenerateSettings = Omit<BlockOptions, 'blockSize'> & {
+export type GenerateSettings = Omit<BlockOptions, 'blockSize' | 'constraint'> & {
+  /** What the text must match; see docs/constraints.md. */
+  constraint?: ConstraintSource
   /** The text ends before the first of these that it comes to hold. */
   stop?: readonly string[]
 }
@@ -75,12 +82,24 @@ export async function createGenerator(
   const diffusionOnly = (what: string) => {
     if (mode === 'ar') throw new UserError(`${what} needs a diffusion model; this one decodes autoregressively`)
   }
+  const compile = constraintCompiler(() =>
+    createVocabulary({
+      tokens: tokenizer.tokenBytes(),
+      eosTokenIds: [...eosTokenIds],
+      size: model.dimensions.vocabSize,
+    }),
+  )
   return {
     mode,
     blockSize,
     maskTokenId,
-    generate(prompt, { stop = [], ...settings }) {
+    generate(prompt, { stop = [], constraint, ...given }) {
       if (stop.some((text) => text === '')) throw new UserError('a stop string must not be empty')
+      if (constraint !== undefined && stop.length > 0)
+        throw new UserError(
+          'stop and constraint contradict each other: a stop string would cut the text that must match',
+        )
+      const settings = constraint === undefined ? given : { ...given, constraint: compile(constraint) }
       if (mode === 'ar') checkAutoregressive(settings)
       const generation =
         mode === 'ar'
@@ -100,6 +119,23 @@ export async function createGenerator(
   }
 }
 
+/** Constraints that a generator keeps: clients send the same ones again and again. */
+const KEPT_CONSTRAINTS = 16
+
+function constraintCompiler(createVocabulary: () => Vocabulary): (source: ConstraintSource) => Constraint {
+  let vocabulary: Vocabulary | undefined
+  const known = new Map<string, Constraint>()
+  return (source) => {
+    const key = JSON.stringify(source)
+    vocabulary ??= createVocabulary()
+    const constraint = known.get(key) ?? compileConstraint(source, vocabulary)
+    known.delete(key)
+    known.set(key, constraint)
+    if (known.size > KEPT_CONSTRAINTS) known.delete(known.keys().next().value as string)
+    return constraint
+  }
+}
+
 /** Settings of block decoding that say nothing to a model that writes one token after the other. */
 const blockSettings = [
   ...([
@@ -113,9 +149,9 @@ const blockSettings = [
   ] as const),
   ...(['decayBeta', 'factor', 'entropyBound', 'editingThreshold', 'maxPostSteps', 'bufferSize', 'activation'] as const),
   'reuse' as const,
-] satisfies (keyof GenerateSettings)[]
+] satisfies (keyof Omit<GenerateSettings, 'constraint'>)[]
 
-function checkAutoregressive(settings: GenerateSettings): void {
+function checkAutoregressive(settings: Omit<GenerateSettings, 'constraint'>): void {
   const given = blockSettings.filter((key) => settings[key] !== undefined)
   if (given.length > 0)
     throw new UserError(`${given.join(', ')}: only for block decoding; this model decodes autoregressively`)

@@ -32,7 +32,7 @@ export function randomSchema(draw: Random): Schema {
     const schema: Schema = { type }
     if (chance(50)) schema[pick(['minimum', 'exclusiveMinimum'])] = low * scale
     if (chance(50)) schema[pick(['maximum', 'exclusiveMaximum'])] = (low + 30 + draw.integer(500)) * scale
-    if (chance(20)) schema.multipleOf = 1 + draw.integer(12)
+    if (scale === 1 && chance(20)) schema.multipleOf = 1 + draw.integer(12)
     return schema
   }
 

@@ -238,18 +238,6 @@ describe('tracker', () => {
     expect(() => begin({ type: 'regex', pattern: 'name": true' }, 2)).toThrow(/takes 3 tokens, but only 2/)
   })
 
-  test('is finished where nothing may follow', () => {
-    const tracker = begin({ type: 'regex', pattern: 'ab?' }, 5)
-    tracker.open(2)
-    tracker.commit(0, code('a'))
-    tracker.settle(1)
-    expect(tracker.finished).toBe(false)
-    tracker.commit(1, code('b'))
-    tracker.settle(2)
-    expect(tracker.finished).toBe(true)
-    expect(tracker.length).toBe(2)
-  })
-
   test('positions beyond the last hold anything', () => {
     const tracker = begin({ type: 'regex', pattern: 'ab' }, 2)
     tracker.open(4)

@@ -1,7 +1,7 @@
 // Follows one text under a constraint whose tokens are decided in any order: which tokens a hole may hold such that the
 // other holes can still be filled and the text can end in time. Knows nothing about models or confidence.
 import { UserError } from '../../types.ts'
-import { ENDED, type TokenMachine } from './lift.ts'
+import type { TokenMachine } from './lift.ts'
 import { DEAD } from './machine.ts'
 
 /** A position without a token. */
@@ -10,8 +10,6 @@ export const HOLE = -1
 export interface Tracker {
   /** Positions so far. */
   readonly length: number
-  /** The text may end after the settled positions, and nothing but an EOS may follow. */
-  readonly finished: boolean
   /** Adds holes at the end. */
   open(count: number): void
   /**
@@ -156,9 +154,6 @@ export function createTracker(machine: TokenMachine, maxTokens: number): Tracker
   return {
     get length() {
       return base + tokens.length
-    },
-    get finished() {
-      return root === ENDED || (machine.accepts(root) && machine.groups(root).every(({ target }) => target === ENDED))
     },
     open(count) {
       for (let i = 0; i < count; i++) {
