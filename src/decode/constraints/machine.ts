@@ -79,7 +79,7 @@ export function createMachine(program: Program, usable: Uint8Array, budget: Budg
   const nextBytes: number[] = [UNKNOWN]
   let transitions = new Int32Array(classes * 64).fill(UNKNOWN)
   transitions.fill(DEAD, 0, classes)
-  const states = new Map<string, number>()
+  const states = new Map<string | number, number>()
   let limited = false
 
   function limit(): number {
@@ -134,7 +134,7 @@ export function createMachine(program: Program, usable: Uint8Array, budget: Budg
 
   function intern(found: number[], accepts: boolean): number {
     found.sort((a, b) => a - b)
-    const key = `${accepts ? '+' : ''}${found.join()}`
+    const key = found.length === 1 && !accepts ? found[0] : `${accepts ? '+' : ''}${found.join()}`
     const known = states.get(key)
     if (known !== undefined) return known
     if (readings.length >= LIMITS.states || parents.length >= cellBase) return limit()
@@ -259,18 +259,17 @@ function shortest({ nodes, loops }: Program, prices: Float64Array): { costs: Flo
 
 /** A byte of a range with the least price; of those a letter or digit if there is one. */
 function cheapestByte(prices: Float64Array): (low: number, high: number) => number {
-  const order = Array.from({ length: 256 }, (_, byte) => byte)
-  const rank = (byte: number) => prices[byte] * 2 + (/[a-z0-9]/i.test(String.fromCharCode(byte)) && byte < 128 ? 0 : 1)
-  order.sort((a, b) => rank(a) - rank(b) || a - b)
+  const rank = prices.map((price, byte) => 2 * price + (/[a-z0-9]/i.test(String.fromCharCode(byte)) ? 0 : 1))
   const known = new Map<number, number>()
   return (low, high) => {
     const key = low * 256 + high
-    let byte = known.get(key)
-    if (byte === undefined) {
-      byte = order.find((candidate) => candidate >= low && candidate <= high)!
-      known.set(key, byte)
+    let best = known.get(key)
+    if (best === undefined) {
+      best = low
+      for (let byte = low + 1; byte <= high; byte++) if (rank[byte] < rank[best]) best = byte
+      known.set(key, best)
     }
-    return byte
+    return best
   }
 }
 

@@ -28,9 +28,9 @@ export interface Tracker {
 }
 
 /** States that are followed at one position. Between the first hole and the last token this may hide some possibilities. */
-const FOLLOWED = 16
+const FOLLOWED = 8
 /** States at one position whose completability is looked into, in one question. */
-const LOOKED_INTO = 64
+const LOOKED_INTO = 32
 
 /**
  * `maxTokens`: positions that the text may have; it will have ended there, with or without an EOS. Positions beyond
