@@ -34,7 +34,7 @@ are left out and others drawn.
   --schemas N         texts of each strategy (default 500)
   --strategies A,B    strategies, or ar (default: all that the model can)
   --prompt TEXT       what stands before the text (default: ${JSON.stringify(PROMPT)})
-  --max-new-tokens N  most tokens of a text (default 192)
+  --max-new-tokens N  most tokens of a text (default 128)
   --at-a-time N       texts that are generated at the same time (default 8)
   --threads N         threads (default: the cores of the machine)
 `
@@ -47,7 +47,7 @@ export async function run(args: string[]): Promise<void> {
       schemas: { type: 'string', default: '500' },
       strategies: { type: 'string' },
       prompt: { type: 'string', default: PROMPT },
-      'max-new-tokens': { type: 'string', default: '192' },
+      'max-new-tokens': { type: 'string', default: '128' },
       'at-a-time': { type: 'string', default: '8' },
       threads: { type: 'string', default: String(availableParallelism()) },
     },

@@ -171,7 +171,7 @@ describe('random tokens in a random order', () => {
       const constraint = compileConstraint({ type: 'json_schema', schema }, bytesAndPieces)
       const text = play(constraint, draw, {
         vocabulary: bytesAndPieces,
-        maxTokens: 250,
+        maxTokens: 120,
         block: 1 + draw.integer(24),
         edits: seed % 5 === 0,
       })
