@@ -101,7 +101,8 @@ describe('byteLength', () => {
         const ids = tokenizer.encode(text)
         const joined = Uint8Array.from(ids.flatMap((id) => [...(bytes[id] ?? [])]))
         expect(joined.length).toBe(tokenizer.byteLength(ids))
-        expect(new TextDecoder().decode(joined).replace(/^ /, '')).toBe(tokenizer.decode(ids).replace(/^ /, ''))
+        const decoded = new TextDecoder('utf-8', { ignoreBOM: true }).decode(joined)
+        expect([decoded, decoded.replace(/^ /, '')]).toContain(tokenizer.decode(ids))
       }),
     )
     for (const id of tokenizer.specialTokenIds) expect(bytes[id]).toBeUndefined()
