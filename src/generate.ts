@@ -4,12 +4,17 @@ import { encodePrompt } from './data/index.ts'
 import {
   type BlockOptions,
   type CommittedToken,
+  type Constraint,
+  type ConstraintSource,
+  compileConstraint,
   createEngine,
+  createVocabulary,
   type Engine,
   type Generation,
   type GenerationResult,
   type ScoreOptions,
   type TokenScore,
+  type Vocabulary,
 } from './decode/index.ts'
 import type { InferenceModel, LoadedModel } from './load.ts'
 import type { Recipe } from './recipe.ts'
@@ -28,12 +33,17 @@ export interface GeneratorOptions {
 }
 
 /** Strategy and its settings, sampling, limits; what belongs to block decoding is an error in mode `ar`. */
-export type GenerateSettings = Omit<BlockOptions, 'blockSize'> & {
+export type GenerateSettings = Omit<BlockOptions, 'blockSize' | 'constraint'> & {
   /** Default: that of the generator. */
   blockSize?: number
+  /** What the text must match; see docs/constraints.md. */
+  constraint?: ConstraintSource
   /** The text ends before the first of these that it comes to hold. */
   stop?: readonly string[]
 }
+
+/** The settings as the engine takes them: the constraint compiled for the model's vocabulary. */
+type EngineSettings = Omit<GenerateSettings, 'constraint' | 'stop'> & Pick<BlockOptions, 'constraint'>
 
 /** A model that is ready to generate. */
 export interface Generator {
@@ -83,12 +93,24 @@ export async function createGenerator(
   const diffusionOnly = (what: string) => {
     if (mode === 'ar') throw new UserError(`${what} needs a diffusion model; this one decodes autoregressively`)
   }
+  const compile = constraintCompiler(() =>
+    createVocabulary({
+      tokens: tokenizer.tokenBytes(),
+      eosTokenIds: [...eosTokenIds],
+      size: model.dimensions.vocabSize,
+    }),
+  )
   return {
     mode,
     blockSize,
     maskTokenId,
-    generate(prompt, { stop = [], ...settings }) {
+    generate(prompt, { stop = [], constraint, ...given }) {
       if (stop.some((text) => text === '')) throw new UserError('a stop string must not be empty')
+      if (constraint !== undefined && stop.length > 0)
+        throw new UserError(
+          'stop and constraint contradict each other: a stop string would cut the text that must match',
+        )
+      const settings: EngineSettings = constraint === undefined ? given : { ...given, constraint: compile(constraint) }
       if (mode === 'ar') checkAutoregressive(settings)
       const generation =
         mode === 'ar'
@@ -107,6 +129,23 @@ export async function createGenerator(
     score: (ids, options = {}) =>
       mode === 'ar' ? engine.scoreAutoregressive(ids, options) : engine.score(ids, { ...options, blockSize }),
     dispose: engine.dispose,
+  }
+}
+
+/** Constraints that a generator keeps: clients send the same ones again and again. */
+const KEPT_CONSTRAINTS = 16
+
+function constraintCompiler(createVocabulary: () => Vocabulary): (source: ConstraintSource) => Constraint {
+  let vocabulary: Vocabulary | undefined
+  const known = new Map<string, Constraint>()
+  return (source) => {
+    const key = JSON.stringify(source)
+    vocabulary ??= createVocabulary()
+    const constraint = known.get(key) ?? compileConstraint(source, vocabulary)
+    known.delete(key)
+    known.set(key, constraint)
+    if (known.size > KEPT_CONSTRAINTS) known.delete(known.keys().next().value as string)
+    return constraint
   }
 }
 
@@ -152,13 +191,15 @@ export const generationConfigOf = (settings: TunedSettings): Record<string, unkn
 
 /** A strategy that is asked for by name does not take the settings of another. */
 function withDefaults(
-  settings: GenerateSettings,
+  settings: EngineSettings,
   { blockSize, bufferSize, activation, reuse, selfVerify, ...rule }: TunedSettings & { blockSize: number },
 ): BlockOptions {
   const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined))
   const otherRule = given.strategy !== undefined && given.strategy !== (rule.strategy ?? 'threshold')
   const set = given.bufferSize === undefined ? { bufferSize, activation } : {}
-  const exclusive = otherRule ? {} : { reuse, selfVerify, ...rule }
+  // Self-verification takes what the model would write by itself.
+  const verified = settings.constraint === undefined ? { selfVerify } : {}
+  const exclusive = otherRule ? {} : { reuse, ...verified, ...rule }
   const defaults = { blockSize, ...set, ...exclusive }
   const known = Object.entries(defaults).filter(([, value]) => value !== undefined)
   return { ...Object.fromEntries(known), ...given } as unknown as BlockOptions
@@ -177,9 +218,9 @@ const blockSettings = [
   ] as const),
   ...(['decayBeta', 'factor', 'entropyBound', 'editingThreshold', 'maxPostSteps', 'bufferSize', 'activation'] as const),
   ...(['reuse', 'selfVerify'] as const),
-] satisfies (keyof GenerateSettings)[]
+] satisfies (keyof EngineSettings)[]
 
-function checkAutoregressive(settings: GenerateSettings): void {
+function checkAutoregressive(settings: EngineSettings): void {
   const given = blockSettings.filter((key) => settings[key] !== undefined)
   if (given.length > 0)
     throw new UserError(`${given.join(', ')}: only for block decoding; this model decodes autoregressively`)
