@@ -21,7 +21,7 @@ export const LIMITS = {
   /** States of a running automaton. */
   states: 50_000,
   /** Elementary steps in which a running automaton makes its states, and a compilation its products: some seconds. */
-  work: 10_000_000,
+  work: 4_000_000,
   /** Bytes of cached token sets. */
   cache: 64 << 20,
 } as const
