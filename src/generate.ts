@@ -9,10 +9,15 @@ import {
   compileConstraint,
   createEngine,
   createVocabulary,
+  defaultDecoding,
   type Engine,
   type Generation,
   type GenerationResult,
   type ScoreOptions,
+  type StrategyName,
+  type StrategyOptions,
+  strategyNames,
+  strategyReads,
   type TokenScore,
   type Vocabulary,
 } from './decode/index.ts'
@@ -41,9 +46,6 @@ export type GenerateSettings = Omit<BlockOptions, 'blockSize' | 'constraint'> & 
   /** The text ends before the first of these that it comes to hold. */
   stop?: readonly string[]
 }
-
-/** The settings as the engine takes them: the constraint compiled for the model's vocabulary. */
-type EngineSettings = Omit<GenerateSettings, 'constraint' | 'stop'> & Pick<BlockOptions, 'constraint'>
 
 /** A model that is ready to generate. */
 export interface Generator {
@@ -104,18 +106,23 @@ export async function createGenerator(
     mode,
     blockSize,
     maskTokenId,
-    generate(prompt, { stop = [], constraint, ...given }) {
+    generate(prompt, { stop = [], ...settings }) {
       if (stop.some((text) => text === '')) throw new UserError('a stop string must not be empty')
+      const { constraint, ...rest } = settings
       if (constraint !== undefined && stop.length > 0)
         throw new UserError(
           'stop and constraint contradict each other: a stop string would cut the text that must match',
         )
-      const settings: EngineSettings = constraint === undefined ? given : { ...given, constraint: compile(constraint) }
-      if (mode === 'ar') checkAutoregressive(settings)
+      if (mode === 'ar') checkAutoregressive(rest)
+      const compiled = constraint === undefined ? {} : { constraint: compile(constraint) }
+      const { constraint: _, ...all } = withDefaults({ blockSize, ...settings }, generationConfig)
       const generation =
         mode === 'ar'
-          ? engine.generateAutoregressive(prompt, settings)
-          : engine.generate(prompt, withDefaults(settings, { ...defaults, blockSize }))
+          ? engine.generateAutoregressive(prompt, { ...rest, ...compiled })
+          : engine.generate(prompt, {
+              ...{ ...all, ...compiled },
+              ...{ maxNewTokens: settings.maxNewTokens, blockSize: settings.blockSize ?? blockSize },
+            })
       return stop.length === 0 ? generation : stopAt(generation, prompt.length, tokenizer, stop)
     },
     fill(ids, settings) {
@@ -161,6 +168,7 @@ export type TunedSettings = Pick<
   | 'activation'
   | 'reuse'
   | 'selfVerify'
+  | 'logitScale'
 > & { blockSize?: number }
 
 /** Settings of block decoding and their keys in generation_config.json. */
@@ -175,6 +183,7 @@ const tunedKeys = {
   activation: 'activation',
   reuse: 'reuse',
   selfVerify: 'self_verify',
+  logitScale: 'confidence_scale',
 } as const satisfies Record<keyof TunedSettings, string>
 
 /** Settings of block decoding in a generation_config.json; the engine checks them. */
@@ -189,20 +198,50 @@ export const generationConfigOf = (settings: TunedSettings): Record<string, unkn
     Object.entries(tunedKeys).map(([name, key]) => [key, settings[name as keyof TunedSettings] ?? null]),
   )
 
-/** A strategy that is asked for by name does not take the settings of another. */
-function withDefaults(
-  settings: EngineSettings,
-  { blockSize, bufferSize, activation, reuse, selfVerify, ...rule }: TunedSettings & { blockSize: number },
-): BlockOptions {
-  const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined))
-  const otherRule = given.strategy !== undefined && given.strategy !== (rule.strategy ?? 'threshold')
-  const set = given.bufferSize === undefined ? { bufferSize, activation } : {}
+const ruleKeys = [
+  ...([
+    'threshold',
+    'stepsPerBlock',
+    'tokensPerStep',
+    'lowThreshold',
+    'creditAlpha',
+    'boostGamma',
+    'decayBeta',
+  ] as const),
+  ...(['factor', 'entropyBound', 'editingThreshold', 'maxPostSteps'] as const),
+] satisfies (keyof StrategyOptions)[]
+
+/**
+ * Settings with what a generation_config.json, or else unmask itself, says in place of what is missing. A strategy that is
+ * named, or that a setting of its own implies, does not take the settings of another.
+ */
+export function withDefaults(
+  settings: Partial<GenerateSettings>,
+  config: Readonly<Record<string, unknown>> = {},
+): Partial<GenerateSettings> {
+  const tuned = generationDefaults(config)
+  const { bufferSize, activation, reuse, selfVerify, logitScale, blockSize, ...rule } = tuned.strategy
+    ? tuned
+    : { ...defaultDecoding, ...tuned }
+  const given = Object.fromEntries(
+    Object.entries(settings).filter(([, value]) => value !== undefined),
+  ) as Partial<GenerateSettings>
+  const wanted = ruleKeys.filter((key) => given[key] !== undefined)
+  const fits = (name: StrategyName) => wanted.every((key) => strategyReads(name, key))
+  const strategy =
+    given.strategy ?? [rule.strategy, ...strategyNames].find((name) => name && fits(name)) ?? rule.strategy
+  const same = strategy === rule.strategy
   // Self-verification takes what the model would write by itself.
-  const verified = settings.constraint === undefined ? { selfVerify } : {}
-  const exclusive = otherRule ? {} : { reuse, ...verified, ...rule }
-  const defaults = { blockSize, ...set, ...exclusive }
+  const verify = given.constraint === undefined ? selfVerify : undefined
+  // What one block at a time is for goes without a buffer, unless somebody asks for both.
+  const single = given.selfVerify !== undefined || (same && verify !== undefined)
+  const defaults = {
+    ...{ blockSize, logitScale, strategy },
+    ...(given.bufferSize === undefined && !single ? { bufferSize, activation } : {}),
+    ...(same ? { reuse, selfVerify: verify, ...rule } : {}),
+  }
   const known = Object.entries(defaults).filter(([, value]) => value !== undefined)
-  return { ...Object.fromEntries(known), ...given } as unknown as BlockOptions
+  return { ...Object.fromEntries(known), ...given }
 }
 
 /** Settings of block decoding that say nothing to a model that writes one token after the other. */
@@ -218,9 +257,9 @@ const blockSettings = [
   ] as const),
   ...(['decayBeta', 'factor', 'entropyBound', 'editingThreshold', 'maxPostSteps', 'bufferSize', 'activation'] as const),
   ...(['reuse', 'selfVerify'] as const),
-] satisfies (keyof EngineSettings)[]
+] satisfies (keyof GenerateSettings & keyof BlockOptions)[]
 
-function checkAutoregressive(settings: EngineSettings): void {
+function checkAutoregressive(settings: Omit<GenerateSettings, 'constraint'>): void {
   const given = blockSettings.filter((key) => settings[key] !== undefined)
   if (given.length > 0)
     throw new UserError(`${given.join(', ')}: only for block decoding; this model decodes autoregressively`)
@@ -392,6 +431,7 @@ export function decodeSettings(decode: Recipe['decode'], mode: 'diffusion' | 'ar
     activation: decode.activation,
     reuse: decode.reuse,
     selfVerify: decode.self_verify,
+    logitScale: decode.confidence_scale,
   }
   const all = mode === 'ar' ? sampling : { ...sampling, ...blocks }
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined)) as never

@@ -117,8 +117,9 @@ export function parseGrammar(source: string): Grammar {
 
   function repeated(body: Expression): Expression {
     let result = body
-    for (;;) {
+    for (let times = 0; ; times++) {
       skip(false)
+      if (times > LIMITS.nesting) fail(`more than ${LIMITS.nesting} repetitions of one thing`)
       if (take('*')) result = repeat(result, 0, Number.POSITIVE_INFINITY)
       else if (take('+')) result = repeat(result, 1, Number.POSITIVE_INFINITY)
       else if (take('?')) result = repeat(result, 0, 1)

@@ -17,11 +17,11 @@ export const LIMITS = {
   /** Open rules and repetitions of one place in the text. */
   depth: 256,
   /** Ways in which a text so far can be read, of one state. */
-  readings: 2_000,
+  readings: 8_000,
   /** States of a running automaton. */
   states: 50_000,
   /** Elementary steps in which a running automaton makes its states, and a compilation its products: some seconds. */
-  work: 10_000_000,
+  work: 4_000_000,
   /** Bytes of cached token sets. */
   cache: 64 << 20,
 } as const

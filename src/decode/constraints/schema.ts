@@ -404,21 +404,22 @@ export function schemaGrammar(source: unknown): Grammar {
       compile(item, `${path}/prefixItems/${i}`),
     )
     // Items behind a prefix that nobody describes are written only where there must be some.
-    const rest = keywords.items ?? (prefix.length === 0 || min > prefix.length)
-    if (rest === false) max = Math.min(max, prefix.length)
-    const items = compile(rest, `${path}/items`)
+    const further = keywords.items ?? (prefix.length === 0 || min > prefix.length)
+    if (further === false) max = Math.min(max, prefix.length)
+    const items = compile(further, `${path}/items`)
     if (keywords.uniqueItems === true && max > 1) fail(`${path}/uniqueItems`, 'is not supported')
     if (min > max) return nothing
-    /** What may follow `i` items. */
-    const after = (i: number): Expression => {
-      if (i >= max) return empty()
-      const separator = i === 0 ? empty() : comma
-      if (i >= prefix.length)
-        return i === 0 ? list(items, min, max) : repeat(sequence(comma, items), Math.max(0, min - i), max - i)
-      const more = sequence(separator, prefix[i], after(i + 1))
-      return i >= min ? optional(more) : more
+    // From the last described item to the first: what may follow before it.
+    const described = Math.min(prefix.length, max)
+    let rest: Expression =
+      described === 0
+        ? list(items, min, max)
+        : repeat(sequence(comma, items), Math.max(0, min - described), max - described)
+    for (let i = described - 1; i >= 0; i--) {
+      const more = sequence(i === 0 ? empty() : comma, prefix[i], shared(rest, `${path} (after ${i + 1} items)`))
+      rest = i >= min ? optional(more) : more
     }
-    return sequence(text('['), after(0), text(']'))
+    return sequence(text('['), rest, text(']'))
   }
 
   function object({ path, keywords }: Schema): Expression {

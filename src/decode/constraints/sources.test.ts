@@ -134,6 +134,10 @@ describe('JSON schemas', () => {
       ]),
     )
     expect(valid({ $defs: chain, $ref: '#/$defs/d1998' }, [7, 7], [8])).toEqual([true, false])
+    const many = Object.fromEntries(Array.from({ length: 1500 }, (_, i) => [`p${i}`, { const: i }]))
+    expect(valid({ type: 'object', properties: many }, { p3: 3, p1499: 1499 }, { p4: 5 })).toEqual([true, false])
+    const tuple = { prefixItems: Array.from({ length: 3000 }, (_, i) => ({ const: i % 7 })) }
+    expect(valid(tuple, [0, 1, 2, 3, 4, 5, 6, 0], [0, 0])).toEqual([true, false])
   })
 })
 
@@ -149,6 +153,8 @@ describe('grammars', () => {
     ['root ::= ("a"', /expected \)/],
     ['root = "a"', /expected ::=/],
     ['root ::= "\\q"', /unknown escape/],
+    [`root ::= "a"${'*'.repeat(50_000)}`, /more than 100 repetitions/],
+    [`root ::= ${'('.repeat(5000)}`, /nested more than 100 deep/],
   ])('%j is refused', (source, message) => {
     expect(() => grammar(source)).toThrow(UserError)
     expect(() => grammar(source)).toThrow(message)
