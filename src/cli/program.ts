@@ -1,6 +1,7 @@
 // The command line as a whole: its commands and the flags they share. Knows nothing about what a command does.
 import { Command, InvalidArgumentError } from 'commander'
 import { packageVersion } from '../versions.ts'
+import { accelerateCommand } from './commands/accelerate.ts'
 import { convertCommand } from './commands/convert.ts'
 import { evalCommand } from './commands/eval.ts'
 import { exportCommand } from './commands/export.ts'
@@ -41,6 +42,7 @@ ${exitCodeHelp}`,
     pullCommand,
     infoCommand,
     convertCommand,
+    accelerateCommand,
     evalCommand,
     generateCommand,
     mergeCommand,

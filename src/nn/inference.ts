@@ -1,7 +1,7 @@
 // Loads a program that is only run: the weights are part of the session, which packs them once. Knows no model.
 import { exportOnnx, type Program } from '../graph/program.ts'
 import { quantizedNames } from '../quant/layout.ts'
-import type { Executor, Session } from '../runtime/executor.ts'
+import type { Executor, Session, SessionOptions } from '../runtime/executor.ts'
 import { type BlockFormat, type FileRange, type InferenceParameter, isQuantized, type TypedArray } from '../types.ts'
 
 /** The formats of the weights that are quantised, as `createWeights` takes them. */
@@ -38,6 +38,7 @@ export async function loadInference(
   program: Program,
   parameters: ReadonlyMap<string, readonly number[]>,
   weights: ReadonlyMap<string, InferenceParameter>,
+  options: Pick<SessionOptions, 'optimize'> = {},
 ): Promise<Session> {
   const tensors = new Map<string, { location: string; offset: number; length: number }>()
   const files: { path: string; data: Uint8Array }[] = []
@@ -67,5 +68,5 @@ export async function loadInference(
   if (folders.size > 1) throw new Error(`files to map must be in one folder, are in ${[...folders].join(', ')}`)
   const [externalFolder] = folders
   const { model: onnx } = exportOnnx(program, { external: { location: '', tensors } })
-  return executor.load(onnx, { externalData: files, ...(externalFolder === undefined ? {} : { externalFolder }) })
+  return executor.load(onnx, { ...options, externalData: files, ...(externalFolder === undefined ? {} : { externalFolder }) })
 }

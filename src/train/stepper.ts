@@ -23,18 +23,18 @@ export interface OptimizerOptions {
   gradientCheckpointing?: boolean
 }
 
-/** One micro-batch: an objective, its sizes, and the inputs of `objectiveProgram`. */
-export interface MicroBatch {
-  objective: Objective
+/** One micro-batch: an objective, its sizes, and the inputs of its program. */
+export interface MicroBatch<O = Objective> {
+  objective: O
   rows: number
   length: number
   feeds: Record<string, Source>
 }
 
-export interface Stepper {
+export interface Stepper<O = Objective> {
   /** Gradients of the mean loss over the micro-batches, clipped, then one AdamW update. A non-finite loss or norm is returned and changes nothing. */
-  update(microBatches: readonly MicroBatch[], learningRate: number): Promise<{ loss: number; gradNorm: number }>
-  loss(microBatch: MicroBatch): Promise<number>
+  update(microBatches: readonly MicroBatch<O>[], learningRate: number): Promise<{ loss: number; gradNorm: number }>
+  loss(microBatch: MicroBatch<O>): Promise<number>
   parameters(): Promise<Map<string, Parameter>>
   optimizerState(): Promise<{ step: number; tensors: Map<string, Parameter> }>
   restore(state: {
@@ -48,13 +48,31 @@ const buffers = { parameters: 'parameters', gradients: 'gradients', m: 'exp_avg'
 
 const scalar = (value: number): TensorData => ({ dtype: 'float32', shape: [], data: Float32Array.of(value) })
 
-/** Puts the model's weights on the executor. */
-export async function createStepper(
+/** Puts the model's weights on the executor, all of them to be trained. */
+export const createStepper = (
   executor: Executor,
   model: Model,
   initial: ReadonlyMap<string, Parameter>,
   options: OptimizerOptions,
-): Promise<Stepper> {
+): Promise<Stepper> =>
+  createUpdater(executor, model, initial, options, ({ objective, rows, length, feeds }, gradients) => {
+    const { gradientCheckpointing } = options
+    const settings = { gradients, embeddingNoise: 'embedding_noise' in feeds, gradientCheckpointing }
+    const program = objectiveProgram(model, objective, { rows, length }, settings)
+    return executor.load(exportOnnx(program).model, { optimize: false })
+  })
+
+/**
+ * Puts parameters on the executor. `load` makes the session of a kind of micro-batch, with the parameters among its inputs;
+ * its outputs are `loss` and, with gradients, `grad.<parameter>`.
+ */
+export async function createUpdater<O>(
+  executor: Executor,
+  model: Pick<Model, 'parameters' | 'buffers'>,
+  initial: ReadonlyMap<string, Parameter>,
+  options: OptimizerOptions,
+  load: (microBatch: MicroBatch<O>, gradients: boolean) => Promise<Session>,
+): Promise<Stepper<O>> {
   const layout = flatLayout(new Map([...model.parameters].filter(([name]) => !model.buffers.has(name))))
   let fixed = new Map<string, Parameter>()
   const keepBuffers = (parameters: ReadonlyMap<string, Parameter>) => {
@@ -82,15 +100,12 @@ export async function createStepper(
   }
 
   /** One session exists at a time: each keeps the memory of its activations until it is released. */
-  async function session({ objective, rows, length, feeds }: MicroBatch, gradients: boolean): Promise<Session> {
-    const embeddingNoise = 'embedding_noise' in feeds
-    const key = JSON.stringify([objective, rows, length, gradients, embeddingNoise])
+  async function session(microBatch: MicroBatch<O>, gradients: boolean): Promise<Session> {
+    const { objective, rows, length, feeds } = microBatch
+    const key = JSON.stringify([objective, rows, length, gradients, Object.keys(feeds)])
     if (loaded?.key !== key) {
       await release()
-      const { gradientCheckpointing } = options
-      const settings = { gradients, embeddingNoise, gradientCheckpointing }
-      const program = objectiveProgram(model, objective, { rows, length }, settings)
-      loaded = { key, session: await executor.load(exportOnnx(program).model, { optimize: false }) }
+      loaded = { key, session: await load(microBatch, gradients) }
     }
     return loaded.session
   }
