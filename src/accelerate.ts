@@ -5,11 +5,11 @@ import { join } from 'node:path'
 import { stringify } from 'yaml'
 import { saveAdapter } from './checkpoint/adapter.ts'
 import { exists, readText, writeTextAtomically } from './checkpoint/file.ts'
+import { heldOut, loopSettings, toDataOptions } from './convert.ts'
 import { completionBatches, completionSource, splitCompletions } from './data/completions.ts'
 import { type DataOptions, openData, validationBatches } from './data/index.ts'
 import type { Batch, BatchSource } from './data/types.ts'
 import { constantSchedule } from './diffusion/schedule.ts'
-import { heldOut, loopSettings, toDataOptions } from './convert.ts'
 import { createGenerator } from './generate.ts'
 import { type LoadedModel, load } from './load.ts'
 import type { Model } from './models/index.ts'
@@ -215,7 +215,10 @@ function meanRow({ shape, data }: { shape: readonly number[]; data: Float32Array
 }
 
 /** What a resumed run must have in common with the one that it continues, beside what the loop itself records. */
-function resumeConfig({ model, data, adapter, decode, train: training }: AcceleratorRecipe, targetModules: readonly string[]) {
+function resumeConfig(
+  { model, data, adapter, decode, train: training }: AcceleratorRecipe,
+  targetModules: readonly string[],
+) {
   const { max_grad_norm, weight_decay, beta1, beta2, adam_eps, micro_batch_size } = training
   return {
     model,

@@ -183,7 +183,9 @@ const adapter = z.strictObject({
   copies: positive.default(1).describe('masks in a step, as a multiple of its clean tokens'),
   distill: share
     .default(0)
-    .describe("share of the loss that is the cross-entropy with the base's own distribution instead of the data's tokens"),
+    .describe(
+      "share of the loss that is the cross-entropy with the base's own distribution instead of the data's tokens",
+    ),
   self_generate: tokenCount
     .optional()
     .describe("train on this many tokens of the base's own greedy answers to the prompts of the data, written first"),

@@ -91,6 +91,8 @@ function parseLine(line: string, place: string): Completion {
   }
   const { prompt, completion } = value ?? {}
   if (!isIds(prompt) || !isIds(completion))
-    throw new UserError(`${place}: prompt and completion must be lists of token ids; remove the file to write them again`)
+    throw new UserError(
+      `${place}: prompt and completion must be lists of token ids; remove the file to write them again`,
+    )
   return { prompt, completion }
 }

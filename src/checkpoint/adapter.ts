@@ -105,7 +105,8 @@ export async function readAdapterConfig(folder: string): Promise<AdapterConfig> 
   const { masks, threshold } = decoding
   if (!Number.isInteger(masks) || (masks as number) < 1 || (masks as number) > blockSize)
     bad('decoding', `with masks from 1 to block_size, ${blockSize}`)
-  if (typeof threshold !== 'number' || !(threshold >= 0 && threshold <= 1)) bad('decoding', 'with a threshold from 0 to 1')
+  if (typeof threshold !== 'number' || !(threshold >= 0 && threshold <= 1))
+    bad('decoding', 'with a threshold from 0 to 1')
   return {
     rank: whole('r', LARGEST_RANK),
     alpha,

@@ -37,7 +37,10 @@ export function splitCompletions(
  * An endless stream: each epoch in another order, documents packed first-fit until one finds no room, which begins the next
  * batch. A batch is a function of the number of documents before it.
  */
-export function completionSource(completions: readonly Completion[], options: PackOptions & { seed: number }): BatchSource {
+export function completionSource(
+  completions: readonly Completion[],
+  options: PackOptions & { seed: number },
+): BatchSource {
   const { seed, length } = options
   const usable = completions.filter(({ prompt, completion }) => completion.length > 0 && prompt.length < length)
   if (usable.length === 0)
@@ -60,7 +63,11 @@ export function completionSource(completions: readonly Completion[], options: Pa
     },
     position: () => ({ drawn, documents: usable.length }),
     async restore(position) {
-      if (position.documents !== usable.length || !Number.isSafeInteger(position.drawn) || (position.drawn as number) < 0)
+      if (
+        position.documents !== usable.length ||
+        !Number.isSafeInteger(position.drawn) ||
+        (position.drawn as number) < 0
+      )
         throw new UserError('the completions have changed since the position was saved')
       drawn = position.drawn as number
     },
@@ -68,7 +75,11 @@ export function completionSource(completions: readonly Completion[], options: Pa
 }
 
 /** Each completion at most once, until `maxTokens` tokens are packed. */
-export function completionBatches(completions: readonly Completion[], options: PackOptions, maxTokens: number): Batch[] {
+export function completionBatches(
+  completions: readonly Completion[],
+  options: PackOptions,
+  maxTokens: number,
+): Batch[] {
   const batches: Batch[] = []
   const waiting = completions.filter(({ prompt }) => prompt.length < options.length)
   let tokens = 0

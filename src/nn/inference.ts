@@ -68,5 +68,9 @@ export async function loadInference(
   if (folders.size > 1) throw new Error(`files to map must be in one folder, are in ${[...folders].join(', ')}`)
   const [externalFolder] = folders
   const { model: onnx } = exportOnnx(program, { external: { location: '', tensors } })
-  return executor.load(onnx, { ...options, externalData: files, ...(externalFolder === undefined ? {} : { externalFolder }) })
+  return executor.load(onnx, {
+    ...options,
+    externalData: files,
+    ...(externalFolder === undefined ? {} : { externalFolder }),
+  })
 }

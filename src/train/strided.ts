@@ -1,7 +1,9 @@
 // Training of an accelerator: low-rank weights that act at mask positions alone, on strides of masks behind the clean rows
 // of a frozen autoregressive model. Knows the model, the strides and the loss; it does not know files or when to stop.
-import { drawStrides, type Strides } from '../diffusion/strides.ts'
+
 import type { Batch } from '../data/types.ts'
+import { blockCausal } from '../diffusion/attention.ts'
+import { drawStrides, type Strides } from '../diffusion/strides.ts'
 import { gradients } from '../graph/gradient.ts'
 import { crossEntropy, softCrossEntropy, softmax } from '../graph/ops/cross-entropy.ts'
 import { anchorBias, draftAttention } from '../graph/ops/draft-attention.ts'
@@ -12,7 +14,6 @@ import { linear } from '../graph/ops/linear.ts'
 import type { Program } from '../graph/program.ts'
 import { product } from '../graph/shape.ts'
 import { lastDim, scope, type Tensor } from '../graph/tensor.ts'
-import { blockCausal } from '../diffusion/attention.ts'
 import type { Model } from '../models/types.ts'
 import { loadInference } from '../nn/inference.ts'
 import { maskEmbeddingName } from '../nn/lora.ts'
@@ -119,7 +120,8 @@ const int64 = (shape: readonly number[], values: Int32Array): TensorData => ({
   data: BigInt64Array.from(values, BigInt),
 })
 
-function stridedMicroBatch(batch: Batch, strides: Strides, distill: number): MicroBatch<StridedObjective> {
+/** The inputs of `stridedProgram`. */
+export function stridedMicroBatch(batch: Batch, strides: Strides, distill: number): MicroBatch<StridedObjective> {
   const { rows, length } = batch
   const { size, count, anchors, positions, labels, weights, clean } = strides
   const masks = rows * count * size

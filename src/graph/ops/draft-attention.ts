@@ -28,14 +28,19 @@ function layoutOf(inputs: readonly Tensor[], attributes: Attributes, fail: (why:
   const [rows, positions] = q.shape
   const length = contextKey.shape[1]
   if (q.shape.length !== 3 || typeof rows !== 'number' || typeof positions !== 'number' || typeof length !== 'number')
-    return fail('q must be [rows, groups * k, heads * D] and the context [rows, length, key heads * D], of static sizes')
+    return fail(
+      'q must be [rows, groups * k, heads * D] and the context [rows, length, key heads * D], of static sizes',
+    )
   const headDim = lastDim(q) / heads
   const groups = positions / size
   if (!Number.isInteger(headDim) || heads % kvHeads !== 0) fail(`${heads} query heads do not fit the width`)
   if (!Number.isInteger(groups)) fail(`groups of ${size} do not divide ${positions} positions`)
   if (!sameShape(k.shape, [rows, positions, kvHeads * headDim]) || !sameShape(k.shape, v.shape))
     fail(`k and v must be [${rows}, ${positions}, ${kvHeads * headDim}]`)
-  if (!sameShape(contextKey.shape, [rows, length, kvHeads * headDim]) || !sameShape(contextKey.shape, contextValue.shape))
+  if (
+    !sameShape(contextKey.shape, [rows, length, kvHeads * headDim]) ||
+    !sameShape(contextKey.shape, contextValue.shape)
+  )
     fail(`the context must be two tensors [${rows}, ${length}, ${kvHeads * headDim}]`)
   return { ...attributes, rows, groups, length, headDim, share: heads / kvHeads }
 }
