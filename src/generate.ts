@@ -1,5 +1,7 @@
 // Text generation with a loaded model: it decides between block decoding and next-token decoding, and turns prompts into
 // tokens. How tokens are committed is the decoding layer's.
+
+import type { Adapter } from './checkpoint/adapter.ts'
 import { encodePrompt } from './data/index.ts'
 import {
   type BlockOptions,
@@ -17,15 +19,23 @@ import type { ChatMessage, Tokenizer } from './tokenizer/types.ts'
 import { UserError } from './types.ts'
 
 export interface GeneratorOptions {
-  /** Default: `diffusion` where config.json has a mask token, else `ar`. */
+  /** Default: `diffusion` where config.json has a mask token, else `ar`; `strided` with an adapter. */
   mode?: 'diffusion' | 'ar'
-  /** Default: `block_size` of config.json, else 32. */
+  /** Tokens decoded together. Default: `block_size` of config.json, else 32; with an adapter, as it was measured. */
   blockSize?: number
+  /** An adapter that drafts what the model writes (`loadAdapterFor`). */
+  adapter?: Adapter
   /** Finished texts whose keys and values are kept for prompts that begin like them. Default 0. */
   keepPrefixes?: number
 }
 
-/** Strategy and its settings, sampling, limits; what belongs to block decoding is an error in mode `ar`. */
+/** How a generator decodes: in blocks, one token after the other, or with drafts that are verified (see decode/strided.ts). */
+export type DecodingMode = 'diffusion' | 'ar' | 'strided'
+
+/**
+ * Strategy and its settings, sampling, limits; what belongs to block decoding is an error in mode `ar`, and in mode `strided`
+ * but for the threshold.
+ */
 export type GenerateSettings = Omit<BlockOptions, 'blockSize'> & {
   /** The text ends before the first of these that it comes to hold. */
   stop?: readonly string[]
@@ -33,8 +43,8 @@ export type GenerateSettings = Omit<BlockOptions, 'blockSize'> & {
 
 /** A model that is ready to generate. */
 export interface Generator {
-  mode: 'diffusion' | 'ar'
-  /** Tokens that are decoded together; 1 for next-token decoding. */
+  mode: DecodingMode
+  /** Tokens that are decoded together, or drafted at a time; 1 for next-token decoding. */
   blockSize: number
   /** Token of a hole, and of what is not yet decided; undefined for autoregressive models. */
   maskTokenId: number | undefined
@@ -56,7 +66,10 @@ export async function createGenerator(
 ): Promise<Generator> {
   const { mask_token_id: mask, block_size: configured } = model.config
   const maskTokenId = typeof mask === 'number' ? mask : undefined
-  const mode = options.mode ?? (maskTokenId === undefined ? 'ar' : 'diffusion')
+  const { adapter } = options
+  if (adapter && (options.mode || maskTokenId !== undefined))
+    throw new UserError('an adapter drafts for an autoregressive model, in the only mode that there is for that')
+  const mode = adapter ? 'strided' : (options.mode ?? (maskTokenId === undefined ? 'ar' : 'diffusion'))
   if (mode === 'diffusion' && maskTokenId === undefined) {
     throw new UserError('this model is autoregressive (no mask_token_id in config.json): convert it, or use mode ar')
   }
@@ -70,10 +83,22 @@ export async function createGenerator(
     eosTokenIds: [...eosTokenIds],
     shift: model.config.same_token_labels === false,
     keepPrefixes: options.keepPrefixes ?? 0,
+    ...(adapter ? { adapter: adapter.parameters } : {}),
   })
-  const blockSize = mode === 'ar' ? 1 : (options.blockSize ?? (typeof configured === 'number' ? configured : 32))
+  const blockSize = chooseBlockSize()
+  function chooseBlockSize(): number {
+    if (mode === 'ar') return 1
+    if (options.blockSize !== undefined) return options.blockSize
+    return adapter?.config.decoding.masks ?? (typeof configured === 'number' ? configured : 32)
+  }
   const diffusionOnly = (what: string) => {
-    if (mode === 'ar') throw new UserError(`${what} needs a diffusion model; this one decodes autoregressively`)
+    if (mode !== 'diffusion') throw new UserError(`${what} needs a diffusion model; this one decodes autoregressively`)
+  }
+  function start(prompt: readonly number[], settings: Omit<GenerateSettings, 'stop'>): Generation {
+    if (mode === 'ar') return engine.generateAutoregressive(prompt, settings)
+    if (!adapter) return engine.generate(prompt, { ...settings, blockSize })
+    const { threshold = adapter.config.decoding.threshold, ...rest } = settings
+    return engine.generateStrided(prompt, { ...rest, masks: blockSize, threshold })
   }
   return {
     mode,
@@ -81,11 +106,8 @@ export async function createGenerator(
     maskTokenId,
     generate(prompt, { stop = [], ...settings }) {
       if (stop.some((text) => text === '')) throw new UserError('a stop string must not be empty')
-      if (mode === 'ar') checkAutoregressive(settings)
-      const generation =
-        mode === 'ar'
-          ? engine.generateAutoregressive(prompt, settings)
-          : engine.generate(prompt, { ...settings, blockSize })
+      if (mode !== 'diffusion') checkAutoregressive(settings, mode)
+      const generation = start(prompt, settings)
       return stop.length === 0 ? generation : stopAt(generation, prompt.length, tokenizer, stop)
     },
     fill(ids, settings) {
@@ -115,8 +137,10 @@ const blockSettings = [
   'reuse' as const,
 ] satisfies (keyof GenerateSettings)[]
 
-function checkAutoregressive(settings: GenerateSettings): void {
-  const given = blockSettings.filter((key) => settings[key] !== undefined)
+function checkAutoregressive(settings: GenerateSettings, mode: DecodingMode): void {
+  const given = blockSettings.filter(
+    (key) => settings[key] !== undefined && !(mode === 'strided' && key === 'threshold'),
+  )
   if (given.length > 0)
     throw new UserError(`${given.join(', ')}: only for block decoding; this model decodes autoregressively`)
 }
@@ -264,7 +288,7 @@ function withoutBeginning(text: string, stop: readonly string[]): string {
 }
 
 /** What a recipe says about decoding, as settings; `strategy` and the like are left out for next-token decoding. */
-export function decodeSettings(decode: Recipe['decode'], mode: 'diffusion' | 'ar'): GenerateSettings {
+export function decodeSettings(decode: Recipe['decode'], mode: DecodingMode): GenerateSettings {
   const sampling = {
     maxNewTokens: decode.max_new_tokens,
     temperature: decode.temperature,
@@ -287,6 +311,7 @@ export function decodeSettings(decode: Recipe['decode'], mode: 'diffusion' | 'ar
     activation: decode.activation,
     reuse: decode.reuse,
   }
-  const all = mode === 'ar' ? sampling : { ...sampling, ...blocks }
+  const strided = { threshold: decode.threshold }
+  const all = { ...sampling, ...(mode === 'diffusion' ? blocks : mode === 'strided' ? strided : {}) }
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined)) as never
 }

@@ -34,6 +34,8 @@ export interface StridedOptions extends GenerateOptions {
   masks: number
   /** Drafts end where they are together less probable than this; see `StridedSettings`. Default 0. */
   threshold?: number
+  /** Masks stand behind a draft only where it is at least this probable to be the last accepted. Default 0. */
+  branchThreshold?: number
 }
 
 export interface GenerateOptions extends SamplingOptions {
@@ -195,7 +197,7 @@ export async function createEngine(
   }
 
   async function* strided(prompt: readonly number[], options: StridedOptions): Generation {
-    const { masks, threshold = 0, maxNewTokens, logitScale, signal } = options
+    const { masks, threshold = 0, branchThreshold = 0, maxNewTokens, logitScale, signal } = options
     const end = Math.min(prompt.length + maxNewTokens, dimensions.maxPositions)
     const predictor = createPredictor(options, { forbidden })
     const books = keepBooks(prompt.length)
@@ -207,7 +209,7 @@ export async function createEngine(
         cache,
         { prompt, end, eosTokenIds },
         {
-          ...{ masks, threshold, predictor, sampling: options },
+          ...{ masks, threshold, branchThreshold, predictor, sampling: options },
           ...(logitScale === undefined ? {} : { logitScale }),
           ...(signal ? { signal } : {}),
         },
@@ -289,7 +291,8 @@ export async function createEngine(
       checkOptions(options, dimensions)
       whole('maxNewTokens', options.maxNewTokens)
       whole('masks', masks)
-      if (!(threshold >= 0 && threshold <= 1)) throw new UserError(`threshold must be from 0 to 1, got ${threshold}`)
+      for (const [name, value] of Object.entries({ threshold, branchThreshold: options.branchThreshold ?? 0 }))
+        if (!(value >= 0 && value <= 1)) throw new UserError(`${name} must be from 0 to 1, got ${value}`)
       if (prompt.length === 0) throw new UserError('autoregressive decoding needs a prompt of at least one token')
       return strided(prompt, options)
     },

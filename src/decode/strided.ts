@@ -2,8 +2,8 @@
 // autoregressive model has for them, and drafts the next ones at mask positions. The text is the model's own: greedy decoding
 // takes its most probable tokens, sampling has its distribution (speculative sampling; Leviathan et al., 2023).
 //
-// Which draft will be the last accepted one is not known before the forward, so masks stand behind every draft, as branches
-// of a tree. What a forward is, forward.ts knows.
+// Which draft will be the last accepted one is not known before the forward, so masks stand behind every draft where that is
+// likely enough, as branches of a tree. What a forward is, forward.ts knows.
 import { random } from '../random.ts'
 import type { Cache } from './cache.ts'
 import type { Forward } from './forward.ts'
@@ -19,6 +19,11 @@ export interface StridedSettings {
    * each) is below this. 0: they never end early.
    */
   threshold: number
+  /**
+   * Masks stand behind a token only where this is at most the probability, after the drafts', that it is the last one accepted.
+   * Where it is and has none, the next forward verifies nothing and decodes one token. 0: behind every token.
+   */
+  branchThreshold: number
   predictor: Predictor
   sampling: SamplingOptions
   logitScale?: number
@@ -30,6 +35,8 @@ interface Draft {
   token: number
   /** What it was drawn from; undefined where it is the most probable token. */
   from: Distribution | undefined
+  /** Probability of the most probable token where it was drafted: about that of being accepted. */
+  confidence: number
 }
 
 /** Positions per forward over a prompt. */
@@ -40,7 +47,7 @@ export async function* decodeStrided(
   forward: Forward,
   cache: Cache,
   { prompt, end, eosTokenIds }: { prompt: readonly number[]; end: number; eosTokenIds: readonly number[] },
-  { masks, threshold, predictor, sampling, logitScale, signal }: StridedSettings,
+  { masks, threshold, branchThreshold, predictor, sampling, logitScale, signal }: StridedSettings,
 ): AsyncGenerator<DecodeStep, number[], void> {
   const ids = [...prompt]
   const samples = (sampling.temperature ?? 0) > 0
@@ -55,7 +62,16 @@ export async function* decodeStrided(
   for (let step = 0, ended = false; !ended && ids.length < end; step++) {
     const start = cache.length
     const known = ids.length - start
-    const tree = layOut(start, known, drafts.length, (spine) => Math.min(masks, end - (start + spine) - 2))
+    const last = lastAccepted(drafts)
+    const tree = layOut(
+      start,
+      known,
+      last.map((probability, draft) => {
+        const ends = draft > 0 && eosTokenIds.includes((drafts[draft - 1] as Draft).token)
+        // The masks predict from two positions behind the token on.
+        return ends || probability < branchThreshold ? 0 : Math.min(masks, end - (ids.length + draft) - 1)
+      }),
+    )
     const result = await forward.run(cache, {
       ...common,
       ids: [
@@ -100,13 +116,15 @@ export async function* decodeStrided(
         // Where drafts end must not depend on what is drawn, or those that remain would have another distribution.
         together *= result.confidence[row]
         if (together < threshold) break
-        if (!samples) proposed.push({ token: result.tokens[row], from: undefined })
+        const confidence = result.confidence[row]
+        if (!samples) proposed.push({ token: result.tokens[row], from: undefined, confidence })
         else {
           const logits = rowOf(result.logits as Float32Array, row)
           adjustLogits(logits, sampling, ids)
           const from = distribution(logits, sampling)
-          proposed.push({ token: pick(from, drawAt(seed, ids.length + mask, step).draft), from })
+          proposed.push({ token: pick(from, drawAt(seed, ids.length + mask, step).draft), from, confidence })
         }
+        if (eosTokenIds.includes((proposed.at(-1) as Draft).token)) break
       }
       return proposed
     }
@@ -117,6 +135,16 @@ export async function* decodeStrided(
     }
   }
   return ids
+}
+
+/** The probability of each number of accepted drafts, from none to all, if each is accepted with its confidence. */
+function lastAccepted(drafts: readonly Draft[]): number[] {
+  let reached = 1
+  return [...drafts, undefined].map((draft) => {
+    const here = reached
+    reached *= draft?.confidence ?? 1
+    return draft ? here - reached : here
+  })
 }
 
 const zeros = (count: number): number[] => new Array<number>(count).fill(0)
@@ -173,15 +201,15 @@ interface Tree {
 }
 
 /**
- * The new positions of a forward: `known` tokens from position `start`, the drafts, then groups of masks, `sizeAt(i)` of them
- * behind token i. Tokens see those before; masks see the token they stand behind, those before it, and the masks before
- * them in their group: entry and exit times of a walk through that tree, in which each token's masks come before the next token.
+ * The new positions of a forward: `known` tokens from position `start`, the drafts, then the masks, `sizes[i]` of them behind
+ * the last known token and behind each draft. Tokens see those before; masks see the token they stand behind, those before
+ * it, and the masks before them in their group: entry and exit times of a walk through that tree, in which each token's masks
+ * come before the next token.
  */
-export function layOut(start: number, known: number, drafts: number, sizeAt: (token: number) => number): Tree {
-  const spine = known + drafts
+export function layOut(start: number, known: number, sizes: readonly number[]): Tree {
+  const spine = known + sizes.length - 1
   const tree: Tree = { positions: [], blocks: [], ends: [], rows: [], masks: [], groups: [] }
-  const sizes = Array.from({ length: drafts + 1 }, (_, i) => Math.max(0, sizeAt(known - 1 + i)))
-  const unit = Math.max(...sizes) + 1
+  const unit = Math.max(0, ...sizes) + 1
   for (let i = 0; i < spine; i++) {
     tree.positions.push(start + i)
     tree.blocks.push(i * unit)
