@@ -3,15 +3,17 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { stringify } from 'yaml'
-import { saveAdapter } from './checkpoint/adapter.ts'
+import { type AdapterConfig, saveAdapter } from './checkpoint/adapter.ts'
 import { exists, readText, writeTextAtomically } from './checkpoint/file.ts'
+import { type Choice, chooseSettings } from './choose-settings.ts'
 import { heldOut, loopSettings, toDataOptions } from './convert.ts'
 import { completionBatches, completionSource, splitCompletions } from './data/completions.ts'
 import { type DataOptions, openData, validationBatches } from './data/index.ts'
 import type { Batch, BatchSource } from './data/types.ts'
 import { constantSchedule } from './diffusion/schedule.ts'
+import { evaluationPrompts } from './evaluate.ts'
 import { createGenerator } from './generate.ts'
-import { type LoadedModel, load } from './load.ts'
+import { type LoadedModel, load, scaled } from './load.ts'
 import type { Model } from './models/index.ts'
 import { defaultTargetModules, initialLora, loraShapes } from './nn/lora.ts'
 import { type AcceleratorRecipe, type AcceleratorRecipeInput, parseAcceleratorRecipe } from './recipe.ts'
@@ -49,6 +51,8 @@ export interface AccelerateResult {
   checkpoint: string | undefined
   /** Negative log-likelihood per mask of held-out text. */
   validation: Evaluation | undefined
+  /** How it decodes best on this machine, and how the model does alone; undefined without held-out prompts. */
+  decoding: Choice | undefined
 }
 
 /**
@@ -73,7 +77,7 @@ export async function accelerate(options: AccelerateOptions): Promise<Accelerate
 
   const executor = createExecutor(recipe.threads > 0 ? { threads: recipe.threads } : {})
   try {
-    const { source, validation } = await openBatches(recipe, loaded, { executor, signal, onEvent })
+    const { source, validation, prompts } = await openBatches(recipe, loaded, { executor, signal, onEvent })
     try {
       const embedding = meanRow(loaded.parameters.get(model.embeddingName)!)
       const trainer = await createStridedTrainer(
@@ -117,24 +121,29 @@ export async function accelerate(options: AccelerateOptions): Promise<Accelerate
         checkpoint: result.checkpoint,
         validation: result.validation ?? undefined,
       }
-      if (result.status === 'interrupted') return { ...outcome, status: 'interrupted', adapter: undefined }
-      phase('saving the adapter')
-      const adapter = join(folder, 'adapter')
+      if (result.status === 'interrupted')
+        return { ...outcome, status: 'interrupted', adapter: undefined, decoding: undefined }
       const parameters = await trainer.parameters()
       await trainer.dispose()
-      await saveAdapter(adapter, {
-        config: {
-          rank,
-          alpha,
-          targetModules,
-          base: recipe.model,
-          maskTokenId: maskToken.id,
-          blockSize,
-          decoding: { masks: Math.min(4, blockSize), threshold: 0 },
-        },
-        parameters,
+      const config: AdapterConfig = {
+        ...{ rank, alpha, targetModules, blockSize },
+        base: recipe.model,
+        maskTokenId: maskToken.id,
+        decoding: { masks: Math.min(4, blockSize), threshold: 0.1, branchThreshold: 0.1 },
+      }
+      const adapter = join(folder, 'adapter')
+      await saveAdapter(adapter, { config, parameters })
+      phase('measuring how it decodes fastest')
+      const decoding = await chooseSettings({
+        executor,
+        loaded,
+        adapter: { config, parameters: scaled(parameters, alpha / rank) },
+        prompts,
+        maxNewTokens: recipe.decode.max_new_tokens,
+        ...(signal ? { signal } : {}),
       })
-      return { ...outcome, status: 'completed', adapter }
+      if (decoding) await saveAdapter(adapter, { config: { ...config, decoding: decoding.settings }, parameters })
+      return { ...outcome, status: 'completed', adapter, decoding }
     } finally {
       await source.close()
     }
@@ -165,14 +174,18 @@ async function openBatches(
     signal,
     onEvent,
   }: { executor: Executor; signal: AbortSignal | undefined; onEvent: (event: AccelerateEvent) => void },
-): Promise<{ source: Source; validation: Batch[] }> {
+): Promise<{ source: Source; validation: Batch[]; prompts: (readonly number[])[] }> {
   const options = toDataOptions({ ...recipe, blockSize: 1 }, loaded)
   const { self_generate: totalTokens } = recipe.adapter
+  const { prompts: count } = recipe.eval
   const { validation_tokens: validationTokens, validation_fraction: fraction } = recipe.data
   if (totalTokens === undefined) {
     onEvent({ type: 'phase', message: 'reading the held-out data' })
-    const validation = await validationBatches(heldOut(recipe, options), validationTokens)
-    return { validation, source: await openData(options) }
+    const documents = heldOut(recipe, options)
+    const validation = await validationBatches(documents, validationTokens)
+    const settings = { tasks: [], task_rows: 0, prompts: count, thresholds: [], samples: 1, from_random: 0 }
+    const prompts = await evaluationPrompts(settings, loaded, { documents, seed: options.seed })
+    return { validation, source: await openData(options), prompts: prompts.map(({ ids }) => ids) }
   }
   onEvent({ type: 'phase', message: "writing the base's own answers" })
   const generator = await createGenerator(executor, loaded, { mode: 'ar' })
@@ -191,6 +204,7 @@ async function openBatches(
     const packing = packOptions(options)
     return {
       validation: completionBatches(held, packing, validationTokens),
+      prompts: held.slice(0, count).map(({ prompt }) => prompt),
       source: { ...completionSource(trained, { ...packing, seed: options.seed }), close: async () => undefined },
     }
   } finally {

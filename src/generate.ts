@@ -39,6 +39,9 @@ export type DecodingMode = 'diffusion' | 'ar' | 'strided'
 export type GenerateSettings = Omit<BlockOptions, 'blockSize'> & {
   /** The text ends before the first of these that it comes to hold. */
   stop?: readonly string[]
+  /** Mode `strided`: tokens drafted at a time, and where masks stand (see `StridedOptions`). Default: as the adapter says. */
+  masks?: number
+  branchThreshold?: number
 }
 
 /** A model that is ready to generate. */
@@ -97,8 +100,8 @@ export async function createGenerator(
   function start(prompt: readonly number[], settings: Omit<GenerateSettings, 'stop'>): Generation {
     if (mode === 'ar') return engine.generateAutoregressive(prompt, settings)
     if (!adapter) return engine.generate(prompt, { ...settings, blockSize })
-    const { threshold = adapter.config.decoding.threshold, ...rest } = settings
-    return engine.generateStrided(prompt, { ...rest, masks: blockSize, threshold })
+    const { decoding } = adapter.config
+    return engine.generateStrided(prompt, { ...decoding, masks: blockSize, ...settings })
   }
   return {
     mode,
@@ -106,7 +109,7 @@ export async function createGenerator(
     maskTokenId,
     generate(prompt, { stop = [], ...settings }) {
       if (stop.some((text) => text === '')) throw new UserError('a stop string must not be empty')
-      if (mode !== 'diffusion') checkAutoregressive(settings, mode)
+      checkMode(settings, mode)
       const generation = start(prompt, settings)
       return stop.length === 0 ? generation : stopAt(generation, prompt.length, tokenizer, stop)
     },
@@ -137,12 +140,16 @@ const blockSettings = [
   'reuse' as const,
 ] satisfies (keyof GenerateSettings)[]
 
-function checkAutoregressive(settings: GenerateSettings, mode: DecodingMode): void {
-  const given = blockSettings.filter(
-    (key) => settings[key] !== undefined && !(mode === 'strided' && key === 'threshold'),
-  )
-  if (given.length > 0)
-    throw new UserError(`${given.join(', ')}: only for block decoding; this model decodes autoregressively`)
+const stridedSettings = ['masks', 'branchThreshold'] as const
+
+function checkMode(settings: GenerateSettings, mode: DecodingMode): void {
+  const given = (keys: readonly (keyof GenerateSettings)[]) => keys.filter((key) => settings[key] !== undefined)
+  const drafting = mode === 'strided' ? [] : given(stridedSettings)
+  if (drafting.length > 0) throw new UserError(`${drafting.join(', ')}: only for decoding with an adapter that drafts`)
+  if (mode === 'diffusion') return
+  const blocks = given(blockSettings).filter((key) => !(mode === 'strided' && key === 'threshold'))
+  if (blocks.length > 0)
+    throw new UserError(`${blocks.join(', ')}: only for block decoding; this model decodes autoregressively`)
 }
 
 /** Ends a generation with the token that completes one of the stop strings. */

@@ -13,6 +13,8 @@ export interface StridedSettings {
   masks: number
   /** Drafts end before the first whose probability, times those before it, is below this. */
   threshold: number
+  /** Masks stand behind a token only where it is at least this probable to be the last accepted. */
+  branchThreshold: number
 }
 
 export interface AdapterConfig {
@@ -66,7 +68,11 @@ export async function saveAdapter(folder: string, { config, parameters }: Adapte
     ...(embedding ? { trainable_token_indices: { [embedding.split('.').at(-3)!]: [config.maskTokenId] } } : {}),
     mask_token_id: config.maskTokenId,
     block_size: config.blockSize,
-    decoding: config.decoding,
+    decoding: {
+      masks: config.decoding.masks,
+      threshold: config.decoding.threshold,
+      branch_threshold: config.decoding.branchThreshold,
+    },
   }
   await writeTextAtomically(join(folder, configFile), `${JSON.stringify(json, null, 2)}\n`)
 }
@@ -101,12 +107,12 @@ export async function readAdapterConfig(folder: string): Promise<AdapterConfig> 
     return bad('target_modules', `a list of 1 to ${MOST_MODULES} names`)
   if (typeof alpha !== 'number' || !Number.isFinite(alpha)) return bad('lora_alpha', 'a number')
   if (typeof json.base_model_name_or_path !== 'string') return bad('base_model_name_or_path', 'text')
-  if (!isRecord(decoding)) return bad('decoding', '{ masks, threshold }')
-  const { masks, threshold } = decoding
+  if (!isRecord(decoding)) return bad('decoding', '{ masks, threshold, branch_threshold }')
+  const { masks, threshold, branch_threshold: branchThreshold } = decoding
+  const isShare = (value: unknown): value is number => typeof value === 'number' && value >= 0 && value <= 1
   if (!Number.isInteger(masks) || (masks as number) < 1 || (masks as number) > blockSize)
     bad('decoding', `with masks from 1 to block_size, ${blockSize}`)
-  if (typeof threshold !== 'number' || !(threshold >= 0 && threshold <= 1))
-    bad('decoding', 'with a threshold from 0 to 1')
+  if (!isShare(threshold) || !isShare(branchThreshold)) return bad('decoding', 'with thresholds from 0 to 1')
   return {
     rank: whole('r', LARGEST_RANK),
     alpha,
@@ -114,7 +120,7 @@ export async function readAdapterConfig(folder: string): Promise<AdapterConfig> 
     base: json.base_model_name_or_path,
     maskTokenId: whole('mask_token_id', 2 ** 31, 0),
     blockSize,
-    decoding: { masks: masks as number, threshold: threshold as number },
+    decoding: { masks: masks as number, threshold, branchThreshold },
   }
 }
 

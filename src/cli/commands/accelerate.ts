@@ -4,7 +4,7 @@ import type { AccelerateEvent, AccelerateResult } from '../../accelerate.ts'
 import { acceleratorSchema, parseAcceleratorRecipe, recipeSettings } from '../../recipe.ts'
 import type { Context } from '../context.ts'
 import { exitCodes } from '../exit-codes.ts'
-import { count } from '../format.ts'
+import { count, decimals } from '../format.ts'
 import { addRecipeFlags, mergeRecipe } from '../recipe.ts'
 import { action, type Session } from '../session.ts'
 import { convertDisplay } from './convert.ts'
@@ -78,5 +78,14 @@ function describe(result: AccelerateResult, { colors }: Pick<Context, 'colors'>)
     const where = result.checkpoint ? `; saved ${result.checkpoint}` : ''
     return `Stopped after step ${result.step}${where}. Continue with the same command and --resume.`
   }
-  return `${colors.bold('adapter')} ${result.adapter} (${count(result.parameters)} parameters)`
+  const lines = [`${colors.bold('adapter')} ${result.adapter} (${count(result.parameters)} parameters)`]
+  if (result.decoding) {
+    const { base, accelerated, settings, equal, prompts } = result.decoding
+    lines.push(
+      `alone: ${decimals(base.tokensPerSecond, 1)} tokens/s`,
+      `with the adapter: ${decimals(accelerated.tokensPerSecond, 1)} tokens/s, ${decimals(accelerated.tokensPerForward, 2)} tokens/forward (masks ${settings.masks}, threshold ${settings.threshold}, branch threshold ${settings.branchThreshold})`,
+      `${equal} of ${prompts} answers are the same tokens`,
+    )
+  }
+  return lines.join('\n')
 }
