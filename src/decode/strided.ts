@@ -69,7 +69,7 @@ export async function* decodeStrided(
       last.map((probability, draft) => {
         const ends = draft > 0 && eosTokenIds.includes((drafts[draft - 1] as Draft).token)
         // The masks predict from two positions behind the token on.
-        return ends || probability < branchThreshold ? 0 : Math.min(masks, end - (ids.length + draft) - 1)
+        return ends || probability < branchThreshold ? 0 : Math.max(0, Math.min(masks, end - (ids.length + draft) - 1))
       }),
     )
     const result = await forward.run(cache, {
