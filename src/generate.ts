@@ -37,6 +37,8 @@ export type DecodingMode = 'diffusion' | 'ar' | 'strided'
  * but for the threshold.
  */
 export type GenerateSettings = Omit<BlockOptions, 'blockSize'> & {
+  /** Default: that of the generator. */
+  blockSize?: number
   /** The text ends before the first of these that it comes to hold. */
   stop?: readonly string[]
   /** Mode `strided`: tokens drafted at a time, and where masks stand (see `StridedOptions`). Default: as the adapter says. */
@@ -88,18 +90,16 @@ export async function createGenerator(
     keepPrefixes: options.keepPrefixes ?? 0,
     ...(adapter ? { adapter: adapter.parameters } : {}),
   })
-  const blockSize = chooseBlockSize()
-  function chooseBlockSize(): number {
-    if (mode === 'ar') return 1
-    if (options.blockSize !== undefined) return options.blockSize
-    return adapter?.config.decoding.masks ?? (typeof configured === 'number' ? configured : 32)
-  }
+  const defaults = mode === 'diffusion' ? generationDefaults(generationConfig ?? {}) : {}
+  const configuredSize = defaults.blockSize ?? (typeof configured === 'number' ? configured : 32)
+  const usualSize = mode === 'ar' ? 1 : (adapter?.config.decoding.masks ?? configuredSize)
+  const blockSize = mode === 'ar' ? 1 : (options.blockSize ?? usualSize)
   const diffusionOnly = (what: string) => {
     if (mode !== 'diffusion') throw new UserError(`${what} needs a diffusion model; this one decodes autoregressively`)
   }
   function start(prompt: readonly number[], settings: Omit<GenerateSettings, 'stop'>): Generation {
     if (mode === 'ar') return engine.generateAutoregressive(prompt, settings)
-    if (!adapter) return engine.generate(prompt, { ...settings, blockSize })
+    if (!adapter) return engine.generate(prompt, withDefaults(settings, { ...defaults, blockSize }))
     const { decoding } = adapter.config
     return engine.generateStrided(prompt, { ...decoding, masks: blockSize, ...settings })
   }
@@ -125,6 +125,60 @@ export async function createGenerator(
   }
 }
 
+/** What `unmask tune` writes into generation_config.json. */
+export type TunedSettings = Pick<
+  BlockOptions,
+  | 'strategy'
+  | 'threshold'
+  | 'lowThreshold'
+  | 'factor'
+  | 'entropyBound'
+  | 'bufferSize'
+  | 'activation'
+  | 'reuse'
+  | 'selfVerify'
+> & { blockSize?: number }
+
+/** Settings of block decoding and their keys in generation_config.json. */
+const tunedKeys = {
+  blockSize: 'block_size',
+  strategy: 'strategy',
+  threshold: 'threshold',
+  lowThreshold: 'low_threshold',
+  factor: 'factor',
+  entropyBound: 'entropy_bound',
+  bufferSize: 'buffer_size',
+  activation: 'activation',
+  reuse: 'reuse',
+  selfVerify: 'self_verify',
+} as const satisfies Record<keyof TunedSettings, string>
+
+/** Settings of block decoding in a generation_config.json; the engine checks them. */
+export function generationDefaults(config: Readonly<Record<string, unknown>>): TunedSettings {
+  const found = Object.entries(tunedKeys).filter(([, key]) => config[key] !== undefined && config[key] !== null)
+  return Object.fromEntries(found.map(([name, key]) => [name, config[key]]))
+}
+
+/** The other way round: null for what is not set, so that a file keeps nothing of earlier settings. */
+export const generationConfigOf = (settings: TunedSettings): Record<string, unknown> =>
+  Object.fromEntries(
+    Object.entries(tunedKeys).map(([name, key]) => [key, settings[name as keyof TunedSettings] ?? null]),
+  )
+
+/** A strategy that is asked for by name does not take the settings of another. */
+function withDefaults(
+  settings: GenerateSettings,
+  { blockSize, bufferSize, activation, reuse, selfVerify, ...rule }: TunedSettings & { blockSize: number },
+): BlockOptions {
+  const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined))
+  const otherRule = given.strategy !== undefined && given.strategy !== (rule.strategy ?? 'threshold')
+  const set = given.bufferSize === undefined ? { bufferSize, activation } : {}
+  const exclusive = otherRule ? {} : { reuse, selfVerify, ...rule }
+  const defaults = { blockSize, ...set, ...exclusive }
+  const known = Object.entries(defaults).filter(([, value]) => value !== undefined)
+  return { ...Object.fromEntries(known), ...given } as unknown as BlockOptions
+}
+
 /** Settings of block decoding that say nothing to a model that writes one token after the other. */
 const blockSettings = [
   ...([
@@ -137,7 +191,7 @@ const blockSettings = [
     'boostGamma',
   ] as const),
   ...(['decayBeta', 'factor', 'entropyBound', 'editingThreshold', 'maxPostSteps', 'bufferSize', 'activation'] as const),
-  'reuse' as const,
+  ...(['reuse', 'selfVerify'] as const),
 ] satisfies (keyof GenerateSettings)[]
 
 const stridedSettings = ['masks', 'branchThreshold'] as const
@@ -317,6 +371,7 @@ export function decodeSettings(decode: Recipe['decode'], mode: DecodingMode): Ge
     bufferSize: decode.buffer_size,
     activation: decode.activation,
     reuse: decode.reuse,
+    selfVerify: decode.self_verify,
   }
   const strided = { threshold: decode.threshold }
   const all = { ...sampling, ...(mode === 'diffusion' ? blocks : mode === 'strided' ? strided : {}) }

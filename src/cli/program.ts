@@ -11,6 +11,7 @@ import { mergeCommand } from './commands/merge.ts'
 import { pullCommand } from './commands/pull.ts'
 import { quantizeCommand } from './commands/quantize.ts'
 import { quickstartCommand } from './commands/quickstart.ts'
+import { tuneCommand } from './commands/tune.ts'
 import { exitCodeHelp } from './exit-codes.ts'
 import type { Session } from './session.ts'
 
@@ -45,6 +46,7 @@ ${exitCodeHelp}`,
     accelerateCommand,
     evalCommand,
     generateCommand,
+    tuneCommand,
     mergeCommand,
     quantizeCommand,
     exportCommand,
