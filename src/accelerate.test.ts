@@ -30,11 +30,11 @@ const recipe = (run: string): AcceleratorRecipeInput => ({
     validation_fraction: 0.1,
   },
   train: {
-    total_tokens: 8000,
+    total_tokens: 5000,
     micro_batch_size: 4,
     global_batch_size: 4,
     lr: 3e-3,
-    save_steps: 5,
+    save_steps: 4,
     eval_steps: 10,
     weight_decay: 0,
   },
@@ -73,11 +73,17 @@ describe('accelerate', () => {
 
   it('continues answers that a killed run left', async () => {
     const run = join(folder, 'killed')
-    await cp(join(folder, 'whole', 'self-generated.jsonl'), join(run, 'self-generated.jsonl'))
-    const text = await readFile(join(run, 'self-generated.jsonl'), 'utf8')
-    await writeFile(join(run, 'self-generated.jsonl'), text.slice(0, text.indexOf('\n', text.length / 2) + 9))
-    await accelerate({ recipe: recipe('killed') })
-    expect(await readFile(join(run, 'self-generated.jsonl'), 'utf8')).toBe(text)
+    const file = join(run, 'self-generated.jsonl')
+    await cp(join(folder, 'whole', 'self-generated.jsonl'), file)
+    const text = await readFile(file, 'utf8')
+    await writeFile(file, text.slice(0, text.indexOf('\n', text.length / 2) + 9))
+    const controller = new AbortController()
+    await accelerate({
+      recipe: recipe('killed'),
+      signal: controller.signal,
+      onEvent: ({ type }) => type === 'start' && controller.abort(),
+    })
+    expect(await readFile(file, 'utf8')).toBe(text)
   })
 
   it('refuses a diffusion model and rows longer than the model', async () => {

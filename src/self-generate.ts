@@ -53,17 +53,18 @@ export async function selfGenerate(options: SelfGenerateOptions): Promise<Comple
   }
   let seen = 0
   for await (const { ids, maskable } of readDocuments(documents)) {
-    if (count() >= tokens) break
+    const answered = completions.length + waiting.length
+    // Only there, so that a run which was killed in between ends with the same answers.
+    if (answered % TOGETHER === 0 && count() >= tokens) break
     const first = maskable.indexOf(1)
     const prompt = [...ids.subarray(0, first > 1 ? first : Math.min(TEXT_PROMPT, ids.length - 1))]
     if (prompt.length === 0 || prompt.length > maxPromptTokens) continue
     // The file holds the answers to the first prompts, in their order.
-    if (seen++ < completions.length) continue
+    if (seen++ < answered) continue
     waiting.push(prompt)
-    seen = completions.length + waiting.length
-    if (waiting.length === TOGETHER) await answer()
+    if ((answered + 1) % TOGETHER === 0) await answer()
   }
-  if (waiting.length > 0 && count() < tokens) await answer()
+  if (waiting.length > 0) await answer()
   return completions
 }
 
