@@ -26,6 +26,7 @@ G-test compares the two distributions of the first tokens: its p-value is far fr
   --max-new-tokens N  (default 64)
   --rounds N        runs of each whose median is taken (default 3)
   --samples N       answers for the G-test (default 0: none)
+  --sample-prompt T the prompt of those answers, as it is (default: the first of the prompts)
   --first N         tokens of an answer that it looks at (default 3)
   --threads N       threads (default: the cores of the machine)
 `
@@ -44,6 +45,7 @@ export async function run(args: string[]): Promise<void> {
       'max-new-tokens': { type: 'string', default: '64' },
       rounds: { type: 'string', default: '3' },
       samples: { type: 'string', default: '0' },
+      'sample-prompt': { type: 'string' },
       first: { type: 'string', default: '3' },
       threads: { type: 'string', default: String(availableParallelism()) },
     },
@@ -80,10 +82,10 @@ export async function run(args: string[]): Promise<void> {
     const samples = Number(values.samples)
     if (samples > 0) {
       const first = Number(values.first)
-      const [a, b] = [
-        await counts(alone, prompts[0], { samples, first, seed: 0 }),
-        await counts(drafting, prompts[0], { samples, first, seed: samples }),
-      ]
+      const text = values['sample-prompt']
+      const prompt = text === undefined ? prompts[0] : promptIds(text, loaded, { template: 'none' })
+      const a = await counts(alone, prompt, { samples, first, seed: 0 })
+      const b = await counts(drafting, prompt, { samples, first, seed: samples })
       const { g, freedom, p } = twoSampleGTest(a, b)
       const what = `${label}: ${samples} samples of ${first} tokens each`
       report({ bench: 'accelerate', case: what, value: g, unit: `G, ${freedom} degrees of freedom` })
