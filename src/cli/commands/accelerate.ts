@@ -7,6 +7,7 @@ import { exitCodes } from '../exit-codes.ts'
 import { count, decimals } from '../format.ts'
 import { addRecipeFlags, mergeRecipe } from '../recipe.ts'
 import { action, type Session } from '../session.ts'
+import { showTraining } from '../training-display.ts'
 import { convertDisplay } from './convert.ts'
 
 export function accelerateCommand(session: Session): Command {
@@ -67,9 +68,21 @@ function accelerateDisplay(context: Context): (event: AccelerateEvent) => void {
   const show = convertDisplay(context)
   const { display } = context
   return (event) => {
-    if (event.type !== 'generating') return show(event)
-    const text = `writing answers: ${count(event.tokens)} of ${count(event.totalTokens)} tokens`
-    display.update({ live: (_, colors) => colors.dim(text), plain: () => text })
+    switch (event.type) {
+      case 'generating': {
+        const text = `writing answers: ${count(event.tokens)} of ${count(event.totalTokens)} tokens`
+        display.update({ live: (_, colors) => colors.dim(text), plain: () => text })
+        break
+      }
+      case 'step':
+        showTraining(display, { ...event, blockSize: undefined, bitsPerByte: undefined, baseBitsPerByte: undefined })
+        break
+      case 'validation':
+        display.line(`step ${event.step}: held-out loss ${decimals(event.validation.nll, 3)} nats per mask`)
+        break
+      default:
+        show(event)
+    }
   }
 }
 
