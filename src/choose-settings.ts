@@ -12,7 +12,7 @@ export interface ChooseOptions {
   adapter: Adapter
   prompts: readonly (readonly number[])[]
   maxNewTokens: number
-  /** Seconds that one measurement may take about: fewer prompts are decoded where the model is slow. Default 5. */
+  /** Seconds that one measurement may take about: fewer and shorter answers where the model is slow. Default 3. */
   seconds?: number
   signal?: AbortSignal
 }
@@ -36,17 +36,25 @@ export interface Choice {
 const thresholds = [0, 0.1, 0.3, 0.5]
 const branchThresholds = [0, 0.05, 0.1, 0.2, 0.5]
 
-/** Measurements of one setting; the fastest counts, as what disturbs only slows. */
-const REPEATS = 2
+/** A setting is measured again where it is at most this much slower than the best; the faster time counts, as what disturbs only slows. */
+const CLOSE = 1.15
+
+/** Prompts that are decoded at least, and tokens of each. */
+const FEWEST_PROMPTS = 2
+const FEWEST_TOKENS = 16
 
 /**
  * Tries numbers of masks, then thresholds, then branch thresholds, each with the best of what came before. Undefined without
  * prompts.
  */
 export async function chooseSettings(options: ChooseOptions): Promise<Choice | undefined> {
-  const { executor, loaded, adapter, maxNewTokens, seconds = 5, signal } = options
+  const { executor, loaded, adapter, seconds = 3, signal } = options
   const [first] = options.prompts
   if (!first) return undefined
+  let { maxNewTokens } = options
+  /** What can be done at a rate per second, within limits. */
+  const affordable = (rate: number, least: number, most: number) =>
+    Math.min(most, Math.max(least, Math.floor(seconds * rate)))
   const own: Generator[] = []
   const open = async (...args: Parameters<typeof createGenerator>) => {
     const generator = await createGenerator(...args)
@@ -70,24 +78,19 @@ export async function chooseSettings(options: ChooseOptions): Promise<Choice | u
       }
       return { ...total, answers }
     }
-    const fastest = async (run: () => ReturnType<typeof decode>) => {
-      let best = await run()
-      for (let i = 1; i < REPEATS; i++) {
-        const again = await run()
-        if (again.seconds < best.seconds) best = again
-      }
-      return best
-    }
     await decode(alone, [first])
     const one = await decode(alone, [first])
-    const affordable = Math.max(2, Math.floor(seconds / one.seconds))
-    const prompts = options.prompts.slice(0, affordable)
-    const base = await fastest(() => decode(alone, prompts))
+    maxNewTokens = affordable(one.tokens / one.seconds / FEWEST_PROMPTS, FEWEST_TOKENS, maxNewTokens)
+    const prompts = options.prompts.slice(0, affordable(1 / one.seconds, FEWEST_PROMPTS, options.prompts.length))
+    const again = await decode(alone, prompts)
+    const base = faster(again, await decode(alone, prompts))
 
     let chosen = adapter.config.decoding
     let best: Awaited<ReturnType<typeof decode>> | undefined
     const attempt = async (candidate: StridedSettings) => {
-      const measured = await fastest(() => decode(drafting, prompts, candidate))
+      let measured = await decode(drafting, prompts, candidate)
+      if (!best || measured.seconds / measured.tokens < (CLOSE * best.seconds) / best.tokens)
+        measured = faster(measured, await decode(drafting, prompts, candidate))
       if (!best || measured.tokens / measured.seconds > best.tokens / best.seconds) {
         best = measured
         chosen = candidate
@@ -116,6 +119,8 @@ function maskCounts(most: number): number[] {
   const counts = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48].filter((count) => count < most)
   return [...counts, most]
 }
+
+const faster = <T extends { seconds: number }>(a: T, b: T): T => (b.seconds < a.seconds ? b : a)
 
 const speed = ({ tokens, forwards, seconds }: { tokens: number; forwards: number; seconds: number }): Speed => ({
   tokensPerSecond: tokens / seconds,
