@@ -86,6 +86,26 @@ const train = z.strictObject({
   keep_best: whole.default(3).describe('best checkpoints by validation NELBO that are kept for merging'),
 })
 
+const moe = z.strictObject({
+  router: z
+    .enum(['trained', 'frozen'])
+    .default('trained')
+    .describe('mixtures of experts: train the routers, or leave them as they are'),
+  router_bias_update_rate: z
+    .number()
+    .min(0)
+    .default(0)
+    .describe(
+      'step by which the biases that choose experts move against the load after each update (Ling was trained with ' +
+        '0.001); 0 leaves them as they are',
+    ),
+  router_aux_loss_coef: z
+    .number()
+    .min(0)
+    .default(0)
+    .describe('factor of an auxiliary loss that balances the load of the experts; 0 for none'),
+})
+
 const diffusion = z.strictObject({
   block_size: whole.default(32).describe('tokens that are denoised together, at the end of training and in decoding'),
   schedule: z
@@ -263,6 +283,7 @@ export const recipeSchema = z.strictObject({
   threads: wholeOrZero.default(0).describe('threads of the executor; 0 for one per core'),
   data,
   train: train.prefault({}),
+  moe: moe.prefault({}),
   diffusion: diffusion.prefault({}),
   decode: decode.prefault({}),
   eval: evaluation.prefault({}),
@@ -434,6 +455,9 @@ function findConflicts(recipe: Recipe): { path: string; message: string }[] {
   const { train, diffusion, data } = recipe
   const found = trainConflicts(train)
   const add = (path: string, message: string) => found.push({ path, message })
+  if (recipe.moe.router === 'frozen' && recipe.moe.router_aux_loss_coef > 0) {
+    add('moe.router_aux_loss_coef', 'balances through the routers: needs moe.router: trained')
+  }
   if (recipe.eval.from_random > 0 && (recipe.init === 'random' || recipe.objective === 'ar')) {
     add(
       'eval.from_random',

@@ -155,7 +155,7 @@ export async function createStridedTrainer(
 ): Promise<Trainer> {
   const { size, count, distill, scale, seed } = options
   const shapes = new Map([...initial].map(([name, { shape }]) => [name, shape]))
-  const trained = { parameters: shapes, buffers: new Set<string>() }
+  const trained = { parameters: shapes, mixtures: [], untrained: new Set<string>() }
   const stepper = await createUpdater<StridedObjective>(
     executor,
     trained,
