@@ -5,6 +5,7 @@
 // Which draft will be the last accepted one is not known before the forward, so masks stand behind every draft where that is
 // likely enough, as branches of a tree. What a forward is, forward.ts knows.
 import { random } from '../random.ts'
+import { PREFILL } from './blocks.ts'
 import type { Cache } from './cache.ts'
 import type { Forward } from './forward.ts'
 import type { Predictor } from './predict.ts'
@@ -38,9 +39,6 @@ interface Draft {
   /** Probability of the most probable token where it was drafted: about that of being accepted. */
   confidence: number
 }
-
-/** Positions per forward over a prompt. */
-const PREFILL = 512
 
 /** Yields a step after every forward; returns the text up to its end. The cache may hold a beginning of it. */
 export async function* decodeStrided(
