@@ -2,11 +2,18 @@
 // It composes data, trainer and decoder; the figures themselves are made in eval.
 import type { Adapter } from './checkpoint/adapter.ts'
 import { type DataOptions, type Document, readDocuments, validationBatches } from './data/index.ts'
-import { complete, strategyReads, thresholdOf } from './decode/index.ts'
+import { complete, defaultDecoding, strategyReads } from './decode/index.ts'
 import { type ComparisonResult, compareDecoding } from './eval/compare.ts'
 import { type Decode, type Prompt, taskPrompts } from './eval/evaluate.ts'
 import { likelihood } from './eval/likelihood.ts'
-import { createGenerator, type DecodingMode, decodeSettings, type Generator, promptIds } from './generate.ts'
+import {
+  createGenerator,
+  type DecodingMode,
+  decodeSettings,
+  type Generator,
+  promptIds,
+  withDefaults,
+} from './generate.ts'
 import { type InferenceModel, type LoadedModel, loadAdapterFor, loadForInference } from './load.ts'
 import type { Recipe } from './recipe.ts'
 import { createExecutor, type Executor } from './runtime/executor.ts'
@@ -218,7 +225,11 @@ export async function compareModels(options: CompareModelsOptions): Promise<Comp
   }
   const common = signal ? { signal } : {}
   const adapter = converted?.adapter
-  const swept = !adapter && strategyReads(decode.strategy, 'threshold')
+  const { strategy, threshold = defaultDecoding.threshold } = withDefaults(
+    decodeSettings(decode, 'diffusion'),
+    converted?.loaded.generationConfig,
+  )
+  const swept = !adapter && strategyReads(strategy, 'threshold')
   try {
     const ar = base && (await open(executor, base, { mode: 'ar' }))
     const diffusion =
@@ -244,7 +255,7 @@ export async function compareModels(options: CompareModelsOptions): Promise<Comp
                 ),
           }
         : {}),
-      threshold: adapter ? (decode.threshold ?? adapter.config.decoding.threshold) : thresholdOf(decode),
+      threshold: adapter ? (decode.threshold ?? adapter.config.decoding.threshold) : threshold,
       sweep: swept ? options.sweep : [],
       ...(signal ? { signal } : {}),
       onProgress: ({ label, done, total }) => onEvent?.({ type: 'decoding', label, done, total }),

@@ -12,10 +12,10 @@ export {
 export type { SamplingOptions } from './sampling.ts'
 export {
   createStrategy,
+  defaultDecoding,
   type StrategyName,
   type StrategyOptions,
   strategyNames,
   strategyReads,
-  thresholdOf,
 } from './strategies/index.ts'
 export type { CommittedToken, DecodeStep, Generation, GenerationResult } from './types.ts'
