@@ -14,6 +14,7 @@ const benchmarks: Record<string, () => Promise<Benchmark>> = {
   moe: () => import('./moe.ts'),
   quantize: () => import('./quantize.ts'),
   accelerate: () => import('./accelerate.ts'),
+  constraints: () => import('./constraints.ts'),
 }
 
 const usage = `usage: npm run bench -- NAME [flags]

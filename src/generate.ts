@@ -6,7 +6,11 @@ import { encodePrompt } from './data/index.ts'
 import {
   type BlockOptions,
   type CommittedToken,
+  type Constraint,
+  type ConstraintSource,
+  compileConstraint,
   createEngine,
+  createVocabulary,
   defaultDecoding,
   type Engine,
   type Generation,
@@ -15,6 +19,7 @@ import {
   type StrategyOptions,
   strategyNames,
   strategyReads,
+  type Vocabulary,
 } from './decode/index.ts'
 import type { InferenceModel, LoadedModel } from './load.ts'
 import type { Recipe } from './recipe.ts'
@@ -41,9 +46,11 @@ export type DecodingMode = 'diffusion' | 'ar' | 'strided'
  * Strategy and its settings, sampling, limits; what belongs to block decoding is an error in mode `ar`, and in mode `strided`
  * but for the threshold.
  */
-export type GenerateSettings = Omit<BlockOptions, 'blockSize'> & {
+export type GenerateSettings = Omit<BlockOptions, 'blockSize' | 'constraint'> & {
   /** Default: that of the generator. */
   blockSize?: number
+  /** What the text must match; see docs/constraints.md. */
+  constraint?: ConstraintSource
   /** The text ends before the first of these that it comes to hold. */
   stop?: readonly string[]
   /** Mode `strided`: tokens drafted at a time, and where masks stand (see `StridedOptions`). Default: as the adapter says. */
@@ -102,24 +109,41 @@ export async function createGenerator(
   const diffusionOnly = (what: string) => {
     if (mode !== 'diffusion') throw new UserError(`${what} needs a diffusion model; this one decodes autoregressively`)
   }
-  function start(prompt: readonly number[], settings: Omit<GenerateSettings, 'stop'>): Generation {
-    if (mode === 'ar') return engine.generateAutoregressive(prompt, settings)
-    if (!adapter)
-      return engine.generate(prompt, {
-        ...withDefaults({ blockSize, ...settings }, generationConfig),
-        ...{ maxNewTokens: settings.maxNewTokens, blockSize: settings.blockSize ?? blockSize },
-      })
-    const { decoding } = adapter.config
-    return engine.generateStrided(prompt, { ...decoding, masks: blockSize, ...settings })
+  function start(
+    prompt: readonly number[],
+    settings: Omit<GenerateSettings, 'stop' | 'constraint'>,
+    compiled: Pick<BlockOptions, 'constraint'>,
+  ): Generation {
+    if (mode === 'ar') return engine.generateAutoregressive(prompt, { ...settings, ...compiled })
+    if (adapter) return engine.generateStrided(prompt, { ...adapter.config.decoding, masks: blockSize, ...settings })
+    const { constraint: _, ...all } = withDefaults({ blockSize, ...settings }, generationConfig)
+    return engine.generate(prompt, {
+      ...{ ...all, ...compiled },
+      ...{ maxNewTokens: settings.maxNewTokens, blockSize: settings.blockSize ?? blockSize },
+    })
   }
+  const compile = constraintCompiler(() =>
+    createVocabulary({
+      tokens: tokenizer.tokenBytes(),
+      eosTokenIds: [...eosTokenIds],
+      size: model.dimensions.vocabSize,
+    }),
+  )
   return {
     mode,
     blockSize,
     maskTokenId,
     generate(prompt, { stop = [], ...settings }) {
       if (stop.some((text) => text === '')) throw new UserError('a stop string must not be empty')
-      checkMode(settings, mode)
-      const generation = start(prompt, settings)
+      const { constraint, ...rest } = settings
+      if (constraint !== undefined && stop.length > 0)
+        throw new UserError(
+          'stop and constraint contradict each other: a stop string would cut the text that must match',
+        )
+      if (constraint !== undefined && mode === 'strided')
+        throw new UserError('a constraint cannot be kept while an adapter drafts yet; decode without the adapter')
+      checkMode(rest, mode)
+      const generation = start(prompt, rest, constraint === undefined ? {} : { constraint: compile(constraint) })
       return stop.length === 0 ? generation : stopAt(generation, prompt.length, tokenizer, stop)
     },
     fill(ids, settings) {
@@ -131,6 +155,23 @@ export async function createGenerator(
       return engine.rewrite(ids, settings)
     },
     dispose: engine.dispose,
+  }
+}
+
+/** Constraints that a generator keeps: clients send the same ones again and again. */
+const KEPT_CONSTRAINTS = 16
+
+function constraintCompiler(createVocabulary: () => Vocabulary): (source: ConstraintSource) => Constraint {
+  let vocabulary: Vocabulary | undefined
+  const known = new Map<string, Constraint>()
+  return (source) => {
+    const key = JSON.stringify(source)
+    vocabulary ??= createVocabulary()
+    const constraint = known.get(key) ?? compileConstraint(source, vocabulary)
+    known.delete(key)
+    known.set(key, constraint)
+    if (known.size > KEPT_CONSTRAINTS) known.delete(known.keys().next().value as string)
+    return constraint
   }
 }
 
@@ -209,12 +250,14 @@ export function withDefaults(
   const strategy =
     given.strategy ?? [rule.strategy, ...strategyNames].find((name) => name && fits(name)) ?? rule.strategy
   const same = strategy === rule.strategy
+  // Self-verification takes what the model would write by itself.
+  const verify = given.constraint === undefined ? selfVerify : undefined
   // What one block at a time is for goes without a buffer, unless somebody asks for both.
-  const single = given.selfVerify !== undefined || (same && selfVerify !== undefined)
+  const single = given.selfVerify !== undefined || (same && verify !== undefined)
   const defaults = {
     ...{ blockSize, logitScale, strategy },
     ...(given.bufferSize === undefined && !single ? { bufferSize, activation } : {}),
-    ...(same ? { reuse, selfVerify, ...rule } : {}),
+    ...(same ? { reuse, selfVerify: verify, ...rule } : {}),
   }
   const known = Object.entries(defaults).filter(([, value]) => value !== undefined)
   return { ...Object.fromEntries(known), ...given }
@@ -233,12 +276,13 @@ const blockSettings = [
   ] as const),
   ...(['decayBeta', 'factor', 'entropyBound', 'editingThreshold', 'maxPostSteps', 'bufferSize', 'activation'] as const),
   ...(['reuse', 'selfVerify'] as const),
-] satisfies (keyof GenerateSettings)[]
+] satisfies (keyof GenerateSettings & keyof BlockOptions)[]
 
 const stridedSettings = ['masks', 'branchThreshold'] as const
 
-function checkMode(settings: GenerateSettings, mode: DecodingMode): void {
-  const given = (keys: readonly (keyof GenerateSettings)[]) => keys.filter((key) => settings[key] !== undefined)
+function checkMode(settings: Omit<GenerateSettings, 'constraint'>, mode: DecodingMode): void {
+  const given = (keys: readonly Exclude<keyof GenerateSettings, 'constraint'>[]) =>
+    keys.filter((key) => settings[key] !== undefined)
   const drafting = mode === 'strided' ? [] : given(stridedSettings)
   if (drafting.length > 0) throw new UserError(`${drafting.join(', ')}: only for decoding with an adapter that drafts`)
   if (mode === 'diffusion') return
