@@ -30,7 +30,7 @@ import type { BlockFormat, InferenceParameter } from '../types.ts'
  * The weights named in `formats` are quantised.
  */
 export function decodeProgram(model: Model, formats?: ReadonlyMap<string, BlockFormat>): Program {
-  const { layers, heads, kvHeads, headDim, vocabSize, maxPositions } = model.dimensions
+  const { layers, heads, kvHeads, headDim, vocabSize } = model.dimensions
   const ids = input('input_ids', 'int64', ['B', 'T'])
   const positions = input('position_ids', 'int64', ['B', 'T'])
   const documents = input('document_ids', 'int64', ['B', 'T'])
@@ -47,7 +47,6 @@ export function decodeProgram(model: Model, formats?: ReadonlyMap<string, BlockF
   const { hidden, head } = model.trace(createWeights(model.parameters, formats), {
     ids,
     positions,
-    positionCount: maxPositions,
     attention(q, k, v, layer) {
       const key = splitHeads(k, kvHeads)
       const value = splitHeads(v, kvHeads)

@@ -1,6 +1,6 @@
 // ONNX Runtime in a worker thread: the caller's event loop stays free. Knows programs as ONNX bytes, not models.
 import { availableParallelism } from 'node:os'
-import { Worker } from 'node:worker_threads'
+import { SHARE_ENV, Worker } from 'node:worker_threads'
 import type { DType, TensorData, TypedArray } from '../types.ts'
 import type { Copy, Request, Resident, Source } from './protocol.ts'
 
@@ -52,7 +52,13 @@ export interface Executor {
 
 /** Starts a worker. `threads` is the size of ONNX Runtime's pool; by default the cores of the machine. */
 export function createExecutor({ threads = availableParallelism() }: { threads?: number } = {}): Executor {
-  const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: { threads } })
+  const worker = new Worker(new URL('./worker.js', import.meta.url), {
+    workerData: { threads },
+    // What the worker puts into its environment is for ONNX Runtime, which reads the process's.
+    env: SHARE_ENV,
+    // It makes messages and little else; V8's default lets such garbage grow to 48 MB.
+    resourceLimits: { maxYoungGenerationSizeMb: 6 },
+  })
   const pending = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>()
   let nextId = 0
   let nextSession = 0

@@ -1,7 +1,7 @@
 // ONNX Runtime's C API, as far as it is needed here, called through koffi. The package onnxruntime-node brings the library; its
 // own binding copies every output into a new buffer, also one that was given a place, which costs a training step its
 // parameters, gradients and moments once more. Plain JavaScript, as the worker is. It knows tensors, not models.
-import { readdirSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import koffi from 'koffi'
@@ -30,6 +30,7 @@ koffi.config({ sync_stack_size: 8 * 2 ** 20 })
 const functions = /** @type {const} */ ({
   GetErrorMessage: [2, ['void *'], 'string'],
   CreateEnv: [3, ['int', 'string', 'void *']],
+  DisableTelemetryEvents: [6, ['void *']],
   CreateSessionFromArray: [8, ['void *', 'void *', 'size_t', 'void *', 'void *']],
   Run: [9, ['void *', 'void *', 'void *', 'void *', 'size_t', 'void *', 'size_t', 'void *']],
   CreateSessionOptions: [10, ['void *']],
@@ -81,6 +82,9 @@ function libraryPath() {
   return join(folder, file ?? 'libonnxruntime.so.1')
 }
 
+// The library reports each session to its maker, from 1.30 on also on Linux, unless told not to before it is loaded.
+process.env.ORT_DISABLE_TELEMETRY ??= '1'
+
 /** @type {Record<keyof typeof functions, (...args: unknown[]) => any>} */
 const api = /** @type {never} */ ({})
 /** Exported because koffi unloads a library that nothing refers to; pointers to its functions do not count. */
@@ -131,6 +135,7 @@ const pathText = (text) => Buffer.from(`${text}\0`, process.platform === 'win32'
 
 const WARNING = 2
 const environment = made((place) => api.CreateEnv(WARNING, 'unmask', place))
+api.DisableTelemetryEvents(environment)
 const allocator = made((place) => api.GetAllocatorWithDefaultOptions(place))
 const memoryInfo = made((place) => api.CreateCpuMemoryInfo(1, 0, place))
 
@@ -170,6 +175,7 @@ export function createSession(model, { threads, optimize, externalData, config, 
   } finally {
     api.ReleaseSessionOptions(options)
   }
+  if (config[FOLDER]) dropPages(config[FOLDER])
   const inputs = new Set(inputNames(session))
   /** @type {Map<string, Buffer>} */
   const names = new Map()
@@ -215,6 +221,29 @@ export function createSession(model, { threads, optimize, externalData, config, 
     release() {
       api.ReleaseSession(session)
     },
+  }
+}
+
+/** The session's entry for the folder of mapped files. */
+const FOLDER = 'session.model_external_initializers_file_folder_path'
+
+/** madvise's advice that pages are not needed now. */
+const MADV_DONTNEED = 4
+
+/**
+ * Gives back the pages of mapped files: a session keeps weights packed, and the scales that went into them stay mapped though
+ * nobody reads them again. What somebody does read comes back from the file; a mapping with pages of its own is left alone.
+ * Elsewhere than on Linux nothing is done.
+ * @param {string} folder
+ */
+function dropPages(folder) {
+  if (process.platform !== 'linux') return
+  const madvise = koffi.load('libc.so.6').func('madvise', 'int', ['uintptr_t', 'size_t', 'int'])
+  const mapping = /^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ +(\/.*)\n(?:[A-Z].*\n)*?Anonymous: +0 kB$/gm
+  for (const [, from, to, path] of readFileSync('/proc/self/smaps', 'utf8').matchAll(mapping)) {
+    if (dirname(path) !== folder) continue
+    const start = BigInt(`0x${from}`)
+    madvise(start, BigInt(`0x${to}`) - start, MADV_DONTNEED)
   }
 }
 

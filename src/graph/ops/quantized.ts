@@ -81,8 +81,9 @@ const gatherOperation: Operation<MatrixAttributes> = {
     if (index.dtype !== 'int64') fail('the index must be int64')
     return [{ dtype: 'float32', shape: [...index.shape, width] }]
   },
-  onnx(emit, [index, packed, scales, zeroPoints], { format: { bits, blockSize } }) {
-    const rows = emit.op('Reshape', [packed, emit.ints([0, -1])])
+  onnx(emit, [index, packed, scales, zeroPoints], { format: { bits, blockSize }, width }, node) {
+    // Not a Reshape: ONNX Runtime would keep its result as a matrix of its own.
+    const rows = emit.view(packed, [Number(node.inputs[1].shape[0]), (width * bits) / 8])
     const inputs = zeroPoints === undefined ? [rows, index, scales] : [rows, index, scales, zeroPoints]
     const attributes = { gather_axis: 0, quantize_axis: 1, bits, block_size: blockSize }
     return [emit.contrib('GatherBlockQuantized', inputs, attributes)]
