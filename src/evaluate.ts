@@ -1,11 +1,11 @@
 // Measures models: likelihood of held-out text, and decoding of held-out prompts against the base model.
 // It composes data, trainer and decoder; the figures themselves are made in eval.
 import { type DataOptions, type Document, readDocuments, validationBatches } from './data/index.ts'
-import { complete } from './decode/index.ts'
+import { complete, strategyReads, thresholdOf } from './decode/index.ts'
 import { type ComparisonResult, compareDecoding } from './eval/compare.ts'
 import { type Decode, type Prompt, taskPrompts } from './eval/evaluate.ts'
 import { likelihood } from './eval/likelihood.ts'
-import { createGenerator, type Generator, promptIds } from './generate.ts'
+import { createGenerator, decodeSettings, type Generator, promptIds } from './generate.ts'
 import { type InferenceModel, type LoadedModel, loadForInference } from './load.ts'
 import type { Recipe } from './recipe.ts'
 import { createExecutor, type Executor } from './runtime/executor.ts'
@@ -207,11 +207,8 @@ export async function compareModels(options: CompareModelsOptions): Promise<Comp
     generators.push(generator)
     return generator
   }
-  const settings = {
-    maxNewTokens: decode.max_new_tokens,
-    ...(decode.steps_per_block === undefined ? {} : { stepsPerBlock: decode.steps_per_block }),
-    ...(signal ? { signal } : {}),
-  }
+  const common = signal ? { signal } : {}
+  const swept = strategyReads(decode.strategy, 'threshold')
   try {
     const ar = base && (await open(executor, base, { mode: 'ar' }))
     const diffusion =
@@ -219,17 +216,22 @@ export async function compareModels(options: CompareModelsOptions): Promise<Comp
     return await compareDecoding({
       prompts,
       tokenizer,
-      ...(ar ? { ar: (ids) => complete(ar.generate(ids, settings)) } : {}),
+      ...(ar ? { ar: (ids) => complete(ar.generate(ids, { ...decodeSettings(decode, 'ar'), ...common })) } : {}),
       ...(diffusion
         ? {
             diffusion:
               (threshold): Decode =>
               (ids) =>
-                complete(diffusion.generate(ids, { ...settings, threshold })),
+                complete(
+                  diffusion.generate(ids, {
+                    ...{ ...decodeSettings(decode, 'diffusion'), ...common },
+                    ...(swept ? { threshold } : {}),
+                  }),
+                ),
           }
         : {}),
-      threshold: decode.threshold,
-      sweep: options.sweep,
+      threshold: thresholdOf(decode),
+      sweep: swept ? options.sweep : [],
       ...(signal ? { signal } : {}),
       onProgress: ({ label, done, total }) => onEvent?.({ type: 'decoding', label, done, total }),
     })

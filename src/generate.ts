@@ -1,10 +1,19 @@
 // Text generation with a loaded model: it decides between block decoding and next-token decoding, and turns prompts into
 // tokens. How tokens are committed is the decoding layer's.
 import { encodePrompt } from './data/index.ts'
-import { createEngine, type Generation, type GenerationResult } from './decode/index.ts'
+import {
+  type BlockOptions,
+  type CommittedToken,
+  createEngine,
+  type Engine,
+  type Generation,
+  type GenerationResult,
+} from './decode/index.ts'
 import type { InferenceModel, LoadedModel } from './load.ts'
+import type { Recipe } from './recipe.ts'
 import { createExecutor, type Executor } from './runtime/executor.ts'
-import type { ChatMessage } from './tokenizer/types.ts'
+import { createTextStream } from './tokenizer/stream.ts'
+import type { ChatMessage, Tokenizer } from './tokenizer/types.ts'
 import { UserError } from './types.ts'
 
 export interface GeneratorOptions {
@@ -12,15 +21,16 @@ export interface GeneratorOptions {
   mode?: 'diffusion' | 'ar'
   /** Default: `block_size` of config.json, else 32. */
   blockSize?: number
+  /** Finished texts whose keys and values are kept for prompts that begin like them. Default 0. */
+  keepPrefixes?: number
 }
 
-export interface GenerateSettings {
-  maxNewTokens: number
-  /** Commit tokens whose probability is above this (diffusion). Default 0.9. */
-  threshold?: number
-  /** Most denoising steps per block (diffusion). Default: as many as the block has tokens. */
-  stepsPerBlock?: number
-  signal?: AbortSignal
+/** Strategy and its settings, sampling, limits; what belongs to block decoding is an error in mode `ar`. */
+export type GenerateSettings = Omit<BlockOptions, 'blockSize'> & {
+  /** Default: that of the generator. */
+  blockSize?: number
+  /** The text ends before the first of these that it comes to hold. */
+  stop?: readonly string[]
 }
 
 /** A model that is ready to generate. */
@@ -28,8 +38,15 @@ export interface Generator {
   mode: 'diffusion' | 'ar'
   /** Tokens that are decoded together; 1 for next-token decoding. */
   blockSize: number
-  /** Committed tokens as they come, then the result. */
+  /** Token of a hole, and of what is not yet decided; undefined for autoregressive models. */
+  maskTokenId: number | undefined
+  /**
+   * Steps as they come, then the result. With a stop string the result's `ids` end with the token that completed it.
+   */
   generate(prompt: readonly number[], settings: GenerateSettings): Generation
+  /** See `Engine`. Throw UserError in mode `ar`. */
+  fill: Engine['fill']
+  rewrite: Engine['rewrite']
   dispose(): Promise<void>
 }
 
@@ -54,16 +71,144 @@ export async function createGenerator(
     ...(maskTokenId === undefined ? {} : { maskTokenId }),
     eosTokenIds: [...eosTokenIds],
     shift: model.config.same_token_labels === false,
+    keepPrefixes: options.keepPrefixes ?? 0,
   })
-  const blockSize = mode === 'ar' ? 1 : (options.blockSize ?? (typeof configured === 'number' ? configured : 32))
+  const defaults = mode === 'ar' ? {} : generationDefaults(generationConfig ?? {})
+  const configuredSize = defaults.blockSize ?? (typeof configured === 'number' ? configured : 32)
+  const blockSize = mode === 'ar' ? 1 : (options.blockSize ?? configuredSize)
+  const diffusionOnly = (what: string) => {
+    if (mode === 'ar') throw new UserError(`${what} needs a diffusion model; this one decodes autoregressively`)
+  }
   return {
     mode,
     blockSize,
-    generate: (prompt, settings) =>
-      mode === 'ar'
-        ? engine.generateAutoregressive(prompt, settings)
-        : engine.generate(prompt, { ...settings, blockSize }),
+    maskTokenId,
+    generate(prompt, { stop = [], ...settings }) {
+      if (stop.some((text) => text === '')) throw new UserError('a stop string must not be empty')
+      if (mode === 'ar') checkAutoregressive(settings)
+      const generation =
+        mode === 'ar'
+          ? engine.generateAutoregressive(prompt, settings)
+          : engine.generate(prompt, withDefaults(settings, { ...defaults, blockSize }))
+      return stop.length === 0 ? generation : stopAt(generation, prompt.length, tokenizer, stop)
+    },
+    fill(ids, settings) {
+      diffusionOnly('filling')
+      return engine.fill(ids, settings)
+    },
+    rewrite(ids, settings) {
+      diffusionOnly('rewriting')
+      return engine.rewrite(ids, settings)
+    },
     dispose: engine.dispose,
+  }
+}
+
+/** What `unmask tune` writes into generation_config.json. */
+export type TunedSettings = Pick<
+  BlockOptions,
+  'strategy' | 'threshold' | 'lowThreshold' | 'factor' | 'entropyBound' | 'bufferSize' | 'activation' | 'reuse'
+> & { blockSize?: number }
+
+/** Settings of block decoding and their keys in generation_config.json. */
+const tunedKeys = {
+  blockSize: 'block_size',
+  strategy: 'strategy',
+  threshold: 'threshold',
+  lowThreshold: 'low_threshold',
+  factor: 'factor',
+  entropyBound: 'entropy_bound',
+  bufferSize: 'buffer_size',
+  activation: 'activation',
+  reuse: 'reuse',
+} as const satisfies Record<keyof TunedSettings, string>
+
+/** Settings of block decoding in a generation_config.json; the engine checks them. */
+export function generationDefaults(config: Readonly<Record<string, unknown>>): TunedSettings {
+  const found = Object.entries(tunedKeys).filter(([, key]) => config[key] !== undefined && config[key] !== null)
+  return Object.fromEntries(found.map(([name, key]) => [name, config[key]]))
+}
+
+/** The other way round: null for what is not set, so that a file keeps nothing of earlier settings. */
+export const generationConfigOf = (settings: TunedSettings): Record<string, unknown> =>
+  Object.fromEntries(
+    Object.entries(tunedKeys).map(([name, key]) => [key, settings[name as keyof TunedSettings] ?? null]),
+  )
+
+/** A strategy that is asked for by name does not take the settings of another. */
+function withDefaults(
+  settings: GenerateSettings,
+  { blockSize, bufferSize, activation, reuse, ...rule }: TunedSettings & { blockSize: number },
+): BlockOptions {
+  const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined))
+  const otherRule = given.strategy !== undefined && given.strategy !== (rule.strategy ?? 'threshold')
+  const set = given.bufferSize === undefined ? { bufferSize, activation } : {}
+  const defaults = { blockSize, ...set, ...(given.strategy === 'edit' ? {} : { reuse }), ...(otherRule ? {} : rule) }
+  const known = Object.entries(defaults).filter(([, value]) => value !== undefined)
+  return { ...Object.fromEntries(known), ...given } as unknown as BlockOptions
+}
+
+/** Settings of block decoding that say nothing to a model that writes one token after the other. */
+const blockSettings = [
+  ...([
+    'strategy',
+    'threshold',
+    'stepsPerBlock',
+    'tokensPerStep',
+    'lowThreshold',
+    'creditAlpha',
+    'boostGamma',
+  ] as const),
+  ...(['decayBeta', 'factor', 'entropyBound', 'editingThreshold', 'maxPostSteps', 'bufferSize', 'activation'] as const),
+  'reuse' as const,
+] satisfies (keyof GenerateSettings)[]
+
+function checkAutoregressive(settings: GenerateSettings): void {
+  const given = blockSettings.filter((key) => settings[key] !== undefined)
+  if (given.length > 0)
+    throw new UserError(`${given.join(', ')}: only for block decoding; this model decodes autoregressively`)
+}
+
+/** Ends a generation with the token that completes one of the stop strings. */
+async function* stopAt(
+  generation: Generation,
+  promptTokens: number,
+  tokenizer: Pick<Tokenizer, 'decode'>,
+  stop: readonly string[],
+): Generation {
+  const longest = Math.max(...stop.map((text) => text.length))
+  const known = new Map<number, number>()
+  const stream = createTextStream(tokenizer)
+  const ids: number[] = []
+  let tail = ''
+  const started = performance.now()
+  let away = 0
+  try {
+    for (let forwards = 1; ; forwards++) {
+      const { done, value } = await generation.next()
+      if (done) return value
+      for (const { position, token } of value.tokens) known.set(position, token)
+      while (promptTokens + ids.length < value.final) {
+        const token = known.get(promptTokens + ids.length) as number
+        ids.push(token)
+        tail += stream.push([token])
+        if (stop.some((text) => tail.includes(text))) {
+          yield { ...value, final: promptTokens + ids.length }
+          const seconds = (performance.now() - started - away) / 1000
+          const tokens = ids.length
+          return {
+            ...{ ids, stop: 'stop', tokens, forwards, tpf: tokens / forwards, tps: tokens / seconds, seconds },
+            ...{ promptTokens, cachedTokens: 0, prefillSeconds: seconds },
+          }
+        }
+        if (tail.length > 4 * longest) tail = tail.slice(-longest)
+      }
+      const before = performance.now()
+      yield value
+      away += performance.now() - before
+    }
+  } finally {
+    await generation.return(undefined as never)
   }
 }
 
@@ -89,9 +234,10 @@ export interface GenerateOptions extends Partial<GenerateSettings>, GeneratorOpt
 
 /** A piece of a generation: the text that is final so far, and the tokens that the last step committed. */
 export interface GenerateEvent {
-  /** Text up to the first position that is still masked; it only grows. */
+  /** Text up to the first position that may still change; it only grows. */
   text: string
-  tokens: { position: number; token: number; step: number; confidence: number }[]
+  step: number
+  tokens: CommittedToken[]
 }
 
 /**
@@ -115,30 +261,80 @@ export async function* generate(
     })
     const ids = promptIds(prompt, loaded, template ? { template } : {})
     const generation = generator.generate(ids, { ...settings, maxNewTokens })
-    const known = new Map<number, number>()
-    const text = (): string => {
-      const final: number[] = []
-      for (let i = ids.length; known.has(i); i++) final.push(known.get(i)!)
-      return final.length === 0 ? '' : loaded.tokenizer.decode(final, { skipSpecialTokens: true })
-    }
-    let step: GenerateEvent['tokens'] = []
-    for (;;) {
-      const next = await generation.next()
-      const ended = next.done || (step.length > 0 && next.value.step !== step[0]!.step)
-      if (ended && step.length > 0) {
-        yield { text: text(), tokens: step }
-        step = []
-      }
-      if (next.done) {
-        const result = next.value
-        const decoded = result.ids.length === 0 ? '' : loaded.tokenizer.decode(result.ids, { skipSpecialTokens: true })
-        return { ...result, text: decoded }
-      }
-      const { position, token, confidence } = next.value
-      known.set(position, token)
-      step.push({ position, token, step: next.value.step, confidence })
-    }
+    return yield* streamText(generation, ids.length, loaded.tokenizer, settings.stop)
   } finally {
     await executor.dispose()
   }
+}
+
+/**
+ * The text of a generation as it becomes final. `stop` are the strings that the generation was told to end at: the text ends
+ * before them, and what may become one is held back.
+ */
+export async function* streamText(
+  generation: Generation,
+  promptTokens: number,
+  tokenizer: Pick<Tokenizer, 'decode'>,
+  stop: readonly string[] = [],
+): AsyncGenerator<GenerateEvent, GenerationResult & { text: string }, void> {
+  const stream = createTextStream(tokenizer)
+  const known = new Map<number, number>()
+  let next = promptTokens
+  let whole = ''
+  const firstStop = () => Math.min(...stop.map((text) => whole.indexOf(text)).filter((at) => at !== -1))
+  try {
+    for (;;) {
+      const { done, value } = await generation.next()
+      if (done) {
+        whole += stream.end()
+        const end = firstStop()
+        return { ...value, text: Number.isFinite(end) ? whole.slice(0, end) : whole }
+      }
+      for (const { position, token } of value.tokens) known.set(position, token)
+      for (; next < value.final; next++) whole += stream.push([known.get(next) as number])
+      const end = firstStop()
+      const shown = Number.isFinite(end) ? whole.slice(0, end) : withoutBeginning(whole, stop)
+      yield { text: shown, step: value.step, tokens: value.tokens }
+    }
+  } finally {
+    await generation.return(undefined as never)
+  }
+}
+
+/** The text without what at its end may become a stop string. */
+function withoutBeginning(text: string, stop: readonly string[]): string {
+  const most = Math.min(text.length, Math.max(0, ...stop.map(({ length }) => length - 1)))
+  for (let count = most; count > 0; count--) {
+    const tail = text.slice(-count)
+    if (stop.some((wanted) => wanted.startsWith(tail))) return text.slice(0, -count)
+  }
+  return text
+}
+
+/** What a recipe says about decoding, as settings; `strategy` and the like are left out for next-token decoding. */
+export function decodeSettings(decode: Recipe['decode'], mode: 'diffusion' | 'ar'): GenerateSettings {
+  const sampling = {
+    maxNewTokens: decode.max_new_tokens,
+    temperature: decode.temperature,
+    topK: decode.top_k,
+    topP: decode.top_p,
+    minP: decode.min_p,
+    repetitionPenalty: decode.repetition_penalty,
+  }
+  const blocks = {
+    strategy: decode.strategy,
+    threshold: decode.threshold,
+    stepsPerBlock: decode.steps_per_block,
+    tokensPerStep: decode.tokens_per_step,
+    lowThreshold: decode.low_threshold,
+    factor: decode.factor,
+    entropyBound: decode.entropy_bound,
+    editingThreshold: decode.editing_threshold,
+    maxPostSteps: decode.max_post_steps,
+    bufferSize: decode.buffer_size,
+    activation: decode.activation,
+    reuse: decode.reuse,
+  }
+  const all = mode === 'ar' ? sampling : { ...sampling, ...blocks }
+  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined)) as never
 }

@@ -21,17 +21,23 @@ while (ids.length < begin + 64 && !ids.slice(begin).includes(eos)) {
   while (ids.length < end) ids.push(mask)
   while (ids.includes(mask)) {
     // Without a cache, for brevity: every step reads the whole text. generate.py shows how to keep one.
-    const feeds = { block_size: int64([block], []), cache_length: int64([0], [1]), logit_scale: float([1], []) }
+    const feeds = { cache_length: int64([0], [1]), token_bias: bias }
     for (const { name, shape } of session.inputMetadata)
       if (name.startsWith('past_')) feeds[name] = float([], [1, shape[1], 0, shape[3]])
     const all = [...ids.keys()]
     const masked = all.filter((i) => ids[i] === mask)
-    Object.assign(feeds, { input_ids: int64(ids, [1, ids.length]), position_ids: int64(all, [1, ids.length]) })
-    Object.assign(feeds, { document_ids: int64(all.fill(0), [1, ids.length]), token_bias: bias })
-    feeds.row_index = int64(
-      masked.map((i) => i - shift),
-      [masked.length],
-    )
+    const each = (values) => int64(values, [1, ids.length])
+    const blocks = all.map((i) => Math.floor(i / block))
+    const ends = all.map(() => 2 ** 31)
+    Object.assign(feeds, {
+      input_ids: each(ids),
+      position_ids: each(all),
+      block_ids: each(blocks),
+      block_ends: each(ends),
+    })
+    const rows = masked.map((i) => i - shift)
+    feeds.row_index = int64(rows, [rows.length])
+    feeds.logit_scale = float(new Float32Array(rows.length).fill(1), [rows.length])
     const { token, confidence } = await session.run(feeds, ['token', 'confidence'])
     const best = Math.max(...confidence.data)
     for (const [j, i] of masked.entries())

@@ -20,10 +20,11 @@ while len(ids) < begin + 64 and eos not in ids[begin:]:
     while mask in ids:
         masked = [i for i, token in enumerate(ids) if token == mask]
         new = np.arange(stored, len(ids))[None]
+        rows = np.array(masked) - shift - stored
         token, confidence, *present = session.run(outputs, {
-            **cache, "input_ids": np.array([ids[stored:]]), "position_ids": new, "document_ids": new * 0,
-            "block_size": np.array(block), "cache_length": np.array([stored]), "row_index": np.array(masked) - shift - stored,
-            "logit_scale": np.array(1, np.float32), "token_bias": bias})
+            **cache, "input_ids": np.array([ids[stored:]]), "position_ids": new, "block_ids": new // block,
+            "block_ends": new * 0 + 2**31, "cache_length": np.array([stored]), "row_index": rows,
+            "logit_scale": np.ones(len(rows), np.float32), "token_bias": bias})
         final = max(0, start - shift - stored)  # what lies before the block is final: it goes into the cache
         cache = {name: np.concatenate([cache[name], p[:, :, :final]], 2) for name, p in zip(cache, present)}
         stored += final

@@ -1,7 +1,7 @@
 // Follows a generation and shows it: in place on a terminal, a line per step elsewhere.
 
 import pc from 'picocolors'
-import type { CommittedToken, Generation, GenerationResult } from '../decode/index.ts'
+import type { DecodeStep, Generation, GenerationResult } from '../decode/index.ts'
 import type { Colors, Context } from './context.ts'
 import { createUnmaskView } from './unmask-view.ts'
 
@@ -15,43 +15,37 @@ export interface ShowOptions {
   show: boolean
   /** Milliseconds that a step stays on the screen, so that eyes can follow. Default 0. */
   pause?: number
-  onToken?: (token: CommittedToken) => void
+  onStep?: (step: DecodeStep) => void
 }
 
 const noColors = pc.createColors(false)
 
 /** Runs a generation to its end. With `show`, masks and freshly committed tokens are drawn after every step. */
 export async function showGeneration(generation: Generation, options: ShowOptions): Promise<GenerationResult> {
-  const { context, prompt, promptTokens, blockSize, decode, show, pause = 0, onToken } = options
+  const { context, prompt, promptTokens, blockSize, decode, show, pause = 0, onStep } = options
   const { display } = context
   const view = createUnmaskView(decode)
-  let step: CommittedToken[] = []
 
-  async function draw(): Promise<void> {
-    const last = step.at(-1)
+  async function draw({ step, tokens }: DecodeStep): Promise<void> {
+    const last = tokens.at(-1)
     if (!show || !last) return
     view.open((last.block + 1) * blockSize - promptTokens)
     view.commit(
-      step.map(({ position, token, confidence }) => ({ index: position - promptTokens, id: token, confidence })),
+      tokens.map(({ position, token, confidence }) => ({ index: position - promptTokens, id: token, confidence })),
     )
     const text = (colors: Colors) => `${colors.dim(prompt)}${view.render(colors)}`
     if (display.live) display.update({ live: (_, colors) => text(colors), plain: () => text(noColors) })
-    else display.line(`${String(last.step + 1).padStart(3)}  ${text(noColors)}`)
+    else display.line(`${String(step + 1).padStart(3)}  ${text(noColors)}`)
     if (pause > 0) await new Promise((resolve) => setTimeout(resolve, pause))
   }
 
   for (;;) {
     const { done, value } = await generation.next()
     if (done) {
-      await draw()
       display.done()
       return value
     }
-    if (step[0] && step[0].step !== value.step) {
-      await draw()
-      step = []
-    }
-    step.push(value)
-    onToken?.(value)
+    onStep?.(value)
+    await draw(value)
   }
 }

@@ -10,6 +10,7 @@ import { mergeCommand } from './commands/merge.ts'
 import { pullCommand } from './commands/pull.ts'
 import { quantizeCommand } from './commands/quantize.ts'
 import { quickstartCommand } from './commands/quickstart.ts'
+import { tuneCommand } from './commands/tune.ts'
 import { exitCodeHelp } from './exit-codes.ts'
 import type { Session } from './session.ts'
 
@@ -43,6 +44,7 @@ ${exitCodeHelp}`,
     convertCommand,
     evalCommand,
     generateCommand,
+    tuneCommand,
     mergeCommand,
     quantizeCommand,
     exportCommand,

@@ -5,7 +5,14 @@ import { random } from '../random.ts'
 import { createExecutor, type Executor } from '../runtime/executor.ts'
 import { UserError } from '../types.ts'
 import { createForward, type Forward } from './forward.ts'
-import { type BlockOptions, type CommittedToken, complete, createEngine, type Engine } from './index.ts'
+import {
+  type BlockOptions,
+  type CommittedToken,
+  complete,
+  createEngine,
+  type Engine,
+  type Generation,
+} from './index.ts'
 import { threshold } from './strategies/threshold.ts'
 
 const MASK = 39
@@ -48,8 +55,16 @@ const randomPrompt = (length: number, seed = 0): number[] => {
 }
 
 async function run(engine: Engine, prompt: readonly number[], options: BlockOptions) {
-  const stream: CommittedToken[] = []
-  const result = await complete(engine.generate(prompt, options), (token) => stream.push(token))
+  return collect(engine.generate(prompt, options))
+}
+
+type Streamed = CommittedToken & { step: number }
+
+async function collect(generation: Generation) {
+  const stream: Streamed[] = []
+  const result = await complete(generation, ({ step, tokens }) =>
+    stream.push(...tokens.map((token) => ({ ...token, step }))),
+  )
   return { ...result, stream }
 }
 
@@ -62,7 +77,7 @@ async function uncached(
   { blockSize, maxNewTokens, threshold: level = 0.9, stepsPerBlock, logitScale }: BlockOptions,
   shift = 0,
 ): Promise<{ ids: number[]; forwards: number }> {
-  const strategy = threshold({ threshold: level, blockSize, stepsPerBlock })
+  const strategy = threshold({ threshold: level, ...(stepsPerBlock === undefined ? {} : { stepsPerBlock }) })
   const cache = forward.createCache()
   const ids = [...prompt]
   const limit = Math.min(prompt.length + maxNewTokens, maxPositions)
@@ -72,11 +87,19 @@ async function uncached(
     const open = new Set<number>()
     for (let i = ids.length; i < Math.min(start + blockSize, maxPositions); i++) open.add(i)
     for (const i of open) ids[i] = MASK
+    const [size, decide] = [open.size + (ids.length - open.size - start), strategy.begin()]
     for (let step = 0; [...open].some((i) => i < limit); step++) {
       const masked = [...open]
       const rows = masked.map((i) => i - shift)
       const predictions = await forward.run(cache, { ids, blockSize, rows, store: 0, logitScale })
-      const { commit } = strategy({ step, masked: masked.map((i) => i - start) }, predictions)
+      const state = {
+        step,
+        size,
+        open: masked.map((i) => i - start),
+        current: masked.map(() => undefined),
+        leading: true,
+      }
+      const { commit } = decide(state, predictions)
       for (const i of commit) {
         ids[masked[i]] = predictions.tokens[i]
         open.delete(masked[i])
@@ -203,9 +226,7 @@ test('the last position of the model ends a generation', async () => {
 test('autoregressive decoding predicts the next token, one per forward', async () => {
   for (const length of [1, 5, 600]) {
     const prompt = randomPrompt(length)
-    const stream: CommittedToken[] = []
-    const generation = endless.generateAutoregressive(prompt, { maxNewTokens: 12 })
-    const result = await complete(generation, (token) => stream.push(token))
+    const { stream, ...result } = await collect(endless.generateAutoregressive(prompt, { maxNewTokens: 12 }))
     const ids = [...prompt]
     const cache = forward.createCache()
     for (let i = 0; i < 12; i++) {
@@ -253,11 +274,11 @@ const request = fc.record({
 
 test('a batch gives each request what it gets alone: tokens, forwards and, but for rounding, confidences', async () => {
   const generate = async ({ prompt, autoregressive, after: _, ...options }: Request) => {
-    const stream: CommittedToken[] = []
-    const generation = autoregressive
-      ? ending.generateAutoregressive(prompt, options)
-      : ending.generate(prompt, options)
-    const { ids, stop, forwards } = await complete(generation, (token) => stream.push(token))
+    const { maxNewTokens, logitScale } = options
+    const sampling = { maxNewTokens, logitScale }
+    const { ids, stop, forwards, stream } = await collect(
+      autoregressive ? ending.generateAutoregressive(prompt, sampling) : ending.generate(prompt, options),
+    )
     return { ids, stop, forwards, stream }
   }
   await fc.assert(
@@ -319,8 +340,8 @@ test('aborting one of a batch leaves the others as they are', async () => {
       prompts.map((prompt, i) =>
         complete(
           endless.generate(prompt, i === victim ? { ...options, signal: controller.signal } : options),
-          (token) => {
-            if (i === victim && token.step === 2) controller.abort(new Error('enough'))
+          ({ step }) => {
+            if (i === victim && step === 2) controller.abort(new Error('enough'))
           },
         ),
       ),
@@ -376,7 +397,16 @@ test('wrong options and prompts are named', async () => {
   says([1], { stepsPerBlock: 0 }, 'stepsPerBlock')
   says([1], { threshold: -1 }, 'threshold')
   says([1], { threshold: Number.NaN }, 'threshold')
-  says([1], { temperature: 0.7 }, 'temperature')
+  says([1], { temperature: -1 }, 'temperature')
+  says([1], { topK: 5, minP: 0.1 }, 'topK and minP choose what to draw from, but temperature is 0')
+  says([1], { temperature: 1, topP: 0 }, 'topP')
+  says([1], { logitBias: new Map([[vocabSize, 1]]) }, `token id ${vocabSize}`)
+  says([1], { logitBias: new Map([[1, Number.NaN]]) }, 'token 1')
+  says([1], { strategy: 'fixed', threshold: 0.5 }, 'the strategy fixed has no threshold; it has tokensPerStep')
+  says([1], { strategy: 'fast' as never }, 'there is no strategy "fast"; there are threshold, fixed')
+  says([1], { strategy: 'edit', reuse: true }, 'edit looks at tokens again whose rows reuse leaves out')
+  says([1], { bufferSize: 0 }, 'bufferSize')
+  says([1], { activation: 0.5 }, 'bufferSize is 1')
   says([1], { logitScale: 0 }, 'logitScale')
   says([vocabSize], {}, `token id ${vocabSize}`)
   says([-1], {}, 'token id -1')

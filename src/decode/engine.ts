@@ -1,12 +1,16 @@
 // Generates tokens with a loaded model: many per forward, block by block, or one per forward, autoregressively.
-// Knows blocks, caches and when a text ends; which tokens a step commits is a strategy's choice. Uses no Node API.
+// Checks what is asked for and keeps the books; blocks.ts decodes, and which tokens a step commits is a strategy's choice.
+// Uses no Node API.
 import type { Dimensions, Model } from '../models/types.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { type InferenceParameter, UserError } from '../types.ts'
+import { type BlockSettings, type Document, decodeBlocks, PREFILL } from './blocks.ts'
 import type { Cache } from './cache.ts'
 import { createForward } from './forward.ts'
-import { threshold } from './strategies/threshold.ts'
-import type { CommittedToken, Generation, GenerationResult, Strategy } from './types.ts'
+import { createPredictor } from './predict.ts'
+import { checkSampling, type SamplingOptions } from './sampling.ts'
+import { createStrategy, type StrategyName, type StrategyOptions } from './strategies/index.ts'
+import type { DecodeStep, Generation, GenerationResult } from './types.ts'
 
 export interface EngineOptions {
   /** Token that stands for a position not yet decided. It is never predicted. Needed for block decoding. */
@@ -15,50 +19,70 @@ export interface EngineOptions {
   eosTokenIds: readonly number[]
   /** In block decoding the state at i - 1 predicts token i, for models trained so. Default false. */
   shift?: boolean
+  /**
+   * Finished texts whose keys and values are kept, for prompts that begin like them; each takes the memory of a cache.
+   * Default 0: only texts that are being generated share theirs.
+   */
+  keepPrefixes?: number
 }
 
-export interface GenerateOptions {
+export interface GenerateOptions extends SamplingOptions {
   /** Most tokens after the prompt. Less where the model's positions end. */
   maxNewTokens: number
-  /** 0: always the most probable token. Other temperatures are not supported yet. Default 0. */
-  temperature?: number
-  /** Multiplies the logits before the softmax that confidences come from. Default 1. */
+  /** Multiplies the logits before the softmax that confidences come from: calibrates them. Default 1. */
   logitScale?: number
   /** Ends the generation at once with the signal's reason. */
   signal?: AbortSignal
 }
 
-export interface BlockOptions extends GenerateOptions {
+export interface BlockOptions extends GenerateOptions, StrategyOptions {
   /** Positions that are decoded together; blocks start at multiples of it, counted from the start of the prompt. */
   blockSize: number
-  /** Confidence above which a token is committed. Default 0.9. */
-  threshold?: number
-  /** Most denoising steps per block. Default: `blockSize`, at least one token per step. */
-  stepsPerBlock?: number
+  /** What a step commits. Default `threshold`. */
+  strategy?: StrategyName
+  /** Neighbouring blocks that are refined at a time. Default 1. */
+  bufferSize?: number
+  /** With a buffer: share of a block that is filled before the next one joins. Default 0.5. */
+  activation?: number
+  /** Rows only for positions that are not yet committed, at some cost in quality; see `BlockSettings.reuse`. Default false. */
+  reuse?: boolean
+}
+
+export interface FillOptions extends Omit<BlockOptions, 'maxNewTokens'> {
+  /** Tokens behind a hole that its block extends over, so that they are seen. Default: the block size. */
+  rightContext?: number
 }
 
 export interface Engine {
   /** Block-diffusion decoding. Throws UserError for options or a prompt that make no sense. */
   generate(prompt: readonly number[], options: BlockOptions): Generation
-  /** Greedy next-token decoding of an autoregressive model: the logits at position i predict token i + 1. */
+  /** Next-token decoding of an autoregressive model: the logits at position i predict token i + 1. */
   generateAutoregressive(prompt: readonly number[], options: GenerateOptions): Generation
+  /**
+   * Fills the holes of a text: positions whose token is the mask. A hole sees what is before it and, as block-diffusion
+   * attention looks ahead within a block only, `rightContext` tokens behind it, over which its block extends. The result's
+   * `ids` are the whole text; EOS counts as text.
+   */
+  fill(ids: readonly number[], options: FillOptions): Generation
+  /**
+   * Lets the strategy `edit` mend a text from position `from` on, for models trained to correct tokens. The result's `ids`
+   * are the whole text.
+   */
+  rewrite(
+    ids: readonly number[],
+    options: Omit<BlockOptions, 'maxNewTokens' | 'strategy'> & { from?: number },
+  ): Generation
   dispose(): Promise<void>
 }
 
 /** Runs a generation to its end. */
-export async function complete(
-  generation: Generation,
-  onToken?: (token: CommittedToken) => void,
-): Promise<GenerationResult> {
+export async function complete(generation: Generation, onStep?: (step: DecodeStep) => void): Promise<GenerationResult> {
   for (;;) {
     const { done, value } = await generation.next()
     if (done) return value
-    onToken?.(value)
+    onStep?.(value)
   }
 }
-
-/** Positions per forward over a prompt: longer prompts are cached in parts, so that attention scores stay small. */
-const PREFILL = 512
 
 /**
  * Loads a model for decoding. The weights are copied into the session, so the caller may drop or change them.
@@ -68,77 +92,53 @@ export async function createEngine(
   executor: Executor,
   model: Model,
   weights: ReadonlyMap<string, InferenceParameter>,
-  { maskTokenId, eosTokenIds, shift = false }: EngineOptions,
+  { maskTokenId, eosTokenIds, shift = false, keepPrefixes = 0 }: EngineOptions,
 ): Promise<Engine> {
   const { dimensions } = model
   if (maskTokenId !== undefined) checkIds([maskTokenId], dimensions, 'the mask token')
-  const forward = await createForward(executor, model, weights, maskTokenId === undefined ? [] : [maskTokenId])
+  const forbidden = maskTokenId === undefined ? [] : [maskTokenId]
+  const forward = await createForward(executor, model, weights, forbidden, keepPrefixes)
 
-  /** Caches complete blocks of the prompt until the rest, up to `end`, fits into one forward. */
-  async function prefill(
-    cache: Cache,
-    ids: readonly number[],
-    end: number,
-    blockSize: number,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    const part = Math.max(1, Math.floor(PREFILL / blockSize)) * blockSize
-    while (end - cache.length > part) {
-      const next = ids.slice(cache.length, cache.length + part)
-      await forward.run(cache, { ids: next, blockSize, rows: [], store: part, signal })
+  function settingsOf(options: Omit<BlockOptions, 'maxNewTokens'>): BlockSettings {
+    const { blockSize, bufferSize = 1, activation = 0.5, reuse = false, strategy: name = 'threshold' } = options
+    checkOptions(options, dimensions)
+    whole('blockSize', blockSize)
+    whole('bufferSize', bufferSize)
+    if (!(activation >= 0 && activation <= 1)) throw new UserError(`activation must be from 0 to 1, got ${activation}`)
+    if (options.activation !== undefined && bufferSize === 1)
+      throw new UserError('activation says when a further block joins the buffer, but bufferSize is 1')
+    const strategy = createStrategy(name, strategyOptions(options))
+    if (strategy.edits && reuse)
+      throw new UserError(`the strategy ${name} looks at tokens again whose rows reuse leaves out: choose one of them`)
+    if (maskTokenId === undefined)
+      throw new UserError(
+        'block decoding needs a mask token: this model is autoregressive (its config.json has no mask_token_id); convert it first, or decode it autoregressively',
+      )
+    const predictor = createPredictor(options, { forbidden, logits: strategy.needsLogits ?? false })
+    const { logitScale, signal } = options
+    return {
+      ...{ strategy, predictor, maskTokenId, shift, bufferSize, activation, reuse },
+      ...(logitScale === undefined ? {} : { logitScale }),
+      ...(signal ? { signal } : {}),
     }
   }
 
-  async function* blocks(prompt: readonly number[], options: BlockOptions, mask: number): Generation {
-    const { blockSize, maxNewTokens, threshold: level = 0.9, stepsPerBlock, logitScale, signal } = options
-    const strategy: Strategy = threshold({ threshold: level, blockSize, stepsPerBlock })
-    const limit = Math.min(prompt.length + maxNewTokens, dimensions.maxPositions)
-    const clock = stopwatch()
-    const cache = forward.createCache()
+  async function* blocks(document: Document, settings: BlockSettings, from: number): Generation {
+    const books = keepBooks(document.ids.length)
+    const shared = typeof document.blocks === 'number' && !settings.reuse && document.holes === undefined
+    const cache = shared
+      ? await forward.openCache({ tokens: document.ids, blockSize: document.blocks as number })
+      : forward.createCache()
+    books.cached(cache)
     try {
-      const ids = [...prompt]
-      // Positions up to here are asked for: a committed EOS brings it forward.
-      let end = limit
-      let forwards = 0
-      let prefillSeconds = 0
-      let start = prompt.length - (prompt.length % blockSize)
-      await prefill(cache, ids, start, blockSize, signal)
-      for (; start < end; start += blockSize) {
-        const stop = Math.min(start + blockSize, dimensions.maxPositions)
-        let masked: number[] = []
-        for (let i = ids.length; i < stop; i++) masked.push(i)
-        for (const i of masked) ids[i] = mask
-        for (let step = 0; masked[0] < end; step++) {
-          // What lies between the cache and this block is final: the rest of the prompt, or the block before.
-          const { length } = cache
-          // With a shift the token before the block predicts too, so it stays out of the cache.
-          const before = shift ? 1 : 0
-          const rows = masked.map((i) => i - before - length)
-          const store = Math.max(0, start - before - length)
-          const request = { ids: ids.slice(length), blockSize, rows, store, logitScale, signal }
-          const predictions = await forward.run(cache, request)
-          const { commit } = strategy({ step, masked: masked.map((i) => i - start) }, predictions)
-          const committed = commit.map((i) => ({
-            position: masked[i],
-            token: predictions.tokens[i],
-            step: forwards,
-            confidence: predictions.confidence[i],
-            block: Math.floor(masked[i] / blockSize),
-          }))
-          for (const { position, token } of committed) {
-            ids[position] = token
-            if (eosTokenIds.includes(token)) end = Math.min(end, position + 1)
-          }
-          masked = masked.filter((i) => !committed.some(({ position }) => position === i))
-          forwards++
-          clock.pause()
-          if (forwards === 1) prefillSeconds = clock.seconds()
-          yield* committed
-          clock.resume()
-        }
+      const decoding = decodeBlocks(forward, cache, document, settings)
+      for (;;) {
+        const { done, value } = await decoding.next()
+        if (done) return books.result(value.slice(from))
+        books.forward()
+        yield value
+        books.resume()
       }
-      clock.pause()
-      return result(prompt, ids.slice(prompt.length, end), { forwards, prefillSeconds, seconds: clock.seconds() })
     } finally {
       await cache.free()
     }
@@ -147,83 +147,145 @@ export async function createEngine(
   async function* nextTokens(prompt: readonly number[], options: GenerateOptions): Generation {
     const { maxNewTokens, logitScale, signal } = options
     const limit = Math.min(prompt.length + maxNewTokens, dimensions.maxPositions)
-    const clock = stopwatch()
-    const cache = forward.createCache()
+    const predictor = createPredictor(options, { forbidden })
+    const common = { blockSize: 1, ...(logitScale === undefined ? {} : { logitScale }), ...(signal ? { signal } : {}) }
+    const books = keepBooks(prompt.length)
+    const cache = await forward.openCache({ tokens: prompt, blockSize: 1 })
+    books.cached(cache)
     try {
       const ids = [...prompt]
-      let forwards = 0
-      let prefillSeconds = 0
-      await prefill(cache, ids, ids.length, 1, signal)
-      for (let ended = false; !ended && ids.length < limit; ) {
-        const next = ids.slice(cache.length)
-        const request = { ids: next, blockSize: 1, rows: [next.length - 1], store: next.length, logitScale, signal }
-        const { tokens, confidence } = await forward.run(cache, request)
-        const committed = { position: ids.length, token: tokens[0], confidence: confidence[0], block: ids.length }
-        ids.push(committed.token)
-        ended = eosTokenIds.includes(committed.token)
-        forwards++
-        clock.pause()
-        if (forwards === 1) prefillSeconds = clock.seconds()
-        yield { ...committed, step: forwards - 1 }
-        clock.resume()
+      while (ids.length - cache.length > PREFILL) {
+        const next = ids.slice(cache.length, cache.length + PREFILL)
+        await forward.run(cache, { ...common, ids: next, rows: [], store: PREFILL })
       }
-      clock.pause()
-      return result(prompt, ids.slice(prompt.length), { forwards, prefillSeconds, seconds: clock.seconds() })
+      for (let step = 0, ended = false; !ended && ids.length < limit; step++) {
+        const next = ids.slice(cache.length)
+        const { logits } = predictor
+        const result = await forward.run(cache, {
+          ...{ ...common, ids: next, rows: [next.length - 1], store: next.length, logits },
+        })
+        const position = ids.length
+        const { tokens, details } = predictor.predict(result, 0, [position], step, () => ids)
+        const [token] = tokens
+        ids.push(token)
+        ended = eosTokenIds.includes(token)
+        books.forward()
+        yield { step, tokens: [{ position, token, block: position, ...details(0, token) }], final: position + 1 }
+        books.resume()
+      }
+      return books.result(ids.slice(prompt.length))
     } finally {
       await cache.free()
     }
   }
 
-  function result(
-    prompt: readonly number[],
-    ids: number[],
-    { forwards, seconds, prefillSeconds }: Pick<GenerationResult, 'forwards' | 'seconds' | 'prefillSeconds'>,
-  ): GenerationResult {
-    const tokens = ids.length
+  /** Counts forwards and the time without the consumer's. */
+  function keepBooks(promptTokens: number) {
+    const clock = stopwatch()
+    let forwards = 0
+    let prefillSeconds = 0
+    let cachedTokens = 0
     return {
-      ids,
-      stop: eosTokenIds.includes(ids[tokens - 1]) ? 'eos' : 'length',
-      tokens,
-      forwards,
-      tpf: tokens / forwards,
-      tps: tokens / seconds,
-      seconds,
-      promptTokens: prompt.length,
-      prefillSeconds,
+      cached(cache: Cache) {
+        cachedTokens = cache.length
+      },
+      forward() {
+        clock.pause()
+        forwards++
+        if (forwards === 1) prefillSeconds = clock.seconds()
+      },
+      resume: clock.resume,
+      result(ids: number[]): GenerationResult {
+        clock.pause()
+        const tokens = ids.length
+        const seconds = clock.seconds()
+        return {
+          ids,
+          stop: eosTokenIds.includes(ids[tokens - 1]) ? 'eos' : 'length',
+          tokens,
+          forwards,
+          tpf: tokens / forwards,
+          tps: tokens / seconds,
+          seconds,
+          promptTokens,
+          cachedTokens,
+          prefillSeconds,
+        }
+      },
     }
   }
+
+  const most = dimensions.maxPositions
 
   return {
     generate(prompt, options) {
       checkPrompt(prompt, dimensions)
-      checkOptions(options)
+      const settings = settingsOf(options)
+      const { blockSize, maxNewTokens } = options
+      whole('maxNewTokens', maxNewTokens)
       if (shift && prompt.length === 0)
         throw new UserError(
           'this model predicts each token from the one before it: give a prompt of at least one token',
         )
-      whole('blockSize', options.blockSize)
-      if (options.stepsPerBlock !== undefined) whole('stepsPerBlock', options.stepsPerBlock)
-      if (options.threshold !== undefined && !(options.threshold >= 0))
-        throw new UserError(`threshold must be 0 or more, got ${options.threshold}`)
-      if (maskTokenId === undefined)
-        throw new UserError(
-          'block decoding needs a mask token: this model is autoregressive (its config.json has no mask_token_id); convert it first, or decode it autoregressively',
-        )
-      return blocks(prompt, options, maskTokenId)
+      const end = Math.min(prompt.length + maxNewTokens, most)
+      return blocks({ ids: prompt, end, most, blocks: blockSize, eosTokenIds }, settings, prompt.length)
     },
     generateAutoregressive(prompt, options) {
       checkPrompt(prompt, dimensions)
-      checkOptions(options)
+      checkOptions(options, dimensions)
+      whole('maxNewTokens', options.maxNewTokens)
       if (prompt.length === 0) throw new UserError('autoregressive decoding needs a prompt of at least one token')
       return nextTokens(prompt, options)
+    },
+    fill(ids, options) {
+      const { blockSize, rightContext = blockSize } = options
+      const settings = settingsOf(options)
+      if (!Number.isSafeInteger(rightContext) || rightContext < 0)
+        throw new UserError(`rightContext must be a whole number of at least 0, got ${rightContext}`)
+      checkText(ids, dimensions)
+      const holes = new Set(ids.flatMap((id, i) => (id === maskTokenId ? [i] : [])))
+      if (holes.size === 0) throw new UserError('there is nothing to fill: the text has no mask token')
+      if (shift && holes.has(0))
+        throw new UserError('this model predicts each token from the one before it: the first token cannot be a hole')
+      const starts = blocksAroundHoles(holes, ids.length, blockSize, rightContext)
+      const document = { ids, holes, end: ids.length, most: ids.length, blocks: starts, eosTokenIds: [] }
+      return blocks(document, settings, 0)
+    },
+    rewrite(ids, { from = 0, ...options }) {
+      checkText(ids, dimensions)
+      const settings = settingsOf({ ...options, strategy: 'edit' })
+      const first = Math.max(from, shift ? 1 : 0)
+      if (!Number.isSafeInteger(from) || from < 0 || first >= ids.length)
+        throw new UserError(`there is nothing to rewrite from position ${from} of ${ids.length} on`)
+      const document = { ids, editableFrom: first, end: ids.length, most: ids.length, eosTokenIds: [] }
+      return blocks({ ...document, blocks: options.blockSize }, settings, 0)
     },
     dispose: () => forward.dispose(),
   }
 }
 
-function checkOptions({ maxNewTokens, temperature = 0, logitScale = 1 }: GenerateOptions): void {
-  whole('maxNewTokens', maxNewTokens)
-  if (temperature !== 0) throw new UserError(`temperature must be 0 (the most probable token), got ${temperature}`)
+/** Starts of blocks: multiples of the size, but none between a hole and `right` positions behind it. */
+function blocksAroundHoles(holes: ReadonlySet<number>, length: number, size: number, right: number): number[] {
+  const starts: number[] = []
+  let inside = -1
+  for (let i = 0; i < length; i++) {
+    if (i % size === 0 && i > inside) starts.push(i)
+    if (holes.has(i)) inside = Math.min(i + right, length - 1)
+  }
+  return starts
+}
+
+function strategyOptions(options: StrategyOptions): StrategyOptions {
+  const { threshold, stepsPerBlock, tokensPerStep, lowThreshold, creditAlpha, boostGamma, decayBeta } = options
+  const { factor, entropyBound, editingThreshold, maxPostSteps } = options
+  const all = { threshold, stepsPerBlock, tokensPerStep, lowThreshold, creditAlpha, boostGamma, decayBeta }
+  const given = Object.entries({ ...all, factor, entropyBound, editingThreshold, maxPostSteps })
+  return Object.fromEntries(given.filter(([, value]) => value !== undefined))
+}
+
+function checkOptions(options: SamplingOptions & { logitScale?: number }, { vocabSize }: Dimensions): void {
+  const { logitScale = 1 } = options
+  checkSampling(options, vocabSize)
   if (!(logitScale > 0)) throw new UserError(`logitScale must be above 0, got ${logitScale}`)
 }
 
@@ -239,6 +301,14 @@ function checkPrompt(prompt: readonly number[], dimensions: Dimensions): void {
       `the prompt has ${prompt.length} tokens, but the model's ${maxPositions} positions must also hold the answer; shorten it`,
     )
   checkIds(prompt, dimensions, 'the prompt')
+}
+
+function checkText(ids: readonly number[], dimensions: Dimensions): void {
+  if (ids.length > dimensions.maxPositions)
+    throw new UserError(
+      `the text has ${ids.length} tokens, but the model ${dimensions.maxPositions} positions; shorten it`,
+    )
+  checkIds(ids, dimensions, 'the text')
 }
 
 function checkIds(ids: readonly number[], { vocabSize }: Dimensions, what: string): void {

@@ -2,20 +2,32 @@
 // share a forward. Knows what a forward is, not when to do one.
 import type { Model } from '../models/types.ts'
 import type { Executor } from '../runtime/executor.ts'
-import { type InferenceParameter, type TensorData, UserError } from '../types.ts'
-import { type Cache, createCaches } from './cache.ts'
+import { type InferenceParameter, UserError } from '../types.ts'
+import { type Cache, createCaches, type Prefix } from './cache.ts'
 import { loadDecodeProgram } from './program.ts'
 import type { Predictions } from './types.ts'
 
+/** Where new positions stand and whom they see, in place of blocks of one size. Each has an entry for every new position. */
+export interface Layout {
+  positions: readonly number[]
+  /** New position i sees new position j iff `blocks[j] <= blocks[i] < ends[j]`, and the whole cache. */
+  blocks: readonly number[]
+  /** Default: all endless. */
+  ends?: readonly number[]
+}
+
 export interface ForwardRequest {
-  /** The tokens that follow the cache, whose length is the position of the first. */
+  /** The new tokens. */
   ids: readonly number[]
-  /** They see each other block-causally, by floor(position / block size); 1 is a causal mask. */
-  blockSize: number
+  /**
+   * A number: the tokens follow the cache, whose length is the position of the first, and see each other block-causally, by
+   * floor(position / block size); 1 is a causal mask.
+   */
+  blockSize: number | Layout
   /** Indices into `ids` that are predicted. */
   rows: readonly number[]
-  /** How many of `ids`, from the first, are stored in the cache. They must be final. */
-  store: number
+  /** How many of `ids`, from the first, are stored in the cache, or the indices of those that are, ascending. */
+  store: number | readonly number[]
   /** Multiplies the logits before the softmax. Default 1. */
   logitScale?: number
   /** Also returns the logits: a copy of vocabulary size per row. Default false. */
@@ -30,6 +42,8 @@ export interface ForwardResult extends Predictions {
 
 export interface Forward {
   createCache(): Cache
+  /** A cache that holds as many whole blocks of the text's beginning as an earlier text has left. */
+  openCache(prefix: Prefix): Promise<Cache>
   /**
    * Of one cache, one request at a time. Throws UserError where the model's values are not numbers, and the signal's reason
    * when aborted.
@@ -54,12 +68,20 @@ const TURNS = 256
 
 let instances = 0
 
-/** Loads the inference program. The tokens `forbidden` are never predicted. The weights are copied. */
+/** New positions without an end are seen by all that come later. */
+const ENDLESS = 2n ** 62n
+
+/**
+ * Loads the inference program. The tokens `forbidden` are never predicted. The weights are copied.
+ *
+ * @param keep free caches that keep their tokens for texts that begin alike; see `createCaches`.
+ */
 export async function createForward(
   executor: Executor,
   model: Model,
   weights: ReadonlyMap<string, InferenceParameter>,
   forbidden: readonly number[],
+  keep = 0,
 ): Promise<Forward> {
   const { dimensions } = model
   const { vocabSize } = dimensions
@@ -69,9 +91,17 @@ export async function createForward(
   for (const token of forbidden) tokenBias[token] = Number.NEGATIVE_INFINITY
   const bias = { resident: `${name}.token_bias`, shape: [vocabSize] }
   await executor.allocate(bias.resident, 'float32', tokenBias)
-  const caches = createCaches(executor, dimensions, name)
+  const caches = createCaches(executor, dimensions, name, keep)
   const queue: Waiting[] = []
   let working = false
+  let last: Promise<unknown> = Promise.resolve()
+
+  /** One after the other: what moves the buffers. */
+  function exclusive<T>(use: () => Promise<T>): Promise<T> {
+    const result = last.then(use)
+    last = result.catch(() => undefined)
+    return result
+  }
 
   async function work(): Promise<void> {
     working = true
@@ -81,7 +111,7 @@ export async function createForward(
       if (batch.length === 0) continue
       for (const waiting of batch) queue.splice(queue.indexOf(waiting), 1)
       try {
-        await runBatch(batch)
+        await exclusive(() => runBatch(batch))
       } catch (error) {
         for (const { reject } of batch) reject(error)
       }
@@ -91,49 +121,60 @@ export async function createForward(
 
   /** One forward over the slots from the first to the last of the batch, padded to the longest request. */
   async function runBatch(batch: readonly Waiting[]): Promise<void> {
-    const { blockSize, logitScale = 1 } = batch[0].request
     const first = batch[0].cache.slot
     const rows = batch[batch.length - 1].cache.slot - first + 1
     const length = Math.max(...batch.map(({ request: { ids } }) => ids.length))
     const shape = [rows, length]
-    const ids = new BigInt64Array(rows * length)
-    const positions = new BigInt64Array(rows * length)
-    // Padding is a document of its own: nothing sees it, and its own positions see something.
-    const documents = new BigInt64Array(rows * length).fill(-1n)
+    const int64s = (value: bigint) => new BigInt64Array(rows * length).fill(value)
+    const [ids, positions] = [int64s(0n), int64s(0n)]
+    // Padding sees only itself, and nothing else sees it.
+    const [blocks, ends] = [int64s(-1n), int64s(0n)]
     const lengths = new BigInt64Array(rows)
     const rowIndex: number[] = []
+    const scales: number[] = []
     for (const { cache, request } of batch) {
       const row = cache.slot - first
       const start = row * length
       lengths[row] = BigInt(cache.length)
+      const { blockSize } = request
       for (const [j, id] of request.ids.entries()) {
+        const position = typeof blockSize === 'number' ? cache.length + j : blockSize.positions[j]
+        const block = typeof blockSize === 'number' ? Math.floor(position / blockSize) : blockSize.blocks[j]
+        const end = typeof blockSize === 'number' ? undefined : blockSize.ends?.[j]
         ids[start + j] = BigInt(id)
-        positions[start + j] = BigInt(cache.length + j)
-        documents[start + j] = 0n
+        positions[start + j] = BigInt(position)
+        blocks[start + j] = BigInt(block)
+        ends[start + j] = end === undefined ? ENDLESS : BigInt(end)
       }
-      for (const index of request.rows) rowIndex.push(start + index)
+      for (const index of request.rows) {
+        rowIndex.push(start + index)
+        scales.push(request.logitScale ?? 1)
+      }
     }
-    await caches.reserve(Math.max(...batch.map(({ cache, request: { store } }) => cache.length + store)))
+    const stored = batch.map(({ request: { store } }) =>
+      typeof store === 'number' ? Array.from({ length: store }, (_, i) => i) : store,
+    )
+    await caches.reserve(Math.max(...batch.map(({ cache }, i) => cache.length + stored[i].length)))
     const logits = batch.some(({ request }) => request.logits)
     const outputs = await session.run(
       {
         ...caches.feeds(first, rows),
         input_ids: { dtype: 'int64', shape, data: ids },
         position_ids: { dtype: 'int64', shape, data: positions },
-        document_ids: { dtype: 'int64', shape, data: documents },
-        block_size: int64([], [blockSize]),
+        block_ids: { dtype: 'int64', shape, data: blocks },
+        block_ends: { dtype: 'int64', shape, data: ends },
         cache_length: { dtype: 'int64', shape: [rows], data: lengths },
-        row_index: int64([rowIndex.length], rowIndex),
-        logit_scale: { dtype: 'float32', shape: [], data: Float32Array.of(logitScale) },
+        row_index: { dtype: 'int64', shape: [rowIndex.length], data: BigInt64Array.from(rowIndex, BigInt) },
+        logit_scale: { dtype: 'float32', shape: [scales.length], data: Float32Array.from(scales) },
         token_bias: bias,
       },
       { token: null, confidence: null, ...(logits ? { logits: null } : {}) },
-      { copies: batch.flatMap(({ cache, request: { store } }) => caches.copies(cache, cache.slot - first, store)) },
+      { copies: batch.flatMap(({ cache }, i) => caches.copies(cache, cache.slot - first, stored[i])) },
     )
     const tokens = outputs.token.data as BigInt64Array
     const confidence = outputs.confidence.data as Float32Array
     let row = 0
-    for (const { cache, request, resolve, reject } of batch) {
+    for (const [i, { cache, request, resolve, reject }] of batch.entries()) {
       const end = row + request.rows.length
       const result = {
         tokens: Array.from(tokens.subarray(row, end), Number),
@@ -144,7 +185,7 @@ export async function createForward(
           : undefined,
       }
       row = end
-      cache.append(request.store)
+      cache.append(stored[i].map((index) => request.ids[index]))
       if (result.confidence.some(Number.isNaN))
         reject(
           new UserError(
@@ -157,6 +198,7 @@ export async function createForward(
 
   return {
     createCache: () => caches.open(),
+    openCache: (prefix) => exclusive(() => caches.openWith(prefix)),
     run(cache, request) {
       const { signal } = request
       if (signal?.aborted) return Promise.reject(signal.reason)
@@ -194,8 +236,8 @@ export async function createForward(
 
 /**
  * The request that waits longest with those like it, ascending by slot. Rows of a forward are neighbours in the buffers, so
- * a slot between them takes part without a request: at most as many as have one. Alike are requests of the same settings
- * and at most twice the length, as a block with the one before it is, which bounds what padding costs.
+ * a slot between them takes part without a request: at most as many as have one. Alike are requests of at most twice the
+ * length, as a block with the one before it is, which bounds what padding costs.
  */
 function nextBatch(queue: readonly Waiting[]): Waiting[] {
   const [oldest] = queue
@@ -219,11 +261,5 @@ function nextBatch(queue: readonly Waiting[]): Waiting[] {
 
 function isAlike(a: ForwardRequest, b: ForwardRequest): boolean {
   const [short, long] = [a.ids.length, b.ids.length].sort((x, y) => x - y)
-  return a.blockSize === b.blockSize && (a.logitScale ?? 1) === (b.logitScale ?? 1) && long <= 2 * short
+  return long <= 2 * short
 }
-
-const int64 = (shape: readonly number[], values: readonly number[]): TensorData => ({
-  dtype: 'int64',
-  shape,
-  data: BigInt64Array.from(values, BigInt),
-})

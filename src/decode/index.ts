@@ -6,6 +6,16 @@ export {
   createEngine,
   type Engine,
   type EngineOptions,
+  type FillOptions,
   type GenerateOptions,
 } from './engine.ts'
-export type { CommittedToken, Generation, GenerationResult } from './types.ts'
+export type { SamplingOptions } from './sampling.ts'
+export {
+  createStrategy,
+  type StrategyName,
+  type StrategyOptions,
+  strategyNames,
+  strategyReads,
+  thresholdOf,
+} from './strategies/index.ts'
+export type { CommittedToken, DecodeStep, Generation, GenerationResult } from './types.ts'

@@ -4,7 +4,7 @@ import { cachedAttention, cachedAttentionBias, splitHeads } from '../graph/ops/c
 import { input } from '../graph/ops/input.ts'
 import { gatherRows, reshape } from '../graph/ops/layout.ts'
 import { linear } from '../graph/ops/linear.ts'
-import { lengthBias, tileBias } from '../graph/ops/mask-bias.ts'
+import { lengthBias, treeBias } from '../graph/ops/mask-bias.ts'
 import { predict } from '../graph/ops/predict.ts'
 import type { Program } from '../graph/program.ts'
 import { product } from '../graph/shape.ts'
@@ -17,12 +17,14 @@ import type { BlockFormat, InferenceParameter } from '../types.ts'
 
 /**
  * Inputs, with B rows of T new positions and a cache of C positions per row:
- * - `input_ids`, `position_ids`, `document_ids` [B, T] int64; only equal document ids see each other;
- * - `block_size` [] int64: the new positions see each other block-causally, by floor(position / block size); 1 is causal;
+ * - `input_ids`, `position_ids` [B, T] int64;
+ * - `block_ids`, `block_ends` [B, T] int64: new position i sees new position j iff `block_ids[j] <= block_ids[i] < block_ends[j]`.
+ *   floor(position / block size) and endless ends make blocks that see themselves and those before (block size 1: causal
+ *   attention); entry and exit times of a walk through a tree make branches; -1 and 0 are padding;
  * - `past_key.{layer}`, `past_value.{layer}` [B, key-value heads, C, D]: the cache, keys already rotated;
  * - `cache_length` [B] int64: positions of the cache that are filled, which all new positions see;
  * - `row_index` [R] int64: which of the B * T new positions are predicted;
- * - `logit_scale` [], `token_bias` [vocabulary]: predictions are made of `logits * logit_scale + token_bias`.
+ * - `logit_scale` [R], `token_bias` [vocabulary]: predictions are made of `logits * logit_scale + token_bias`.
  *
  * Outputs: `token` [R] int64 and its probability `confidence` [R]; `logits` [R, vocabulary] before scale and bias;
  * `present_key.{layer}`, `present_value.{layer}` [B, key-value heads, T, D] of the new positions.
@@ -33,14 +35,14 @@ export function decodeProgram(model: Model, formats?: ReadonlyMap<string, BlockF
   const { layers, heads, kvHeads, headDim, vocabSize } = model.dimensions
   const ids = input('input_ids', 'int64', ['B', 'T'])
   const positions = input('position_ids', 'int64', ['B', 'T'])
-  const documents = input('document_ids', 'int64', ['B', 'T'])
-  const blockSize = input('block_size', 'int64', [])
+  const blocks = input('block_ids', 'int64', ['B', 'T'])
+  const ends = input('block_ends', 'int64', ['B', 'T'])
   const past = Array.from({ length: layers }, (_, layer) => ({
     key: input(`past_key.${layer}`, 'float32', ['B', kvHeads, 'C', headDim]),
     value: input(`past_value.${layer}`, 'float32', ['B', kvHeads, 'C', headDim]),
   }))
   const rows = input('row_index', 'int64', ['R'])
-  const ownBias = tileBias('block-causal', { positions, documents, blockSize, tile: 'T' })
+  const ownBias = treeBias(blocks, ends)
   const pastBias = lengthBias(input('cache_length', 'int64', ['B']), past[0].key)
   const bias = cachedAttentionBias(ownBias, pastBias, heads / kvHeads)
   const present: Record<string, Tensor> = {}
@@ -58,7 +60,7 @@ export function decodeProgram(model: Model, formats?: ReadonlyMap<string, BlockF
   })
   const logits = linear(hidden, head)
   const tokenBias = input('token_bias', 'float32', [vocabSize])
-  const { token, confidence } = predict(logits, tokenBias, input('logit_scale', 'float32', []))
+  const { token, confidence } = predict(logits, tokenBias, input('logit_scale', 'float32', ['R']))
   return { name: `${model.config.model_type}-decode`, outputs: { token, confidence, logits, ...present } }
 }
 

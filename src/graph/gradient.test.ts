@@ -376,7 +376,7 @@ describe('gradients', () => {
   it('name the operation without a gradient, and its place', () => {
     const build = () => sum(cast(cast(x, 'int64'), 'float32'))
     expect(() => gradients(scope('model.layers.0', build), [x])).toThrow('cast in model.layers.0 has no gradient')
-    const { confidence } = predict(x, constant(normal(1, [3])), constant(normal(1, [])))
+    const { confidence } = predict(x, constant(normal(1, [3])), constant(normal(1, [2])))
     expect(() => gradients(sum(confidence), [x])).toThrow('predict has no gradient')
     const [heads, cache] = [input('heads', 'float32', [1, 1, 2, 3]), input('cache', 'float32', [1, 1, 5, 3])]
     const [keys, past] = [

@@ -45,6 +45,8 @@ export interface Executor {
   /** A copy of (part of) a resident buffer; offset and length count elements. */
   read(name: string, offset?: number, length?: number): Promise<TypedArray>
   write(name: string, data: TypedArray, offset?: number): Promise<void>
+  /** Copies `length` elements of a resident buffer to another place in it. */
+  move(name: string, from: number, to: number, length: number): Promise<void>
   /** Resident set size of the process in bytes. */
   memory(): Promise<number>
   dispose(): Promise<void>
@@ -148,6 +150,7 @@ export function createExecutor({ threads = availableParallelism() }: { threads?:
     free: (name) => send({ kind: 'free', name }),
     read: (name, offset, length) => send({ kind: 'read', name, offset, length }),
     write: (name, data, offset) => send({ kind: 'write', name, data, offset }),
+    move: (name, from, to, length) => send({ kind: 'move', name, from, to, length }),
     memory: () => send({ kind: 'memory' }),
     async dispose() {
       failure ??= new Error('the executor was disposed')

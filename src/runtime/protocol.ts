@@ -43,6 +43,7 @@ export type Request =
   | { kind: 'free'; name: string }
   | { kind: 'read'; name: string; offset?: number; length?: number }
   | { kind: 'write'; name: string; data: TypedArray; offset?: number }
+  | { kind: 'move'; name: string; from: number; to: number; length: number }
   | { kind: 'memory' }
   | {
       kind: 'run'

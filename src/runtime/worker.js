@@ -89,6 +89,11 @@ function handle(request) {
       resident(request.name).data.set(/** @type {never} */ (request.data), request.offset ?? 0)
       return undefined
     }
+    case 'move': {
+      const { data } = resident(request.name)
+      data.copyWithin(request.to, request.from, request.from + request.length)
+      return undefined
+    }
     case 'endProfiling': {
       sessions.get(request.session)?.endProfiling()
       return undefined

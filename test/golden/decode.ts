@@ -41,13 +41,11 @@ export async function decodeDifferences(
       maxNewTokens: max_new_tokens,
       logitScale: logit_scale,
     })
-    const { ids, forwards } = await complete(generation, ({ position, token, step, block }) => {
-      if (step === seen.length) {
-        const state = [...(seen[step - 1] ?? [])]
-        while (prompt.length + state.length < (block + 1) * blockSize) state.push(maskTokenId)
-        seen.push(state)
-      }
-      seen[step][position - prompt.length] = token
+    const { ids, forwards } = await complete(generation, ({ step, tokens }) => {
+      const state = [...(seen[step - 1] ?? [])]
+      while (prompt.length + state.length < (tokens[0].block + 1) * blockSize) state.push(maskTokenId)
+      for (const { position, token } of tokens) state[position - prompt.length] = token
+      seen.push(state)
     })
     let different = Math.abs(forwards - states.length) + countDifferences([...prompt, ...ids], output)
     for (let i = 0; i < Math.max(states.length, seen.length); i++)

@@ -1,7 +1,7 @@
 // unmask generate: completes a prompt, many tokens per forward where the model is a diffusion model.
 import { text as readStream } from 'node:stream/consumers'
 import { Command, Option } from 'commander'
-import type { CommittedToken } from '../../decode/index.ts'
+import type { CommittedToken, GenerationResult } from '../../decode/index.ts'
 import { UserError } from '../../types.ts'
 import type { Context } from '../context.ts'
 import { decimals } from '../format.ts'
@@ -14,6 +14,8 @@ interface Flags {
   mode?: 'diffusion' | 'ar'
   blockSize?: string
   template?: 'none' | 'chat'
+  seed?: string
+  stop?: string[]
   show?: boolean
 }
 
@@ -35,6 +37,8 @@ export function generateCommand(session: Session): Command {
         'chat',
       ]),
     )
+    .option('--seed <number>', 'seed of the draws, with a temperature (default: 0)')
+    .option('--stop <text...>', 'end before this text; may be given several times')
     .option('--show', 'show the blocks while they are unmasked; with --json, list every step')
   addRecipeFlags(command, ({ section }) => section === 'decode')
   return command
@@ -50,10 +54,12 @@ Examples:
       action(session, async (context) => {
         const flags = command.opts<Flags>()
         const settings = sectionFlags(command.opts()).decode
-        const blockSize = wholeNumber('--block-size', flags.blockSize)
+        const blockSize = wholeNumber('--block-size', flags.blockSize, 1)
+        const seed = wholeNumber('--seed', flags.seed, 0)
+        const { stop = [] } = flags
         const prompt = flags.prompt === '-' ? (await readStream(process.stdin)).replace(/\r?\n$/, '') : flags.prompt
         const { loadForInference } = await import('../../load.ts')
-        const { createGenerator, promptIds } = await import('../../generate.ts')
+        const { createGenerator, decodeSettings, promptIds } = await import('../../generate.ts')
         const { createExecutor } = await import('../../runtime/executor.ts')
         const { signal } = context
         const loaded = await loadForInference(command.args[0]!, { signal })
@@ -65,12 +71,12 @@ Examples:
           })
           const ids = promptIds(prompt, loaded, flags.template ? { template: flags.template } : {})
           const generation = generator.generate(ids, {
-            maxNewTokens: settings.max_new_tokens,
-            threshold: settings.threshold,
-            ...(settings.steps_per_block === undefined ? {} : { stepsPerBlock: settings.steps_per_block }),
+            ...decodeSettings(settings, generator.mode),
+            ...(seed === undefined ? {} : { seed }),
+            ...(stop.length === 0 ? {} : { stop }),
             signal,
           })
-          const committed: CommittedToken[] = []
+          const committed: (CommittedToken & { step: number })[] = []
           const result = await showGeneration(generation, {
             context,
             prompt,
@@ -78,9 +84,12 @@ Examples:
             blockSize: generator.blockSize,
             decode: (part) => loaded.tokenizer.decode(part, { skipSpecialTokens: true }),
             show: flags.show ?? false,
-            onToken: (token) => committed.push(token),
+            onStep: ({ step, tokens }) => committed.push(...tokens.map((token) => ({ ...token, step }))),
           })
-          const text = loaded.tokenizer.decode(withoutEnd(result.ids, result.stop), { skipSpecialTokens: true })
+          const text = beforeStop(
+            loaded.tokenizer.decode(withoutEnd(result.ids, result.stop), { skipSpecialTokens: true }),
+            stop,
+          )
           const { mode } = generator
           context.result(
             { mode, blockSize: generator.blockSize, prompt, text, ...result, ...(flags.show ? { committed } : {}) },
@@ -94,7 +103,12 @@ Examples:
     )
 }
 
-const withoutEnd = (ids: readonly number[], stop: 'eos' | 'length') => (stop === 'eos' ? ids.slice(0, -1) : ids)
+const withoutEnd = (ids: readonly number[], stop: GenerationResult['stop']) => (stop === 'eos' ? ids.slice(0, -1) : ids)
+
+function beforeStop(text: string, stop: readonly string[]): string {
+  const ends = stop.map((wanted) => text.indexOf(wanted)).filter((at) => at !== -1)
+  return ends.length === 0 ? text : text.slice(0, Math.min(...ends))
+}
 
 function note({ display }: Context, result: { tokens: number; forwards: number; tpf: number; tps: number }): void {
   display.line(
@@ -102,11 +116,11 @@ function note({ display }: Context, result: { tokens: number; forwards: number; 
   )
 }
 
-function wholeNumber(flag: string, value: string | undefined): number | undefined {
+function wholeNumber(flag: string, value: string | undefined, least: number): number | undefined {
   if (value === undefined) return undefined
   const number = Number(value)
-  if (!Number.isInteger(number) || number < 1) {
-    throw new UserError(`${flag}: expected a whole number of at least 1, not ${JSON.stringify(value)}`)
+  if (value === '' || !Number.isSafeInteger(number) || number < least) {
+    throw new UserError(`${flag}: expected a whole number of at least ${least}, not ${JSON.stringify(value)}`)
   }
   return number
 }

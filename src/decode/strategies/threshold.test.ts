@@ -1,15 +1,27 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { threshold } from './threshold.ts'
+import { type ThresholdOptions, threshold } from './threshold.ts'
 
-const decide = (confidence: number[], options: Parameters<typeof threshold>[0], step = 0) =>
-  threshold(options)({ step, masked: confidence.map((_, i) => i) }, { tokens: confidence.map(() => 0), confidence })
-    .commit
+const decide = (
+  confidence: number[],
+  { blockSize: size, ...options }: ThresholdOptions & { blockSize: number },
+  step = 0,
+  leading = true,
+) => {
+  const [open, current] = [confidence.map((_, i) => i), confidence.map(() => undefined)]
+  const decide = threshold(options).begin()
+  return decide({ step, size, open, current, leading }, { tokens: confidence.map(() => 0), confidence }).commit
+}
 
 test('all above the threshold, strictly; else the most confident, the first of equals', () => {
   expect(decide([0.5, 0.9, 0.91, 0.95], { threshold: 0.9, blockSize: 4 })).toEqual([2, 3])
   expect(decide([0.5, 0.9, 0.2, 0.9], { threshold: 0.9, blockSize: 4 })).toEqual([1])
   expect(decide([0.5, 0.4], { threshold: 0, blockSize: 4 })).toEqual([0, 1])
+})
+
+test('a block that does not lead commits only what is sure', () => {
+  expect(decide([0.5, 0.9, 0.95], { threshold: 0.9, blockSize: 4 }, 0, false)).toEqual([2])
+  expect(decide([0.5, 0.9], { threshold: 0.9, blockSize: 4, stepsPerBlock: 1 }, 0, false)).toEqual([])
 })
 
 test('the steps of a block share it evenly, the first taking the rest', () => {
@@ -29,12 +41,13 @@ test('a block is finished within its steps whatever the confidences', () => {
       fc.double({ min: 0, max: 1, noNaN: true }),
       fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { minLength: 40, maxLength: 40 }),
       (blockSize, stepsPerBlock, level, confidence) => {
-        const strategy = threshold({ threshold: level, blockSize, stepsPerBlock })
+        const decide = threshold({ threshold: level, stepsPerBlock }).begin()
         let masked = Array.from({ length: blockSize }, (_, i) => i)
         let step = 0
         for (; masked.length > 0; step++) {
           const predictions = { tokens: masked, confidence: masked.map((i) => confidence[(i + step) % 40]) }
-          const { commit } = strategy({ step, masked }, predictions)
+          const current = masked.map(() => undefined)
+          const { commit } = decide({ step, size: blockSize, open: masked, current, leading: true }, predictions)
           expect(commit.length).toBeGreaterThan(0)
           expect([...commit].sort((a, b) => a - b)).toEqual(commit)
           masked = masked.filter((_, i) => !commit.includes(i))

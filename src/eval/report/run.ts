@@ -1,4 +1,5 @@
 // From a finished training run to the data of its report. It reads nothing and measures nothing.
+import { thresholdOf } from '../../decode/index.ts'
 import type { MaskToken } from '../../diffusion/mask-token.ts'
 import type { LoadedModel } from '../../load.ts'
 import type { Recipe } from '../../recipe.ts'
@@ -93,7 +94,7 @@ export function runReport(input: RunOutcome): ReportData {
           ...comparison?.diffusion,
           nll: evaluation.nll,
           bitsPerByte: evaluation.bitsPerByte,
-          threshold: recipe.decode.threshold,
+          threshold: thresholdOf(recipe.decode),
           blockSize: recipe.diffusion.block_size,
         },
     tasks: comparison?.tasks ?? [],

@@ -23,7 +23,7 @@ const biasOperation: Operation<{ group: number }> = {
 }
 
 /**
- * The bias that all layers share: from `tileBias` over the T new positions in one tile [B, 1, 1, 1, 1, T, T] and
+ * The bias that all layers share: from `treeBias` over the T new positions in one tile [B, 1, 1, 1, 1, T, T] and
  * `lengthBias` over a cache of C positions [B, 1, 1, 1, 1, 1, C] to [B, 1, group * T, T + C], for `group` query heads per
  * key head.
  */

@@ -6,7 +6,7 @@ const predictOperation: Operation<null> = {
   infer([logits, bias, scale], _, fail) {
     if (logits.shape.length !== 2) fail('logits must be [positions, vocabulary]')
     if (bias.shape.length !== 1 || bias.shape[0] !== logits.shape[1]) fail('the bias must be one per token')
-    if (scale.shape.length !== 0) fail('the scale must be a scalar')
+    if (scale.shape.length !== 1 || scale.shape[0] !== logits.shape[0]) fail('the scale must be one per position')
     return [
       { dtype: 'int64', shape: [logits.shape[0]] },
       { dtype: 'float32', shape: [logits.shape[0]] },
@@ -14,7 +14,7 @@ const predictOperation: Operation<null> = {
   },
   // One buffer of that size beside the logits: every step after the first can write where it reads.
   onnx(emit, [logits, bias, scale]) {
-    const scores = emit.op('Add', [emit.op('Mul', [logits, scale]), bias])
+    const scores = emit.op('Add', [emit.op('Mul', [logits, emit.op('Unsqueeze', [scale, emit.ints([1])])]), bias])
     // Not TopK, which dies of a division by zero where there are no rows.
     const token = emit.op('ArgMax', [scores], { axis: 1 })
     const best = emit.op('GatherElements', [scores, token], { axis: 1 })
@@ -25,7 +25,7 @@ const predictOperation: Operation<null> = {
   },
 }
 
-/** argmax and max of softmax(logits * scale + bias): logits [R, V], bias [V] (-inf forbids a token), scale []. */
+/** argmax and max of softmax(logits * scale + bias): logits [R, V], bias [V] (-inf forbids a token), scale [R]. */
 export function predict(logits: Tensor, bias: Tensor, scale: Tensor): { token: Tensor; confidence: Tensor } {
   const [token, confidence] = apply(predictOperation, [logits, bias, scale], null)
   return { token, confidence }

@@ -116,14 +116,14 @@ it('crossEntropy over no positions is 0', async () => {
   expect(list(result)).toEqual([0])
 })
 
-it('predict never chooses a forbidden token, and scales before the softmax', async () => {
+it('predict never chooses a forbidden token, and scales each position before the softmax', async () => {
   const logits = float([2, 4], [1, 5, 2, 3, -1, -2, 9, -1.5])
   const bias = float([4], [0, Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY, 0])
-  const values = { logits, bias, scale: float([], [2]) }
+  const values = { logits, bias, scale: float([2], [2, 1]) }
   const token = await evaluate(executor, { values, build: (t) => predict(t.logits, t.bias, t.scale).token })
   const confidence = await evaluate(executor, { values, build: (t) => predict(t.logits, t.bias, t.scale).confidence })
   expect(list(token)).toEqual([3, 0])
-  expectClose(list(confidence), [1 / (1 + Math.exp(-4)), 1 / (1 + Math.exp(-1))])
+  expectClose(list(confidence), [1 / (1 + Math.exp(-4)), 1 / (1 + Math.exp(-0.5))])
 })
 
 it('sumSquares', async () => {

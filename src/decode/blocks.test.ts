@@ -1,0 +1,301 @@
+// The state machine under every strategy and setting: what holds whatever a model predicts.
+import fc from 'fast-check'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { tinyLlama } from '../../test/tiny-llama.ts'
+import { random } from '../random.ts'
+import { createExecutor, type Executor } from '../runtime/executor.ts'
+import { type BlockOptions, complete, createEngine, type DecodeStep, type Engine, type Generation } from './index.ts'
+import { editModes } from './strategies/edit.ts'
+
+const MASK = 39
+const EOS = [3, 7, 11, 20, 31]
+const { model, weights } = tinyLlama()
+const { vocabSize, maxPositions } = model.dimensions
+let executor: Executor
+let engine: Engine
+let endless: Engine
+let shifted: Engine
+
+beforeAll(async () => {
+  executor = createExecutor({ threads: 1 })
+  engine = await createEngine(executor, model, weights, { maskTokenId: MASK, eosTokenIds: EOS })
+  endless = await createEngine(executor, model, weights, { maskTokenId: MASK, eosTokenIds: [] })
+  shifted = await createEngine(executor, model, weights, { maskTokenId: MASK, eosTokenIds: EOS, shift: true })
+})
+afterAll(() => executor.dispose())
+
+const randomTokens = (length: number, seed: number): number[] => {
+  const draw = random(seed, length)
+  return Array.from({ length }, () => draw.integer(MASK))
+}
+
+async function collect(generation: Generation) {
+  const steps: DecodeStep[] = []
+  const result = await complete(generation, (step) => steps.push(step))
+  return { steps, result }
+}
+
+const share = fc.constantFrom(0, 0.2, 0.5, 0.9, 1)
+const strategy: fc.Arbitrary<Partial<BlockOptions>> = fc.oneof(
+  fc.record({ strategy: fc.constant('threshold' as const), threshold: share, stepsPerBlock: fc.constantFrom(1, 3, 9) }),
+  fc.record({ strategy: fc.constant('fixed' as const), tokensPerStep: fc.integer({ min: 1, max: 9 }) }),
+  fc.record({ strategy: fc.constant('hierarchy' as const), threshold: share, lowThreshold: share }),
+  fc.record({ strategy: fc.constant('credit' as const), threshold: share, creditAlpha: fc.constantFrom(0, 0.7, 5) }),
+  fc.record({ strategy: fc.constant('factor' as const), factor: fc.constantFrom(0.1, 1, 4) }),
+  fc.record({ strategy: fc.constant('entropy_bound' as const), entropyBound: fc.constantFrom(0.01, 1, 20) }),
+  fc.record({
+    strategy: fc.constant('edit' as const),
+    threshold: share,
+    editingThreshold: share,
+    maxPostSteps: fc.constantFrom(0, 1, 4),
+  }),
+)
+const sampling = fc.oneof(
+  fc.constant({}),
+  fc.record({
+    temperature: fc.constantFrom(0.5, 1, 3),
+    topK: fc.constantFrom(0, 1, 5),
+    topP: fc.constantFrom(0.3, 1),
+    minP: fc.constantFrom(0, 0.2),
+    seed: fc.nat(),
+  }),
+  fc.record({
+    repetitionPenalty: fc.constantFrom(0.8, 1.5),
+    logitBias: fc.constant(new Map([[5, 3] as const, [6, Number.NEGATIVE_INFINITY] as const])),
+    logprobs: fc.constantFrom(0, 3),
+  }),
+)
+const settings = fc
+  .record({
+    prompt: fc.integer({ min: 1, max: 20 }).chain((length) => fc.nat().map((seed) => randomTokens(length, seed))),
+    blockSize: fc.constantFrom(1, 3, 4, 8),
+    maxNewTokens: fc.integer({ min: 1, max: 24 }),
+    bufferSize: fc.constantFrom(1, 1, 2, 3),
+    activation: fc.constantFrom(0, 0.5, 1),
+    reuse: fc.boolean(),
+    logitScale: fc.constantFrom(1, 4),
+    strategy,
+    sampling,
+  })
+  .map(({ prompt, strategy, sampling, activation, reuse, ...rest }) => ({
+    prompt,
+    options: {
+      ...{ ...rest, ...strategy, ...sampling },
+      ...(rest.bufferSize > 1 ? { activation } : {}),
+      ...(strategy.strategy === 'edit' ? {} : { reuse }),
+    } as BlockOptions,
+  }))
+
+describe('whatever the strategy and the settings', () => {
+  it('no mask is left, final tokens do not change, the steps add up to the result, and EOS ends it', async () => {
+    await fc.assert(
+      fc.asyncProperty(settings, fc.boolean(), async ({ prompt, options }, shift) => {
+        const { steps, result } = await collect((shift ? shifted : engine).generate(prompt, options))
+        const text = new Map<number, number>()
+        let final = prompt.length
+        for (const [i, step] of steps.entries()) {
+          expect(step.step).toBe(i)
+          expect(step.final).toBeGreaterThanOrEqual(final)
+          const positions = step.tokens.map(({ position }) => position)
+          expect(positions).toEqual([...new Set(positions)].sort((a, b) => a - b))
+          for (const { position, token, confidence, block, edited } of step.tokens) {
+            expect(position).toBeGreaterThanOrEqual(final)
+            expect(block).toBe(Math.floor(position / options.blockSize))
+            expect(token).not.toBe(MASK)
+            if (options.logitBias) expect(token).not.toBe(6)
+            expect(edited ?? false).toBe(text.has(position))
+            if (edited) expect(options.strategy).toBe('edit')
+            expect(confidence).toBeGreaterThan(0)
+            expect(confidence).toBeLessThanOrEqual(1)
+            text.set(position, token)
+          }
+          final = step.final
+          for (let position = prompt.length; position < final; position++) expect(text.has(position)).toBe(true)
+        }
+        expect(result.forwards).toBe(steps.length)
+        expect(final).toBe(prompt.length + result.ids.length)
+        expect(result.ids).toEqual(result.ids.map((_, i) => text.get(prompt.length + i)))
+        expect(result.tokens).toBe(result.ids.length)
+        const eos = result.ids.findIndex((id) => EOS.includes(id))
+        expect(result.stop).toBe(eos === -1 ? 'length' : 'eos')
+        expect(eos).toBeOneOf([-1, result.ids.length - 1])
+        if (eos === -1) expect(result.ids).toHaveLength(Math.min(options.maxNewTokens, maxPositions - prompt.length))
+      }),
+      { numRuns: 150, seed: 3 },
+    )
+  })
+
+  it('the same again, alone or among others', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(settings, { minLength: 2, maxLength: 5 }), async (requests) => {
+        const alone = []
+        for (const { prompt, options } of requests) alone.push(await complete(engine.generate(prompt, options)))
+        const together = await Promise.all(
+          requests.map(({ prompt, options }) => complete(engine.generate(prompt, options))),
+        )
+        for (const [i, { ids, forwards, stop }] of together.entries())
+          expect({ ids, forwards, stop }).toEqual({
+            ids: alone[i].ids,
+            forwards: alone[i].forwards,
+            stop: alone[i].stop,
+          })
+      }),
+      { numRuns: 25, seed: 4 },
+    )
+  })
+})
+
+describe('a buffer of several blocks', () => {
+  it('refines later blocks before the first is finished, in fewer forwards', async () => {
+    const options = { blockSize: 4, maxNewTokens: 32, threshold: 0.3, logitScale: 4 }
+    const single = await collect(endless.generate(randomTokens(5, 1), options))
+    const several = await collect(endless.generate(randomTokens(5, 1), { ...options, bufferSize: 3, activation: 0 }))
+    expect(several.result.forwards).toBeLessThan(single.result.forwards)
+    const blocks = several.steps.map(({ tokens }) => new Set(tokens.map(({ block }) => block)).size)
+    expect(Math.max(...blocks)).toBeGreaterThan(1)
+  })
+
+  it('whose next block joins only when the one before is full is no buffer', async () => {
+    for (const seed of [1, 2, 3]) {
+      const options = { blockSize: 4, maxNewTokens: 21, threshold: 0.4, logitScale: 4 }
+      const single = await collect(endless.generate(randomTokens(6, seed), options))
+      const buffered = await collect(
+        endless.generate(randomTokens(6, seed), { ...options, bufferSize: 2, activation: 1 }),
+      )
+      expect(buffered.steps).toEqual(single.steps)
+    }
+  })
+})
+
+describe('rows that are not computed again', () => {
+  it('change nothing where every block takes one or two steps', async () => {
+    for (const engine of [endless, shifted])
+      for (const seed of [1, 2, 3]) {
+        const options = { blockSize: 4, maxNewTokens: 30, threshold: 1, stepsPerBlock: 1 }
+        const prompt = randomTokens(6, seed)
+        const plain = await collect(engine.generate(prompt, options))
+        const reused = await collect(engine.generate(prompt, { ...options, reuse: true }))
+        expect(reused.result.ids).toEqual(plain.result.ids)
+        expect(reused.result.forwards).toBe(plain.result.forwards)
+      }
+  })
+})
+
+describe('editing', () => {
+  it('ends with a block that the model would not change, or after its steps', async () => {
+    const options = { blockSize: 4, logitScale: 2, strategy: 'edit' as const, ...editModes.quality, maxPostSteps: 10 }
+    let settled = 0
+    for (let seed = 0; seed < 12; seed++) {
+      const prompt = randomTokens(8, seed)
+      const { steps, result } = await collect(endless.generate(prompt, { ...options, maxNewTokens: 4 }))
+      expect(steps.at(-1)?.final).toBe(12)
+      const filling = steps.findIndex(({ tokens }) => tokens.every(({ edited }) => edited))
+      const post = steps.slice(filling)
+      expect(post.length).toBeLessThanOrEqual(10)
+      if (steps.at(-1)?.tokens.length !== 0) {
+        expect(post).toHaveLength(10)
+        continue
+      }
+      settled++
+      const { strategy: _, ...again } = options
+      const rewritten = await collect(endless.rewrite([...prompt, ...result.ids], { ...again, from: 8 }))
+      expect(rewritten.result.ids).toEqual([...prompt, ...result.ids])
+      expect(rewritten.steps).toHaveLength(1)
+    }
+    expect(settled).toBeGreaterThan(0)
+  })
+
+  it('rewrites a text from a position on and leaves what is before', async () => {
+    const text = randomTokens(19, 6)
+    const { steps, result } = await collect(endless.rewrite(text, { blockSize: 8, from: 5, ...editModes.speed }))
+    expect(result.ids).toHaveLength(19)
+    expect(result.ids.slice(0, 5)).toEqual(text.slice(0, 5))
+    expect(result.ids).not.toEqual(text)
+    for (const { tokens } of steps) for (const token of tokens) expect(token.edited).toBe(true)
+    expect(() => endless.rewrite(text, { blockSize: 8, from: 19 })).toThrow('nothing to rewrite from position 19 of 19')
+  })
+})
+
+describe('filling', () => {
+  const hole = fc.integer({ min: 1, max: 39 })
+  it('fills all holes and leaves the rest, wherever they are', async () => {
+    const cases = fc.record({
+      length: fc.constant(40),
+      holes: fc.uniqueArray(hole, { minLength: 1, maxLength: 12 }),
+      seed: fc.nat(),
+      blockSize: fc.constantFrom(1, 4, 8, 64),
+      rightContext: fc.constantFrom(undefined, 0, 5, 100),
+      strategy,
+    })
+    await fc.assert(
+      fc.asyncProperty(cases, fc.boolean(), async ({ length, holes, seed, strategy, rightContext, ...rest }, shift) => {
+        const text = randomTokens(length, seed)
+        const given = text.map((id, i) => (holes.includes(i) ? MASK : id))
+        const options = { ...rest, ...strategy, ...(rightContext === undefined ? {} : { rightContext }) }
+        const { result } = await collect((shift ? shifted : engine).fill(given, options))
+        expect(result.ids).toHaveLength(length)
+        for (const [i, id] of result.ids.entries())
+          if (holes.includes(i)) expect(id).not.toBe(MASK)
+          else expect(id).toBe(text[i])
+      }),
+      { numRuns: 40, seed: 5 },
+    )
+  })
+
+  it('sees what is behind the hole in its block, and nothing further', async () => {
+    const text = randomTokens(32, 7)
+    const fill = async (ids: number[], rightContext: number) => {
+      const options = { blockSize: 4, rightContext, threshold: 0, logprobs: 0 }
+      const { steps } = await collect(endless.fill(ids, options))
+      return steps.flatMap(({ tokens }) => tokens.map(({ token, logprob }) => [token, logprob]))
+    }
+    const given = text.map((id, i) => (i === 9 ? MASK : id))
+    const changed = given.map((id, i) => (i === 18 ? (id + 1) % MASK : id))
+    expect(await fill(changed, 0)).toEqual(await fill(given, 0))
+    expect(await fill(changed, 12)).not.toEqual(await fill(given, 12))
+  })
+
+  it('says what is wrong', () => {
+    expect(() => engine.fill([1, 2], { blockSize: 4 })).toThrow('nothing to fill')
+    expect(() => shifted.fill([MASK, 2], { blockSize: 4 })).toThrow('the first token cannot be a hole')
+    expect(() => engine.fill([1, vocabSize], { blockSize: 4 })).toThrow(`token id ${vocabSize}`)
+  })
+})
+
+describe('prompts that begin like an earlier text', () => {
+  it('are not computed again, and give the same tokens', async () => {
+    const keeping = await createEngine(executor, model, weights, {
+      maskTokenId: MASK,
+      eosTokenIds: [],
+      keepPrefixes: 2,
+    })
+    const options = { blockSize: 4, maxNewTokens: 9, threshold: 0.3, logitScale: 4 }
+    const prompt = randomTokens(30, 8)
+    const first = await complete(keeping.generate(prompt, options))
+    expect(first.cachedTokens).toBe(0)
+    const longer = [...prompt, ...first.ids, ...randomTokens(6, 9)]
+    const second = await complete(keeping.generate(longer, options))
+    expect(second.cachedTokens).toBeGreaterThanOrEqual(32)
+    expect(second.ids).toEqual((await complete(endless.generate(longer, options))).ids)
+    // Another block size sees other keys and values.
+    expect((await complete(keeping.generate(longer, { ...options, blockSize: 8 }))).cachedTokens).toBe(0)
+    const next = await complete(keeping.generateAutoregressive(longer, { maxNewTokens: 3 }))
+    expect(next.cachedTokens).toBe(0)
+    expect((await complete(keeping.generateAutoregressive(longer, { maxNewTokens: 3 }))).cachedTokens).toBe(44)
+    await keeping.dispose()
+  })
+
+  it('share with texts that are being generated', async () => {
+    const prompt = randomTokens(40, 10)
+    const options = { blockSize: 4, maxNewTokens: 12, threshold: 0.3, logitScale: 4 }
+    const others = [1, 2, 3].map((seed) => [...prompt.slice(0, 29), ...randomTokens(7, seed)])
+    const alone = []
+    for (const other of others) alone.push((await complete(endless.generate(other, options))).ids)
+    const leading = endless.generate(prompt, options)
+    await leading.next()
+    const together = await Promise.all(others.map((other) => complete(endless.generate(other, options))))
+    expect(together.map(({ ids }) => ids)).toEqual(alone)
+    for (const { cachedTokens } of together) expect(cachedTokens).toBe(28)
+    await leading.return(undefined as never)
+  })
+})

@@ -1,0 +1,82 @@
+// From a forward's rows to predictions: what the graph chose, or, where a request asks for more than the most probable
+// token, what is made of the logits. Knows nothing about blocks.
+import type { ForwardResult } from './forward.ts'
+import {
+  adjustLogits,
+  argmax,
+  distribution,
+  largest,
+  logProbabilities,
+  needsLogits,
+  pick,
+  type SamplingOptions,
+  uniformAt,
+} from './sampling.ts'
+import type { CommittedToken, Predictions } from './types.ts'
+
+export interface Predictor {
+  /** The forward must return its logits. */
+  logits: boolean
+  /**
+   * Predictions for `positions`, one of the result's rows each from row `first`. `step` separates draws for the same
+   * position, `present` are the tokens of the text.
+   */
+  predict(
+    result: ForwardResult,
+    first: number,
+    positions: readonly number[],
+    step: number,
+    present: () => readonly number[],
+  ): Predictions & { details: (index: number, token: number) => Pick<CommittedToken, 'confidence' | 'logprob' | 'top'> }
+}
+
+/** Predicts as the options say. `forbidden` are never predicted; `logits` asks for them in any case. */
+export function createPredictor(
+  options: SamplingOptions & { logitScale?: number },
+  { forbidden, logits = false }: { forbidden: readonly number[]; logits?: boolean },
+): Predictor {
+  const { logitScale: scale = 1, seed = 0, logprobs } = options
+  if (!logits && !needsLogits(options))
+    return {
+      logits: false,
+      predict({ tokens, confidence }, first, positions) {
+        const end = first + positions.length
+        const own = Array.from({ length: positions.length }, (_, i) => confidence[first + i])
+        return { tokens: tokens.slice(first, end), confidence: own, details: (i) => ({ confidence: own[i] }) }
+      },
+    }
+  return {
+    logits: true,
+    predict(result, first, positions, step, present) {
+      const width = (result.logits as Float32Array).length / result.tokens.length
+      const all = (result.logits as Float32Array).subarray(first * width, (first + positions.length) * width)
+      const rows = positions.map((_, i) => all.subarray(i * width, (i + 1) * width))
+      const text = (options.repetitionPenalty ?? 1) === 1 ? [] : present()
+      const logProbability = rows.map((row) => {
+        adjustLogits(row, options, text)
+        for (const token of forbidden) row[token] = Number.NEGATIVE_INFINITY
+        return logProbabilities(row, scale)
+      })
+      const tokens = rows.map((row, i) =>
+        (options.temperature ?? 0) === 0
+          ? argmax(row)
+          : pick(distribution(row, options), uniformAt(seed, positions[i], step)),
+      )
+      const probability = (i: number, token: number) => Math.min(1, Math.exp(logProbability[i](token)))
+      return {
+        tokens,
+        confidence: tokens.map((token, i) => probability(i, token)),
+        logits: scale === 1 ? all : all.map((value) => value * scale),
+        details: (i, token) => ({
+          confidence: probability(i, token),
+          ...(logprobs === undefined
+            ? {}
+            : {
+                logprob: Math.min(0, logProbability[i](token)),
+                top: largest(rows[i], logprobs).map((other) => ({ token: other, logprob: logProbability[i](other) })),
+              }),
+        }),
+      }
+    },
+  }
+}
