@@ -5,6 +5,10 @@ export type DType = 'float32' | 'float16' | 'int64' | 'int32' | 'int8' | 'uint8'
 
 export type TypedArray = Float32Array | Uint16Array | Int32Array | BigInt64Array | Int8Array | Uint8Array
 
+/** Where ONNX Runtime runs a program: what the device has no kernel for runs on the processor. */
+export const devices = ['cpu', 'webgpu', 'cuda'] as const
+export type Device = (typeof devices)[number]
+
 /** A dense row-major tensor on the host. float16 is held as its bits in a Uint16Array, bool as 0/1 bytes. */
 export interface TensorData {
   dtype: DType

@@ -1,8 +1,9 @@
 // What a command needs of the terminal and the process: where results and progress go, and when to stop.
 // Results go to stdout, everything else to stderr, so that output can be piped.
 import { availableParallelism } from 'node:os'
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import pc from 'picocolors'
+import { type Device, devices } from '../types.ts'
 import { createDisplay, type Display } from './display.ts'
 
 export type Colors = ReturnType<typeof pc.createColors>
@@ -12,6 +13,8 @@ export interface Context {
   quiet: boolean
   /** Threads for the executor: --threads, or one per core. */
   threads: number
+  /** --device, of a command that has `deviceOption`. */
+  device: Device
   /** Aborted by the first SIGINT or SIGTERM. */
   signal: AbortSignal
   /** Colours for stdout: none with --json, NO_COLOR or when it is no terminal. */
@@ -33,7 +36,14 @@ export interface GlobalFlags {
   json?: boolean
   quiet?: boolean
   threads?: number
+  device?: Device
 }
+
+/** The flag of commands that run models. */
+export const deviceOption = (): Option =>
+  new Option('--device <device>', 'where the model runs; what a device cannot do, the processor does')
+    .choices(devices)
+    .default('cpu')
 
 export function createContext(command: Command, signal: AbortSignal): Context {
   const flags = command.optsWithGlobals<GlobalFlags>()
@@ -43,6 +53,7 @@ export function createContext(command: Command, signal: AbortSignal): Context {
     json,
     quiet,
     threads: flags.threads === undefined || flags.threads === 0 ? availableParallelism() : flags.threads,
+    device: flags.device ?? 'cpu',
     signal,
     colors: pc.createColors(!json && wantsColor(process.stdout)),
     result(value, text) {

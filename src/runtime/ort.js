@@ -14,6 +14,7 @@ import koffi from 'koffi'
 /**
  * @typedef {object} SessionOptions
  * @property {number} threads
+ * @property {import('../types.ts').Device} device
  * @property {boolean} optimize ONNX Runtime's rewriting of the graph.
  * @property {{ path: string, data: Uint8Array }[]} [externalData] Files in memory that the model's external data name; they are copied.
  * @property {Record<string, string>} config Entries by ONNX Runtime's names.
@@ -56,6 +57,7 @@ const functions = /** @type {const} */ ({
   ReleaseSessionOptions: [100, ['void *'], 'void'],
   SessionEndProfiling: [110, ['void *', 'void *', 'void *']],
   AddSessionConfigEntry: [130, ['void *', 'string', 'string']],
+  SessionOptionsAppendExecutionProvider: [216, ['void *', 'string', 'void *', 'void *', 'size_t']],
   AddExternalInitializersFromFilesInMemory: [279, ['void *', 'void *', 'void *', 'void *', 'size_t']],
 })
 
@@ -153,11 +155,12 @@ function addresses(buffers) {
  * @param {Uint8Array} model ONNX bytes
  * @param {SessionOptions} settings
  */
-export function createSession(model, { threads, optimize, externalData, config, profile }) {
+export function createSession(model, { threads, device, optimize, externalData, config, profile }) {
   const options = made((place) => api.CreateSessionOptions(place))
   /** @type {bigint} */
   let session
   try {
+    if (device !== 'cpu') useDevice(options, device)
     api.SetIntraOpNumThreads(options, threads)
     api.SetSessionGraphOptimizationLevel(options, optimize ? 99 : 0)
     // With memory patterns the first run's buffers and the planned block are both kept.
@@ -222,6 +225,38 @@ export function createSession(model, { threads, optimize, externalData, config, 
       api.ReleaseSession(session)
     },
   }
+}
+
+/** The machine has no device of the kind that was asked for, or lacks what it needs. */
+export class DeviceError extends Error {}
+
+const NEEDS = {
+  webgpu: 'a GPU with a driver for Vulkan (Linux), Direct3D 12 (Windows) or Metal (macOS)',
+  cuda:
+    'an NVIDIA GPU, CUDA 12 with cuDNN 9, and the libraries that onnxruntime-node fetches on Linux x64 when it is installed ' +
+    'with "ONNXRUNTIME_NODE_INSTALL=true npm rebuild onnxruntime-node"',
+}
+
+/**
+ * Lets the device run what it has kernels for.
+ * @param {bigint} options
+ * @param {'webgpu' | 'cuda'} device
+ */
+function useDevice(options, device) {
+  try {
+    if (device === 'webgpu') api.SessionOptionsAppendExecutionProvider(options, 'WebGPU', null, null, 0)
+    else check(library.func('OrtSessionOptionsAppendExecutionProvider_CUDA', 'void *', ['void *', 'int'])(options, 0))
+  } catch (error) {
+    throw noDevice(device, error)
+  }
+}
+
+/** @param {'webgpu' | 'cuda'} device @param {unknown} error */
+function noDevice(device, error) {
+  const [reason] = (error instanceof Error ? error.message : String(error)).split('\n')
+  return new DeviceError(
+    `--device ${device} cannot be used here; it needs ${NEEDS[device]}. ONNX Runtime says: ${reason}`,
+  )
 }
 
 /** The session's entry for the folder of mapped files. */

@@ -3,7 +3,7 @@ import { text as readStream } from 'node:stream/consumers'
 import { Command, Option } from 'commander'
 import type { CommittedToken, GenerationResult } from '../../decode/index.ts'
 import { UserError } from '../../types.ts'
-import type { Context } from '../context.ts'
+import { type Context, deviceOption } from '../context.ts'
 import { decimals } from '../format.ts'
 import { showGeneration } from '../generation.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe.ts'
@@ -37,6 +37,7 @@ export function generateCommand(session: Session): Command {
         'chat',
       ]),
     )
+    .addOption(deviceOption())
     .option('--seed <number>', 'seed of the draws, with a temperature (default: 0)')
     .option('--stop <text...>', 'end before this text; may be given several times')
     .option('--show', 'show the blocks while they are unmasked; with --json, list every step')
@@ -63,7 +64,7 @@ Examples:
         const { createExecutor } = await import('../../runtime/executor.ts')
         const { signal } = context
         const loaded = await loadForInference(command.args[0]!, { signal })
-        const executor = createExecutor({ threads: context.threads })
+        const executor = createExecutor({ threads: context.threads, device: context.device })
         try {
           const generator = await createGenerator(executor, loaded, {
             ...(flags.mode ? { mode: flags.mode } : {}),
