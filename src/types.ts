@@ -29,10 +29,13 @@ export interface BlockFormat {
   blockSize: number
   /** Whether blocks have zero points of their own. Otherwise it is 2^(bits - 1) everywhere. */
   asymmetric: boolean
+  /** Whether blocks have a minimum in place of a zero point, as some of ggml's have. Default false. */
+  minima?: boolean
 }
 
 /**
- * A matrix [out, in] in few bits, in the layout of ONNX Runtime's MatMulNBits: the value is (q - zero point) * scale.
+ * A matrix [out, in] in few bits, in the layout of ONNX Runtime's MatMulNBits: the value is (q - zero point) * scale, or with
+ * minima q * scale + minimum.
  * Rows do not share bytes, so rows can be taken or joined.
  */
 export interface QuantizedParameter {
@@ -44,6 +47,8 @@ export interface QuantizedParameter {
   scales: Float32Array
   /** [out, ceil(blocks * bits / 8)], packed as the values are. */
   zeroPoints: Uint8Array | undefined
+  /** [out, blocks], where the format has them. */
+  minima?: Float32Array
 }
 
 /** Where a tensor's bytes lie in a file. */

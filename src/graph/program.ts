@@ -70,7 +70,7 @@ export function exportOnnx(program: Program, options: ExportOptions = {}): Expor
   const inputs: Signature[] = []
   const externalParameters: Signature[] = []
   const initializers: object[] = []
-  const views = new Set<string>()
+  const external = new Map<string, object>()
   for (const node of topologicalOrder(Object.values(program.outputs))) {
     const operation = node.operation
     place = node.scope ? `${node.scope}/${operation.name}` : operation.name
@@ -83,7 +83,7 @@ export function exportOnnx(program: Program, options: ExportOptions = {}): Expor
       if (embedded) initializers.push(tensorProto(name, embedded))
       else if (range && options.external) {
         externalParameters.push({ name, dtype: tensor.dtype, shape: tensor.shape })
-        initializers.push(externalProto(name, tensor.shape, tensor.dtype))
+        external.set(name, externalProto(name, tensor.shape, tensor.dtype))
       } else inputs.push({ name, dtype: tensor.dtype, shape: tensor.shape })
       continue
     }
@@ -118,8 +118,7 @@ export function exportOnnx(program: Program, options: ExportOptions = {}): Expor
     const parameter = externalParameters.find((other) => other.name === name)
     if (!parameter) return undefined
     const view = `${name} as [${shape}]`
-    if (!views.has(view)) initializers.push(externalProto(view, shape, parameter.dtype, name))
-    views.add(view)
+    external.set(view, externalProto(view, shape, parameter.dtype, name))
     return view
   }
 
@@ -135,6 +134,8 @@ export function exportOnnx(program: Program, options: ExportOptions = {}): Expor
     renameOutput(emit, names, tensor, source, name, taken)
   }
   const used = new Set(inputNamesOf(emit.nodes))
+  // A weight that only views use is not there in its own shape.
+  for (const [name, proto] of external) if (used.has(name)) initializers.push(proto)
   for (const [name, value] of emit.constants) if (used.has(name)) initializers.push(tensorProto(name, value))
   const model = ModelProto.encode(
     ModelProto.create({

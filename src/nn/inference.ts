@@ -56,6 +56,7 @@ export async function loadInference(
       add(names.packed, parameter.packed)
       add(names.scales, parameter.scales)
       if (parameter.zeroPoints) add(names.zeroPoints, parameter.zeroPoints)
+      if (parameter.minima) add(names.minima, parameter.minima)
     } else if ('data' in parameter) add(name, parameter.data)
   }
   const folders = new Set<string>()
