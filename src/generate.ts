@@ -107,7 +107,15 @@ export async function createGenerator(
 /** What `unmask tune` writes into generation_config.json. */
 export type TunedSettings = Pick<
   BlockOptions,
-  'strategy' | 'threshold' | 'lowThreshold' | 'factor' | 'entropyBound' | 'bufferSize' | 'activation' | 'reuse'
+  | 'strategy'
+  | 'threshold'
+  | 'lowThreshold'
+  | 'factor'
+  | 'entropyBound'
+  | 'bufferSize'
+  | 'activation'
+  | 'reuse'
+  | 'selfVerify'
 > & { blockSize?: number }
 
 /** Settings of block decoding and their keys in generation_config.json. */
@@ -121,6 +129,7 @@ const tunedKeys = {
   bufferSize: 'buffer_size',
   activation: 'activation',
   reuse: 'reuse',
+  selfVerify: 'self_verify',
 } as const satisfies Record<keyof TunedSettings, string>
 
 /** Settings of block decoding in a generation_config.json; the engine checks them. */
@@ -138,12 +147,13 @@ export const generationConfigOf = (settings: TunedSettings): Record<string, unkn
 /** A strategy that is asked for by name does not take the settings of another. */
 function withDefaults(
   settings: GenerateSettings,
-  { blockSize, bufferSize, activation, reuse, ...rule }: TunedSettings & { blockSize: number },
+  { blockSize, bufferSize, activation, reuse, selfVerify, ...rule }: TunedSettings & { blockSize: number },
 ): BlockOptions {
   const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined))
   const otherRule = given.strategy !== undefined && given.strategy !== (rule.strategy ?? 'threshold')
   const set = given.bufferSize === undefined ? { bufferSize, activation } : {}
-  const defaults = { blockSize, ...set, ...(given.strategy === 'edit' ? {} : { reuse }), ...(otherRule ? {} : rule) }
+  const exclusive = otherRule ? {} : { reuse, selfVerify, ...rule }
+  const defaults = { blockSize, ...set, ...exclusive }
   const known = Object.entries(defaults).filter(([, value]) => value !== undefined)
   return { ...Object.fromEntries(known), ...given } as unknown as BlockOptions
 }
@@ -160,7 +170,7 @@ const blockSettings = [
     'boostGamma',
   ] as const),
   ...(['decayBeta', 'factor', 'entropyBound', 'editingThreshold', 'maxPostSteps', 'bufferSize', 'activation'] as const),
-  'reuse' as const,
+  ...(['reuse', 'selfVerify'] as const),
 ] satisfies (keyof GenerateSettings)[]
 
 function checkAutoregressive(settings: GenerateSettings): void {
@@ -336,6 +346,7 @@ export function decodeSettings(decode: Recipe['decode'], mode: 'diffusion' | 'ar
     bufferSize: decode.buffer_size,
     activation: decode.activation,
     reuse: decode.reuse,
+    selfVerify: decode.self_verify,
   }
   const all = mode === 'ar' ? sampling : { ...sampling, ...blocks }
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined)) as never

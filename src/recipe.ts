@@ -170,6 +170,11 @@ const decode = z.strictObject({
     .boolean()
     .optional()
     .describe('keep the keys and values of committed tokens within a block: faster steps, at some cost in quality'),
+  self_verify: z
+    .number()
+    .min(0)
+    .optional()
+    .describe('check drafts with the model at block size 1 where so many tokens are expected to be confirmed'),
   temperature: z.number().min(0).max(100).default(0).describe('0: the most probable token; above: draw'),
   top_k: wholeOrZero.optional().describe('draw from so many most probable tokens'),
   top_p: share.optional().describe('draw from the fewest tokens that have this probability together'),

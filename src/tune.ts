@@ -31,6 +31,8 @@ export interface TuneOptions {
   bufferSizes?: readonly number[]
   /** Also with committed rows reused. Default false. */
   reuse?: boolean
+  /** Also with self-verification from so many expected tokens on. Default: none. */
+  selfVerify?: readonly number[]
   template?: 'none' | 'chat'
   separator?: string
   /** How far the score may be below the base's, or without one the best, as a share. Default 0.01. */
@@ -131,14 +133,14 @@ export async function writeTuned(model: string, settings: TunedSettings): Promis
 function waysOf(options: TuneOptions, own: number): TunedSettings[] {
   const { strategies = ['threshold', 'hierarchy', 'factor'], bufferSizes = [1, 2] } = options
   const sizes = options.blockSizes ?? [...new Set([Math.max(1, Math.floor(own / 2)), own, 2 * own])]
-  const reuses = options.reuse ? [false, true] : [false]
+  const extras: Partial<TunedSettings>[] = [{}, ...(options.reuse ? [{ reuse: true }] : [])]
+  const verifying = (options.selfVerify ?? []).map((selfVerify) => ({ selfVerify }))
   return strategies.flatMap((strategy) =>
     RULES[strategy].flatMap((rule) =>
       sizes.flatMap((blockSize) =>
         bufferSizes.flatMap((bufferSize) =>
-          (strategy === 'edit' ? [false] : reuses).map((reuse) => ({
-            ...{ blockSize, strategy, ...rule, bufferSize },
-            ...(reuse ? { reuse } : {}),
+          (strategy === 'edit' ? [{}] : [...extras, ...(bufferSize === 1 ? verifying : [])]).map((extra) => ({
+            ...{ blockSize, strategy, ...rule, bufferSize, ...extra },
           })),
         ),
       ),
@@ -213,8 +215,8 @@ function choose(
   const good = [...rows.keys()].filter((i) => known[i] >= wanted - 1e-9)
   const families = new Map<string, number[]>()
   for (const [i, { settings }] of rows.entries()) {
-    const { strategy, blockSize, bufferSize, reuse } = settings
-    if (reuse) continue
+    const { strategy, blockSize, bufferSize, reuse, selfVerify } = settings
+    if (reuse || selfVerify !== undefined) continue
     const key = JSON.stringify({ strategy, blockSize, bufferSize })
     families.set(key, [...(families.get(key) ?? []), i])
   }
@@ -261,9 +263,17 @@ async function measureForwards(
 }
 
 /** The name of a way of decoding, for tables: `threshold 0.9, block 16, buffer 2`. */
-export function wayName({ strategy = 'threshold', blockSize, bufferSize, reuse, ...rest }: TunedSettings): string {
+export function wayName({
+  strategy = 'threshold',
+  blockSize,
+  bufferSize,
+  reuse,
+  selfVerify,
+  ...rest
+}: TunedSettings): string {
   const { threshold, factor, entropyBound } = rest
   const value = strategyReads(strategy, 'threshold') ? threshold : (factor ?? entropyBound)
   const tokens = (rest as { tokensPerStep?: number }).tokensPerStep
-  return `${strategy} ${value ?? tokens ?? ''}, block ${blockSize}, buffer ${bufferSize}${reuse ? ', reuse' : ''}`
+  const extra = `${reuse ? ', reuse' : ''}${selfVerify === undefined ? '' : `, self-verify ${selfVerify}`}`
+  return `${strategy} ${value ?? tokens ?? ''}, block ${blockSize}, buffer ${bufferSize}${extra}`
 }

@@ -1,9 +1,9 @@
 // What a command needs of the terminal and the process: where results and progress go, and when to stop.
 // Results go to stdout, everything else to stderr, so that output can be piped.
 import { availableParallelism } from 'node:os'
-import { type Command, Option } from 'commander'
+import type { Command } from 'commander'
 import pc from 'picocolors'
-import { type Device, devices } from '../types.ts'
+import type { Device } from '../types.ts'
 import { createDisplay, type Display } from './display.ts'
 
 export type Colors = ReturnType<typeof pc.createColors>
@@ -38,12 +38,6 @@ export interface GlobalFlags {
   threads?: number
   device?: Device
 }
-
-/** The flag of commands that run models. */
-export const deviceOption = (): Option =>
-  new Option('--device <device>', 'where the model runs; what a device cannot do, the processor does')
-    .choices(devices)
-    .default('cpu')
 
 export function createContext(command: Command, signal: AbortSignal): Context {
   const flags = command.optsWithGlobals<GlobalFlags>()

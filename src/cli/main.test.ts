@@ -42,7 +42,20 @@ function unmask(args: readonly string[], during?: (child: ChildProcess, stderr: 
 }
 
 const program = () => createProgram({ signal: new AbortController().signal, exitCode: 0 })
-const names = ['quickstart', 'pull', 'info', 'convert', 'eval', 'generate', 'merge', 'quantize', 'export']
+const names = [
+  'quickstart',
+  'pull',
+  'info',
+  'convert',
+  'eval',
+  'generate',
+  'infill',
+  'rewrite',
+  'tune',
+  'merge',
+  'quantize',
+  'export',
+]
 
 describe('help', () => {
   it('lists the commands', () => {

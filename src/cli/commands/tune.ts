@@ -3,7 +3,8 @@ import { Command, Option } from 'commander'
 import { type StrategyName, strategyNames } from '../../decode/index.ts'
 import type { TuneEvent, TuneResult } from '../../tune.ts'
 import { UserError } from '../../types.ts'
-import { type Context, deviceOption } from '../context.ts'
+import type { Context } from '../context.ts'
+import { deviceOption, numberList, wholeNumber } from '../flags.ts'
 import { decimals, duration, percent, table } from '../format.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe.ts'
 import { action, type Session } from '../session.ts'
@@ -15,6 +16,7 @@ interface Flags {
   bufferSizes?: string
   strategies?: string
   reuse?: boolean
+  verify?: string
   tolerance?: string
   template?: 'none' | 'chat'
   seed?: string
@@ -32,6 +34,7 @@ export function tuneCommand(session: Session): Command {
     .option('--buffer-sizes <list>', 'neighbouring blocks that are refined at a time, to try (default: 1,2)')
     .option('--strategies <list>', `of ${strategyNames.join(', ')} (default: threshold,hierarchy,factor)`)
     .option('--reuse', 'try also to keep the keys and values of committed tokens within a block')
+    .option('--verify <list>', 'try also to check drafts from so many expected tokens on, such as 2,4')
     .option('--tolerance <points>', 'how far the score may be below the base, in points (default: 1)')
     .addOption(new Option('--template <template>', 'how prompts are written').choices(['none', 'chat']))
     .addOption(deviceOption())
@@ -55,10 +58,11 @@ Examples:
         const { tune, wayName, writeTuned } = await import('../../tune.ts')
         const { decode, eval: settings } = sectionFlags(command.opts())
         const model = command.args[0]!
-        const [seed] = numbers('--seed', flags.seed, 0) ?? []
-        const [tolerance] = numbers('--tolerance', flags.tolerance, 0, false) ?? []
-        const blockSizes = numbers('--block-sizes', flags.blockSizes, 1)
-        const bufferSizes = numbers('--buffer-sizes', flags.bufferSizes, 1)
+        const seed = wholeNumber('--seed', flags.seed, 0)
+        const [tolerance] = numberList('--tolerance', flags.tolerance, { least: 0, whole: false }) ?? []
+        const blockSizes = numberList('--block-sizes', flags.blockSizes, { least: 1 })
+        const bufferSizes = numberList('--buffer-sizes', flags.bufferSizes, { least: 1 })
+        const selfVerify = numberList('--verify', flags.verify, { least: 0, whole: false })
         const strategies = flags.strategies?.split(',').map(strategyName)
         const result = await tune({
           model,
@@ -68,6 +72,7 @@ Examples:
           ...(flags.reuse === undefined ? {} : { reuse: flags.reuse }),
           ...(blockSizes ? { blockSizes } : {}),
           ...(bufferSizes ? { bufferSizes } : {}),
+          ...(selfVerify ? { selfVerify } : {}),
           ...(strategies ? { strategies } : {}),
           ...(seed === undefined ? {} : { seed }),
           ...(tolerance === undefined ? {} : { tolerance: tolerance / 100 }),
@@ -154,15 +159,4 @@ function strategyName(name: string): StrategyName {
   const known = strategyNames.find((one) => one === name.trim())
   if (!known) throw new UserError(`--strategies: there is no ${name.trim()}; there are ${strategyNames.join(', ')}`)
   return known
-}
-
-function numbers(flag: string, list: string | undefined, least: number, whole = true): number[] | undefined {
-  return list?.split(',').map((text) => {
-    const number = Number(text)
-    if (text.trim() === '' || !(whole ? Number.isSafeInteger(number) : Number.isFinite(number)) || number < least)
-      throw new UserError(
-        `${flag}: expected ${whole ? 'whole numbers' : 'a number'} of at least ${least}, not ${JSON.stringify(text)}`,
-      )
-    return number
-  })
 }
