@@ -1,6 +1,6 @@
 // The command line as a user runs it: through the real process.
 import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
@@ -109,6 +109,16 @@ describe('info and merge', () => {
       supported: true,
       differences: { missing: [], unexpected: [], wrongShape: [] },
     })
+  })
+
+  it('describe a config.json without weights', async () => {
+    const config = JSON.parse(readFileSync(join('test', 'golden', 'llada2-moe', 'config.json'), 'utf8'))
+    const path = join(folder, 'config.json')
+    writeFileSync(path, JSON.stringify({ ...config, num_experts: 256, hidden_size: 2048 }))
+    const { code, stdout } = await unmask(['info', path])
+    expect(code).toBe(0)
+    expect(stdout).toMatch(/^architecture llada2_moe$/m)
+    expect(stdout).toMatch(/^parameters {3}105M \(6\.04M active\)$/m)
   })
 
   it('say which file is no run', async () => {
