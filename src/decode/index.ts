@@ -1,6 +1,13 @@
 // The decoding layer: an engine that generates tokens, and what goes in and out of it.
 
 export {
+  type Constraint,
+  type ConstraintSource,
+  compileConstraint,
+  createVocabulary,
+  type Vocabulary,
+} from './constraints/index.ts'
+export {
   type BlockOptions,
   complete,
   createEngine,
@@ -12,10 +19,10 @@ export {
 export type { SamplingOptions } from './sampling.ts'
 export {
   createStrategy,
+  defaultDecoding,
   type StrategyName,
   type StrategyOptions,
   strategyNames,
   strategyReads,
-  thresholdOf,
 } from './strategies/index.ts'
 export type { CommittedToken, DecodeStep, Generation, GenerationResult } from './types.ts'
