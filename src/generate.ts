@@ -13,10 +13,12 @@ import {
   type Engine,
   type Generation,
   type GenerationResult,
+  type ScoreOptions,
   type StrategyName,
   type StrategyOptions,
   strategyNames,
   strategyReads,
+  type TokenScore,
   type Vocabulary,
 } from './decode/index.ts'
 import type { InferenceModel, LoadedModel } from './load.ts'
@@ -59,6 +61,8 @@ export interface Generator {
   /** See `Engine`. Throw UserError in mode `ar`. */
   fill: Engine['fill']
   rewrite: Engine['rewrite']
+  /** Log-probabilities by token: exact in mode `ar`, else the evidence lower bound at `blockSize`. */
+  score(ids: readonly number[], options?: ScoreOptions): Promise<(TokenScore | undefined)[]>
   dispose(): Promise<void>
 }
 
@@ -129,6 +133,8 @@ export async function createGenerator(
       diffusionOnly('rewriting')
       return engine.rewrite(ids, settings)
     },
+    score: (ids, options = {}) =>
+      mode === 'ar' ? engine.scoreAutoregressive(ids, options) : engine.score(ids, { ...options, blockSize }),
     dispose: engine.dispose,
   }
 }

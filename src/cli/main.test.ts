@@ -55,6 +55,8 @@ const names = [
   'merge',
   'quantize',
   'export',
+  'serve',
+  'bench',
 ]
 
 describe('help', () => {
@@ -157,7 +159,7 @@ decode: { max_new_tokens: 16 }
     const stopped = await unmask(['convert', '--recipe', recipe], (child, stderr) => {
       if (/ step \d/.test(stderr) && !child.killed) child.kill('SIGINT')
     })
-    expect(stopped.stderr).toContain('training finishes its step and saves')
+    expect(stopped.stderr).toContain('what runs is finished or saved')
     expect(stopped.code).toBe(130)
     expect(stopped.stdout).toContain('--resume')
 

@@ -1,6 +1,7 @@
 // The command line as a whole: its commands and the flags they share. Knows nothing about what a command does.
 import { Command, InvalidArgumentError } from 'commander'
 import { packageVersion } from '../versions.ts'
+import { benchCommand } from './commands/bench.ts'
 import { convertCommand } from './commands/convert.ts'
 import { evalCommand } from './commands/eval.ts'
 import { exportCommand } from './commands/export.ts'
@@ -12,6 +13,7 @@ import { pullCommand } from './commands/pull.ts'
 import { quantizeCommand } from './commands/quantize.ts'
 import { quickstartCommand } from './commands/quickstart.ts'
 import { rewriteCommand } from './commands/rewrite.ts'
+import { serveCommand } from './commands/serve.ts'
 import { tuneCommand } from './commands/tune.ts'
 import { exitCodeHelp } from './exit-codes.ts'
 import type { Session } from './session.ts'
@@ -52,6 +54,8 @@ ${exitCodeHelp}`,
     mergeCommand,
     quantizeCommand,
     exportCommand,
+    serveCommand,
+    benchCommand,
   ]) {
     const command = create(session)
     // Settings are inherited only by commands that are made by .command(); these are made apart and added.

@@ -10,6 +10,7 @@ import type { Constraint } from './constraints/index.ts'
 import { createForward } from './forward.ts'
 import { createPredictor } from './predict.ts'
 import { checkSampling, needsLogits, type SamplingOptions } from './sampling.ts'
+import { type ScoreOptions, scoreAutoregressive, scoreBlocks, type TokenScore } from './score.ts'
 import { createStrategy, type StrategyName, type StrategyOptions } from './strategies/index.ts'
 import type { DecodeStep, Generation, GenerationResult } from './types.ts'
 
@@ -80,6 +81,10 @@ export interface Engine {
     ids: readonly number[],
     options: Omit<BlockOptions, 'maxNewTokens' | 'strategy' | 'constraint'> & { from?: number },
   ): Generation
+  /** The evidence lower bound of a text at a block size, by token; see `scoreBlocks`. */
+  score(ids: readonly number[], options: ScoreOptions & { blockSize: number }): Promise<(TokenScore | undefined)[]>
+  /** Exact log-probabilities of a text under an autoregressive model; undefined for the first token. */
+  scoreAutoregressive(ids: readonly number[], options?: ScoreOptions): Promise<(TokenScore | undefined)[]>
   dispose(): Promise<void>
 }
 
@@ -288,6 +293,17 @@ export async function createEngine(
         throw new UserError(`there is nothing to rewrite from position ${from} of ${ids.length} on`)
       const document = { ids, editableFrom: first, end: ids.length, most: ids.length, eosTokenIds: [] }
       return blocks({ ...document, blocks: options.blockSize }, settings, 0)
+    },
+    async score(ids, options) {
+      checkText(ids, dimensions)
+      whole('blockSize', options.blockSize)
+      if (options.samples !== undefined) whole('samples', options.samples)
+      if (maskTokenId === undefined) throw new UserError('the lower bound needs a mask token; score autoregressively')
+      return scoreBlocks(forward, ids, { ...options, maskTokenId, shift, maxPositions: most })
+    },
+    async scoreAutoregressive(ids, options = {}) {
+      checkText(ids, dimensions)
+      return scoreAutoregressive(forward, ids, { ...options, vocabSize: dimensions.vocabSize })
     },
     dispose: () => forward.dispose(),
   }

@@ -17,6 +17,7 @@ export {
   type GenerateOptions,
 } from './engine.ts'
 export type { SamplingOptions } from './sampling.ts'
+export type { ScoreOptions, TokenScore } from './score.ts'
 export {
   createStrategy,
   defaultDecoding,

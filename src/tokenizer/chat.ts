@@ -1,11 +1,12 @@
 // Chat templates: finds the one a tokenizer brings and renders it with the variables that Hugging Face passes.
 import { Template } from '@huggingface/jinja'
 import { UserError } from '../types.ts'
-import type { ChatMessage } from './types.ts'
+import type { ChatMessage, Tool } from './types.ts'
 
 export interface ChatVariables {
   messages: readonly ChatMessage[]
   add_generation_prompt: boolean
+  tools?: readonly Tool[] | undefined
   bos_token?: string | undefined
   eos_token?: string | undefined
   pad_token?: string | undefined

@@ -7,7 +7,7 @@ import { parseObject, parseTokenizerJson } from './files.ts'
 import { createLibraryTokenizer } from './library.ts'
 import type { Tokenizer } from './types.ts'
 
-export type { ChatMessage, Tokenizer } from './types.ts'
+export type { ChatMessage, Tokenizer, Tool } from './types.ts'
 
 /**
  * Builds a tokenizer from `tokenizer.json` and, where given, `tokenizer_config.json`, `special_tokens_map.json` and
@@ -86,6 +86,7 @@ export function loadTokenizer(files: Readonly<Record<string, string>>): Tokenize
         ...names,
         messages,
         add_generation_prompt: options?.addGenerationPrompt ?? false,
+        tools: options?.tools,
       })
     },
     files: () => ({ ...files }),

@@ -3,6 +3,17 @@
 export interface ChatMessage {
   role: string
   content: string
+  /** Of an assistant that calls functions; templates that know tools render them. */
+  tool_calls?: { id: string; type: 'function'; function: { name: string; arguments: unknown } }[]
+  /** Of a tool's answer: the call that it answers. */
+  tool_call_id?: string
+  name?: string
+}
+
+/** A function that the model may call; `parameters` is a JSON Schema. */
+export interface Tool {
+  type: 'function'
+  function: { name: string; description?: string; parameters?: Record<string, unknown> }
 }
 
 export interface Tokenizer {
@@ -27,7 +38,10 @@ export interface Tokenizer {
    */
   tokenBytes(): (Uint8Array | undefined)[]
   /** Renders the chat template. Throws UserError where the tokenizer has none. */
-  applyChatTemplate(messages: readonly ChatMessage[], options?: { addGenerationPrompt?: boolean }): string
+  applyChatTemplate(
+    messages: readonly ChatMessage[],
+    options?: { addGenerationPrompt?: boolean; tools?: readonly Tool[] },
+  ): string
   /** File name -> text (tokenizer.json, tokenizer_config.json, special_tokens_map.json), to be written beside a model. */
   files(): Record<string, string>
 }

@@ -1,0 +1,105 @@
+// unmask bench: how fast a server answers, over the rate of requests.
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Command } from 'commander'
+import type { LoadResult } from '../../serve/load.ts'
+import { numberList, wholeNumber } from '../flags.ts'
+import { decimals, table } from '../format.ts'
+import { action, type Session } from '../session.ts'
+
+interface Flags {
+  serve: string
+  model?: string[]
+  rates: string
+  seconds: string
+  maxTokens: string
+  prompt?: string[]
+  seed: string
+  outputDir?: string
+}
+
+const PROMPTS = [
+  'The state of the union is',
+  'We, the people of',
+  'Four score and seven years ago',
+  'It is the duty of government to',
+  'Our friends and allies',
+  'In the year that has passed',
+  'The budget that I send to you',
+  'Let us then, my fellow citizens,',
+]
+
+export function benchCommand(session: Session): Command {
+  return new Command('bench')
+    .description('Measure a running server: latency and throughput over the rate of requests, with a chart.')
+    .requiredOption(
+      '--serve <url>',
+      'address of an OpenAI-compatible server; UNMASK_API_KEY is its key, if it wants one',
+    )
+    .option('--model <names...>', 'models to measure (default: all that the server lists)')
+    .option('--rates <list>', 'requests per second', '1,2,4,8,16')
+    .option('--seconds <number>', 'time in which requests arrive, for each rate', '10')
+    .option('--max-tokens <number>', 'most tokens of an answer', '64')
+    .option('--prompt <texts...>', 'prompts, taken in turn (default: eight beginnings of speeches)')
+    .option('--seed <number>', 'of the arrivals', '0')
+    .option('--output-dir <folder>', 'writes serve.json and serve.svg there')
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ unmask bench --serve http://127.0.0.1:8000
+  $ unmask bench --serve http://127.0.0.1:8000 --model base mine --rates 1,4,16 --output-dir runs/bench
+
+Requests arrive at random (a Poisson process) and do not wait for answers. Times are to the first text, and per token after it.`,
+    )
+    .action(
+      action(session, async (context, command) => {
+        const flags = command.opts<Flags>()
+        const { display, signal } = context
+        const { sweep } = await import('../../serve/load.ts')
+        const apiKey = process.env.UNMASK_API_KEY
+        const results = await sweep({
+          target: { url: flags.serve, signal, ...(apiKey ? { apiKey } : {}) },
+          ...(flags.model ? { models: flags.model } : {}),
+          rates: numberList('--rates', flags.rates, { least: 0.01, whole: false })!,
+          seconds: wholeNumber('--seconds', flags.seconds)!,
+          prompts: flags.prompt ?? PROMPTS,
+          maxTokens: wholeNumber('--max-tokens', flags.maxTokens)!,
+          seed: wholeNumber('--seed', flags.seed, 0)!,
+          onResult: ({ model, rate, completed, requests }) =>
+            display.line(`${model} at ${rate} per second: ${completed} of ${requests} answered`),
+        })
+        if (flags.outputDir !== undefined) {
+          const { loadFigure } = await import('../../serve/load-figure.ts')
+          await mkdir(flags.outputDir, { recursive: true })
+          await writeFile(join(flags.outputDir, 'serve.json'), `${JSON.stringify(results, null, 2)}\n`)
+          await writeFile(join(flags.outputDir, 'serve.svg'), loadFigure(results))
+        }
+        context.result(results, () => describe(results))
+      }),
+    )
+}
+
+function describe(results: readonly LoadResult[]): string {
+  const ms = (seconds: number) => decimals(seconds * 1000, 1)
+  return table([
+    [
+      'model',
+      'requests/s',
+      'answered',
+      'first token ms p50/p95/p99',
+      'per token ms p50/p95/p99',
+      'tokens/s',
+      'tokens/forward',
+    ],
+    ...results.map(({ model, rate, completed, requests, firstToken, perToken, tokensPerSecond, tokensPerForward }) => [
+      model,
+      String(rate),
+      `${completed}/${requests}`,
+      [firstToken.p50, firstToken.p95, firstToken.p99].map(ms).join(' / '),
+      [perToken.p50, perToken.p95, perToken.p99].map(ms).join(' / '),
+      decimals(tokensPerSecond, 1),
+      decimals(tokensPerForward, 2),
+    ]),
+  ])
+}

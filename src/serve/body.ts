@@ -1,0 +1,89 @@
+// Reads a request: its size, its encoding, its nesting and its shape, in that order, each before the next costs anything.
+import type { Context } from 'hono'
+import type * as z from 'zod'
+import type { Limits } from './config.ts'
+import { ApiError, badRequest } from './errors.ts'
+
+/** Reads and checks a JSON body. Throws ApiError, with the field where it is one's fault. */
+export async function readBody<S extends z.ZodType>(c: Context, schema: S, limits: Limits): Promise<z.output<S>> {
+  // A form or plain text is what a page of another origin could send without asking.
+  if (!/^application\/json\s*(;|$)/i.test(c.req.header('content-type') ?? ''))
+    throw new ApiError(415, 'the body must be JSON: Content-Type: application/json', { code: 'unsupported_media_type' })
+  const bytes = await readBytes(c.req.raw, limits.body_bytes)
+  let text: string
+  try {
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  } catch {
+    throw badRequest('the body is not valid UTF-8')
+  }
+  if (deeperThan(text, limits.json_depth))
+    throw badRequest(`the body is nested deeper than ${limits.json_depth} levels`)
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch {
+    throw badRequest('the body is not valid JSON')
+  }
+  const result = schema.safeParse(value)
+  if (result.success) return result.data
+  const { path, message } = deepest(result.error.issues)
+  throw badRequest(path.length > 0 ? `${fieldName(path)}: ${message}` : message, fieldName(path) || null)
+}
+
+async function readBytes(request: Request, most: number): Promise<Uint8Array> {
+  const tooLarge = () => new ApiError(413, `the body is larger than ${most} bytes`, { code: 'body_too_large' })
+  if (Number(request.headers.get('content-length') ?? 0) > most) throw tooLarge()
+  const chunks: Uint8Array[] = []
+  let size = 0
+  try {
+    for await (const chunk of (request.body ?? []) as AsyncIterable<Uint8Array>) {
+      size += chunk.length
+      if (size > most) throw tooLarge()
+      chunks.push(chunk)
+    }
+  } catch (error) {
+    if (error instanceof ApiError) throw error
+    throw new ApiError(408, 'the body did not arrive in time or as it was announced', { code: 'incomplete_body' })
+  }
+  return Buffer.concat(chunks)
+}
+
+/** Whether brackets outside strings nest deeper than `most`; it may be no JSON at all. */
+export function deeperThan(text: string, most: number): boolean {
+  let depth = 0
+  let inString = false
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if (inString) {
+      if (code === 0x5c) i++
+      else if (code === 0x22) inString = false
+    } else if (code === 0x22) inString = true
+    else if (code === 0x5b || code === 0x7b) {
+      if (++depth > most) return true
+    } else if (code === 0x5d || code === 0x7d) depth--
+  }
+  return false
+}
+
+interface Problem {
+  path: PropertyKey[]
+  message: string
+}
+
+/** Of an alternative that nothing matched, the complaint that came furthest says most. */
+function deepest(issues: readonly z.core.$ZodIssue[], before: PropertyKey[] = []): Problem {
+  const first = issues[0]!
+  const path = [...before, ...first.path]
+  if (first.code !== 'invalid_union' || first.errors.length === 0) return { path, message: first.message }
+  const inner = first.errors.filter((branch) => branch.length > 0).map((branch) => deepest(branch, path))
+  const furthest = inner.reduce((a, b) => (b.path.length > a.path.length ? b : a), { path, message: first.message })
+  return furthest.path.length > path.length ? furthest : { path, message: first.message }
+}
+
+/** A path as OpenAI writes it: messages[0].content. */
+function fieldName(path: readonly PropertyKey[]): string {
+  return path.reduce<string>(
+    (text, key) => (typeof key === 'number' ? `${text}[${key}]` : text === '' ? String(key) : `${text}.${String(key)}`),
+    '',
+  )
+}

@@ -1,0 +1,167 @@
+// The configuration of a server: one schema for a YAML file, the environment (UNMASK_*) and flags. Knows names, ranges and
+// defaults. Nothing of it ever comes from a client.
+import { readFile } from 'node:fs/promises'
+import { parse } from 'yaml'
+import * as z from 'zod'
+import { UserError } from '../types.ts'
+
+const whole = z.int().min(1)
+const seconds = z.number().positive().max(86_400)
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'expected the 64 hexadecimal digits of a SHA-256')
+/** Names that clients say; also labels of metrics. */
+const name = z.string().regex(/^[\w./:@-]{1,128}$/, 'expected letters, digits and ./:@_- only')
+
+const model = z.strictObject({
+  name: name.optional().describe('what clients call it (default: the last part of path)'),
+  path: z.string().min(1).describe('folder, file, pypi: or Hub source, as for unmask generate'),
+  aliases: z.array(name).default([]).describe('other names that mean this model'),
+  mode: z.enum(['diffusion', 'ar']).optional().describe('default: diffusion where config.json has a mask token'),
+  block_size: whole.max(4096).optional().describe('default: block_size of config.json'),
+  prefix_cache: z
+    .int()
+    .min(0)
+    .max(1024)
+    .default(0)
+    .describe('finished texts whose keys and values are kept, for prompts that begin like them'),
+  preload: z.boolean().default(true).describe('load at the start; otherwise with the first request'),
+  idle_seconds: z.number().min(0).max(604_800).default(0).describe('unload after so long without work; 0 for never'),
+})
+
+const key = z.strictObject({
+  name: name.describe('who it is, for logs and limits'),
+  sha256: sha256.describe('SHA-256 of the key; unmask serve --new-key NAME makes one'),
+  concurrency: whole.optional().describe('requests of this key at a time'),
+  requests_per_minute: whole.optional().describe('requests of this key in any minute'),
+})
+
+const limits = z.strictObject({
+  concurrency: whole.max(512).default(32).describe('sequences that a model generates at a time'),
+  queue: z.int().min(0).default(256).describe('sequences that may wait for a place'),
+  queue_seconds: seconds.default(60).describe('longest wait for a place'),
+  seconds: seconds
+    .default(300)
+    .describe('longest generation; what there is by then is the answer, finish_reason length'),
+  prompt_tokens: whole.default(32_768).describe('tokens of a prompt, if the model has as many positions'),
+  output_tokens: whole.default(4096).describe('largest max_tokens, and its default for chats'),
+  choices: whole.max(128).default(128).describe('sequences of one request: prompts times n'),
+  body_bytes: whole.default(1 << 20).describe('bytes of a request'),
+  body_seconds: seconds.default(30).describe('time in which a request must have arrived'),
+  json_depth: whole.max(1000).default(32).describe('nesting of a request'),
+  connections: whole.default(1024).describe('open connections'),
+})
+
+export const configSchema = z.strictObject({
+  host: z.string().min(1).default('127.0.0.1').describe('address to listen on'),
+  port: z.int().min(0).max(65_535).default(8000).describe('port; 0 for a free one'),
+  models: z.array(model).min(1, 'name at least one model').describe('models, the first being the default'),
+  threads: z.int().min(0).max(1024).default(0).describe('threads of each model; 0 for one per core'),
+  api_keys: z.array(key).default([]).describe('without any, everyone who reaches the port may use it'),
+  allowed_hosts: z
+    .array(z.string().min(1))
+    .optional()
+    .describe('host names that requests may name (default: on a loopback address its names, else any)'),
+  cors_origins: z.array(z.url()).default([]).describe('web origins whose pages may call the server'),
+  limits: limits.prefault({}),
+  shutdown_seconds: seconds.default(30).describe('time that running requests have after SIGTERM'),
+  log_level: z.enum(['silent', 'error', 'warn', 'info', 'debug']).default('info'),
+})
+
+export type ServeConfig = z.output<typeof configSchema>
+export type ServeConfigInput = z.input<typeof configSchema>
+export type ModelConfig = ServeConfig['models'][number]
+export type KeyConfig = ServeConfig['api_keys'][number]
+export type Limits = ServeConfig['limits']
+
+/** Checks a configuration. Throws UserError that names every wrong entry. */
+export function parseConfig(input: unknown, source = 'the configuration'): ServeConfig {
+  const result = configSchema.safeParse(input)
+  if (!result.success) {
+    const problems = result.error.issues.map(({ path, message }) => `${path.join('.') || 'top level'}: ${message}`)
+    throw new UserError(`${source}: ${problems.join('; ')}`)
+  }
+  const { models, api_keys: keys } = result.data
+  unique(
+    models.flatMap(({ name, path, aliases }) => [name ?? defaultName(path), ...aliases]),
+    `${source}: models`,
+  )
+  unique(
+    keys.map((entry) => entry.name),
+    `${source}: api_keys`,
+  )
+  return result.data
+}
+
+/** What clients call a model that has no name: the last part of its path, without a version. */
+export function defaultName(path: string): string {
+  const last =
+    path
+      .replace(/[/\\]+$/, '')
+      .split(/[/\\]/)
+      .at(-1) ?? path
+  return last.replace(/^(pypi|hf):/, '').replace(/(?<=.)(==|@).+$/, '') || 'model'
+}
+
+function unique(names: readonly string[], where: string): void {
+  const twice = names.find((entry, index) => names.indexOf(entry) !== index)
+  if (twice !== undefined) throw new UserError(`${where}: ${JSON.stringify(twice)} is named twice`)
+}
+
+export interface ConfigSources {
+  /** YAML or JSON. */
+  file?: string
+  env?: NodeJS.ProcessEnv
+  /** Wins over both. */
+  flags?: Record<string, unknown>
+}
+
+/**
+ * Merges file, environment and flags. A variable is UNMASK_ and the path of an entry in capitals: UNMASK_PORT,
+ * UNMASK_LIMITS_CONCURRENCY; lists (UNMASK_MODELS: paths, UNMASK_CORS_ORIGINS) are separated by commas.
+ * UNMASK_API_KEY is a key in clear, UNMASK_API_KEY_SHA256 its hash.
+ */
+export async function loadConfig({ file, env = {}, flags = {} }: ConfigSources): Promise<ServeConfig> {
+  const merged: Record<string, unknown> = file === undefined ? {} : await readConfigFile(file)
+  const sections: [string, z.ZodObject][] = [
+    ['', configSchema],
+    ['limits', limits],
+  ]
+  for (const [section, schema] of sections)
+    for (const key of Object.keys(schema.shape)) {
+      const value = env[`UNMASK_${section === '' ? '' : `${section}_`}${key}`.toUpperCase()]
+      if (value === undefined || value === '' || key === 'limits' || key === 'api_keys') continue
+      if (section === '') merged[key] = fromText(key, value)
+      else merged[section] = { ...(merged[section] as object | undefined), [key]: fromText(key, value) }
+    }
+  if (env.UNMASK_API_KEY_SHA256)
+    merged.api_keys = [
+      ...((merged.api_keys as unknown[]) ?? []),
+      { name: 'environment', sha256: env.UNMASK_API_KEY_SHA256 },
+    ]
+  Object.assign(merged, flags)
+  return parseConfig(merged, file ?? 'the configuration')
+}
+
+function fromText(key: string, value: string): unknown {
+  const list = () => value.split(',').map((part) => part.trim())
+  if (key === 'models') return list().map((path) => ({ path }))
+  if (key === 'cors_origins' || key === 'allowed_hosts') return list()
+  return Number.isFinite(Number(value)) ? Number(value) : value
+}
+
+async function readConfigFile(file: string): Promise<Record<string, unknown>> {
+  let text: string
+  try {
+    text = await readFile(file, 'utf8')
+  } catch (error) {
+    throw new UserError(`${file}: cannot be read (${(error as NodeJS.ErrnoException).code})`)
+  }
+  let value: unknown
+  try {
+    value = parse(text, { maxAliasCount: 100 }) ?? {}
+  } catch (error) {
+    throw new UserError(`${file}: not valid YAML: ${error instanceof Error ? error.message : error}`)
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw new UserError(`${file}: a configuration is a list of "key: value" lines`)
+  return value as Record<string, unknown>
+}

@@ -1,0 +1,190 @@
+// Runs the sequences of one request: a place in the queue, the model's process, limits of time, and what is told when the
+// client goes. Everything that a client is shown of a generation passes through `runChoices`.
+import { setMaxListeners } from 'node:events'
+import { ApiError } from './errors.ts'
+import type { Metrics } from './metrics.ts'
+import type { ServedModel } from './models.ts'
+import type { GenerateEvent, GenerateJob, GenerateResult, ScoreJob, ScoreResult } from './worker/protocol.ts'
+
+export interface RunContext {
+  /** Who the places are shared with fairly. */
+  client: string
+  /** Aborted when the client has gone. */
+  signal: AbortSignal
+  /** Longest time that a sequence may be generated, in seconds. */
+  seconds: number
+  metrics: Metrics
+}
+
+/** What is told of choice `index`: text as it becomes final, then its end. */
+export type ChoiceEvent =
+  | ({ index: number; kind: 'text' } & GenerateEvent)
+  | ({ index: number; kind: 'end' } & GenerateResult)
+
+/** Tokens and forwards of a request, in OpenAI's words where it has any. */
+export interface Usage {
+  prompt_tokens: number
+  completion_tokens: number
+  total_tokens: number
+  prompt_tokens_details: { cached_tokens: number }
+  /** Forwards of all choices: each predicts every position of a block that is still masked. */
+  forwards: number
+  tokens_per_forward: number
+}
+
+/**
+ * Generates one choice per job, all at the same time where there are places; events of different choices interleave.
+ * Leaving the loop cancels what still runs. The first error ends all.
+ */
+export async function* runChoices(
+  model: ServedModel,
+  jobs: readonly GenerateJob[],
+  { client, signal, seconds, metrics }: RunContext,
+): AsyncGenerator<ChoiceEvent, void> {
+  model.check()
+  model.queue.admit(jobs.length)
+  const leave = model.enter()
+  const stop = new AbortController()
+  // One per sequence: as many as there are.
+  setMaxListeners(0, stop.signal)
+  const abort = () => stop.abort(signal.reason)
+  signal.addEventListener('abort', abort, { once: true })
+  if (signal.aborted) abort()
+  const since = performance.now()
+  const labels = { model: model.name }
+  const events: ChoiceEvent[] = []
+  let open = jobs.length
+  let failure: { error: unknown } | undefined
+  let wake = () => {}
+  let begun = false
+
+  const run = async (job: GenerateJob, index: number): Promise<void> => {
+    const release = await model.queue.acquire(client, stop.signal)
+    try {
+      const worker = await model.ready()
+      const result = await generate(worker, job, stop.signal, seconds, (event) => {
+        if (event.text !== '' && !begun) {
+          begun = true
+          metrics.firstTokenSeconds.observe(labels, (performance.now() - since) / 1000)
+        }
+        events.push({ index, kind: 'text', ...event })
+        wake()
+      })
+      metrics.promptTokens.inc(labels, result.promptTokens)
+      metrics.completionTokens.inc(labels, result.completionTokens)
+      metrics.forwards.inc(labels, result.forwards)
+      events.push({ index, kind: 'end', ...result })
+    } finally {
+      release()
+    }
+  }
+  for (const [index, job] of jobs.entries())
+    run(job, index)
+      .catch((error) => {
+        if (signal.aborted) metrics.cancelled.inc(labels)
+        failure ??= { error }
+        stop.abort(error)
+      })
+      .finally(() => {
+        open--
+        wake()
+      })
+
+  try {
+    for (;;) {
+      while (events.length > 0) yield events.shift()!
+      if (failure) throw failure.error
+      if (open === 0) return
+      await new Promise<void>((resolve) => {
+        wake = resolve
+      })
+    }
+  } finally {
+    stop.abort(new ApiError(499, 'the client has gone'))
+    signal.removeEventListener('abort', abort)
+    leave()
+  }
+}
+
+/** Scores prompts, each in a place of its own. */
+export async function runScores(
+  model: ServedModel,
+  jobs: readonly ScoreJob[],
+  { client, signal, seconds }: RunContext,
+): Promise<ScoreResult[]> {
+  model.check()
+  model.queue.admit(jobs.length)
+  const leave = model.enter()
+  const stop = AbortSignal.any([signal, AbortSignal.timeout(seconds * 1000)])
+  setMaxListeners(0, stop)
+  try {
+    return await Promise.all(
+      jobs.map(async (job) => {
+        const release = await model.queue.acquire(client, stop)
+        try {
+          return await (await model.ready()).score(job, stop)
+        } finally {
+          release()
+        }
+      }),
+    )
+  } catch (error) {
+    if (stop.aborted && !signal.aborted)
+      throw new ApiError(429, `scoring took longer than ${seconds} s; send fewer prompts`, {
+        code: 'timeout',
+        retryAfter: 1,
+      })
+    throw error
+  } finally {
+    leave()
+  }
+}
+
+/** One sequence. When its time is over, what there is counts as its answer, cut as by `max_tokens`. */
+async function generate(
+  worker: Awaited<ReturnType<ServedModel['ready']>>,
+  job: GenerateJob,
+  signal: AbortSignal,
+  seconds: number,
+  onEvent: (event: GenerateEvent) => void,
+): Promise<GenerateResult> {
+  const limit = new AbortController()
+  const timer = setTimeout(() => limit.abort(), seconds * 1000)
+  const abort = () => limit.abort(signal.reason)
+  signal.addEventListener('abort', abort, { once: true })
+  if (signal.aborted) abort()
+  let promptTokens = 0
+  let completionTokens = 0
+  let forwards = 0
+  try {
+    return await worker.generate(job, limit.signal, (event) => {
+      promptTokens = event.promptTokens ?? promptTokens
+      completionTokens = event.tokens ?? completionTokens
+      forwards = event.forwards ?? forwards
+      onEvent(event)
+    })
+  } catch (error) {
+    if (!limit.signal.aborted || signal.aborted) throw error
+    return { finish: 'length', promptTokens, cachedTokens: 0, completionTokens, forwards }
+  } finally {
+    clearTimeout(timer)
+    signal.removeEventListener('abort', abort)
+  }
+}
+
+/** Sums the results of a request's choices. The prompt counts once per prompt, not per choice of it. */
+export function usageOf(results: readonly GenerateResult[], choicesPerPrompt: number): Usage {
+  const sum = (pick: (result: GenerateResult) => number) => results.reduce((total, result) => total + pick(result), 0)
+  const firsts = results.filter((_, index) => index % choicesPerPrompt === 0)
+  const prompt = firsts.reduce((total, result) => total + result.promptTokens, 0)
+  const completion = sum((result) => result.completionTokens)
+  const forwards = sum((result) => result.forwards)
+  return {
+    prompt_tokens: prompt,
+    completion_tokens: completion,
+    total_tokens: prompt + completion,
+    prompt_tokens_details: { cached_tokens: firsts.reduce((total, result) => total + result.cachedTokens, 0) },
+    forwards,
+    tokens_per_forward: forwards === 0 ? 0 : completion / forwards,
+  }
+}

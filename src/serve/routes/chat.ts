@@ -1,0 +1,316 @@
+// POST /v1/chat/completions, and what /v1/responses shares with it: a chat becomes jobs, their events become answers.
+import { randomUUID } from 'node:crypto'
+import type { Context } from 'hono'
+import type { ChatMessage, Tool } from '../../tokenizer/types.ts'
+import { readBody } from '../body.ts'
+import { badRequest } from '../errors.ts'
+import { type ChoiceEvent, type RunContext, runChoices, type Usage, usageOf } from '../generation.ts'
+import type { ServedModel } from '../models.ts'
+import { type ChatRequest, chatRequest, type Message, type SamplingFields } from '../schemas.ts'
+import { eventStream, type SentEvent } from '../sse.ts'
+import { createToolFilter, type ToolCall } from '../tools.ts'
+import type { GenerateJob, GenerateResult, TokenLogprob, UnmaskedToken } from '../worker/protocol.ts'
+import {
+  checkChoices,
+  type Env,
+  isSet,
+  outputTokens,
+  type RouteContext,
+  runContext,
+  samplingOf,
+  startStream,
+  stopOf,
+} from './settings.ts'
+
+/** A chat to answer, whichever API it came through. `params` are the names of the fields in it. */
+export interface Chat {
+  messages: ChatMessage[]
+  tools: Tool[]
+  toolChoice: 'none' | 'auto' | 'required' | { name: string }
+  parallelToolCalls: boolean
+  format: { type: 'text' | 'json_object' } | { type: 'json_schema'; schema: Record<string, unknown> }
+  maxTokens: number
+  n: number
+  stop: string[]
+  logprobs: number | undefined
+  sampling: SamplingFields
+  params: { messages: string; format: string; tools: string; toolChoice: string }
+}
+
+/** What happens to a choice of a chat. */
+export type ChatEvent =
+  | { kind: 'begin'; index: number }
+  | { kind: 'text'; index: number; text: string; logprobs?: TokenLogprob[]; unmasked?: UnmaskedToken[] }
+  | { kind: 'calls'; index: number; calls: ToolCall[] }
+  | { kind: 'end'; index: number; finish: 'stop' | 'length' | 'tool_calls'; result: GenerateResult }
+
+/** Answers a chat. Throws ApiError before the first event where the model cannot. */
+export async function* answerChat(
+  model: ServedModel,
+  chat: Chat,
+  { limits, run }: { limits: RouteContext['limits']; run: RunContext },
+): AsyncGenerator<ChatEvent, void> {
+  checkChoices(chat.n, limits)
+  model.check()
+  const { info } = await model.ready()
+  if (!info.chat) throw badRequest('this model has no chat template; use /v1/completions', chat.params.messages)
+  const tools = chat.toolChoice === 'none' ? [] : chat.tools
+  if (tools.length > 0 && !info.tools) throw badRequest("this model's chat template knows no tools", chat.params.tools)
+  const constraint = constraintOf(chat, tools)
+  const forced = isForced(chat)
+  const job = (index: number): GenerateJob => ({
+    prompt: {
+      kind: 'chat',
+      messages: chat.messages,
+      ...(tools.length > 0 ? { tools } : {}),
+      ...(forced ? { forced } : {}),
+    },
+    promptParam: chat.params.messages,
+    maxPromptTokens: limits.prompt_tokens,
+    maxNewTokens: chat.maxTokens,
+    sampling: samplingOf(chat.sampling, index),
+    stop: chat.stop,
+    unmasking: chat.sampling.unmask?.unmasking ?? false,
+    ...(constraint ? { constraint } : {}),
+    ...(chat.logprobs === undefined ? {} : { logprobs: chat.logprobs }),
+  })
+  const names = new Set(tools.map((tool) => tool.function.name))
+  const filters = Array.from({ length: chat.n }, () => (names.size > 0 ? createToolFilter(names, forced) : undefined))
+  const events = runChoices(
+    model,
+    Array.from({ length: chat.n }, (_, index) => job(index)),
+    run,
+  )
+  for await (const event of events) yield* chatEvents(event, filters[event.index], chat.parallelToolCalls)
+}
+
+const isForced = ({ toolChoice }: Chat): boolean => typeof toolChoice === 'object' || toolChoice === 'required'
+
+/** What an answer must match: the format that was asked for, or a call where one is forced. */
+function constraintOf({ format, params, toolChoice }: Chat, tools: readonly Tool[]): GenerateJob['constraint'] {
+  if (typeof toolChoice === 'object' || toolChoice === 'required') {
+    const offered = tools.filter(({ function: { name } }) => typeof toolChoice === 'string' || toolChoice.name === name)
+    if (offered.length === 0) throw badRequest('there is no such tool among tools', params.toolChoice)
+    const calls = offered.map(({ function: { name, parameters = { type: 'object' } } }) => ({
+      type: 'object',
+      properties: { name: { const: name }, arguments: parameters },
+      required: ['name', 'arguments'],
+      additionalProperties: false,
+    }))
+    return {
+      source: { type: 'json_schema', schema: calls.length === 1 ? calls[0] : { anyOf: calls } },
+      param: params.tools,
+    }
+  }
+  if (format.type === 'json_schema')
+    return { source: { type: 'json_schema', schema: format.schema }, param: params.format }
+  return format.type === 'json_object' ? { source: { type: 'json_object' }, param: params.format } : undefined
+}
+
+function* chatEvents(
+  event: ChoiceEvent,
+  filter: ReturnType<typeof createToolFilter> | undefined,
+  parallel: boolean,
+): Generator<ChatEvent> {
+  const { index } = event
+  if (event.kind === 'text') {
+    if (event.promptTokens !== undefined) yield { kind: 'begin', index }
+    const { logprobs, unmasked } = event
+    const text = filter ? filter.push(event.text) : event.text
+    if (text !== '' || logprobs?.length || unmasked)
+      yield { kind: 'text', index, text, ...(logprobs ? { logprobs } : {}), ...(unmasked ? { unmasked } : {}) }
+    return
+  }
+  const { kind: _, index: __, ...result } = event
+  const rest = filter?.end()
+  if (rest && rest.text !== '') yield { kind: 'text', index, text: rest.text }
+  const calls = parallel ? rest?.calls : rest?.calls.slice(0, 1)
+  if (calls && calls.length > 0) {
+    yield { kind: 'calls', index, calls }
+    yield { kind: 'end', index, finish: 'tool_calls', result }
+  } else yield { kind: 'end', index, finish: result.finish, result }
+}
+
+/** Messages as chat templates expect them: text alone, arguments as values, `system` for what OpenAI calls `developer`. */
+export function toChatMessages(messages: readonly Message[]): ChatMessage[] {
+  return messages.map((message) => {
+    const content = textOf(message.content)
+    if (message.role === 'tool') return { role: 'tool', content, tool_call_id: message.tool_call_id }
+    const role = message.role === 'developer' ? 'system' : message.role
+    const named = { role, content, ...(isSet(message.name) ? { name: message.name } : {}) }
+    if (message.role !== 'assistant' || !message.tool_calls?.length) return named
+    return {
+      ...named,
+      tool_calls: message.tool_calls.map(({ id, function: { name, arguments: given } }) => ({
+        id,
+        type: 'function' as const,
+        function: { name, arguments: parseArguments(given) },
+      })),
+    }
+  })
+}
+
+export const textOf = (content: string | { text: string }[] | null | undefined): string =>
+  typeof content === 'string' ? content : (content ?? []).map(({ text }) => text).join('')
+
+export function parseArguments(given: string): unknown {
+  try {
+    return JSON.parse(given)
+  } catch {
+    return given
+  }
+}
+
+export const chatRoute = (context: RouteContext) => async (c: Context<Env>) => {
+  const { models, limits, log } = context
+  const body = await readBody(c, chatRequest, limits)
+  const model = models.find(body.model)
+  const events = answerChat(model, toChat(body, context), { limits, run: runContext(context, c.var) })
+  const head = {
+    id: `chatcmpl-${randomUUID()}`,
+    created: Math.floor(Date.now() / 1000),
+    model: model.name,
+  }
+  if (body.stream) {
+    const chunks = streamChunks(events, head, body)
+    return eventStream(await startStream(chunks, log), () => c.var.gone.abort())
+  }
+  return c.json(await completion(events, head, body))
+}
+
+function toChat(body: ChatRequest, { limits }: RouteContext): Chat {
+  if (isSet(body.top_logprobs) && body.logprobs !== true)
+    throw badRequest('top_logprobs needs logprobs: true', 'top_logprobs')
+  const asked = body.max_completion_tokens ?? body.max_tokens
+  const field = isSet(body.max_completion_tokens) ? 'max_completion_tokens' : 'max_tokens'
+  const { response_format: format, tool_choice: choice } = body
+  return {
+    messages: toChatMessages(body.messages),
+    tools: (body.tools ?? []).map(({ function: { name, description, parameters } }) => ({
+      type: 'function',
+      function: { name, ...(isSet(description) ? { description } : {}), ...(parameters ? { parameters } : {}) },
+    })),
+    toolChoice: typeof choice === 'object' && choice !== null ? { name: choice.function.name } : (choice ?? 'auto'),
+    parallelToolCalls: body.parallel_tool_calls ?? true,
+    format:
+      format?.type === 'json_schema'
+        ? { type: 'json_schema', schema: format.json_schema.schema ?? {} }
+        : { type: format?.type ?? 'text' },
+    maxTokens: outputTokens(asked, limits.output_tokens, limits, field),
+    n: body.n ?? 1,
+    stop: stopOf(body.stop),
+    logprobs: body.logprobs ? (body.top_logprobs ?? 0) : undefined,
+    sampling: body,
+    params: { messages: 'messages', format: 'response_format', tools: 'tools', toolChoice: 'tool_choice' },
+  }
+}
+
+interface Head {
+  id: string
+  created: number
+  model: string
+}
+
+const toCalls = (calls: readonly ToolCall[]) =>
+  calls.map((call) => ({ id: `call_${randomUUID().replaceAll('-', '')}`, type: 'function' as const, function: call }))
+
+const utf8 = new TextEncoder()
+
+/** Log-probabilities as OpenAI's chat gives them. `bytes` is null where a token is no whole character. */
+function logprobContent(entries: readonly TokenLogprob[]) {
+  const entry = ({ token, logprob }: { token: string; logprob: number }) => ({
+    token,
+    logprob: finite(logprob),
+    bytes: token.startsWith('token_id:') ? null : [...utf8.encode(token)],
+  })
+  return entries.map((item) => ({ ...entry(item), top_logprobs: item.top.map(entry) }))
+}
+
+/** JSON has no infinity; OpenAI writes -9999 for a probability of 0. */
+export const finite = (logprob: number): number => Math.max(logprob, -9999)
+
+/** The whole answer. */
+async function completion(events: AsyncGenerator<ChatEvent, void>, { id, created, model }: Head, body: ChatRequest) {
+  const choices = Array.from({ length: body.n ?? 1 }, () => ({
+    text: '',
+    logprobs: [] as TokenLogprob[],
+    unmasked: [] as UnmaskedToken[],
+    calls: [] as ToolCall[],
+    finish: 'stop' as string,
+    result: undefined as GenerateResult | undefined,
+  }))
+  for await (const event of events) {
+    const choice = choices[event.index]!
+    if (event.kind === 'text') {
+      choice.text += event.text
+      choice.logprobs.push(...(event.logprobs ?? []))
+      choice.unmasked.push(...(event.unmasked ?? []))
+    } else if (event.kind === 'calls') choice.calls = event.calls
+    else if (event.kind === 'end') {
+      choice.finish = event.finish
+      choice.result = event.result
+    }
+  }
+  const results = choices.map(({ result }) => result!)
+  return {
+    id,
+    object: 'chat.completion',
+    created,
+    model,
+    choices: choices.map(({ text, logprobs, unmasked, calls, finish }, index) => ({
+      index,
+      message: {
+        role: 'assistant',
+        content: calls.length > 0 && text === '' ? null : text,
+        refusal: null,
+        ...(calls.length > 0 ? { tool_calls: toCalls(calls) } : {}),
+      },
+      logprobs: body.logprobs ? { content: logprobContent(logprobs), refusal: null } : null,
+      finish_reason: finish,
+      ...(body.unmask?.unmasking ? { unmask: { tokens: unmasked } } : {}),
+    })),
+    usage: usageOf(results, results.length),
+  }
+}
+
+/** The answer as chunks. Unmasking events are chunks whose choice has no text of its own: others pass over them. */
+async function* streamChunks(
+  events: AsyncGenerator<ChatEvent, void>,
+  { id, created, model }: Head,
+  body: ChatRequest,
+): AsyncGenerator<SentEvent, void> {
+  const includeUsage = body.stream_options?.include_usage === true
+  const chunk = (choices: unknown[], usage: Usage | null = null): SentEvent => ({
+    data: JSON.stringify({
+      id,
+      object: 'chat.completion.chunk',
+      created,
+      model,
+      choices,
+      ...(includeUsage ? { usage } : {}),
+    }),
+  })
+  const results: GenerateResult[] = []
+  for await (const event of events) {
+    const { index } = event
+    const choice = (delta: object, rest: object = {}) => [
+      { index, delta, logprobs: null, finish_reason: null, ...rest },
+    ]
+    if (event.kind === 'begin') yield chunk(choice({ role: 'assistant', content: '' }))
+    else if (event.kind === 'text')
+      yield chunk(
+        choice(event.text === '' ? {} : { content: event.text }, {
+          ...(event.logprobs ? { logprobs: { content: logprobContent(event.logprobs), refusal: null } } : {}),
+          ...(event.unmasked ? { unmask: { tokens: event.unmasked } } : {}),
+        }),
+      )
+    else if (event.kind === 'calls')
+      yield chunk(choice({ tool_calls: toCalls(event.calls).map((call, position) => ({ index: position, ...call })) }))
+    else {
+      results[index] = event.result
+      yield chunk(choice({}, { finish_reason: event.finish }))
+    }
+  }
+  if (includeUsage) yield chunk([], usageOf(results, results.length))
+  yield { data: '[DONE]' }
+}

@@ -1,0 +1,202 @@
+// POST /v1/completions: continues texts, fills gaps (suffix), scores prompts (echo with logprobs).
+import { randomUUID } from 'node:crypto'
+import type { Context } from 'hono'
+import { readBody } from '../body.ts'
+import type { Limits } from '../config.ts'
+import { badRequest } from '../errors.ts'
+import { type ChoiceEvent, type RunContext, runChoices, runScores, type Usage, usageOf } from '../generation.ts'
+import type { ServedModel } from '../models.ts'
+import { type CompletionRequest, completionRequest } from '../schemas.ts'
+import { eventStream, type SentEvent } from '../sse.ts'
+import type { GenerateJob, GenerateResult, Prompt, ScoreResult, TokenLogprob } from '../worker/protocol.ts'
+import { finite } from './chat.ts'
+import {
+  checkChoices,
+  type Env,
+  isSet,
+  outputTokens,
+  type RouteContext,
+  runContext,
+  samplingOf,
+  startStream,
+  stopOf,
+} from './settings.ts'
+
+/** OpenAI's default for this route. */
+const MAX_TOKENS = 16
+
+export const completionsRoute = (context: RouteContext) => async (c: Context<Env>) => {
+  const { models, limits, log } = context
+  const body = await readBody(c, completionRequest, limits)
+  const model = models.find(body.model)
+  const prompts = promptsOf(body.prompt)
+  const n = body.n ?? 1
+  const echo = body.echo ?? false
+  const maxTokens = outputTokens(body.max_tokens, MAX_TOKENS, limits, 'max_tokens')
+  checkChoices(prompts.length * n, limits)
+  if (maxTokens === 0 && !echo) throw badRequest('max_tokens: 0 needs echo', 'max_tokens')
+  if (isSet(body.suffix) && echo) throw badRequest('suffix and echo cannot be combined', 'suffix')
+  if (echo && body.stream) throw badRequest('echo cannot be streamed', 'stream')
+  model.check()
+  const worker = await model.ready()
+  if (isSet(body.suffix) && !worker.info.infill)
+    throw badRequest('this model cannot fill gaps: it writes from left to right', 'suffix')
+  const jobs = prompts.flatMap((prompt) =>
+    Array.from(
+      { length: n },
+      (_, index): GenerateJob => ({
+        prompt,
+        promptParam: 'prompt',
+        maxPromptTokens: limits.prompt_tokens,
+        ...(isSet(body.suffix) ? { suffix: body.suffix } : {}),
+        maxNewTokens: maxTokens,
+        sampling: samplingOf(body, index),
+        stop: stopOf(body.stop),
+        unmasking: body.unmask?.unmasking ?? false,
+        ...(isSet(body.logprobs) ? { logprobs: body.logprobs } : {}),
+      }),
+    ),
+  )
+  const head = {
+    id: `cmpl-${randomUUID()}`,
+    object: 'text_completion',
+    created: Math.floor(Date.now() / 1000),
+    model: model.name,
+  }
+  const run = runContext(context, c.var)
+  if (body.stream) {
+    const chunks = streamChunks(runChoices(model, jobs, run), head, body, n)
+    return eventStream(await startStream(chunks, log), () => c.var.gone.abort())
+  }
+  const scores = echo ? await scorePrompts(model, prompts, body, { limits, run }) : undefined
+  const choices = jobs.map(() => ({
+    text: '',
+    logprobs: [] as TokenLogprob[],
+    unmasked: [] as unknown[],
+    result: undefined as GenerateResult | undefined,
+  }))
+  if (maxTokens > 0)
+    for await (const event of runChoices(model, jobs, run)) {
+      const choice = choices[event.index]!
+      if (event.kind === 'end') choice.result = event
+      else {
+        choice.text += event.text
+        choice.logprobs.push(...(event.logprobs ?? []))
+        choice.unmasked.push(...(event.unmasked ?? []))
+      }
+    }
+  const results = choices.map(({ result }, index): GenerateResult => {
+    const promptTokens = scores?.[Math.floor(index / n)]?.ids.length ?? 0
+    return result ?? { finish: 'length', promptTokens, cachedTokens: 0, completionTokens: 0, forwards: 0 }
+  })
+  return c.json({
+    ...head,
+    choices: choices.map(({ text, logprobs, unmasked }, index) => {
+      const score = scores?.[Math.floor(index / n)]
+      return {
+        index,
+        text: score ? score.text + text : text,
+        logprobs: isSet(body.logprobs) ? completionLogprobs(logprobs, score) : null,
+        finish_reason: results[index]!.finish,
+        ...(body.unmask?.unmasking ? { unmask: { tokens: unmasked } } : {}),
+      }
+    }),
+    usage: usageOf(results, n),
+  })
+}
+
+function promptsOf(prompt: CompletionRequest['prompt']): Prompt[] {
+  if (typeof prompt === 'string') return [{ kind: 'text', text: prompt }]
+  if (typeof prompt[0] === 'number') return [{ kind: 'ids', ids: prompt as number[] }]
+  return (prompt as (string | number[])[]).map((item) =>
+    typeof item === 'string' ? { kind: 'text', text: item } : { kind: 'ids', ids: item },
+  )
+}
+
+/** Scores prompts: their texts, and with `logprobs` the log-probability of each token. */
+function scorePrompts(
+  model: ServedModel,
+  prompts: readonly Prompt[],
+  { logprobs }: CompletionRequest,
+  { limits, run }: { limits: Limits; run: RunContext },
+): Promise<ScoreResult[]> {
+  const job = {
+    promptParam: 'prompt',
+    maxPromptTokens: limits.prompt_tokens,
+    ...(isSet(logprobs) ? { top: logprobs } : {}),
+  }
+  return runScores(
+    model,
+    prompts.map((prompt) => ({ ...job, prompt })),
+    run,
+  )
+}
+
+/** Log-probabilities as this older API gives them, those of an echoed prompt first. */
+function completionLogprobs(entries: readonly TokenLogprob[], echoed: ScoreResult | undefined, start = 0) {
+  let offset = start + (echoed?.text.length ?? 0)
+  const offsets = entries.map(({ token }) => {
+    const here = offset
+    offset += token.startsWith('token_id:') ? 0 : token.length
+    return here
+  })
+  const top = (token: string, logprob: number, alternatives: TokenLogprob['top']) =>
+    Object.fromEntries([...alternatives, { token, logprob }].map((entry) => [entry.token, finite(entry.logprob)]))
+  const { tokens = [], logprobs = [], top: tops = [], offsets: echoedOffsets = [] } = echoed ?? {}
+  return {
+    tokens: [...tokens, ...entries.map(({ token }) => token)],
+    token_logprobs: [
+      ...logprobs.map((logprob) => (logprob === undefined ? null : finite(logprob))),
+      ...entries.map(({ logprob }) => finite(logprob)),
+    ],
+    top_logprobs: [
+      ...tokens.map((token, i) => (logprobs[i] === undefined ? null : top(token, logprobs[i], tops[i]!))),
+      ...entries.map((entry) => top(entry.token, entry.logprob, entry.top)),
+    ],
+    text_offset: [...echoedOffsets, ...offsets],
+  }
+}
+
+interface Head {
+  id: string
+  object: string
+  created: number
+  model: string
+}
+
+async function* streamChunks(
+  events: AsyncGenerator<ChoiceEvent, void>,
+  head: Head,
+  body: CompletionRequest,
+  n: number,
+): AsyncGenerator<SentEvent, void> {
+  const includeUsage = body.stream_options?.include_usage === true
+  const chunk = (choices: unknown[], usage: Usage | null = null): SentEvent => ({
+    data: JSON.stringify({ ...head, choices, ...(includeUsage ? { usage } : {}) }),
+  })
+  const results: GenerateResult[] = []
+  const lengths: number[] = []
+  for await (const event of events) {
+    const { index } = event
+    if (event.kind === 'end') {
+      results[index] = event
+      yield chunk([{ index, text: '', logprobs: null, finish_reason: event.finish }])
+      continue
+    }
+    const { text, logprobs, unmasked } = event
+    // The first event of a choice has no text: it begins the response.
+    const start = lengths[index] ?? 0
+    lengths[index] = start + text.length
+    yield chunk([
+      {
+        index,
+        text,
+        logprobs: logprobs ? completionLogprobs(logprobs, undefined, start) : null,
+        finish_reason: null,
+        ...(unmasked ? { unmask: { tokens: unmasked } } : {}),
+      },
+    ])
+  }
+  if (includeUsage) yield chunk([], usageOf(results, n))
+  yield { data: '[DONE]' }
+}

@@ -1,0 +1,91 @@
+// Routes about the server and its models: /v1/models, /health, /ready, /metrics, /tokenize and its relatives.
+import type { Context } from 'hono'
+import { readBody } from '../body.ts'
+import { ApiError, badRequest } from '../errors.ts'
+import { detokenizeRequest, tokenizeRequest } from '../schemas.ts'
+import type { ModelWorker } from '../worker/host.ts'
+import type { Prompt } from '../worker/protocol.ts'
+import { toChatMessages } from './chat.ts'
+import { type Env, isSet, modelObject, type RouteContext } from './settings.ts'
+
+export const listModels =
+  ({ models }: RouteContext) =>
+  (c: Context<Env>) =>
+    c.json({ object: 'list', data: models.list().map(modelObject) })
+
+export const getModel =
+  ({ models }: RouteContext) =>
+  (c: Context<Env>) =>
+    c.json(modelObject(models.find(c.req.param('model'))))
+
+/** Whether the process answers at all. */
+export const health = (c: Context<Env>) => c.json({ status: 'ok' })
+
+/** Whether every model that is to be loaded at the start is. */
+export const ready =
+  ({ models }: RouteContext, stopping: () => boolean) =>
+  (c: Context<Env>) => {
+    const states = models.list().map(({ name, state }) => ({ name, state }))
+    const well = !stopping() && states.every(({ state }) => state === 'ready' || state === 'unloaded')
+    return c.json({ status: stopping() ? 'stopping' : well ? 'ready' : 'not ready', models: states }, well ? 200 : 503)
+  }
+
+export const metricsRoute =
+  ({ metrics }: RouteContext) =>
+  async (c: Context<Env>) =>
+    c.body(await metrics.text(), 200, { 'content-type': metrics.contentType })
+
+/** Runs a short piece of work in the model's process. */
+async function inWorker<T>(
+  { models }: RouteContext,
+  name: string | null | undefined,
+  work: (worker: ModelWorker) => Promise<T>,
+): Promise<T> {
+  const model = models.find(name)
+  model.check()
+  const leave = model.enter()
+  try {
+    return await work(await model.ready())
+  } finally {
+    leave()
+  }
+}
+
+/** As vLLM has it: text or a chat to token ids. */
+export const tokenize = (context: RouteContext) => async (c: Context<Env>) => {
+  const body = await readBody(c, tokenizeRequest, context.limits)
+  const prompt: Prompt = isSet(body.prompt)
+    ? { kind: 'text', text: body.prompt }
+    : { kind: 'chat', messages: toChatMessages(body.messages!) }
+  const { tokens, most } = await inWorker(context, body.model, async (worker) => {
+    if (prompt.kind === 'chat' && !worker.info.chat) throw badRequest('this model has no chat template', 'messages')
+    return {
+      tokens: await worker.tokenize(prompt, body.add_special_tokens ?? true),
+      most: worker.info.maxPositions,
+    }
+  })
+  return c.json({ tokens, count: tokens.length, max_model_len: most })
+}
+
+export const detokenize = (context: RouteContext) => async (c: Context<Env>) => {
+  const body = await readBody(c, detokenizeRequest, context.limits)
+  const prompt = await inWorker(context, body.model, (worker) => worker.detokenize(body.tokens))
+  return c.json({ prompt })
+}
+
+/** What lm-evaluation-harness asks of a server whose tokenizer it uses. */
+export const tokenizerInfo = (context: RouteContext) => async (c: Context<Env>) => {
+  const { info } = await inWorker(context, c.req.query('model'), async (worker) => worker)
+  return c.json({
+    bos_token: info.bosToken ?? null,
+    eos_token: info.eosToken ?? null,
+    pad_token: info.padToken ?? null,
+    chat_template: info.chatTemplate ?? null,
+    vocab_size: info.vocabSize,
+    model_max_length: info.maxPositions,
+  })
+}
+
+export const notFound = (): never => {
+  throw new ApiError(404, 'there is nothing at this address; /docs lists what there is', { code: 'not_found' })
+}

@@ -1,0 +1,117 @@
+// What the routes that generate share: from fields of a request to jobs of the model's process, and back.
+import { randomInt } from 'node:crypto'
+import type { Limits } from '../config.ts'
+import { ApiError, badRequest } from '../errors.ts'
+import type { RunContext } from '../generation.ts'
+import type { Log } from '../log.ts'
+import type { Metrics } from '../metrics.ts'
+import type { Models, ServedModel } from '../models.ts'
+import type { SamplingFields } from '../schemas.ts'
+import type { SentEvent } from '../sse.ts'
+import type { Sampling } from '../worker/protocol.ts'
+
+/** What a route works with. */
+export interface RouteContext {
+  models: Models
+  limits: Limits
+  metrics: Metrics
+  log: Log
+}
+
+/** Hono's variables: set by the middleware in app.ts. */
+export interface Env {
+  Variables: {
+    requestId: string
+    /** Name of the key, or the address. */
+    client: string
+    /** Aborted when the client goes. */
+    gone: AbortController
+  }
+}
+
+export const runContext = ({ limits, metrics }: RouteContext, { client, gone }: Env['Variables']): RunContext => ({
+  client,
+  signal: gone.signal,
+  seconds: limits.seconds,
+  metrics,
+})
+
+/** The settings of choice `index`; choices of one request differ by their seed. */
+export function samplingOf(fields: SamplingFields, index: number): Sampling {
+  const { temperature, top_p, top_k, min_p, repetition_penalty, seed, logit_bias, unmask } = fields
+  // Without a temperature nothing is drawn, and what the rest would choose from does not matter.
+  const drawn = isSet(temperature) && temperature > 0
+  return {
+    // The engine counts seeds with 32 bits.
+    seed: seed === null || seed === undefined ? randomInt(2 ** 32) : (seed + index) >>> 0,
+    ...(drawn ? { temperature } : {}),
+    // 0 is the most probable token alone.
+    ...(drawn && isSet(top_p) ? { topP: Math.max(top_p, 1e-9) } : {}),
+    ...(drawn && isSet(top_k) && top_k > 0 ? { topK: top_k } : {}),
+    ...(drawn && isSet(min_p) ? { minP: min_p } : {}),
+    ...(isSet(repetition_penalty) ? { repetitionPenalty: repetition_penalty } : {}),
+    ...(logit_bias ? { logitBias: Object.entries(logit_bias).map(([id, bias]) => [Number(id), bias]) } : {}),
+    ...(unmask?.threshold === undefined ? {} : { threshold: unmask.threshold }),
+    ...(unmask?.strategy === undefined ? {} : { strategy: unmask.strategy }),
+  }
+}
+
+export const isSet = <T>(value: T | null | undefined): value is T => value !== null && value !== undefined
+
+export const stopOf = (stop: string | string[] | null | undefined): string[] => [stop ?? []].flat()
+
+/** Most tokens of an answer. Throws 400 where a client asks for more than the server gives. */
+export function outputTokens(
+  asked: number | null | undefined,
+  byDefault: number,
+  limits: Limits,
+  param: string,
+): number {
+  const most = limits.output_tokens
+  if (isSet(asked) && asked > most) throw badRequest(`${param}: at most ${most} tokens are generated here`, param)
+  return Math.min(asked ?? byDefault, most)
+}
+
+/** Throws 400 where one request asks for more sequences than allowed. */
+export function checkChoices(count: number, limits: Limits): void {
+  if (count > limits.choices)
+    throw badRequest(`prompts times n is ${count}; at most ${limits.choices} are possible`, 'n')
+}
+
+/**
+ * Takes the first event before the response begins, so that what is wrong with a request is still told by its status; an
+ * error after that is an event, which OpenAI's clients raise.
+ */
+export async function startStream(
+  events: AsyncGenerator<SentEvent, void>,
+  log: Log,
+): Promise<AsyncGenerator<SentEvent, void>> {
+  const first = await events.next()
+  async function* all(): AsyncGenerator<SentEvent, void> {
+    try {
+      if (first.done) return
+      yield first.value
+      yield* events
+    } catch (error) {
+      const told =
+        error instanceof ApiError ? error : new ApiError(500, 'the answer broke off', { code: 'internal_error' })
+      if (told !== error) log.error({ err: error }, 'stream')
+      yield { data: JSON.stringify(told.body()) }
+    } finally {
+      await events.return()
+    }
+  }
+  return all()
+}
+
+/** Metadata of /v1/models. */
+export const modelObject = ({ name, created, worker, state }: ServedModel) => ({
+  id: name,
+  object: 'model' as const,
+  created,
+  owned_by: 'unmask',
+  ...(worker
+    ? { max_model_len: worker.info.maxPositions, mode: worker.info.mode, block_size: worker.info.blockSize }
+    : {}),
+  state,
+})

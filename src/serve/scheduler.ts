@@ -1,0 +1,129 @@
+// A fair queue for the places of a model: clients take turns, each in its own order. Knows neither models nor HTTP.
+import { ApiError } from './errors.ts'
+
+export interface QueueOptions {
+  /** Sequences that run at a time. */
+  concurrency: number
+  /** Sequences that may wait. */
+  limit: number
+  /** Seconds that one may wait. */
+  seconds: number
+}
+
+export interface Queue {
+  readonly running: number
+  readonly waiting: number
+  /** Throws 429 where `count` more sequences find no room. */
+  admit(count: number): void
+  /** Waits for a place. Rejects with the signal's reason, or with 429 after the longest wait. `release` gives it back. */
+  acquire(client: string, signal: AbortSignal): Promise<() => void>
+  /** Sends everyone away who waits. */
+  clear(error: Error): void
+}
+
+interface Waiting {
+  start(): void
+  fail(error: unknown): void
+}
+
+export function createQueue({ concurrency, limit, seconds }: QueueOptions): Queue {
+  /** Those who wait, by client; the first key is next, and goes to the end when it has had its turn. */
+  const clients = new Map<string, Waiting[]>()
+  let running = 0
+  let waiting = 0
+  /** Moving average of the time that a place is held. */
+  let average = 1
+
+  const retryAfter = () => Math.min(60, Math.max(1, Math.ceil((average * (running + waiting)) / concurrency)))
+
+  function next(): void {
+    while (running < concurrency) {
+      const turn = clients.entries().next()
+      if (turn.done) return
+      const [client, line] = turn.value
+      const first = line.shift()!
+      clients.delete(client)
+      if (line.length > 0) clients.set(client, line)
+      waiting--
+      first.start()
+    }
+  }
+
+  function remove(client: string, entry: Waiting): void {
+    const line = clients.get(client)
+    const index = line?.indexOf(entry) ?? -1
+    if (!line || index === -1) return
+    line.splice(index, 1)
+    waiting--
+    if (line.length === 0) clients.delete(client)
+  }
+
+  function place(): () => void {
+    running++
+    const since = performance.now()
+    let released = false
+    return () => {
+      if (released) return
+      released = true
+      running--
+      average += 0.1 * ((performance.now() - since) / 1000 - average)
+      next()
+    }
+  }
+
+  return {
+    get running() {
+      return running
+    },
+    get waiting() {
+      return waiting
+    },
+    admit(count) {
+      if (running + waiting + count > concurrency + limit)
+        throw new ApiError(429, `the server is busy: ${running} sequences run and ${waiting} wait`, {
+          code: 'queue_full',
+          retryAfter: retryAfter(),
+        })
+    },
+    acquire(client, signal) {
+      if (signal.aborted) return Promise.reject(signal.reason)
+      return new Promise((resolve, reject) => {
+        const settle = () => {
+          clearTimeout(timer)
+          signal.removeEventListener('abort', abort)
+        }
+        const entry: Waiting = {
+          start() {
+            settle()
+            resolve(place())
+          },
+          fail(error) {
+            settle()
+            remove(client, entry)
+            reject(error)
+          },
+        }
+        const abort = () => entry.fail(signal.reason)
+        const timer = setTimeout(
+          () =>
+            entry.fail(
+              new ApiError(429, `no place became free within ${seconds} s`, {
+                code: 'queue_timeout',
+                retryAfter: retryAfter(),
+              }),
+            ),
+          seconds * 1000,
+        )
+        signal.addEventListener('abort', abort, { once: true })
+        const line = clients.get(client)
+        if (line) line.push(entry)
+        else clients.set(client, [entry])
+        waiting++
+        next()
+      })
+    },
+    clear(error) {
+      for (const entry of [...clients.values()].flat()) entry.fail(error)
+    },
+  }
+}

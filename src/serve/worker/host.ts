@@ -1,0 +1,163 @@
+// The server's side of a model process: starts it, sends it work, tells when it is gone. Knows no HTTP.
+import { type ChildProcess, fork } from 'node:child_process'
+import { createRequire } from 'node:module'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import { UserError } from '../../types.ts'
+import { ApiError, internalError } from '../errors.ts'
+import type {
+  GenerateEvent,
+  GenerateJob,
+  GenerateResult,
+  ModelInfo,
+  Prompt,
+  ScoreJob,
+  ScoreResult,
+  WorkerError,
+  WorkerReply,
+  WorkerRequest,
+  WorkerSettings,
+} from './protocol.ts'
+
+export interface ModelWorker {
+  readonly info: ModelInfo
+  readonly pid: number
+  generate(job: GenerateJob, signal: AbortSignal, onEvent: (event: GenerateEvent) => void): Promise<GenerateResult>
+  score(job: ScoreJob, signal: AbortSignal): Promise<ScoreResult>
+  tokenize(prompt: Prompt, addSpecialTokens: boolean): Promise<number[]>
+  detokenize(ids: number[]): Promise<string>
+  /** Resolves when the process is gone, for whatever reason. */
+  readonly gone: Promise<void>
+  /** Ends the process after its work; `now` ends it at once. */
+  close(now?: boolean): Promise<void>
+}
+
+export interface HostOptions {
+  /** What a worker reports of errors that are not the client's. */
+  onInternalError(message: string): void
+}
+
+/** Told to clients whose work a process took with it, or that come while it starts again. */
+export const workerGone = (): ApiError =>
+  new ApiError(503, 'the process of this model ended and is started again; try again in a moment', {
+    code: 'model_restarting',
+    retryAfter: 2,
+  })
+
+interface Pending {
+  resolve(value: unknown): void
+  reject(error: unknown): void
+  onEvent?: (event: GenerateEvent) => void
+}
+
+/** Starts a process and loads the model in it. Rejects with UserError where the model cannot be loaded. */
+export async function startWorker(settings: WorkerSettings, { onInternalError }: HostOptions): Promise<ModelWorker> {
+  const child = forkChild()
+  const pending = new Map<number, Pending>()
+  let nextId = 0
+  let loaded: (info: ModelInfo) => void
+  let unloadable: (error: Error) => void
+  const loading = new Promise<ModelInfo>((resolve, reject) => {
+    loaded = resolve
+    unloadable = reject
+  })
+
+  const gone = new Promise<void>((resolve) => {
+    child.once('exit', (code, signal) => {
+      unloadable(new UserError(`the process of the model ended (${signal ?? `exit ${code}`}) before it was loaded`))
+      for (const { reject } of pending.values()) reject(workerGone())
+      pending.clear()
+      resolve()
+    })
+  })
+  // An error of the channel is followed by the exit, which says it.
+  child.on('error', () => {})
+
+  const send = (request: WorkerRequest): void => {
+    if (child.connected) child.send(request)
+  }
+
+  child.on('message', (reply: WorkerReply) => {
+    if (reply.kind === 'loaded') return loaded(reply.info)
+    if (reply.kind === 'unloadable') return unloadable(new UserError(reply.message))
+    const waiting = pending.get(reply.id)
+    if (!waiting) return
+    if (reply.kind === 'event') return waiting.onEvent?.(reply.event)
+    if (reply.kind === 'done') return waiting.resolve(reply.value)
+    waiting.reject(toApiError(reply.error))
+  })
+
+  function toApiError({ kind, message, param, code }: WorkerError): ApiError {
+    if (kind === 'request') return new ApiError(400, message, { param: param ?? null, code: code ?? null })
+    onInternalError(message)
+    return internalError()
+  }
+
+  function request<T>(
+    make: (id: number) => WorkerRequest,
+    signal?: AbortSignal,
+    onEvent?: (event: GenerateEvent) => void,
+  ): Promise<T> {
+    if (!child.connected) return Promise.reject(workerGone())
+    if (signal?.aborted) return Promise.reject(signal.reason)
+    return new Promise<T>((resolve, reject) => {
+      const id = nextId++
+      const settle = () => {
+        pending.delete(id)
+        signal?.removeEventListener('abort', abort)
+      }
+      const abort = () => {
+        send({ kind: 'cancel', id })
+        settle()
+        reject(signal?.reason)
+      }
+      pending.set(id, {
+        resolve(value) {
+          settle()
+          resolve(value as T)
+        },
+        reject(error) {
+          settle()
+          reject(error)
+        },
+        ...(onEvent ? { onEvent } : {}),
+      })
+      signal?.addEventListener('abort', abort, { once: true })
+      send(make(id))
+    })
+  }
+
+  async function close(now = false): Promise<void> {
+    if (now) child.kill('SIGKILL')
+    else send({ kind: 'close' })
+    await gone
+  }
+
+  send({ kind: 'load', settings })
+  let info: ModelInfo
+  try {
+    info = await loading
+  } catch (error) {
+    await close(true)
+    throw error
+  }
+  return {
+    info,
+    pid: child.pid!,
+    generate: (job, signal, onEvent) => request((id) => ({ kind: 'generate', id, job }), signal, onEvent),
+    score: (job, signal) => request((id) => ({ kind: 'score', id, job }), signal),
+    tokenize: (prompt, addSpecialTokens) => request((id) => ({ kind: 'tokenize', id, prompt, addSpecialTokens })),
+    detokenize: (ids) => request((id) => ({ kind: 'detokenize', id, ids })),
+    gone,
+    close,
+  }
+}
+
+function forkChild(): ChildProcess {
+  // The sources run through tsx, the build as it is.
+  const source = import.meta.url.endsWith('.ts')
+  const entry = fileURLToPath(new URL(source ? './child.ts' : './child.js', import.meta.url))
+  const loader = source ? ['--import', pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href] : []
+  // Keys are the server's own.
+  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^UNMASK_API_KEY/.test(name)))
+  return fork(entry, [], { execArgv: loader, env, serialization: 'advanced', stdio: ['ignore', 2, 2, 'ipc'] })
+}

@@ -1,0 +1,156 @@
+// Messages between the server and the process that holds a model. They are structured clones: plain values only.
+import type { ConstraintSource, StrategyName } from '../../decode/index.ts'
+import type { ChatMessage, Tool } from '../../tokenizer/types.ts'
+
+/** What is asked of a model process when it starts. */
+export interface WorkerSettings {
+  /** Model source as `unmask generate` takes it; from the server's configuration only. */
+  path: string
+  mode?: 'diffusion' | 'ar'
+  blockSize?: number
+  /** Finished texts whose keys and values are kept. */
+  keepPrefixes?: number
+  threads?: number
+}
+
+/** What a model is, told once it is loaded. */
+export interface ModelInfo {
+  mode: 'diffusion' | 'ar'
+  blockSize: number
+  maxPositions: number
+  vocabSize: number
+  chat: boolean
+  /** Whether the chat template renders tools. */
+  tools: boolean
+  /** Whether tokens between a prompt and a suffix can be filled in. */
+  infill: boolean
+  chatTemplate: string | undefined
+  bosToken: string | undefined
+  eosToken: string | undefined
+  padToken: string | undefined
+}
+
+export type Prompt =
+  | { kind: 'ids'; ids: number[] }
+  | { kind: 'text'; text: string }
+  /** `forced`: the answer begins as a call of one of the tools. */
+  | { kind: 'chat'; messages: ChatMessage[]; tools?: Tool[]; forced?: boolean }
+
+/** How tokens are chosen. What is left out is the engine's default. */
+export interface Sampling {
+  temperature?: number
+  topP?: number
+  topK?: number
+  minP?: number
+  repetitionPenalty?: number
+  seed?: number
+  logitBias?: [token: number, bias: number][]
+  /** Diffusion: commit what is more probable than this. */
+  threshold?: number
+  strategy?: StrategyName
+}
+
+/** One sequence to generate. */
+export interface GenerateJob {
+  prompt: Prompt
+  /** Field of the request that a prompt too long is blamed on. */
+  promptParam: string
+  /** Most tokens that the prompt may have. */
+  maxPromptTokens: number
+  /** Text after the gap, for infilling. */
+  suffix?: string
+  maxNewTokens: number
+  sampling: Sampling
+  /** What the text must match, and the field that asked for it. */
+  constraint?: { source: ConstraintSource; param: string }
+  /** The text ends before the first of these. */
+  stop: string[]
+  /** Tells every committed token with its step and confidence. */
+  unmasking: boolean
+  /** Log-probabilities of the tokens, with so many alternatives. */
+  logprobs?: number
+}
+
+/** A prompt to echo, and to score: the log-probability of each of its tokens. */
+export interface ScoreJob {
+  prompt: Prompt
+  promptParam: string
+  maxPromptTokens: number
+  /** Alternatives per token; without it nothing is scored. */
+  top?: number
+}
+
+export interface TokenLogprob {
+  /** Text of the token; `token_id:N` where it is no whole character. */
+  token: string
+  logprob: number
+  top: { token: string; logprob: number }[]
+}
+
+/** A token that a step decided, in any order; `edited` where it replaces an earlier one. */
+export interface UnmaskedToken {
+  /** Index in the answer, from 0. */
+  position: number
+  token: number
+  text: string
+  step: number
+  confidence: number
+  edited?: true
+}
+
+/** The first has no text and tells that generation has begun. */
+export interface GenerateEvent {
+  promptTokens?: number
+  /** Tokens that are final so far, and forwards that took. */
+  tokens?: number
+  forwards?: number
+  /** Text that is final, in order. */
+  text: string
+  logprobs?: TokenLogprob[]
+  unmasked?: UnmaskedToken[]
+}
+
+export interface GenerateResult {
+  finish: 'stop' | 'length'
+  promptTokens: number
+  cachedTokens: number
+  completionTokens: number
+  forwards: number
+}
+
+export interface ScoreResult {
+  ids: number[]
+  text: string
+  /** Text of each token, as in `TokenLogprob`. */
+  tokens: string[]
+  /** Where each token begins in the text of all. */
+  offsets: number[]
+  /** Undefined for a first token that nothing predicts. */
+  logprobs: (number | undefined)[]
+  top: { token: string; logprob: number }[][]
+}
+
+export type WorkerRequest =
+  | { kind: 'load'; settings: WorkerSettings }
+  | { kind: 'generate'; id: number; job: GenerateJob }
+  | { kind: 'score'; id: number; job: ScoreJob }
+  | { kind: 'tokenize'; id: number; prompt: Prompt; addSpecialTokens: boolean }
+  | { kind: 'detokenize'; id: number; ids: number[] }
+  | { kind: 'cancel'; id: number }
+  /** Ends the process once nothing runs. */
+  | { kind: 'close' }
+
+export type WorkerReply =
+  | { kind: 'loaded'; info: ModelInfo }
+  | { kind: 'unloadable'; message: string }
+  | { kind: 'event'; id: number; event: GenerateEvent }
+  | { kind: 'done'; id: number; value: GenerateResult | ScoreResult | number[] | string }
+  | { kind: 'error'; id: number; error: WorkerError }
+
+/** `request`: the client's doing; `internal`: the text is for the log alone. */
+export interface WorkerError {
+  kind: 'request' | 'internal'
+  message: string
+  param?: string
+  code?: string
+}
