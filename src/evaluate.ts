@@ -19,7 +19,7 @@ import type { Recipe } from './recipe.ts'
 import { createExecutor, type Executor } from './runtime/executor.ts'
 import { createEvaluator } from './train/evaluator.ts'
 import type { Evaluation } from './train/types.ts'
-import { UserError } from './types.ts'
+import { type Device, UserError } from './types.ts'
 
 export type EvaluateEvent =
   | { type: 'phase'; message: string }
@@ -47,6 +47,8 @@ export interface EvaluateOptions {
   /** Seed of noise draws and task rows. Default 0. */
   seed?: number
   threads?: number
+  /** Default `cpu`. */
+  device?: Device
   signal?: AbortSignal
   onEvent?: (event: EvaluateEvent) => void
 }
@@ -96,7 +98,10 @@ export async function evaluateLoaded(
         ? (options.blockSize ?? adapter.config.decoding.masks)
         : 1
       : (options.blockSize ?? (typeof config.block_size === 'number' ? config.block_size : 32))
-  const executor = createExecutor(options.threads ? { threads: options.threads } : {})
+  const executor = createExecutor({
+    ...(options.threads ? { threads: options.threads } : {}),
+    ...(options.device ? { device: options.device } : {}),
+  })
   try {
     let own: Evaluation | undefined
     let baseline: Evaluation | undefined

@@ -28,7 +28,7 @@ import type { Recipe } from './recipe.ts'
 import { createExecutor, type Executor } from './runtime/executor.ts'
 import { createTextStream } from './tokenizer/stream.ts'
 import type { ChatMessage, Tokenizer } from './tokenizer/types.ts'
-import { UserError } from './types.ts'
+import { type Device, UserError } from './types.ts'
 
 export interface GeneratorOptions {
   /** Default: `diffusion` where config.json has a mask token, else `ar`; `strided` with an adapter. */
@@ -358,6 +358,8 @@ export interface GenerateOptions extends Partial<GenerateSettings>, GeneratorOpt
   template?: 'none' | 'chat'
   /** Threads of the executor. Default: the cores of the machine. */
   threads?: number
+  /** Default `cpu`. Throws UserError where the machine has no such device. */
+  device?: Device
 }
 
 /** A piece of a generation: the text that is final so far, and the tokens that the last step committed. */
@@ -380,8 +382,8 @@ export async function* generate(
   prompt: string | readonly ChatMessage[],
   options: GenerateOptions = {},
 ): AsyncGenerator<GenerateEvent, GenerationResult & { text: string }, void> {
-  const { template, threads, maxNewTokens = 128, mode, blockSize, ...settings } = options
-  const executor = createExecutor(threads === undefined ? {} : { threads })
+  const { template, threads, device, maxNewTokens = 128, mode, blockSize, ...settings } = options
+  const executor = createExecutor({ ...(threads ? { threads } : {}), ...(device ? { device } : {}) })
   try {
     const generator = await createGenerator(executor, loaded, {
       ...(mode ? { mode } : {}),

@@ -47,7 +47,7 @@ export function load(source: string, options: LoadOptions = {}): Promise<LoadedM
 /**
  * Loads a model to run it, as `load` does, but float32 of safetensors files stays there until an executor maps it, and
  * matrices that are stored in few bits stay so: those of a folder that `quantize` wrote, and of a GGUF file those of
- * type Q8_0 and Q4_0. GGUF's other types become float32.
+ * types Q8_0, Q4_0, Q4_1 and Q4_K. GGUF's other types become float32.
  */
 export function loadForInference(source: string, options: LoadOptions = {}): Promise<InferenceModel> {
   return loadWith<InferenceParameter>(source, options, async (checkpoint, name, shape) => {

@@ -41,7 +41,7 @@ export function decodeProgram(
   formats?: ReadonlyMap<string, BlockFormat>,
   adapter: ReadonlyMap<string, readonly number[]> = new Map(),
 ): Program {
-  const { layers, heads, kvHeads, headDim, vocabSize, maxPositions } = model.dimensions
+  const { layers, heads, kvHeads, headDim, vocabSize } = model.dimensions
   const ids = input('input_ids', 'int64', ['B', 'T'])
   const positions = input('position_ids', 'int64', ['B', 'T'])
   const blocks = input('block_ids', 'int64', ['B', 'T'])
@@ -63,7 +63,6 @@ export function decodeProgram(
   const { hidden, head } = model.trace(gated ?? weights, {
     ids,
     positions,
-    positionCount: maxPositions,
     ...(gate ? { embeddings: (h) => add(mul(h, sub(1, gate)), mul(gate, weights(maskEmbeddingName(model)))) } : {}),
     attention(q, k, v, layer) {
       const key = splitHeads(k, kvHeads)

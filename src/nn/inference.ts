@@ -67,6 +67,7 @@ export async function loadInference(
       add(names.packed, parameter.packed)
       add(names.scales, parameter.scales)
       if (parameter.zeroPoints) add(names.zeroPoints, parameter.zeroPoints)
+      if (parameter.minima) add(names.minima, parameter.minima)
     } else if ('data' in parameter) {
       if (ranges.size > 0) embed.set(name, { dtype: 'float32', shape, data: parameter.data })
       else add(name, parameter.data)

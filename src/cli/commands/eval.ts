@@ -2,7 +2,7 @@
 import { Command, Option } from 'commander'
 import type { EvaluateResult } from '../../evaluate.ts'
 import type { Context } from '../context.ts'
-import { wholeNumber } from '../flags.ts'
+import { deviceOption, wholeNumber } from '../flags.ts'
 import { decimals, percent, table } from '../format.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe.ts'
 import { action, type Session } from '../session.ts'
@@ -31,6 +31,7 @@ export function evalCommand(session: Session): Command {
     .option('--data-tokens <number>', 'most tokens of it that are read (default: 16384)')
     .option('--block-size <number>', 'tokens denoised together (default: that of config.json)')
     .addOption(new Option('--template <template>', 'how prompts are written').choices(['none', 'chat']))
+    .addOption(deviceOption())
     .option('--seed <number>', 'seed of noise and task rows (default: 0)')
   addRecipeFlags(
     command,
@@ -62,6 +63,7 @@ Examples:
           ...(seed === undefined ? {} : { seed }),
           ...sectionFlags(command.opts()),
           threads: context.threads,
+          device: context.device,
           signal: context.signal,
           onEvent: convertDisplay(context),
         })

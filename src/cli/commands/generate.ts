@@ -4,7 +4,7 @@ import { Command, Option } from 'commander'
 import type { CommittedToken, ConstraintSource, GenerationResult } from '../../decode/index.ts'
 import { UserError } from '../../types.ts'
 import type { Context } from '../context.ts'
-import { wholeNumber } from '../flags.ts'
+import { deviceOption, wholeNumber } from '../flags.ts'
 import { decimals } from '../format.ts'
 import { showGeneration } from '../generation.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe.ts'
@@ -44,6 +44,7 @@ export function generateCommand(session: Session): Command {
         'chat',
       ]),
     )
+    .addOption(deviceOption())
     .option('--seed <number>', 'seed of the draws, with a temperature (default: 0)')
     .option('--stop <text...>', 'end before this text; may be given several times')
     .option('--json-schema <file>', 'write JSON that is valid against this schema')
@@ -77,7 +78,7 @@ Examples:
         const { createExecutor } = await import('../../runtime/executor.ts')
         const { signal } = context
         const loaded = await loadForInference(command.args[0]!, { signal })
-        const executor = createExecutor({ threads: context.threads })
+        const executor = createExecutor({ threads: context.threads, device: context.device })
         try {
           const generator = await createGenerator(executor, loaded, {
             ...(flags.mode ? { mode: flags.mode } : {}),
