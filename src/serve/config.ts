@@ -3,7 +3,7 @@
 import { readFile } from 'node:fs/promises'
 import { parse } from 'yaml'
 import * as z from 'zod'
-import { UserError } from '../types.ts'
+import { devices, UserError } from '../types.ts'
 
 const whole = z.int().min(1)
 const seconds = z.number().positive().max(86_400)
@@ -55,6 +55,7 @@ export const configSchema = z.strictObject({
   host: z.string().min(1).default('127.0.0.1').describe('address to listen on'),
   port: z.int().min(0).max(65_535).default(8000).describe('port; 0 for a free one'),
   models: z.array(model).min(1, 'name at least one model').describe('models, the first being the default'),
+  device: z.enum(devices).default('cpu').describe('where the models run'),
   threads: z.int().min(0).max(1024).default(0).describe('threads of each model; 0 for one per core'),
   api_keys: z.array(key).default([]).describe('without any, everyone who reaches the port may use it'),
   allowed_hosts: z

@@ -1,6 +1,6 @@
 // The models of a server: each with a process and a queue of its own. Loads them when needed, unloads idle ones, starts again
 // what crashed, and exchanges a process without losing work. Knows no HTTP.
-import { defaultName, type Limits, type ModelConfig, type ServeConfig } from './config.ts'
+import { defaultName, type ModelConfig, type ServeConfig } from './config.ts'
 import { ApiError } from './errors.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
@@ -79,10 +79,14 @@ const PAUSES = [0, 1, 2, 5, 10, 30]
 /** A process that lived so long counts as having been well. */
 const WELL_MS = 60_000
 
-function createModel(initial: ModelConfig, config: { limits: Limits; threads: number }, { log, metrics }: Options) {
+function createModel(
+  initial: ModelConfig,
+  config: Pick<ServeConfig, 'limits' | 'threads' | 'device'>,
+  { log, metrics }: Options,
+) {
   let settings = initial
   const name = initial.name ?? defaultName(initial.path)
-  const { limits, threads } = config
+  const { limits, threads, device } = config
   const queue = createQueue({ concurrency: limits.concurrency, limit: limits.queue, seconds: limits.queue_seconds })
   let state: ModelState = 'unloaded'
   let worker: ModelWorker | undefined
@@ -101,6 +105,7 @@ function createModel(initial: ModelConfig, config: { limits: Limits; threads: nu
         ...(settings.block_size ? { blockSize: settings.block_size } : {}),
         ...(settings.prefix_cache > 0 ? { keepPrefixes: settings.prefix_cache } : {}),
         ...(threads > 0 ? { threads } : {}),
+        device,
       },
       { onInternalError: (message) => log.error({ model: name, message }, 'model process') },
     )

@@ -1,12 +1,14 @@
 // unmask serve: reads the configuration, starts the server, and follows signals until it has ended.
 import { Command, Option } from 'commander'
 import type { ServeConfig } from '../../serve/index.ts'
+import { devices } from '../../types.ts'
 import { wholeNumber } from '../flags.ts'
 import { action, type Session } from '../session.ts'
 
 interface Flags {
   config?: string
   host?: string
+  device?: string
   port?: string
   apiKey?: string
   newKey?: string
@@ -20,6 +22,7 @@ export function serveCommand(session: Session): Command {
     .option('--config <file>', 'YAML file with all settings; docs/serve.md lists them')
     .option('--host <address>', 'address to listen on (default: 127.0.0.1)')
     .option('--port <number>', 'port; 0 for a free one (default: 8000)')
+    .addOption(new Option('--device <device>', 'where the models run (default: cpu)').choices(devices))
     .option('--new-key <name>', 'make an API key, print it with its entry for the configuration, and end')
     .addOption(
       new Option('--log-level <level>', 'what is logged on stderr (default: info)').choices([
@@ -87,12 +90,13 @@ function environment(env: NodeJS.ProcessEnv, hashKey: (key: string) => string): 
 }
 
 function fromFlags(flags: Flags, models: readonly string[], threads: number | undefined): Record<string, unknown> {
-  const { host, logLevel } = flags
+  const { host, logLevel, device } = flags
   const port = wholeNumber('--port', flags.port, 0)
   return {
     ...(models.length > 0 ? { models: models.map(namedModel) } : {}),
     ...(host === undefined ? {} : { host }),
     ...(port === undefined ? {} : { port }),
+    ...(device === undefined ? {} : { device }),
     ...(logLevel === undefined ? {} : { log_level: logLevel }),
     ...(threads === undefined ? {} : { threads }),
   }

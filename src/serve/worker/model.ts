@@ -47,7 +47,10 @@ const CALL = '<tool_call>'
 /** Loads a model. Throws UserError where that cannot be done. */
 export async function createServedModel(settings: WorkerSettings): Promise<ServedModel> {
   const loaded = await loadForInference(settings.path)
-  const executor = createExecutor(settings.threads === undefined ? {} : { threads: settings.threads })
+  const executor = createExecutor({
+    ...(settings.threads === undefined ? {} : { threads: settings.threads }),
+    ...(settings.device === undefined ? {} : { device: settings.device }),
+  })
   const generator = await createGenerator(executor, loaded, {
     ...(settings.mode ? { mode: settings.mode } : {}),
     ...(settings.blockSize ? { blockSize: settings.blockSize } : {}),

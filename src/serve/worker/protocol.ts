@@ -2,6 +2,7 @@
 import type { ConstraintSource, StrategyName } from '../../decode/index.ts'
 import type { DecodingMode } from '../../generate.ts'
 import type { ChatMessage, Tool } from '../../tokenizer/types.ts'
+import type { Device } from '../../types.ts'
 
 /** What is asked of a model process when it starts. */
 export interface WorkerSettings {
@@ -14,6 +15,7 @@ export interface WorkerSettings {
   /** Finished texts whose keys and values are kept. */
   keepPrefixes?: number
   threads?: number
+  device?: Device
 }
 
 /** What a model is, told once it is loaded. */
