@@ -86,6 +86,26 @@ const train = z.strictObject({
   keep_best: whole.default(3).describe('best checkpoints by validation NELBO that are kept for merging'),
 })
 
+const moe = z.strictObject({
+  router: z
+    .enum(['trained', 'frozen'])
+    .default('trained')
+    .describe('mixtures of experts: train the routers, or leave them as they are'),
+  router_bias_update_rate: z
+    .number()
+    .min(0)
+    .default(0)
+    .describe(
+      'step by which the biases that choose experts move against the load after each update (Ling was trained with ' +
+        '0.001); 0 leaves them as they are',
+    ),
+  router_aux_loss_coef: z
+    .number()
+    .min(0)
+    .default(0)
+    .describe('factor of an auxiliary loss that balances the load of the experts; 0 for none'),
+})
+
 const diffusion = z.strictObject({
   block_size: whole.default(32).describe('tokens that are denoised together, at the end of training and in decoding'),
   schedule: z
@@ -146,7 +166,10 @@ const diffusion = z.strictObject({
 })
 
 const decode = z.strictObject({
-  strategy: z.enum(strategyNames).default('threshold').describe('what a denoising step commits'),
+  strategy: z
+    .enum(strategyNames)
+    .optional()
+    .describe('what a denoising step commits (default: what unmask tune has written, else threshold)'),
   threshold: share
     .optional()
     .describe('commit tokens whose probability is above this; always at least one (default: 0.9; edit 0.7)'),
@@ -159,14 +182,19 @@ const decode = z.strictObject({
   entropy_bound: positive.optional().describe('entropy_bound: sum of the entropies of a step, in nats (default: 0.1)'),
   editing_threshold: share.optional().describe('edit: replace tokens where another is surer than this (default: 0.5)'),
   max_post_steps: wholeOrZero.optional().describe('edit: most steps in a block without masks (default: 16)'),
-  buffer_size: whole.default(1).describe('neighbouring blocks that are refined at a time'),
+  buffer_size: whole.optional().describe('neighbouring blocks that are refined at a time (default: 1)'),
   activation: share
     .optional()
     .describe('share of a block that is filled before the next joins the buffer (default: 0.5)'),
   reuse: z
     .boolean()
-    .default(false)
+    .optional()
     .describe('keep the keys and values of committed tokens within a block: faster steps, at some cost in quality'),
+  self_verify: z
+    .number()
+    .min(0)
+    .optional()
+    .describe('check drafts with the model at block size 1 where so many tokens are expected to be confirmed'),
   temperature: z.number().min(0).max(100).default(0).describe('0: the most probable token; above: draw'),
   top_k: wholeOrZero.optional().describe('draw from so many most probable tokens'),
   top_p: share.optional().describe('draw from the fewest tokens that have this probability together'),
@@ -210,6 +238,7 @@ export const recipeSchema = z.strictObject({
   threads: wholeOrZero.default(0).describe('threads of the executor; 0 for one per core'),
   data,
   train: train.prefault({}),
+  moe: moe.prefault({}),
   diffusion: diffusion.prefault({}),
   decode: decode.prefault({}),
   eval: evaluation.prefault({}),
@@ -365,6 +394,9 @@ function findConflicts(recipe: Recipe): { path: string; message: string }[] {
       'train.global_batch_size',
       `${train.global_batch_size} is not a multiple of train.micro_batch_size ${train.micro_batch_size}`,
     )
+  }
+  if (recipe.moe.router === 'frozen' && recipe.moe.router_aux_loss_coef > 0) {
+    add('moe.router_aux_loss_coef', 'balances through the routers: needs moe.router: trained')
   }
   if (train.lr_min > train.lr) add('train.lr_min', `${train.lr_min} is above train.lr ${train.lr}`)
   if (recipe.eval.from_random > 0 && (recipe.init === 'random' || recipe.objective === 'ar')) {

@@ -4,7 +4,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { tinyLlama } from '../../test/tiny-llama.ts'
 import { random } from '../random.ts'
 import { createExecutor, type Executor } from '../runtime/executor.ts'
+import { UserError } from '../types.ts'
 import { type BlockOptions, complete, createEngine, type DecodeStep, type Engine, type Generation } from './index.ts'
+import { expectedConfirmed } from './self-verify.ts'
 import { editModes } from './strategies/edit.ts'
 
 const MASK = 39
@@ -145,6 +147,56 @@ describe('whatever the strategy and the settings', () => {
   })
 })
 
+describe('settings that nobody meant', () => {
+  it('give an error that names them, or a text', async () => {
+    const odd = fc.constantFrom<unknown>(0, 1, -1, 0.5, 2, 1e9, Number.NaN, Number.POSITIVE_INFINITY, undefined, true)
+    const keys = ['blockSize', 'maxNewTokens', 'bufferSize', 'activation', 'reuse', 'selfVerify', 'temperature', 'topK']
+    const more = ['topP', 'minP', 'repetitionPenalty', 'seed', 'logprobs', 'logitScale', 'threshold', 'stepsPerBlock']
+    const rules = [
+      'tokensPerStep',
+      'lowThreshold',
+      'creditAlpha',
+      'factor',
+      'entropyBound',
+      'editingThreshold',
+      'maxPostSteps',
+    ]
+    const names = fc.constantFrom<unknown>(
+      'threshold',
+      'fixed',
+      'edit',
+      'credit',
+      'entropy_bound',
+      'none',
+      'toString',
+      3,
+    )
+    const one = fc.tuple(fc.constantFrom('strategy', ...keys, ...more, ...rules), odd)
+    const wild = fc
+      .tuple(names, fc.array(one, { maxLength: 3 }))
+      .map(([strategy, pairs]) => ({ strategy, ...Object.fromEntries(pairs) }))
+    let worked = 0
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.integer({ min: -1, max: vocabSize }), { maxLength: 6 }),
+        wild,
+        async (prompt, options) => {
+          const settings = { blockSize: 4, maxNewTokens: 3, ...options } as BlockOptions
+          try {
+            const { result } = await collect(engine.generate(prompt, settings))
+            expect(result.ids.length).toBeGreaterThan(0)
+            worked++
+          } catch (error) {
+            expect(error).toBeInstanceOf(UserError)
+          }
+        },
+      ),
+      { numRuns: 1500, seed: 6 },
+    )
+    expect(worked).toBeGreaterThan(100)
+  })
+})
+
 describe('a buffer of several blocks', () => {
   it('refines later blocks before the first is finished, in fewer forwards', async () => {
     const options = { blockSize: 4, maxNewTokens: 32, threshold: 0.3, logitScale: 4 }
@@ -178,6 +230,39 @@ describe('rows that are not computed again', () => {
         expect(reused.result.ids).toEqual(plain.result.ids)
         expect(reused.result.forwards).toBe(plain.result.forwards)
       }
+  })
+})
+
+describe('self-verification', () => {
+  it('of one block that holds everything gives what block size 1 gives, in fewer forwards where the draft is right', async () => {
+    for (const engine of [endless, shifted])
+      for (let seed = 0; seed < 8; seed++) {
+        const prompt = randomTokens(5, seed)
+        const options = { maxNewTokens: 20, logitScale: 4 }
+        const causal = await complete(engine.generate(prompt, { ...options, blockSize: 1 }))
+        const verified = await collect(engine.generate(prompt, { ...options, blockSize: 32, selfVerify: 0 }))
+        expect(verified.result.ids).toEqual(causal.ids)
+        expect(verified.steps.map(({ step }) => step)).toEqual(verified.steps.map((_, i) => i))
+        expect(verified.result.forwards).toBe(verified.steps.length)
+      }
+  })
+
+  it('leaves the decision to the strategy where too little is expected', async () => {
+    const options = { blockSize: 8, maxNewTokens: 24, threshold: 0.3, logitScale: 4 }
+    const plain = await collect(endless.generate(randomTokens(5, 1), options))
+    const never = await collect(endless.generate(randomTokens(5, 1), { ...options, selfVerify: 1000 }))
+    expect(never.steps).toEqual(plain.steps)
+    expect(expectedConfirmed([1, 0.5, 0.5])).toBeCloseTo(1 + 0.5 + 0.25)
+  })
+
+  it('is for greedy decoding of one block at a time', () => {
+    const says = (options: Partial<BlockOptions>, message: string) =>
+      expect(() => endless.generate([1], { blockSize: 4, maxNewTokens: 4, selfVerify: 1, ...options })).toThrow(message)
+    says({ strategy: 'edit' }, 'leave out strategy edit')
+    says({ bufferSize: 2 }, 'leave out bufferSize')
+    says({ reuse: true }, 'leave out reuse')
+    says({ temperature: 1 }, 'leave out sampling')
+    says({ selfVerify: -1 }, 'selfVerify must be 0 or more')
   })
 })
 
