@@ -74,7 +74,10 @@ export function createFilter({ detectors, block = [], threshold = 0.5 }: FilterO
       // What reaches over the border is decided with the rest of it.
       for (let before = -1; before !== cut; ) {
         before = cut
-        cut = Math.min(cut, ...found.filter(({ start, end }) => start < before && end > before).map(({ start }) => start))
+        cut = Math.min(
+          cut,
+          ...found.filter(({ start, end }) => start < before && end > before).map(({ start }) => start),
+        )
       }
       if (cut < text.length - MAX_HELD) cut = forced(text, text.length - MAX_HELD, found)
       const findings = found.filter(({ end }) => end <= cut).sort((a, b) => a.end - b.end || a.start - b.start)

@@ -2,7 +2,7 @@
 import { UserError } from '../types.ts'
 import { createAudit } from './audit.ts'
 import { defaultRules } from './default-rules.ts'
-import { type Filter, createFilter } from './filter.ts'
+import { createFilter, type Filter } from './filter.ts'
 import { createPii, type PiiKind } from './pii.ts'
 import { createRules, readRules } from './rules.ts'
 import type { Detector } from './types.ts'

@@ -1,6 +1,6 @@
 // Personal data by its form: patterns propose, check digits and libraries decide. Names and postal addresses have no form, and
 // are not found.
-import { isValidPhoneNumber, type CountryCode } from 'libphonenumber-js'
+import { type CountryCode, isValidPhoneNumber } from 'libphonenumber-js'
 import validator from 'validator'
 import { type Accept, compilePattern } from './pattern.ts'
 import type { Action, Detector } from './types.ts'

@@ -19,8 +19,16 @@ const meanings = new Map<string, { category: string; score: number }>(
       ['hate', 0.9, 'abeed, africoon, arabush, chingchong, chink, dyke, fag, kike, nigger, tranny'],
       ['hate', 0.45, 'abo, boonga, negro'],
       ['harassment', 0.6, 'bastard, bitch, cunt, prick, retard, slut, spastic, twat, whore'],
-      ['sexual', 0.8, 'bestiality, blowjob, cum, deepthroat, doggystyle, double penetration, ejaculate, felch, fellatio'],
-      ['sexual', 0.8, 'finger bang, fisting, gangbang, handjob, hentai, jerk off, jizz, masturbate, orgy, porn, pussy, wank'],
+      [
+        'sexual',
+        0.8,
+        'bestiality, blowjob, cum, deepthroat, doggystyle, double penetration, ejaculate, felch, fellatio',
+      ],
+      [
+        'sexual',
+        0.8,
+        'finger bang, fisting, gangbang, handjob, hentai, jerk off, jizz, masturbate, orgy, porn, pussy, wank',
+      ],
       ['sexual', 0.6, 'anal, boob, buttplug, cock, cuck, dick, dildo, lubejob, orgasm, tit'],
       ['sexual', 0.4, 'anus, hooker, incest, penis, scat, semen, sex, vagina'],
       ['violence', 0.4, 'rape'],
@@ -43,7 +51,8 @@ function terms(): { id: number; word: string; length: number }[] {
 /** Characters of the longest text that a pattern matches. */
 const longest = ({ nodes }: ParsedPattern): number =>
   nodes.reduce((sum, node) => {
-    if (node.kind === SyntaxKind.Optional) return sum + (node.childNode.kind === SyntaxKind.Literal ? node.childNode.chars.length : 1)
+    if (node.kind === SyntaxKind.Optional)
+      return sum + (node.childNode.kind === SyntaxKind.Literal ? node.childNode.chars.length : 1)
     return sum + (node.kind === SyntaxKind.Literal ? node.chars.length : 1)
   }, 0)
 
@@ -54,10 +63,7 @@ export function createWords(): Detector {
   // An exception reaches at most so far behind the word that it excepts, and a word is bounded by one more character.
   const reach =
     1 +
-    Math.max(
-      ...terms().map(({ length }) => length),
-      ...(dataset.whitelistedTerms ?? []).map(({ length }) => length),
-    )
+    Math.max(...terms().map(({ length }) => length), ...(dataset.whitelistedTerms ?? []).map(({ length }) => length))
   const steps = [resolveConfusablesTransformer(), resolveLeetSpeakTransformer(), toAsciiLowerCaseTransformer()]
   const plain = (char: number): number | undefined =>
     steps.reduce<number | undefined>((code, step) => (code === undefined ? code : step.transform(code)), char)

@@ -7,8 +7,8 @@ import {
   auditFrom,
   createFilters,
   type EndpointVerdict,
-  type Finding,
   type FilterStream,
+  type Finding,
   type Judgement,
   strongest,
 } from '../safety/index.ts'
@@ -69,8 +69,7 @@ export async function createSafety(
   const filters = await createFilters(safety)
   const { endpoint } = safety
   const audit: Audit | undefined =
-    safety.audit &&
-    auditFrom(safety.audit, env.UNMASK_AUDIT_KEY, (error) => log.error({ err: error }, 'audit log'))
+    safety.audit && auditFrom(safety.audit, env.UNMASK_AUDIT_KEY, (error) => log.error({ err: error }, 'audit log'))
 
   /** The endpoint's word on a text; where it fails, what the configuration says. */
   async function ask(text: string): Promise<EndpointVerdict | undefined> {
@@ -93,7 +92,13 @@ export async function createSafety(
     blocked: boolean,
   ): void {
     const done = strongest(findings.map(({ action }) => action))
-    const action = blocked ? 'block' : done === undefined ? 'pass' : done === 'score' || done === 'block' ? 'flag' : done
+    const action = blocked
+      ? 'block'
+      : done === undefined
+        ? 'pass'
+        : done === 'score' || done === 'block'
+          ? 'flag'
+          : done
     metrics.safety.inc({ direction: entry.direction, action })
     audit?.write({
       ...entry,
@@ -137,8 +142,15 @@ export async function createSafety(
         if (!last && !judged.blocked) continue
         choice.done = true
         const { findings, scores } = choice
-        record({ ...asker, direction: 'answer', text: choice.original }, findings, scores(), judged.blocked !== undefined)
-        yield judged.blocked ? { ...choice.result(), index, kind: 'end', finish: 'content_filter' } : (event as ChoiceEvent)
+        record(
+          { ...asker, direction: 'answer', text: choice.original },
+          findings,
+          scores(),
+          judged.blocked !== undefined,
+        )
+        yield judged.blocked
+          ? { ...choice.result(), index, kind: 'end', finish: 'content_filter' }
+          : (event as ChoiceEvent)
         if (choices.every(({ done }) => done)) return
       }
     } finally {
@@ -278,10 +290,11 @@ export async function judgeJobs(
     let changed = known.get(prompt)
     let behind = suffix
     if (!changed || suffix !== undefined) {
-      const { texts, blocked, changed: anything } = await safety.prompt(
-        suffix === undefined ? parts : [...parts, suffix],
-        asker,
-      )
+      const {
+        texts,
+        blocked,
+        changed: anything,
+      } = await safety.prompt(suffix === undefined ? parts : [...parts, suffix], asker)
       if (blocked) return { jobs: [], blocked: true }
       changed = anything ? withTexts(prompt, texts) : prompt
       if (suffix !== undefined) behind = texts.at(-1)

@@ -6,6 +6,7 @@ import type { RunContext } from '../generation.ts'
 import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Models, ServedModel } from '../models.ts'
+import type { Asker, Safety } from '../safety.ts'
 import type { SamplingFields } from '../schemas.ts'
 import type { SentEvent } from '../sse.ts'
 import type { Sampling } from '../worker/protocol.ts'
@@ -16,6 +17,7 @@ export interface RouteContext {
   limits: Limits
   metrics: Metrics
   log: Log
+  safety: Safety
 }
 
 /** Hono's variables: set by the middleware in app.ts. */
@@ -34,6 +36,13 @@ export const runContext = ({ limits, metrics }: RouteContext, { client, gone }: 
   signal: gone.signal,
   seconds: limits.seconds,
   metrics,
+})
+
+/** Who asks, for what is judged. */
+export const askerOf = ({ name }: ServedModel, { requestId, client }: Env['Variables']): Asker => ({
+  request: requestId,
+  client,
+  model: name,
 })
 
 /** The settings of choice `index`; choices of one request differ by their seed. */
