@@ -1,5 +1,6 @@
 // The library: convert a model, load it, generate with it, measure it. Each name is documented where it is defined.
 
+export { type AugmentOptions, type AugmentResult, augment } from './augment.ts'
 export { type Checkpoint, inspectCheckpoint, openCheckpoint, pull, saveCheckpoint } from './checkpoint/index.ts'
 export { type ConvertEvent, type ConvertOptions, type ConvertResult, convert } from './convert.ts'
 export type { CommittedToken, Generation, GenerationResult } from './decode/index.ts'
