@@ -9,6 +9,7 @@ import type { Models, ServedModel } from '../models.ts'
 import type { Asker, Safety } from '../safety.ts'
 import type { SamplingFields } from '../schemas.ts'
 import type { SentEvent } from '../sse.ts'
+import type { TraceContext } from '../trace.ts'
 import type { Sampling } from '../worker/protocol.ts'
 
 /** What a route works with. */
@@ -28,10 +29,16 @@ export interface Env {
     client: string
     /** Aborted when the client goes. */
     gone: AbortController
+    /** Of the request's span. */
+    trace: TraceContext
   }
 }
 
-export const runContext = ({ limits, metrics }: RouteContext, { client, gone }: Env['Variables']): RunContext => ({
+export const runContext = (
+  { limits, metrics }: RouteContext,
+  { client, gone, trace }: Env['Variables'],
+): RunContext => ({
+  trace,
   client,
   signal: gone.signal,
   seconds: limits.seconds,
