@@ -35,7 +35,7 @@ export interface FilterStream {
 /** Characters before a text that detectors may look back at. */
 const CONTEXT = 64
 /** Characters that are judged at a time. */
-const PIECE = 4096
+const PIECE = 2048
 
 export interface Filter {
   stream(): FilterStream
