@@ -5,10 +5,15 @@ import {
   type BlockOptions,
   type CommittedToken,
   createEngine,
+  defaultDecoding,
   type Engine,
   type Generation,
   type GenerationResult,
   type ScoreOptions,
+  type StrategyName,
+  type StrategyOptions,
+  strategyNames,
+  strategyReads,
   type TokenScore,
 } from './decode/index.ts'
 import type { InferenceModel, LoadedModel } from './load.ts'
@@ -93,7 +98,10 @@ export async function createGenerator(
       const generation =
         mode === 'ar'
           ? engine.generateAutoregressive(prompt, settings)
-          : engine.generate(prompt, withDefaults(settings, { ...defaults, blockSize }))
+          : engine.generate(prompt, {
+              ...withDefaults({ blockSize, ...settings }, generationConfig),
+              ...{ maxNewTokens: settings.maxNewTokens, blockSize: settings.blockSize ?? blockSize },
+            })
       return stop.length === 0 ? generation : stopAt(generation, prompt.length, tokenizer, stop)
     },
     fill(ids, settings) {
@@ -122,6 +130,7 @@ export type TunedSettings = Pick<
   | 'activation'
   | 'reuse'
   | 'selfVerify'
+  | 'logitScale'
 > & { blockSize?: number }
 
 /** Settings of block decoding and their keys in generation_config.json. */
@@ -136,6 +145,7 @@ const tunedKeys = {
   activation: 'activation',
   reuse: 'reuse',
   selfVerify: 'self_verify',
+  logitScale: 'confidence_scale',
 } as const satisfies Record<keyof TunedSettings, string>
 
 /** Settings of block decoding in a generation_config.json; the engine checks them. */
@@ -150,18 +160,48 @@ export const generationConfigOf = (settings: TunedSettings): Record<string, unkn
     Object.entries(tunedKeys).map(([name, key]) => [key, settings[name as keyof TunedSettings] ?? null]),
   )
 
-/** A strategy that is asked for by name does not take the settings of another. */
-function withDefaults(
-  settings: GenerateSettings,
-  { blockSize, bufferSize, activation, reuse, selfVerify, ...rule }: TunedSettings & { blockSize: number },
-): BlockOptions {
-  const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined))
-  const otherRule = given.strategy !== undefined && given.strategy !== (rule.strategy ?? 'threshold')
-  const set = given.bufferSize === undefined ? { bufferSize, activation } : {}
-  const exclusive = otherRule ? {} : { reuse, selfVerify, ...rule }
-  const defaults = { blockSize, ...set, ...exclusive }
+const ruleKeys = [
+  ...([
+    'threshold',
+    'stepsPerBlock',
+    'tokensPerStep',
+    'lowThreshold',
+    'creditAlpha',
+    'boostGamma',
+    'decayBeta',
+  ] as const),
+  ...(['factor', 'entropyBound', 'editingThreshold', 'maxPostSteps'] as const),
+] satisfies (keyof StrategyOptions)[]
+
+/**
+ * Settings with what a generation_config.json, or else unmask itself, says in place of what is missing. A strategy that is
+ * named, or that a setting of its own implies, does not take the settings of another.
+ */
+export function withDefaults(
+  settings: Partial<GenerateSettings>,
+  config: Readonly<Record<string, unknown>> = {},
+): Partial<GenerateSettings> {
+  const tuned = generationDefaults(config)
+  const { bufferSize, activation, reuse, selfVerify, logitScale, blockSize, ...rule } = tuned.strategy
+    ? tuned
+    : { ...defaultDecoding, ...tuned }
+  const given = Object.fromEntries(
+    Object.entries(settings).filter(([, value]) => value !== undefined),
+  ) as Partial<GenerateSettings>
+  const wanted = ruleKeys.filter((key) => given[key] !== undefined)
+  const fits = (name: StrategyName) => wanted.every((key) => strategyReads(name, key))
+  const strategy =
+    given.strategy ?? [rule.strategy, ...strategyNames].find((name) => name && fits(name)) ?? rule.strategy
+  const same = strategy === rule.strategy
+  // What one block at a time is for goes without a buffer, unless somebody asks for both.
+  const single = given.selfVerify !== undefined || (same && selfVerify !== undefined)
+  const defaults = {
+    ...{ blockSize, logitScale, strategy },
+    ...(given.bufferSize === undefined && !single ? { bufferSize, activation } : {}),
+    ...(same ? { reuse, selfVerify, ...rule } : {}),
+  }
   const known = Object.entries(defaults).filter(([, value]) => value !== undefined)
-  return { ...Object.fromEntries(known), ...given } as unknown as BlockOptions
+  return { ...Object.fromEntries(known), ...given }
 }
 
 /** Settings of block decoding that say nothing to a model that writes one token after the other. */
@@ -351,6 +391,7 @@ export function decodeSettings(decode: Recipe['decode'], mode: 'diffusion' | 'ar
     activation: decode.activation,
     reuse: decode.reuse,
     selfVerify: decode.self_verify,
+    logitScale: decode.confidence_scale,
   }
   const all = mode === 'ar' ? sampling : { ...sampling, ...blocks }
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined)) as never

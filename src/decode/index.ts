@@ -13,10 +13,10 @@ export type { SamplingOptions } from './sampling.ts'
 export type { ScoreOptions, TokenScore } from './score.ts'
 export {
   createStrategy,
+  defaultDecoding,
   type StrategyName,
   type StrategyOptions,
   strategyNames,
   strategyReads,
-  thresholdOf,
 } from './strategies/index.ts'
 export type { CommittedToken, DecodeStep, Generation, GenerationResult } from './types.ts'

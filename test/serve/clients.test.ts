@@ -21,11 +21,11 @@ beforeAll(async () => {
     api_keys: [{ name: 'test', sha256: hashKey(KEY) }],
   })
   openai = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: KEY, maxRetries: 0 })
-})
+}, 60_000)
 afterAll(async () => {
   await server.close()
   await folder.remove()
-})
+}, 60_000)
 
 const messages = [{ role: 'user' as const, content: 'Four score and seven years ago' }]
 

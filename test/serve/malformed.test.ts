@@ -23,12 +23,12 @@ beforeAll(async () => {
   )
   const [line] = await once(child.stdout!, 'data')
   url = (JSON.parse(String(line)) as { url: string }).url
-})
+}, 60_000)
 afterAll(async () => {
   child.kill('SIGTERM')
   await once(child, 'exit')
   await folder.remove()
-})
+}, 60_000)
 
 /** What was sent must be answered with success or a complaint in OpenAI's shape. */
 async function check(response: Response): Promise<void> {
