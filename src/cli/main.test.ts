@@ -55,6 +55,7 @@ const names = [
   'merge',
   'quantize',
   'export',
+  'augment',
   'serve',
   'bench',
 ]

@@ -285,7 +285,7 @@ export async function judgeJobs(
     const { prompt, suffix } = job
     const parts =
       prompt.kind === 'chat'
-        ? prompt.messages.map(({ content }) => content)
+        ? prompt.messages.flatMap(textsOf)
         : [prompt.kind === 'ids' ? await detokenize(prompt.ids) : prompt.text]
     let changed = known.get(prompt)
     let behind = suffix
@@ -305,8 +305,33 @@ export async function judgeJobs(
   return { jobs: judged, blocked: false }
 }
 
+type Message = Extract<GenerateJob['prompt'], { kind: 'chat' }>['messages'][number]
+
+/** What a message says: its content, and the arguments of its calls as JSON. */
+const textsOf = ({ content, tool_calls: calls = [] }: Message): string[] => [
+  content,
+  ...calls.map((call) => JSON.stringify(call.function.arguments) ?? ''),
+]
+
 function withTexts(prompt: GenerateJob['prompt'], texts: readonly string[]): GenerateJob['prompt'] {
   if (prompt.kind !== 'chat') return { kind: 'text', text: texts[0] ?? '' }
-  const messages = prompt.messages.map((message, index) => ({ ...message, content: texts[index] ?? '' }))
+  let next = 0
+  const messages = prompt.messages.map((message) => {
+    const content = texts[next++] ?? ''
+    const calls = message.tool_calls?.map((call) => ({
+      ...call,
+      function: { ...call.function, arguments: fromJson(texts[next++] ?? '') },
+    }))
+    return { ...message, content, ...(calls ? { tool_calls: calls } : {}) }
+  })
   return { ...prompt, messages }
+}
+
+/** A value whose texts were replaced in its JSON; the text where a rule's replacement broke it. */
+function fromJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return text
+  }
 }

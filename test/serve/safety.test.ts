@@ -143,6 +143,20 @@ test('a blocked prompt is refused in the shape of each API, and no model sees it
     }
     const ids = await client.completions.create({ model, prompt: tokens, max_tokens: 4 })
     expect(ids.choices[0]!.finish_reason).toBe('content_filter')
+    const call = {
+      id: 'c',
+      type: 'function' as const,
+      function: { name: 'look', arguments: '{"for":"Project Titan"}' },
+    }
+    const called = await client.chat.completions.create({
+      model,
+      messages: [
+        { role: 'user', content: 'look' },
+        { role: 'assistant', content: null, tool_calls: [call] },
+        { role: 'tool', tool_call_id: 'c', content: 'nothing' },
+      ],
+    })
+    expect(called.choices[0]!.finish_reason).toBe('content_filter')
     expect(await metric(server.url, 'unmask_prompt_tokens_total{model="diffusion"}')).toBe(0)
   })
 })
