@@ -4,7 +4,11 @@ import { encodePrompt } from './data/index.ts'
 import {
   type BlockOptions,
   type CommittedToken,
+  type Constraint,
+  type ConstraintSource,
+  compileConstraint,
   createEngine,
+  createVocabulary,
   defaultDecoding,
   type Engine,
   type Generation,
@@ -15,6 +19,7 @@ import {
   strategyNames,
   strategyReads,
   type TokenScore,
+  type Vocabulary,
 } from './decode/index.ts'
 import type { InferenceModel, LoadedModel } from './load.ts'
 import type { Recipe } from './recipe.ts'
@@ -33,9 +38,11 @@ export interface GeneratorOptions {
 }
 
 /** Strategy and its settings, sampling, limits; what belongs to block decoding is an error in mode `ar`. */
-export type GenerateSettings = Omit<BlockOptions, 'blockSize'> & {
+export type GenerateSettings = Omit<BlockOptions, 'blockSize' | 'constraint'> & {
   /** Default: that of the generator. */
   blockSize?: number
+  /** What the text must match; see docs/constraints.md. */
+  constraint?: ConstraintSource
   /** The text ends before the first of these that it comes to hold. */
   stop?: readonly string[]
 }
@@ -88,18 +95,32 @@ export async function createGenerator(
   const diffusionOnly = (what: string) => {
     if (mode === 'ar') throw new UserError(`${what} needs a diffusion model; this one decodes autoregressively`)
   }
+  const compile = constraintCompiler(() =>
+    createVocabulary({
+      tokens: tokenizer.tokenBytes(),
+      eosTokenIds: [...eosTokenIds],
+      size: model.dimensions.vocabSize,
+    }),
+  )
   return {
     mode,
     blockSize,
     maskTokenId,
     generate(prompt, { stop = [], ...settings }) {
       if (stop.some((text) => text === '')) throw new UserError('a stop string must not be empty')
-      if (mode === 'ar') checkAutoregressive(settings)
+      const { constraint, ...rest } = settings
+      if (constraint !== undefined && stop.length > 0)
+        throw new UserError(
+          'stop and constraint contradict each other: a stop string would cut the text that must match',
+        )
+      if (mode === 'ar') checkAutoregressive(rest)
+      const compiled = constraint === undefined ? {} : { constraint: compile(constraint) }
+      const { constraint: _, ...all } = withDefaults({ blockSize, ...settings }, generationConfig)
       const generation =
         mode === 'ar'
-          ? engine.generateAutoregressive(prompt, settings)
+          ? engine.generateAutoregressive(prompt, { ...rest, ...compiled })
           : engine.generate(prompt, {
-              ...withDefaults({ blockSize, ...settings }, generationConfig),
+              ...{ ...all, ...compiled },
               ...{ maxNewTokens: settings.maxNewTokens, blockSize: settings.blockSize ?? blockSize },
             })
       return stop.length === 0 ? generation : stopAt(generation, prompt.length, tokenizer, stop)
@@ -115,6 +136,23 @@ export async function createGenerator(
     score: (ids, options = {}) =>
       mode === 'ar' ? engine.scoreAutoregressive(ids, options) : engine.score(ids, { ...options, blockSize }),
     dispose: engine.dispose,
+  }
+}
+
+/** Constraints that a generator keeps: clients send the same ones again and again. */
+const KEPT_CONSTRAINTS = 16
+
+function constraintCompiler(createVocabulary: () => Vocabulary): (source: ConstraintSource) => Constraint {
+  let vocabulary: Vocabulary | undefined
+  const known = new Map<string, Constraint>()
+  return (source) => {
+    const key = JSON.stringify(source)
+    vocabulary ??= createVocabulary()
+    const constraint = known.get(key) ?? compileConstraint(source, vocabulary)
+    known.delete(key)
+    known.set(key, constraint)
+    if (known.size > KEPT_CONSTRAINTS) known.delete(known.keys().next().value as string)
+    return constraint
   }
 }
 
@@ -193,12 +231,14 @@ export function withDefaults(
   const strategy =
     given.strategy ?? [rule.strategy, ...strategyNames].find((name) => name && fits(name)) ?? rule.strategy
   const same = strategy === rule.strategy
+  // Self-verification takes what the model would write by itself.
+  const verify = given.constraint === undefined ? selfVerify : undefined
   // What one block at a time is for goes without a buffer, unless somebody asks for both.
-  const single = given.selfVerify !== undefined || (same && selfVerify !== undefined)
+  const single = given.selfVerify !== undefined || (same && verify !== undefined)
   const defaults = {
     ...{ blockSize, logitScale, strategy },
     ...(given.bufferSize === undefined && !single ? { bufferSize, activation } : {}),
-    ...(same ? { reuse, selfVerify, ...rule } : {}),
+    ...(same ? { reuse, selfVerify: verify, ...rule } : {}),
   }
   const known = Object.entries(defaults).filter(([, value]) => value !== undefined)
   return { ...Object.fromEntries(known), ...given }
@@ -217,9 +257,9 @@ const blockSettings = [
   ] as const),
   ...(['decayBeta', 'factor', 'entropyBound', 'editingThreshold', 'maxPostSteps', 'bufferSize', 'activation'] as const),
   ...(['reuse', 'selfVerify'] as const),
-] satisfies (keyof GenerateSettings)[]
+] satisfies (keyof GenerateSettings & keyof BlockOptions)[]
 
-function checkAutoregressive(settings: GenerateSettings): void {
+function checkAutoregressive(settings: Omit<GenerateSettings, 'constraint'>): void {
   const given = blockSettings.filter((key) => settings[key] !== undefined)
   if (given.length > 0)
     throw new UserError(`${given.join(', ')}: only for block decoding; this model decodes autoregressively`)

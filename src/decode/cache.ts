@@ -63,13 +63,6 @@ export function createCaches(executor: Executor, dimensions: Dimensions, name: s
   let capacity = 0
   let slots = 0
   let clock = 0
-  /** Buffers are made, enlarged and given up one after the other: a sequence may end while its buffers still grow. */
-  let changes: Promise<unknown> = Promise.resolve()
-  const inTurn = <T>(change: () => Promise<T>): Promise<T> => {
-    const result = changes.then(change)
-    changes = result.catch(() => {})
-    return result
-  }
   const shape = () => [slots, kvHeads, capacity, headDim]
   const matrix = () => capacity * headDim
   const opened = () => [...taken.values()].filter(({ open }) => open).length
@@ -94,13 +87,12 @@ export function createCaches(executor: Executor, dimensions: Dimensions, name: s
     capacity = toCapacity
   }
 
-  const reserve = (length: number): Promise<void> =>
-    inTurn(async () => {
-      const needed = Math.max(0, ...taken.keys()) + 1
-      const room = Math.min(Math.ceil(Math.max(length, 1) / STEP) * STEP, maxPositions)
-      if (needed > slots || room > capacity)
-        await resize(needed > slots ? Math.max(needed, slots * 2) : slots, Math.max(room, capacity))
-    })
+  async function reserve(length: number): Promise<void> {
+    const needed = Math.max(...taken.keys()) + 1
+    const room = Math.min(Math.ceil(Math.max(length, 1) / STEP) * STEP, maxPositions)
+    if (needed > slots || room > capacity)
+      await resize(needed > slots ? Math.max(needed, slots * 2) : slots, Math.max(room, capacity))
+  }
 
   function firstFree(): number {
     let slot = 0
@@ -129,12 +121,10 @@ export function createCaches(executor: Executor, dimensions: Dimensions, name: s
         if (keep === 0 || state.blockSize === undefined || state.tokens.length === 0) taken.delete(slot)
         const kept = [...taken].filter(([, { open }]) => !open).sort(([, a], [, b]) => a.used - b.used)
         for (const [old] of kept.slice(0, Math.max(0, kept.length - keep))) taken.delete(old)
-        await inTurn(async () => {
-          if (taken.size > 0 || slots === 0) return
-          capacity = 0
-          slots = 0
-          await Promise.all(kinds.map((kind) => executor.free(resident(kind))))
-        })
+        if (taken.size > 0) return
+        capacity = 0
+        slots = 0
+        await Promise.all(kinds.map((kind) => executor.free(resident(kind))))
       },
     }
   }

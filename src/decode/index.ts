@@ -1,6 +1,13 @@
 // The decoding layer: an engine that generates tokens, and what goes in and out of it.
 
 export {
+  type Constraint,
+  type ConstraintSource,
+  compileConstraint,
+  createVocabulary,
+  type Vocabulary,
+} from './constraints/index.ts'
+export {
   type BlockOptions,
   complete,
   createEngine,

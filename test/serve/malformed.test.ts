@@ -126,6 +126,38 @@ test('fields inside fields', async () => {
   )
 })
 
+test('schemas of any kind', async () => {
+  const word = fc.constantFrom(
+    'type',
+    'properties',
+    'items',
+    'anyOf',
+    'enum',
+    'const',
+    'pattern',
+    '$ref',
+    'required',
+    'minimum',
+  )
+  const schema = fc.letrec((tie) => ({
+    any: fc.oneof(
+      { maxDepth: 4 },
+      value,
+      fc.constantFrom('string', 'object', '#', '(a+)+$', 'x'.repeat(200)),
+      tie('some'),
+    ),
+    some: fc.dictionary(word, fc.oneof(tie('any'), fc.array(tie('any'), { maxLength: 3 })), { maxKeys: 4 }),
+  })).some
+  await fc.assert(
+    fc.asyncProperty(schema, async (wrong) => {
+      const format = { type: 'json_schema', json_schema: { name: 'x', schema: wrong } }
+      const body = { messages: [{ role: 'user', content: 'a' }], max_tokens: 8, response_format: format }
+      await check(await post(`${url}/v1/chat/completions`, body))
+    }),
+    { numRuns: 200, seed: 4 },
+  )
+})
+
 test('bodies that are no JSON, no UTF-8, or nothing at all', async () => {
   await fc.assert(
     fc.asyncProperty(route, fc.uint8Array({ maxLength: 200 }), fc.nat(), async (path, noise, cut) => {
