@@ -1,6 +1,7 @@
 // The command line as a whole: its commands and the flags they share. Knows nothing about what a command does.
 import { Command, InvalidArgumentError } from 'commander'
 import { packageVersion } from '../versions.ts'
+import { accelerateCommand } from './commands/accelerate.ts'
 import { augmentCommand } from './commands/augment.ts'
 import { benchCommand } from './commands/bench.ts'
 import { convertCommand } from './commands/convert.ts'
@@ -47,6 +48,7 @@ ${exitCodeHelp}`,
     pullCommand,
     infoCommand,
     convertCommand,
+    accelerateCommand,
     evalCommand,
     generateCommand,
     infillCommand,
