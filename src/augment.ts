@@ -82,7 +82,7 @@ export async function augment(options: AugmentOptions): Promise<AugmentResult> {
   try {
     const generator = await createGenerator(executor, loaded)
     const { maskTokenId, blockSize } = generator
-    if (maskTokenId === undefined || generator.mode === 'ar')
+    if (maskTokenId === undefined || generator.mode !== 'diffusion')
       throw new UserError('augmenting needs a diffusion model: convert this one first')
     const { tokenizer } = loaded
     const { maxPositions } = loaded.model.dimensions
