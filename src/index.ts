@@ -1,6 +1,7 @@
 // The library: convert a model, load it, generate with it, measure it. Each name is documented where it is defined.
 
 export { type AccelerateEvent, type AccelerateOptions, type AccelerateResult, accelerate } from './accelerate.ts'
+export { type AugmentOptions, type AugmentResult, augment } from './augment.ts'
 export type { Adapter } from './checkpoint/adapter.ts'
 export { type Checkpoint, inspectCheckpoint, openCheckpoint, pull, saveCheckpoint } from './checkpoint/index.ts'
 export { type ConvertEvent, type ConvertOptions, type ConvertResult, convert } from './convert.ts'

@@ -56,6 +56,7 @@ const names = [
   'merge',
   'quantize',
   'export',
+  'augment',
   'serve',
   'bench',
 ]

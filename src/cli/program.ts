@@ -2,6 +2,7 @@
 import { Command, InvalidArgumentError } from 'commander'
 import { packageVersion } from '../versions.ts'
 import { accelerateCommand } from './commands/accelerate.ts'
+import { augmentCommand } from './commands/augment.ts'
 import { benchCommand } from './commands/bench.ts'
 import { convertCommand } from './commands/convert.ts'
 import { evalCommand } from './commands/eval.ts'
@@ -56,6 +57,7 @@ ${exitCodeHelp}`,
     mergeCommand,
     quantizeCommand,
     exportCommand,
+    augmentCommand,
     serveCommand,
     benchCommand,
   ]) {

@@ -23,8 +23,10 @@ import {
   tokenize,
   tokenizerInfo,
 } from './routes/models.ts'
+import { moderationsRoute } from './routes/moderations.ts'
 import { responsesRoute } from './routes/responses.ts'
 import type { Env, RouteContext } from './routes/settings.ts'
+import { requestSpan } from './trace.ts'
 
 /** Routes that tell nothing about models or use, for probes and people: they need no key. */
 const OPEN = new Set(['/health', '/ready', '/openapi.json', '/docs'])
@@ -49,14 +51,19 @@ export function createApp(config: ServeConfig, context: Omit<RouteContext, 'limi
     signal.addEventListener('abort', () => gone.abort(new ApiError(499, 'the client has gone')), { once: true })
     c.set('requestId', id)
     c.set('gone', gone)
-    c.header('x-request-id', id)
+    const span = requestSpan(c.req.method, c.req.raw.headers)
+    c.set('trace', span.context)
     await next()
+    // Streams are responses of their own, so it is set on what there is.
+    c.header('x-request-id', id)
     const route = routePath(c, -1)
     const { status } = c.res
     const end = () => {
       const seconds = (performance.now() - since) / 1000
       metrics.requests.inc({ route, status })
       metrics.requestSeconds.observe({ route }, seconds)
+      span.rename(`${c.req.method} ${route}`)
+      span.end({ 'http.route': route, 'http.response.status_code': status, 'unmask.request_id': id }, status >= 500)
       const { method } = c.req
       log.info({ id, method, route, status, client: c.get('client'), ms: Math.round(seconds * 1000) }, 'request')
     }
@@ -114,6 +121,7 @@ export function createApp(config: ServeConfig, context: Omit<RouteContext, 'limi
   app.post('/v1/chat/completions', chatRoute(routes))
   app.post('/v1/completions', completionsRoute(routes))
   app.post('/v1/responses', responsesRoute(routes))
+  app.post('/v1/moderations', moderationsRoute(routes))
   app.post('/tokenize', tokenize(routes))
   app.post('/detokenize', detokenize(routes))
   app.get('/tokenizer_info', tokenizerInfo(routes))

@@ -3,6 +3,7 @@
 import { readFile } from 'node:fs/promises'
 import { parse } from 'yaml'
 import * as z from 'zod'
+import { piiKinds } from '../safety/index.ts'
 import { devices, UserError } from '../types.ts'
 
 const whole = z.int().min(1)
@@ -51,6 +52,49 @@ const limits = z.strictObject({
   connections: whole.default(1024).describe('open connections'),
 })
 
+const safety = z.strictObject({
+  filter: z.boolean().default(false).describe('judge prompts and answers by the words and phrases of the package'),
+  rules: z.string().min(1).optional().describe('file with rules of your own; docs/safety.md'),
+  block: z
+    .array(z.string())
+    .default([
+      ...['hate', 'hate/threatening', 'harassment/threatening', 'illicit/violent', 'self-harm/instructions'],
+      'sexual/minors',
+    ])
+    .describe('categories that block; others are only counted and logged'),
+  threshold: z.number().min(0.01).max(1).default(0.5).describe('score from which a category counts'),
+  pii: z
+    .strictObject({
+      prompts: z.boolean().default(true).describe('replace personal data before a model sees it'),
+      answers: z.boolean().default(true).describe('replace personal data before a client sees it'),
+      kinds: z
+        .array(z.enum(piiKinds))
+        .min(1)
+        .default([...piiKinds]),
+      country: z
+        .string()
+        .regex(/^[A-Z]{2}$/, 'expected two capitals, such as US')
+        .optional()
+        .describe('country of phone numbers without a country code'),
+    })
+    .optional(),
+  endpoint: z
+    .strictObject({
+      url: z.url({ protocol: /^https?$/ }).describe('another /v1/moderations; its key is UNMASK_MODERATION_KEY'),
+      model: z.string().optional(),
+      timeout_seconds: seconds.default(5),
+      on_failure: z.enum(['block', 'allow']).default('block').describe('what to do where it does not answer'),
+      characters: whole.max(100_000).default(256).describe('characters of an answer that are judged at a time'),
+    })
+    .optional(),
+  audit: z
+    .strictObject({
+      file: z.string().min(1).describe('JSON lines are added to it'),
+      text: z.enum(['hashed', 'plain']).default('hashed').describe('hashes are keyed with UNMASK_AUDIT_KEY'),
+    })
+    .optional(),
+})
+
 export const configSchema = z.strictObject({
   host: z.string().min(1).default('127.0.0.1').describe('address to listen on'),
   port: z.int().min(0).max(65_535).default(8000).describe('port; 0 for a free one'),
@@ -64,6 +108,7 @@ export const configSchema = z.strictObject({
     .describe('host names that requests may name (default: on a loopback address its names, else any)'),
   cors_origins: z.array(z.url()).default([]).describe('web origins whose pages may call the server'),
   limits: limits.prefault({}),
+  safety: safety.prefault({}).describe('docs/safety.md'),
   shutdown_seconds: seconds.default(30).describe('time that running requests have after SIGTERM'),
   log_level: z.enum(['silent', 'error', 'warn', 'info', 'debug']).default('info'),
 })
@@ -130,7 +175,7 @@ export async function loadConfig({ file, env = {}, flags = {} }: ConfigSources):
   for (const [section, schema] of sections)
     for (const key of Object.keys(schema.shape)) {
       const value = env[`UNMASK_${section === '' ? '' : `${section}_`}${key}`.toUpperCase()]
-      if (value === undefined || value === '' || key === 'limits' || key === 'api_keys') continue
+      if (value === undefined || value === '' || key === 'limits' || key === 'safety' || key === 'api_keys') continue
       if (section === '') merged[key] = fromText(key, value)
       else merged[section] = { ...(merged[section] as object | undefined), [key]: fromText(key, value) }
     }

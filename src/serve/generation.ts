@@ -4,6 +4,7 @@ import { setMaxListeners } from 'node:events'
 import { ApiError } from './errors.ts'
 import type { Metrics } from './metrics.ts'
 import type { ServedModel } from './models.ts'
+import { childSpan, type TraceContext } from './trace.ts'
 import type { GenerateEvent, GenerateJob, GenerateResult, ScoreJob, ScoreResult } from './worker/protocol.ts'
 
 export interface RunContext {
@@ -14,6 +15,7 @@ export interface RunContext {
   /** Longest time that a sequence may be generated, in seconds. */
   seconds: number
   metrics: Metrics
+  trace: TraceContext
 }
 
 /** What is told of choice `index`: text as it becomes final, then its end. */
@@ -39,7 +41,7 @@ export interface Usage {
 export async function* runChoices(
   model: ServedModel,
   jobs: readonly GenerateJob[],
-  { client, signal, seconds, metrics }: RunContext,
+  { client, signal, seconds, metrics, trace }: RunContext,
 ): AsyncGenerator<ChoiceEvent, void> {
   model.check()
   model.queue.admit(jobs.length)
@@ -59,8 +61,14 @@ export async function* runChoices(
   let begun = false
 
   const run = async (job: GenerateJob, index: number): Promise<void> => {
-    const release = await model.queue.acquire(client, stop.signal)
+    const span = childSpan('generate', trace, { 'gen_ai.request.model': model.name, 'unmask.choice': index })
+    const asked = performance.now()
+    let release = () => {}
+    let waited = 0
+    let told: Record<string, string | number> | undefined
     try {
+      release = await model.queue.acquire(client, stop.signal)
+      waited = performance.now() - asked
       const worker = await model.ready()
       const result = await generate(worker, job, stop.signal, seconds, (event) => {
         if (event.text !== '' && !begun) {
@@ -74,8 +82,15 @@ export async function* runChoices(
       metrics.completionTokens.inc(labels, result.completionTokens)
       metrics.forwards.inc(labels, result.forwards)
       events.push({ index, kind: 'end', ...result })
+      told = {
+        'gen_ai.usage.input_tokens': result.promptTokens,
+        'gen_ai.usage.output_tokens': result.completionTokens,
+        'gen_ai.response.finish_reasons': result.finish,
+        'unmask.forwards': result.forwards,
+      }
     } finally {
       release()
+      span.end({ 'unmask.queue_ms': Math.round(waited), ...told }, told === undefined && !stop.signal.aborted)
     }
   }
   for (const [index, job] of jobs.entries())

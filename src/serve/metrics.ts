@@ -55,6 +55,12 @@ export function createMetrics() {
       labelNames: labels.model,
       registers,
     }),
+    safety: new Counter({
+      name: 'unmask_safety_total',
+      help: 'Prompts and answers that were judged, by what was done; endpoint failures.',
+      labelNames: ['direction', 'action'] as const,
+      registers,
+    }),
     restarts: new Counter({
       name: 'unmask_model_restarts_total',
       help: 'Times that the process of a model ended and was started again.',

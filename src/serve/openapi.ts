@@ -1,7 +1,14 @@
 // The OpenAPI document, made from the schemas that requests are checked with.
 import * as z from 'zod'
 import { packageVersion } from '../versions.ts'
-import { chatRequest, completionRequest, detokenizeRequest, responsesRequest, tokenizeRequest } from './schemas.ts'
+import {
+  chatRequest,
+  completionRequest,
+  detokenizeRequest,
+  moderationRequest,
+  responsesRequest,
+  tokenizeRequest,
+} from './schemas.ts'
 
 interface Route {
   summary: string
@@ -24,6 +31,7 @@ const routes: Record<string, Record<string, Route>> = {
   '/v1/responses': {
     post: { summary: 'Answer a chat, in the newer form.', request: responsesRequest, also: 'text/event-stream' },
   },
+  '/v1/moderations': { post: { summary: 'Judge texts by category.', request: moderationRequest } },
   '/v1/models': { get: { summary: 'List the models.' } },
   '/v1/models/{model}': { get: { summary: 'One model.' } },
   '/tokenize': { post: { summary: 'Text or a chat to token ids.', request: tokenizeRequest } },

@@ -247,6 +247,23 @@ export const tokenizeRequest = z
 
 export const detokenizeRequest = z.looseObject({ model, tokens: z.array(tokenId) })
 
+export const moderationRequest = z.looseObject({
+  model: text.max(256).nullish().describe('taken from any client; there is one judge'),
+  input: z
+    .union(
+      [
+        text,
+        z.array(text).min(1).max(128),
+        z
+          .array(z.looseObject({ type: z.literal('text', 'only text'), text }))
+          .min(1)
+          .max(128),
+      ],
+      'expected a text, a list of texts or a list of text parts',
+    )
+    .describe('a text, a list of texts, or the text parts of one'),
+})
+
 export type ChatRequest = z.output<typeof chatRequest>
 export type CompletionRequest = z.output<typeof completionRequest>
 export type ResponsesRequest = z.output<typeof responsesRequest>

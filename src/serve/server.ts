@@ -8,6 +8,7 @@ import type { ServeConfig } from './config.ts'
 import { createLog } from './log.ts'
 import { createMetrics } from './metrics.ts'
 import { createModels } from './models.ts'
+import { createSafety } from './safety.ts'
 
 export interface RunningServer {
   /** Where it listens: http://host:port. */
@@ -27,9 +28,10 @@ export interface RunningServer {
 export async function startServer(config: ServeConfig): Promise<RunningServer> {
   const log = createLog(config.log_level)
   const metrics = createMetrics()
+  const safety = await createSafety(config, { log, metrics, env: process.env })
   const models = createModels(config, { log, metrics })
   metrics.watch(models)
-  const app = createApp(config, { models, log, metrics })
+  const app = createApp(config, { models, log, metrics, safety })
   const { limits } = config
   const server = createAdaptorServer({
     fetch: app.fetch,
@@ -70,6 +72,7 @@ export async function startServer(config: ServeConfig): Promise<RunningServer> {
     clearInterval(sweep)
     clearTimeout(timeout)
     await models.close(true)
+    await safety.close()
     log.info('stopped')
   }
 

@@ -6,11 +6,13 @@ import { readBody } from '../body.ts'
 import { badRequest } from '../errors.ts'
 import { type ChoiceEvent, type RunContext, runChoices, type Usage, usageOf } from '../generation.ts'
 import type { ServedModel } from '../models.ts'
+import { type Asker, judgeJobs, REFUSAL, refuseAll, type Safety } from '../safety.ts'
 import { type ChatRequest, chatRequest, type Message, type SamplingFields } from '../schemas.ts'
 import { eventStream, type SentEvent } from '../sse.ts'
 import { createToolFilter, type ToolCall } from '../tools.ts'
 import type { GenerateJob, GenerateResult, TokenLogprob, UnmaskedToken } from '../worker/protocol.ts'
 import {
+  askerOf,
   checkChoices,
   type Env,
   isSet,
@@ -42,17 +44,20 @@ export type ChatEvent =
   | { kind: 'begin'; index: number }
   | { kind: 'text'; index: number; text: string; logprobs?: TokenLogprob[]; unmasked?: UnmaskedToken[] }
   | { kind: 'calls'; index: number; calls: ToolCall[] }
-  | { kind: 'end'; index: number; finish: 'stop' | 'length' | 'tool_calls'; result: GenerateResult }
+  /** Instead of an answer: the prompt was not let through. */
+  | { kind: 'refusal'; index: number; text: string }
+  | { kind: 'end'; index: number; finish: GenerateResult['finish'] | 'tool_calls'; result: GenerateResult }
 
 /** Answers a chat. Throws ApiError before the first event where the model cannot. */
 export async function* answerChat(
   model: ServedModel,
   chat: Chat,
-  { limits, run }: { limits: RouteContext['limits']; run: RunContext },
+  { limits, run, safety, asker }: { limits: RouteContext['limits']; run: RunContext; safety: Safety; asker: Asker },
 ): AsyncGenerator<ChatEvent, void> {
   checkChoices(chat.n, limits)
   model.check()
-  const { info } = await model.ready()
+  const worker = await model.ready()
+  const { info } = worker
   if (!info.chat) throw badRequest('this model has no chat template; use /v1/completions', chat.params.messages)
   const tools = chat.toolChoice === 'none' ? [] : chat.tools
   if (tools.length > 0 && !info.tools) throw badRequest("this model's chat template knows no tools", chat.params.tools)
@@ -76,11 +81,9 @@ export async function* answerChat(
   })
   const names = new Set(tools.map((tool) => tool.function.name))
   const filters = Array.from({ length: chat.n }, () => (names.size > 0 ? createToolFilter(names, forced) : undefined))
-  const events = runChoices(
-    model,
-    Array.from({ length: chat.n }, (_, index) => job(index)),
-    run,
-  )
+  const asked = Array.from({ length: chat.n }, (_, index) => job(index))
+  const { jobs, blocked } = await judgeJobs(safety, asked, (ids) => worker.detokenize(ids), asker)
+  const events = blocked ? refuseAll(chat.n) : safety.answers(runChoices(model, jobs, run), chat.n, asker)
   for await (const event of events) yield* chatEvents(event, filters[event.index], chat.parallelToolCalls)
 }
 
@@ -128,7 +131,10 @@ function* chatEvents(
   if (calls && calls.length > 0) {
     yield { kind: 'calls', index, calls }
     yield { kind: 'end', index, finish: 'tool_calls', result }
-  } else yield { kind: 'end', index, finish: result.finish, result }
+    return
+  }
+  if (result.finish === 'content_filter' && result.promptTokens === 0) yield { kind: 'refusal', index, text: REFUSAL }
+  yield { kind: 'end', index, finish: result.finish, result }
 }
 
 /** Messages as chat templates expect them: text alone, arguments as values, `system` for what OpenAI calls `developer`. */
@@ -162,10 +168,11 @@ export function parseArguments(given: string): unknown {
 }
 
 export const chatRoute = (context: RouteContext) => async (c: Context<Env>) => {
-  const { models, limits, log } = context
+  const { models, limits, log, safety } = context
   const body = await readBody(c, chatRequest, limits)
   const model = models.find(body.model)
-  const events = answerChat(model, toChat(body, context), { limits, run: runContext(context, c.var) })
+  const run = runContext(context, c.var)
+  const events = answerChat(model, toChat(body, context), { limits, run, safety, asker: askerOf(model, c.var) })
   const head = {
     id: `chatcmpl-${randomUUID()}`,
     created: Math.floor(Date.now() / 1000),
@@ -236,6 +243,7 @@ async function completion(events: AsyncGenerator<ChatEvent, void>, { id, created
     logprobs: [] as TokenLogprob[],
     unmasked: [] as UnmaskedToken[],
     calls: [] as ToolCall[],
+    refusal: null as string | null,
     finish: 'stop' as string,
     result: undefined as GenerateResult | undefined,
   }))
@@ -246,6 +254,7 @@ async function completion(events: AsyncGenerator<ChatEvent, void>, { id, created
       choice.logprobs.push(...(event.logprobs ?? []))
       choice.unmasked.push(...(event.unmasked ?? []))
     } else if (event.kind === 'calls') choice.calls = event.calls
+    else if (event.kind === 'refusal') choice.refusal = event.text
     else if (event.kind === 'end') {
       choice.finish = event.finish
       choice.result = event.result
@@ -257,12 +266,12 @@ async function completion(events: AsyncGenerator<ChatEvent, void>, { id, created
     object: 'chat.completion',
     created,
     model,
-    choices: choices.map(({ text, logprobs, unmasked, calls, finish }, index) => ({
+    choices: choices.map(({ text, logprobs, unmasked, calls, refusal, finish }, index) => ({
       index,
       message: {
         role: 'assistant',
-        content: calls.length > 0 && text === '' ? null : text,
-        refusal: null,
+        content: (calls.length > 0 || refusal !== null) && text === '' ? null : text,
+        refusal,
         ...(calls.length > 0 ? { tool_calls: toCalls(calls) } : {}),
       },
       logprobs: body.logprobs ? { content: logprobContent(logprobs), refusal: null } : null,
@@ -304,6 +313,7 @@ async function* streamChunks(
           ...(event.unmasked ? { unmask: { tokens: event.unmasked } } : {}),
         }),
       )
+    else if (event.kind === 'refusal') yield chunk(choice({ refusal: event.text }))
     else if (event.kind === 'calls')
       yield chunk(choice({ tool_calls: toCalls(event.calls).map((call, position) => ({ index: position, ...call })) }))
     else {

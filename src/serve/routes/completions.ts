@@ -6,11 +6,13 @@ import type { Limits } from '../config.ts'
 import { badRequest } from '../errors.ts'
 import { type ChoiceEvent, type RunContext, runChoices, runScores, type Usage, usageOf } from '../generation.ts'
 import type { ServedModel } from '../models.ts'
+import { judgeJobs, refuseAll } from '../safety.ts'
 import { type CompletionRequest, completionRequest } from '../schemas.ts'
 import { eventStream, type SentEvent } from '../sse.ts'
 import type { GenerateJob, GenerateResult, Prompt, ScoreResult, TokenLogprob } from '../worker/protocol.ts'
 import { finite } from './chat.ts'
 import {
+  askerOf,
   checkChoices,
   type Env,
   isSet,
@@ -26,7 +28,7 @@ import {
 const MAX_TOKENS = 16
 
 export const completionsRoute = (context: RouteContext) => async (c: Context<Env>) => {
-  const { models, limits, log } = context
+  const { models, limits, log, safety } = context
   const body = await readBody(c, completionRequest, limits)
   const model = models.find(body.model)
   const prompts = promptsOf(body.prompt)
@@ -41,7 +43,7 @@ export const completionsRoute = (context: RouteContext) => async (c: Context<Env
   const worker = await model.ready()
   if (isSet(body.suffix) && !worker.info.infill)
     throw badRequest('this model cannot fill gaps: it writes from left to right', 'suffix')
-  const jobs = prompts.flatMap((prompt) =>
+  const asked = prompts.flatMap((prompt) =>
     Array.from(
       { length: n },
       (_, index): GenerateJob => ({
@@ -64,19 +66,24 @@ export const completionsRoute = (context: RouteContext) => async (c: Context<Env
     model: model.name,
   }
   const run = runContext(context, c.var)
+  const asker = askerOf(model, c.var)
+  const { jobs, blocked } = await judgeJobs(safety, asked, (ids) => worker.detokenize(ids), asker)
+  const generate = () =>
+    blocked ? refuseAll(asked.length) : safety.answers(runChoices(model, jobs, run), jobs.length, asker)
   if (body.stream) {
-    const chunks = streamChunks(runChoices(model, jobs, run), head, body, n)
+    const chunks = streamChunks(generate(), head, body, n)
     return eventStream(await startStream(chunks, log), () => c.var.gone.abort())
   }
-  const scores = echo ? await scorePrompts(model, prompts, body, { limits, run }) : undefined
-  const choices = jobs.map(() => ({
+  const judged = jobs.filter((_, index) => index % n === 0).map(({ prompt }) => prompt)
+  const scores = echo && !blocked ? await scorePrompts(model, judged, body, { limits, run }) : undefined
+  const choices = asked.map(() => ({
     text: '',
     logprobs: [] as TokenLogprob[],
     unmasked: [] as unknown[],
     result: undefined as GenerateResult | undefined,
   }))
-  if (maxTokens > 0)
-    for await (const event of runChoices(model, jobs, run)) {
+  if (maxTokens > 0 || blocked)
+    for await (const event of generate()) {
       const choice = choices[event.index]!
       if (event.kind === 'end') choice.result = event
       else {
@@ -165,7 +172,7 @@ interface Head {
 }
 
 async function* streamChunks(
-  events: AsyncGenerator<ChoiceEvent, void>,
+  events: AsyncIterable<ChoiceEvent> | Iterable<ChoiceEvent>,
   head: Head,
   body: CompletionRequest,
   n: number,

@@ -10,13 +10,14 @@ import { eventStream, type SentEvent } from '../sse.ts'
 import type { ToolCall } from '../tools.ts'
 import type { GenerateResult } from '../worker/protocol.ts'
 import { answerChat, type Chat, type ChatEvent, parseArguments, textOf } from './chat.ts'
-import { type Env, isSet, outputTokens, type RouteContext, runContext, startStream } from './settings.ts'
+import { askerOf, type Env, isSet, outputTokens, type RouteContext, runContext, startStream } from './settings.ts'
 
 export const responsesRoute = (context: RouteContext) => async (c: Context<Env>) => {
-  const { models, limits, log } = context
+  const { models, limits, log, safety } = context
   const body = await readBody(c, responsesRequest, limits)
   const model = models.find(body.model)
-  const events = answerChat(model, toChat(body, context), { limits, run: runContext(context, c.var) })
+  const run = runContext(context, c.var)
+  const events = answerChat(model, toChat(body, context), { limits, run, safety, asker: askerOf(model, c.var) })
   const sent = streamEvents(events, emptyResponse(body, model.name))
   if (body.stream) return eventStream(await startStream(sent, log), () => c.var.gone.abort())
   let response: unknown
@@ -139,6 +140,20 @@ async function* streamEvents(events: AsyncGenerator<ChatEvent, void>, response: 
     yield sent('response.output_item.done', { output_index, item: { ...item, status: 'completed' } })
   }
 
+  function* refuse(refusal: string): Generator<SentEvent> {
+    const item = { ...message, status: 'completed', content: [{ type: 'refusal', refusal }] }
+    output.push(item)
+    yield sent('response.output_item.added', {
+      output_index: 0,
+      item: { ...message, status: 'in_progress', content: [] },
+    })
+    yield sent('response.content_part.added', { ...at, part: { type: 'refusal', refusal: '' } })
+    yield sent('response.refusal.delta', { ...at, delta: refusal })
+    yield sent('response.refusal.done', { ...at, refusal })
+    yield sent('response.content_part.done', { ...at, part: item.content[0] })
+    yield sent('response.output_item.done', { output_index: 0, item })
+  }
+
   let begun = false
   for await (const event of events) {
     if (!begun) {
@@ -154,20 +169,23 @@ async function* streamEvents(events: AsyncGenerator<ChatEvent, void>, response: 
       yield* open()
       text += event.text
       yield sent('response.output_text.delta', { ...at, delta: event.text, logprobs: [] })
-    } else if (event.kind === 'calls') {
+    } else if (event.kind === 'refusal') yield* refuse(event.text)
+    else if (event.kind === 'calls') {
       yield* close()
       for (const item of event.calls) yield* call(item)
     } else if (event.kind === 'end') {
-      if (event.finish !== 'tool_calls') {
+      if (event.finish !== 'tool_calls' && output.length === 0) {
         yield* open()
         yield* close()
       }
-      const cut = event.finish === 'length'
+      const reasons: Record<string, string> = { length: 'max_output_tokens', content_filter: 'content_filter' }
+      const reason = reasons[event.finish]
+      const cut = reason !== undefined
       yield sent(cut ? 'response.incomplete' : 'response.completed', {
         response: {
           ...response,
           status: cut ? 'incomplete' : 'completed',
-          incomplete_details: cut ? { reason: 'max_output_tokens' } : null,
+          incomplete_details: cut ? { reason } : null,
           output,
           usage: responseUsage(event.result),
         },

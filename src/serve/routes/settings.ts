@@ -6,8 +6,10 @@ import type { RunContext } from '../generation.ts'
 import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Models, ServedModel } from '../models.ts'
+import type { Asker, Safety } from '../safety.ts'
 import type { SamplingFields } from '../schemas.ts'
 import type { SentEvent } from '../sse.ts'
+import type { TraceContext } from '../trace.ts'
 import type { Sampling } from '../worker/protocol.ts'
 
 /** What a route works with. */
@@ -16,6 +18,7 @@ export interface RouteContext {
   limits: Limits
   metrics: Metrics
   log: Log
+  safety: Safety
 }
 
 /** Hono's variables: set by the middleware in app.ts. */
@@ -26,14 +29,27 @@ export interface Env {
     client: string
     /** Aborted when the client goes. */
     gone: AbortController
+    /** Of the request's span. */
+    trace: TraceContext
   }
 }
 
-export const runContext = ({ limits, metrics }: RouteContext, { client, gone }: Env['Variables']): RunContext => ({
+export const runContext = (
+  { limits, metrics }: RouteContext,
+  { client, gone, trace }: Env['Variables'],
+): RunContext => ({
+  trace,
   client,
   signal: gone.signal,
   seconds: limits.seconds,
   metrics,
+})
+
+/** Who asks, for what is judged. */
+export const askerOf = ({ name }: ServedModel, { requestId, client }: Env['Variables']): Asker => ({
+  request: requestId,
+  client,
+  model: name,
 })
 
 /** The settings of choice `index`; choices of one request differ by their seed. */

@@ -158,6 +158,8 @@ function forkChild(): ChildProcess {
   const entry = fileURLToPath(new URL(source ? './child.ts' : './child.js', import.meta.url))
   const loader = source ? ['--import', pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href] : []
   // Keys are the server's own.
-  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^UNMASK_API_KEY/.test(name)))
+  const env = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !/^UNMASK_(API|AUDIT|MODERATION)_KEY/.test(name)),
+  )
   return fork(entry, [], { execArgv: loader, env, serialization: 'advanced', stdio: ['ignore', 2, 2, 'ipc'] })
 }

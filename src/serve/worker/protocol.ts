@@ -116,7 +116,8 @@ export interface GenerateEvent {
 }
 
 export interface GenerateResult {
-  finish: 'stop' | 'length'
+  /** `content_filter` is the server's word, never a model's. */
+  finish: 'stop' | 'length' | 'content_filter'
   promptTokens: number
   cachedTokens: number
   completionTokens: number

@@ -1,0 +1,165 @@
+// Judges a text while it grows: what is passed on was judged with all before it, and no finding can begin in it any more.
+// A text in pieces is judged as the same text at once.
+import { MAX_HELD } from './pattern.ts'
+import type { Action, Detector, Finding } from './types.ts'
+
+export interface FilterOptions {
+  detectors: readonly Detector[]
+  /** Categories in which a text is blocked once their score reaches the threshold; others are only told. */
+  block?: readonly string[]
+  /** From this score on a category is flagged. Default 0.5. */
+  threshold?: number
+}
+
+/** What became certain of a text. */
+export interface Judgement {
+  /** Text to pass on. */
+  text: string
+  /** Characters of the original that are decided; behind `blocked` nothing is. */
+  taken: number
+  /** Whether `text` differs from the original. */
+  changed: boolean
+  /** What ended the text, if anything did. */
+  blocked: Finding | undefined
+  findings: Finding[]
+}
+
+export interface FilterStream {
+  push(text: string): Judgement
+  /** The rest. */
+  end(): Judgement
+  /** Score of every category in which something was found: the probability that at least one of its rules is right. */
+  scores(): Map<string, number>
+}
+
+/** Characters before a text that detectors may look back at. */
+const CONTEXT = 64
+/** Characters that are judged at a time. */
+const PIECE = 2048
+
+export interface Filter {
+  stream(): FilterStream
+  /** Judges a whole text, giving way to other work now and then. */
+  judge(text: string): Promise<Judgement & { scores: Map<string, number> }>
+  flagged(scores: ReadonlyMap<string, number>): string[]
+}
+
+export function createFilter({ detectors, block = [], threshold = 0.5 }: FilterOptions): Filter {
+  const blocking = new Set(block)
+
+  function stream(): FilterStream {
+    const rules = new Map<string, Map<string, number>>()
+    let context = ''
+    let held = ''
+    let ended = false
+
+    const scoreOf = (category: string) =>
+      1 - [...(rules.get(category)?.values() ?? [])].reduce((product, score) => product * (1 - score), 1)
+
+    /** Counts a finding; true where it blocks. */
+    function count({ action, category, rule, score }: Finding): boolean {
+      const known = rules.get(category) ?? new Map<string, number>()
+      rules.set(category, known.set(rule, score))
+      return action === 'block' || (action === 'score' && blocking.has(category) && scoreOf(category) >= threshold)
+    }
+
+    function judge(fresh: string, last: boolean): Judgement {
+      if (ended) return { text: '', taken: 0, changed: false, blocked: undefined, findings: [] }
+      held += fresh
+      const text = context + held
+      const from = context.length
+      const found = detectors.flatMap((detector) => detector.find(text, from))
+      const open = last ? text.length : Math.min(...detectors.map((detector) => detector.open(text, from)), text.length)
+      let cut = Math.max(from, open)
+      // What reaches over the border is decided with the rest of it.
+      for (let before = -1; before !== cut; ) {
+        before = cut
+        cut = Math.min(
+          cut,
+          ...found.filter(({ start, end }) => start < before && end > before).map(({ start }) => start),
+        )
+      }
+      if (cut < text.length - MAX_HELD) cut = forced(text, text.length - MAX_HELD, found)
+      const findings = found.filter(({ end }) => end <= cut).sort((a, b) => a.end - b.end || a.start - b.start)
+      const stop = findings.findIndex(count)
+      const blocked = findings[stop]
+      const counted = stop === -1 ? findings : findings.slice(0, stop + 1)
+      const end = blocked ? blocked.start : cut
+      const spans = merged(found.filter(({ action, start }) => action === 'redact' && start < end))
+      let out = ''
+      let at = from
+      for (const { start, end: over, replacement } of spans) {
+        // A redaction that what is blocked lies in goes with it.
+        if (over > cut || (blocked && over > end)) {
+          out += text.slice(at, start)
+          at = end
+          break
+        }
+        out += text.slice(at, start) + (replacement ?? '')
+        at = over
+      }
+      out += text.slice(at, Math.max(at, end))
+      const taken = cut - from
+      held = text.slice(cut)
+      context = text.slice(Math.max(0, cut - CONTEXT), cut)
+      if (isLow(context.charCodeAt(0))) context = context.slice(1)
+      ended = last || blocked !== undefined
+      return { text: out, taken, changed: spans.length > 0, blocked, findings: counted }
+    }
+
+    return {
+      push: (text) => judge(text, false),
+      end: () => judge('', true),
+      scores: () => new Map([...rules.keys()].map((category) => [category, scoreOf(category)])),
+    }
+  }
+
+  return {
+    stream,
+    async judge(text) {
+      const whole = stream()
+      const parts: Judgement[] = []
+      for (let at = 0; at < text.length && !parts.at(-1)?.blocked; at += PIECE) {
+        if (at > 0) await new Promise(setImmediate)
+        parts.push(whole.push(text.slice(at, at + PIECE)))
+      }
+      if (!parts.at(-1)?.blocked) parts.push(whole.end())
+      return {
+        text: parts.map((part) => part.text).join(''),
+        taken: parts.reduce((sum, part) => sum + part.taken, 0),
+        changed: parts.some((part) => part.changed),
+        blocked: parts.at(-1)?.blocked,
+        findings: parts.flatMap((part) => part.findings),
+        scores: whole.scores(),
+      }
+    },
+    flagged: (scores) => [...scores].filter(([, score]) => score >= threshold).map(([category]) => category),
+  }
+}
+
+/** A cut near `at` that goes neither through a finding nor through a character. */
+function forced(text: string, at: number, found: readonly Finding[]): number {
+  let cut = isLow(text.charCodeAt(at)) ? at + 1 : at
+  for (let before = -1; before !== cut; ) {
+    before = cut
+    cut = Math.max(cut, ...found.filter(({ start, end }) => start < before && end > before).map(({ end }) => end))
+  }
+  return cut
+}
+
+/** Redactions in order; those that overlap are one, so that nothing of either is left. */
+function merged(findings: readonly Finding[]): Finding[] {
+  const spans: Finding[] = []
+  for (const finding of [...findings].sort((a, b) => a.start - b.start || b.end - a.end)) {
+    const before = spans.at(-1)
+    if (before && finding.start < before.end) before.end = Math.max(before.end, finding.end)
+    else spans.push({ ...finding })
+  }
+  return spans
+}
+
+const isLow = (code: number) => code >= 0xdc00 && code <= 0xdfff
+
+/** Actions by how much they do. */
+export const strongest = (actions: readonly Action[]): Action | undefined =>
+  (['block', 'redact', 'flag', 'score'] as const).find((action) => actions.includes(action))

@@ -1,0 +1,337 @@
+// Safety between the routes and the models: judges prompts before a model sees them and answers before a client does. Knows no
+// API's shapes; what to look for and what to do is said by src/safety.
+import {
+  type Audit,
+  type AuditEntry,
+  askEndpoint,
+  auditFrom,
+  createFilters,
+  type EndpointVerdict,
+  type FilterStream,
+  type Finding,
+  type Judgement,
+  strongest,
+} from '../safety/index.ts'
+import type { ServeConfig } from './config.ts'
+import type { ChoiceEvent } from './generation.ts'
+import type { Log } from './log.ts'
+import type { Metrics } from './metrics.ts'
+import type { GenerateJob, TokenLogprob, UnmaskedToken } from './worker/protocol.ts'
+
+/** Who asks for what, for the audit log. */
+export interface Asker {
+  request: string
+  client: string
+  model: string
+}
+
+export interface JudgedPrompt {
+  /** As the model may see them. */
+  texts: string[]
+  changed: boolean
+  /** Categories that keep the prompt from the model. */
+  blocked: string[] | undefined
+}
+
+export interface Moderation {
+  flagged: boolean
+  scores: Map<string, number>
+  categories: Set<string>
+}
+
+export interface Safety {
+  /** Whether prompts are judged at all. */
+  readonly prompts: boolean
+  prompt(texts: readonly string[], asker: Asker): Promise<JudgedPrompt>
+  /** Passes on what may be seen. A blocked choice ends with `content_filter`; when all have, generation does. */
+  answers(events: AsyncGenerator<ChoiceEvent, void>, count: number, asker: Asker): AsyncGenerator<ChoiceEvent, void>
+  moderate(text: string): Promise<Moderation>
+  close(): Promise<void>
+}
+
+/** What a client is told instead of an answer. */
+export const REFUSAL = 'This request was stopped by the content filter of this server.'
+
+/** Text before a piece of an answer that the endpoint sees with it. */
+const ENDPOINT_CONTEXT = 2000
+
+interface Options {
+  log: Log
+  metrics: Metrics
+  env: NodeJS.ProcessEnv
+}
+
+/** Throws UserError where rules or settings are wrong. */
+export async function createSafety(
+  { safety }: Pick<ServeConfig, 'safety'>,
+  { log, metrics, env }: Options,
+): Promise<Safety> {
+  const filters = await createFilters(safety)
+  const { endpoint } = safety
+  const audit: Audit | undefined =
+    safety.audit && auditFrom(safety.audit, env.UNMASK_AUDIT_KEY, (error) => log.error({ err: error }, 'audit log'))
+
+  /** The endpoint's word on a text; where it fails, what the configuration says. */
+  async function ask(text: string): Promise<EndpointVerdict | undefined> {
+    if (!endpoint || text.trim() === '') return undefined
+    const { url, model, timeout_seconds: timeoutSeconds, on_failure: onFailure } = endpoint
+    const key = env.UNMASK_MODERATION_KEY
+    try {
+      return await askEndpoint({ url, timeoutSeconds, ...(model ? { model } : {}), ...(key ? { key } : {}) }, text)
+    } catch (error) {
+      log.error({ message: error instanceof Error ? error.message : error }, 'moderation endpoint')
+      metrics.safety.inc({ direction: 'endpoint', action: 'failure' })
+      return { flagged: onFailure === 'block', scores: new Map(), categories: ['unavailable'] }
+    }
+  }
+
+  function record(
+    entry: Pick<AuditEntry, 'direction' | 'text'> & Asker,
+    findings: readonly Finding[],
+    scores: ReadonlyMap<string, number>,
+    blocked: boolean,
+  ): void {
+    const done = strongest(findings.map(({ action }) => action))
+    const action = blocked
+      ? 'block'
+      : done === undefined
+        ? 'pass'
+        : done === 'score' || done === 'block'
+          ? 'flag'
+          : done
+    metrics.safety.inc({ direction: entry.direction, action })
+    audit?.write({
+      ...entry,
+      action,
+      categories: Object.fromEntries(scores),
+      rules: [...new Set(findings.map(({ rule }) => rule))],
+    })
+  }
+
+  async function* answers(
+    events: AsyncGenerator<ChoiceEvent, void>,
+    count: number,
+    asker: Asker,
+  ): AsyncGenerator<ChoiceEvent, void> {
+    const { answers: filter } = filters
+    if (!filter && !endpoint && !audit) return yield* events
+    const choices = Array.from({ length: count }, () => createChoice(filter?.stream()))
+    try {
+      for await (const event of events) {
+        const choice = choices[event.index]!
+        if (choice.done) continue
+        const { index } = event
+        const judged = choice.take(event)
+        const last = event.kind === 'end'
+        if (endpoint && (last || judged.blocked || choice.unasked() >= endpoint.characters)) {
+          const verdict = await ask(choice.question())
+          if (verdict?.flagged) judged.blocked = verdict.categories
+          else choice.answered()
+        }
+        const { logprobs, unmasked, text } = choice.give(endpoint !== undefined, judged.blocked !== undefined)
+        const begin = event.kind === 'text' && event.promptTokens !== undefined
+        if (begin || text !== '' || logprobs.length > 0 || unmasked.length > 0)
+          yield {
+            index,
+            kind: 'text',
+            text,
+            ...(begin ? { promptTokens: event.promptTokens } : {}),
+            ...(logprobs.length > 0 ? { logprobs } : {}),
+            ...(unmasked.length > 0 ? { unmasked } : {}),
+          }
+        if (!last && !judged.blocked) continue
+        choice.done = true
+        const { findings, scores } = choice
+        record(
+          { ...asker, direction: 'answer', text: choice.original },
+          findings,
+          scores(),
+          judged.blocked !== undefined,
+        )
+        yield judged.blocked
+          ? { ...choice.result(), index, kind: 'end', finish: 'content_filter' }
+          : (event as ChoiceEvent)
+        if (choices.every(({ done }) => done)) return
+      }
+    } finally {
+      await events.return()
+    }
+  }
+
+  return {
+    prompts: filters.prompts !== undefined || endpoint !== undefined || audit !== undefined,
+    async prompt(texts, asker) {
+      const judged = []
+      for (const text of texts) {
+        const result = await filters.prompts?.judge(text)
+        judged.push(result ?? { text, changed: false, blocked: undefined, findings: [], scores: new Map() })
+      }
+      const local = judged.find((entry) => entry.blocked)?.blocked
+      const verdict = local ? undefined : await ask(judged.map(({ text }) => text).join('\n'))
+      const blocked = local ? [local.category] : verdict?.flagged ? verdict.categories : undefined
+      const scores = new Map<string, number>()
+      for (const [category, score] of judged.flatMap((entry) => [...entry.scores]))
+        scores.set(category, Math.max(score, scores.get(category) ?? 0))
+      const findings = judged.flatMap((entry) => entry.findings)
+      record({ ...asker, direction: 'prompt', text: texts.join('\n') }, findings, scores, blocked !== undefined)
+      return {
+        texts: judged.map(({ text }) => text),
+        changed: judged.some(({ changed }) => changed),
+        blocked,
+      }
+    },
+    answers,
+    async moderate(text) {
+      const { scores } = await filters.moderation.judge(text)
+      const names = new Set(filters.moderation.flagged(scores))
+      const verdict = await ask(text)
+      for (const [name, score] of verdict?.scores ?? []) scores.set(name, Math.max(score, scores.get(name) ?? 0))
+      for (const name of verdict?.categories ?? []) names.add(name)
+      return { flagged: names.size > 0, scores, categories: names }
+    },
+    close: async () => audit?.close(),
+  }
+}
+
+/** One answer: its text as it was judged, and what waits with it. */
+function createChoice(stream: FilterStream | undefined) {
+  /** What belongs to text up to `end` of the original: told when that is. */
+  let waiting: { end: number; tokens: number; logprobs: TokenLogprob[] }[] = []
+  let unmasked: UnmaskedToken[] = []
+  let [length, tokens, taken, promptTokens, completionTokens, forwards] = [0, 0, 0, 0, 0, 0]
+  /** Judged here, but not yet by the endpoint; then by both, but not yet told. */
+  let ready = ''
+  let released = ''
+  let seen = ''
+  let altered = false
+  const choice = {
+    done: false,
+    original: '',
+    findings: [] as Finding[],
+    scores: () => stream?.scores() ?? new Map<string, number>(),
+    take(event: ChoiceEvent): { blocked: string[] | undefined } {
+      if (event.kind === 'text') {
+        choice.original += event.text
+        length += event.text.length
+        promptTokens = event.promptTokens ?? promptTokens
+        completionTokens = event.tokens ?? completionTokens
+        forwards = event.forwards ?? forwards
+        tokens = Math.max(tokens, event.tokens ?? 0)
+        waiting.push({ end: length, tokens, logprobs: event.logprobs ?? [] })
+        unmasked.push(...(event.unmasked ?? []))
+      }
+      const parts: Judgement[] = stream ? [event.kind === 'text' ? stream.push(event.text) : stream.end()] : []
+      for (const part of parts) {
+        ready += part.text
+        taken += part.taken
+        altered ||= part.changed
+        choice.findings.push(...part.findings)
+      }
+      if (!stream) {
+        if (event.kind === 'text') ready += event.text
+        taken = length
+      }
+      const blocked = parts.find((part) => part.blocked)?.blocked
+      return { blocked: blocked ? [blocked.category] : undefined }
+    },
+    unasked: () => ready.length,
+    question: () => (ready === '' ? '' : seen.slice(-ENDPOINT_CONTEXT) + ready),
+    answered() {
+      seen += ready
+      released += ready
+      ready = ''
+    },
+    give(asks: boolean, blocked: boolean) {
+      let text = released
+      released = ''
+      if (!asks) {
+        text += ready
+        ready = ''
+      }
+      // Tokens would tell what was taken out of the text, or is not yet judged.
+      const free = ready === '' && !blocked ? waiting.filter(({ end }) => end <= taken) : []
+      waiting = waiting.slice(free.length)
+      const known = free.at(-1)?.tokens ?? -1
+      const told = unmasked.filter(({ position }) => position < known)
+      unmasked = unmasked.filter(({ position }) => position >= known)
+      if (altered) return { text, logprobs: [], unmasked: [] }
+      return { text, logprobs: free.flatMap(({ logprobs }) => logprobs), unmasked: told }
+    },
+    result: () => ({ promptTokens, cachedTokens: 0, completionTokens, forwards }),
+  }
+  return choice
+}
+
+/** What is told of a prompt that no model gets to see. */
+export function* refuseAll(count: number): Generator<ChoiceEvent> {
+  const nothing = { promptTokens: 0, cachedTokens: 0, completionTokens: 0, forwards: 0 }
+  for (let index = 0; index < count; index++) {
+    yield { index, kind: 'text', text: '', promptTokens: 0 }
+    yield { index, kind: 'end', finish: 'content_filter', ...nothing }
+  }
+}
+
+/** The prompts of jobs as texts, and the jobs with other texts. Ids become text only where something has to be changed. */
+export async function judgeJobs(
+  safety: Safety,
+  jobs: readonly GenerateJob[],
+  detokenize: (ids: number[]) => Promise<string>,
+  asker: Asker,
+): Promise<{ jobs: GenerateJob[]; blocked: boolean }> {
+  if (!safety.prompts) return { jobs: [...jobs], blocked: false }
+  const judged: GenerateJob[] = []
+  const known = new Map<GenerateJob['prompt'], GenerateJob['prompt']>()
+  for (const job of jobs) {
+    const { prompt, suffix } = job
+    const parts =
+      prompt.kind === 'chat'
+        ? prompt.messages.flatMap(textsOf)
+        : [prompt.kind === 'ids' ? await detokenize(prompt.ids) : prompt.text]
+    let changed = known.get(prompt)
+    let behind = suffix
+    if (!changed || suffix !== undefined) {
+      const {
+        texts,
+        blocked,
+        changed: anything,
+      } = await safety.prompt(suffix === undefined ? parts : [...parts, suffix], asker)
+      if (blocked) return { jobs: [], blocked: true }
+      changed = anything ? withTexts(prompt, texts) : prompt
+      if (suffix !== undefined) behind = texts.at(-1)
+      known.set(prompt, changed)
+    }
+    judged.push({ ...job, prompt: changed, ...(behind === undefined ? {} : { suffix: behind }) })
+  }
+  return { jobs: judged, blocked: false }
+}
+
+type Message = Extract<GenerateJob['prompt'], { kind: 'chat' }>['messages'][number]
+
+/** What a message says: its content, and the arguments of its calls as JSON. */
+const textsOf = ({ content, tool_calls: calls = [] }: Message): string[] => [
+  content,
+  ...calls.map((call) => JSON.stringify(call.function.arguments) ?? ''),
+]
+
+function withTexts(prompt: GenerateJob['prompt'], texts: readonly string[]): GenerateJob['prompt'] {
+  if (prompt.kind !== 'chat') return { kind: 'text', text: texts[0] ?? '' }
+  let next = 0
+  const messages = prompt.messages.map((message) => {
+    const content = texts[next++] ?? ''
+    const calls = message.tool_calls?.map((call) => ({
+      ...call,
+      function: { ...call.function, arguments: fromJson(texts[next++] ?? '') },
+    }))
+    return { ...message, content, ...(calls ? { tool_calls: calls } : {}) }
+  })
+  return { ...prompt, messages }
+}
+
+/** A value whose texts were replaced in its JSON; the text where a rule's replacement broke it. */
+function fromJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return text
+  }
+}
