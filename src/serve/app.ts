@@ -23,6 +23,7 @@ import {
   tokenize,
   tokenizerInfo,
 } from './routes/models.ts'
+import { infillRoute, rewriteRoute } from './routes/revise.ts'
 import { responsesRoute } from './routes/responses.ts'
 import type { Env, RouteContext } from './routes/settings.ts'
 
@@ -114,6 +115,8 @@ export function createApp(config: ServeConfig, context: Omit<RouteContext, 'limi
   app.post('/v1/chat/completions', chatRoute(routes))
   app.post('/v1/completions', completionsRoute(routes))
   app.post('/v1/responses', responsesRoute(routes))
+  app.post('/v1/infill', infillRoute(routes))
+  app.post('/v1/rewrite', rewriteRoute(routes))
   app.post('/tokenize', tokenize(routes))
   app.post('/detokenize', detokenize(routes))
   app.get('/tokenizer_info', tokenizerInfo(routes))

@@ -1,7 +1,15 @@
 // The OpenAPI document, made from the schemas that requests are checked with.
 import * as z from 'zod'
 import { packageVersion } from '../versions.ts'
-import { chatRequest, completionRequest, detokenizeRequest, responsesRequest, tokenizeRequest } from './schemas.ts'
+import {
+  chatRequest,
+  completionRequest,
+  detokenizeRequest,
+  infillRequest,
+  responsesRequest,
+  rewriteRequest,
+  tokenizeRequest,
+} from './schemas.ts'
 
 interface Route {
   summary: string
@@ -23,6 +31,20 @@ const routes: Record<string, Record<string, Route>> = {
   },
   '/v1/responses': {
     post: { summary: 'Answer a chat, in the newer form.', request: responsesRequest, also: 'text/event-stream' },
+  },
+  '/v1/infill': {
+    post: {
+      summary: 'Fill the holes of a text, any number of them. Not part of the OpenAI API.',
+      request: infillRequest,
+      also: 'text/event-stream',
+    },
+  },
+  '/v1/rewrite': {
+    post: {
+      summary: 'Mend the tokens of a text, with a model trained to correct tokens. Not part of the OpenAI API.',
+      request: rewriteRequest,
+      also: 'text/event-stream',
+    },
   },
   '/v1/models': { get: { summary: 'List the models.' } },
   '/v1/models/{model}': { get: { summary: 'One model.' } },

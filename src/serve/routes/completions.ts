@@ -183,7 +183,7 @@ async function* streamChunks(
       yield chunk([{ index, text: '', logprobs: null, finish_reason: event.finish }])
       continue
     }
-    const { text, logprobs, unmasked } = event
+    const { text, logprobs, unmasked, promptTokens } = event
     // The first event of a choice has no text: it begins the response.
     const start = lengths[index] ?? 0
     lengths[index] = start + text.length
@@ -194,6 +194,10 @@ async function* streamChunks(
         logprobs: logprobs ? completionLogprobs(logprobs, undefined, start) : null,
         finish_reason: null,
         ...(unmasked ? { unmask: { tokens: unmasked } } : {}),
+        // Where blocks begin is counted from the start of the prompt.
+        ...(body.unmask?.unmasking && promptTokens !== undefined
+          ? { unmask: { tokens: [], prompt_tokens: promptTokens } }
+          : {}),
       },
     ])
   }

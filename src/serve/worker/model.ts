@@ -5,6 +5,7 @@ import { loadForInference } from '../../load.ts'
 import { createExecutor } from '../../runtime/executor.ts'
 import { UserError } from '../../types.ts'
 import { createAnswerText } from '../text.ts'
+import { RequestError } from './errors.ts'
 import type {
   GenerateEvent,
   GenerateJob,
@@ -17,19 +18,7 @@ import type {
   UnmaskedToken,
   WorkerSettings,
 } from './protocol.ts'
-
-/** A request that this model cannot serve. */
-export class RequestError extends Error {
-  override name = 'RequestError'
-  readonly param: string | undefined
-  readonly code: string | undefined
-
-  constructor(message: string, { param, code }: { param?: string; code?: string } = {}) {
-    super(message)
-    this.param = param
-    this.code = code
-  }
-}
+import { revise } from './revise.ts'
 
 export interface ServedModel {
   info: ModelInfo
@@ -63,7 +52,7 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
     return text === '' || text.includes('\ufffd') ? `token_id:${id}` : text
   }
 
-  function encode(prompt: Prompt, param: string): number[] {
+  function encode(prompt: Exclude<Prompt, { kind: 'revise' }>, param: string): number[] {
     if (prompt.kind === 'ids') {
       const wrong = prompt.ids.find((id) => id >= vocabSize)
       if (wrong !== undefined)
@@ -109,8 +98,8 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
       const behind = tokenizer.encode(suffix)
       checkLength(end + behind.length, job, 0)
       const hole = new Array<number>(maxNewTokens).fill(generator.maskTokenId!)
-      const { blockSize } = generator
-      return { generation: generator.fill([...prompt, ...hole, ...behind], { ...settings, blockSize }), end }
+      const filling = { blockSize: generator.blockSize, ...settings }
+      return { generation: generator.fill([...prompt, ...hole, ...behind], filling), end }
     } catch (error) {
       if (error instanceof UserError) throw new RequestError(error.message)
       throw error
@@ -133,6 +122,8 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
     },
 
     async generate(job, signal, onEvent) {
+      if (job.prompt.kind === 'revise')
+        return revise(job.prompt, job, { generator, tokenizer, maxPositions, eos, signal, onEvent })
       const prompt = encode(job.prompt, job.promptParam)
       checkLength(prompt.length, job, 1)
       const { stop, unmasking, logprobs } = job
