@@ -29,6 +29,8 @@ export interface GeneratorOptions {
 
 /** Strategy and its settings, sampling, limits; what belongs to block decoding is an error in mode `ar`. */
 export type GenerateSettings = Omit<BlockOptions, 'blockSize'> & {
+  /** Default: that of the generator. */
+  blockSize?: number
   /** The text ends before the first of these that it comes to hold. */
   stop?: readonly string[]
 }
@@ -75,7 +77,9 @@ export async function createGenerator(
     shift: model.config.same_token_labels === false,
     keepPrefixes: options.keepPrefixes ?? 0,
   })
-  const blockSize = mode === 'ar' ? 1 : (options.blockSize ?? (typeof configured === 'number' ? configured : 32))
+  const defaults = mode === 'ar' ? {} : generationDefaults(generationConfig ?? {})
+  const configuredSize = defaults.blockSize ?? (typeof configured === 'number' ? configured : 32)
+  const blockSize = mode === 'ar' ? 1 : (options.blockSize ?? configuredSize)
   const diffusionOnly = (what: string) => {
     if (mode === 'ar') throw new UserError(`${what} needs a diffusion model; this one decodes autoregressively`)
   }
@@ -89,7 +93,7 @@ export async function createGenerator(
       const generation =
         mode === 'ar'
           ? engine.generateAutoregressive(prompt, settings)
-          : engine.generate(prompt, { ...settings, blockSize })
+          : engine.generate(prompt, withDefaults(settings, { ...defaults, blockSize }))
       return stop.length === 0 ? generation : stopAt(generation, prompt.length, tokenizer, stop)
     },
     fill(ids, settings) {
@@ -106,6 +110,60 @@ export async function createGenerator(
   }
 }
 
+/** What `unmask tune` writes into generation_config.json. */
+export type TunedSettings = Pick<
+  BlockOptions,
+  | 'strategy'
+  | 'threshold'
+  | 'lowThreshold'
+  | 'factor'
+  | 'entropyBound'
+  | 'bufferSize'
+  | 'activation'
+  | 'reuse'
+  | 'selfVerify'
+> & { blockSize?: number }
+
+/** Settings of block decoding and their keys in generation_config.json. */
+const tunedKeys = {
+  blockSize: 'block_size',
+  strategy: 'strategy',
+  threshold: 'threshold',
+  lowThreshold: 'low_threshold',
+  factor: 'factor',
+  entropyBound: 'entropy_bound',
+  bufferSize: 'buffer_size',
+  activation: 'activation',
+  reuse: 'reuse',
+  selfVerify: 'self_verify',
+} as const satisfies Record<keyof TunedSettings, string>
+
+/** Settings of block decoding in a generation_config.json; the engine checks them. */
+export function generationDefaults(config: Readonly<Record<string, unknown>>): TunedSettings {
+  const found = Object.entries(tunedKeys).filter(([, key]) => config[key] !== undefined && config[key] !== null)
+  return Object.fromEntries(found.map(([name, key]) => [name, config[key]]))
+}
+
+/** The other way round: null for what is not set, so that a file keeps nothing of earlier settings. */
+export const generationConfigOf = (settings: TunedSettings): Record<string, unknown> =>
+  Object.fromEntries(
+    Object.entries(tunedKeys).map(([name, key]) => [key, settings[name as keyof TunedSettings] ?? null]),
+  )
+
+/** A strategy that is asked for by name does not take the settings of another. */
+function withDefaults(
+  settings: GenerateSettings,
+  { blockSize, bufferSize, activation, reuse, selfVerify, ...rule }: TunedSettings & { blockSize: number },
+): BlockOptions {
+  const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined))
+  const otherRule = given.strategy !== undefined && given.strategy !== (rule.strategy ?? 'threshold')
+  const set = given.bufferSize === undefined ? { bufferSize, activation } : {}
+  const exclusive = otherRule ? {} : { reuse, selfVerify, ...rule }
+  const defaults = { blockSize, ...set, ...exclusive }
+  const known = Object.entries(defaults).filter(([, value]) => value !== undefined)
+  return { ...Object.fromEntries(known), ...given } as unknown as BlockOptions
+}
+
 /** Settings of block decoding that say nothing to a model that writes one token after the other. */
 const blockSettings = [
   ...([
@@ -118,7 +176,7 @@ const blockSettings = [
     'boostGamma',
   ] as const),
   ...(['decayBeta', 'factor', 'entropyBound', 'editingThreshold', 'maxPostSteps', 'bufferSize', 'activation'] as const),
-  'reuse' as const,
+  ...(['reuse', 'selfVerify'] as const),
 ] satisfies (keyof GenerateSettings)[]
 
 function checkAutoregressive(settings: GenerateSettings): void {
@@ -292,6 +350,7 @@ export function decodeSettings(decode: Recipe['decode'], mode: 'diffusion' | 'ar
     bufferSize: decode.buffer_size,
     activation: decode.activation,
     reuse: decode.reuse,
+    selfVerify: decode.self_verify,
   }
   const all = mode === 'ar' ? sampling : { ...sampling, ...blocks }
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined)) as never

@@ -25,7 +25,7 @@ describe('parseRecipe', () => {
       init: 'pretrained',
       train: { lr: 1e-3, beta1: 0.9 },
       diffusion: { block_size: 32, schedule: 'wsd', shares: { warmup: 0.2, stable: 0.3, decay: 0.5 } },
-      decode: { strategy: 'threshold', buffer_size: 1, temperature: 0 },
+      decode: { temperature: 0, max_new_tokens: 128 },
     })
   })
 

@@ -146,7 +146,10 @@ const diffusion = z.strictObject({
 })
 
 const decode = z.strictObject({
-  strategy: z.enum(strategyNames).default('threshold').describe('what a denoising step commits'),
+  strategy: z
+    .enum(strategyNames)
+    .optional()
+    .describe('what a denoising step commits (default: what unmask tune has written, else threshold)'),
   threshold: share
     .optional()
     .describe('commit tokens whose probability is above this; always at least one (default: 0.9; edit 0.7)'),
@@ -159,14 +162,19 @@ const decode = z.strictObject({
   entropy_bound: positive.optional().describe('entropy_bound: sum of the entropies of a step, in nats (default: 0.1)'),
   editing_threshold: share.optional().describe('edit: replace tokens where another is surer than this (default: 0.5)'),
   max_post_steps: wholeOrZero.optional().describe('edit: most steps in a block without masks (default: 16)'),
-  buffer_size: whole.default(1).describe('neighbouring blocks that are refined at a time'),
+  buffer_size: whole.optional().describe('neighbouring blocks that are refined at a time (default: 1)'),
   activation: share
     .optional()
     .describe('share of a block that is filled before the next joins the buffer (default: 0.5)'),
   reuse: z
     .boolean()
-    .default(false)
+    .optional()
     .describe('keep the keys and values of committed tokens within a block: faster steps, at some cost in quality'),
+  self_verify: z
+    .number()
+    .min(0)
+    .optional()
+    .describe('check drafts with the model at block size 1 where so many tokens are expected to be confirmed'),
   temperature: z.number().min(0).max(100).default(0).describe('0: the most probable token; above: draw'),
   top_k: wholeOrZero.optional().describe('draw from so many most probable tokens'),
   top_p: share.optional().describe('draw from the fewest tokens that have this probability together'),

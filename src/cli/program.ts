@@ -12,6 +12,7 @@ import { pullCommand } from './commands/pull.ts'
 import { quantizeCommand } from './commands/quantize.ts'
 import { quickstartCommand } from './commands/quickstart.ts'
 import { serveCommand } from './commands/serve.ts'
+import { tuneCommand } from './commands/tune.ts'
 import { exitCodeHelp } from './exit-codes.ts'
 import type { Session } from './session.ts'
 
@@ -45,6 +46,7 @@ ${exitCodeHelp}`,
     convertCommand,
     evalCommand,
     generateCommand,
+    tuneCommand,
     mergeCommand,
     quantizeCommand,
     exportCommand,

@@ -5,6 +5,7 @@ import { tinyLlama } from '../../test/tiny-llama.ts'
 import { random } from '../random.ts'
 import { createExecutor, type Executor } from '../runtime/executor.ts'
 import { type BlockOptions, complete, createEngine, type DecodeStep, type Engine, type Generation } from './index.ts'
+import { expectedConfirmed } from './self-verify.ts'
 import { editModes } from './strategies/edit.ts'
 
 const MASK = 39
@@ -178,6 +179,39 @@ describe('rows that are not computed again', () => {
         expect(reused.result.ids).toEqual(plain.result.ids)
         expect(reused.result.forwards).toBe(plain.result.forwards)
       }
+  })
+})
+
+describe('self-verification', () => {
+  it('of one block that holds everything gives what block size 1 gives, in fewer forwards where the draft is right', async () => {
+    for (const engine of [endless, shifted])
+      for (let seed = 0; seed < 8; seed++) {
+        const prompt = randomTokens(5, seed)
+        const options = { maxNewTokens: 20, logitScale: 4 }
+        const causal = await complete(engine.generate(prompt, { ...options, blockSize: 1 }))
+        const verified = await collect(engine.generate(prompt, { ...options, blockSize: 32, selfVerify: 0 }))
+        expect(verified.result.ids).toEqual(causal.ids)
+        expect(verified.steps.map(({ step }) => step)).toEqual(verified.steps.map((_, i) => i))
+        expect(verified.result.forwards).toBe(verified.steps.length)
+      }
+  })
+
+  it('leaves the decision to the strategy where too little is expected', async () => {
+    const options = { blockSize: 8, maxNewTokens: 24, threshold: 0.3, logitScale: 4 }
+    const plain = await collect(endless.generate(randomTokens(5, 1), options))
+    const never = await collect(endless.generate(randomTokens(5, 1), { ...options, selfVerify: 1000 }))
+    expect(never.steps).toEqual(plain.steps)
+    expect(expectedConfirmed([1, 0.5, 0.5])).toBeCloseTo(1 + 0.5 + 0.25)
+  })
+
+  it('is for greedy decoding of one block at a time', () => {
+    const says = (options: Partial<BlockOptions>, message: string) =>
+      expect(() => endless.generate([1], { blockSize: 4, maxNewTokens: 4, selfVerify: 1, ...options })).toThrow(message)
+    says({ strategy: 'edit' }, 'leave out strategy edit')
+    says({ bufferSize: 2 }, 'leave out bufferSize')
+    says({ reuse: true }, 'leave out reuse')
+    says({ temperature: 1 }, 'leave out sampling')
+    says({ selfVerify: -1 }, 'selfVerify must be 0 or more')
   })
 })
 

@@ -4,6 +4,7 @@
 import type { Cache } from './cache.ts'
 import type { Forward, ForwardRequest } from './forward.ts'
 import type { Predictor } from './predict.ts'
+import { expectedConfirmed, verify } from './self-verify.ts'
 import type { CommittedToken, Decide, DecodeStep, Strategy } from './types.ts'
 
 /** What is decoded. */
@@ -39,6 +40,11 @@ export interface BlockSettings {
    * later forwards: fewer rows, at some cost in quality. Keys and values of finished blocks are exact either way.
    */
   reuse: boolean
+  /**
+   * A second forward checks the leading block's draft where it is expected to confirm at least so many tokens, and the
+   * strategy decides elsewhere; see self-verify.ts. Undefined: never.
+   */
+  selfVerify?: number
   logitScale?: number
   signal?: AbortSignal
 }
@@ -61,7 +67,8 @@ export async function* decodeBlocks(
   settings: BlockSettings,
 ): AsyncGenerator<DecodeStep, number[], void> {
   const { holes = new Set(), editableFrom = Number.POSITIVE_INFINITY, most, eosTokenIds } = document
-  const { strategy, predictor, maskTokenId, shift, bufferSize, activation, reuse, logitScale, signal } = settings
+  const { strategy, predictor, maskTokenId, shift, bufferSize, activation, reuse, selfVerify } = settings
+  const { logitScale, signal } = settings
   const given = document.ids.length
   const ids = [...document.ids]
   const masked = new Set<number>(holes)
@@ -129,6 +136,19 @@ export async function* decodeBlocks(
     for (const { block, positions } of predicted) {
       const predictions = predictor.predict(result, first, positions, step, presentTokens)
       first += positions.length
+      if (selfVerify !== undefined && block === lead && expectedConfirmed(predictions.confidence) >= selfVerify) {
+        const draft = ids.slice()
+        for (const [i, position] of positions.entries()) draft[position] = predictions.tokens[i]
+        const common = { ...(logitScale === undefined ? {} : { logitScale }), ...(signal ? { signal } : {}) }
+        yield { step: step++, tokens: [], final: finalBefore }
+        for (const one of await verify(forward, cache, { ids: draft, positions, maskTokenId, shift }, common)) {
+          masked.delete(one.position)
+          ids[one.position] = one.token
+          tokens.push({ ...one, block: block.index })
+        }
+        block.step++
+        continue
+      }
       const decision = block.decide(
         {
           step: block.step++,

@@ -8,7 +8,7 @@ import { type BlockSettings, type Document, decodeBlocks, PREFILL } from './bloc
 import type { Cache } from './cache.ts'
 import { createForward } from './forward.ts'
 import { createPredictor } from './predict.ts'
-import { checkSampling, type SamplingOptions } from './sampling.ts'
+import { checkSampling, needsLogits, type SamplingOptions } from './sampling.ts'
 import { type ScoreOptions, scoreAutoregressive, scoreBlocks, type TokenScore } from './score.ts'
 import { createStrategy, type StrategyName, type StrategyOptions } from './strategies/index.ts'
 import type { DecodeStep, Generation, GenerationResult } from './types.ts'
@@ -47,6 +47,11 @@ export interface BlockOptions extends GenerateOptions, StrategyOptions {
   activation?: number
   /** Rows only for positions that are not yet committed, at some cost in quality; see `BlockSettings.reuse`. Default false. */
   reuse?: boolean
+  /**
+   * Check drafts with the model at block size 1 where so many tokens or more are expected to be confirmed; for greedy
+   * decoding with a buffer of one block. Default: never.
+   */
+  selfVerify?: number
 }
 
 export interface FillOptions extends Omit<BlockOptions, 'maxNewTokens'> {
@@ -106,6 +111,7 @@ export async function createEngine(
 
   function settingsOf(options: Omit<BlockOptions, 'maxNewTokens'>): BlockSettings {
     const { blockSize, bufferSize = 1, activation = 0.5, reuse = false, strategy: name = 'threshold' } = options
+    const { selfVerify } = options
     checkOptions(options, dimensions)
     whole('blockSize', blockSize)
     whole('bufferSize', bufferSize)
@@ -119,11 +125,19 @@ export async function createEngine(
       throw new UserError(
         'block decoding needs a mask token: this model is autoregressive (its config.json has no mask_token_id); convert it first, or decode it autoregressively',
       )
+    if (selfVerify !== undefined) {
+      if (!(selfVerify >= 0)) throw new UserError(`selfVerify must be 0 or more, got ${selfVerify}`)
+      const others = [strategy.edits && `strategy ${name}`, bufferSize > 1 && 'bufferSize', reuse && 'reuse']
+      const wrong = [...others, needsLogits(options) && 'sampling, penalties, biases or log-probabilities']
+      const first = wrong.find((what) => typeof what === 'string')
+      if (first) throw new UserError(`selfVerify is for greedy decoding of one block at a time: leave out ${first}`)
+    }
     const predictor = createPredictor(options, { forbidden, logits: strategy.needsLogits ?? false })
     const { logitScale, signal } = options
     return {
       ...{ strategy, predictor, maskTokenId, shift, bufferSize, activation, reuse },
       ...(logitScale === undefined ? {} : { logitScale }),
+      ...(selfVerify === undefined ? {} : { selfVerify }),
       ...(signal ? { signal } : {}),
     }
   }

@@ -39,17 +39,12 @@ export type StrategyName = keyof typeof strategies
 export const strategyNames = Object.keys(strategies) as StrategyName[]
 
 /** Whether a strategy has a setting. */
-export const strategyReads = (name: StrategyName, key: keyof StrategyOptions): boolean =>
-  (strategies[name] as Entry).options.includes(key)
+export const strategyReads = (name: StrategyName | undefined, key: keyof StrategyOptions): boolean =>
+  (strategies[name ?? 'threshold'] as Entry).options.includes(key)
 
 /** The threshold of masks, where none is given. */
-export const thresholdOf = ({
-  strategy,
-  threshold,
-}: {
-  strategy: StrategyName
-  threshold?: number | undefined
-}): number => threshold ?? (strategy === 'edit' ? editModes.quality.threshold : 0.9)
+export const thresholdOf = ({ strategy, threshold }: { strategy?: StrategyName; threshold?: number }): number =>
+  threshold ?? (strategy === 'edit' ? editModes.quality.threshold : 0.9)
 
 const shares = ['threshold', 'lowThreshold', 'editingThreshold'] as const
 const counts = ['stepsPerBlock', 'tokensPerStep'] as const

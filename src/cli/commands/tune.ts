@@ -1,0 +1,170 @@
+// unmask tune: how a model decodes best on this machine.
+import { Command, Option } from 'commander'
+import { type StrategyName, strategyNames } from '../../decode/index.ts'
+import type { TuneEvent, TuneResult } from '../../tune.ts'
+import { UserError } from '../../types.ts'
+import type { Context } from '../context.ts'
+import { decimals, duration, percent, table } from '../format.ts'
+import { addRecipeFlags, sectionFlags } from '../recipe.ts'
+import { action, type Session } from '../session.ts'
+
+interface Flags {
+  base?: string
+  data?: string[]
+  blockSizes?: string
+  bufferSizes?: string
+  strategies?: string
+  reuse?: boolean
+  verify?: string
+  tolerance?: string
+  template?: 'none' | 'chat'
+  seed?: string
+  write?: boolean
+  all?: boolean
+}
+
+export function tuneCommand(session: Session): Command {
+  const command = new Command('tune')
+    .description('Find how a diffusion model decodes best on this machine: block size, strategy, threshold, buffer.')
+    .argument('<model>', 'folder, file, Hub repository or pypi:PACKAGE; see pull')
+    .option('--base <model>', 'the autoregressive model it came from: the score to keep and the speed to beat')
+    .option('--data <paths...>', 'held-out text for prompts, where there are no --tasks')
+    .option('--block-sizes <list>', "block sizes to try (default: half, once and twice the model's own)")
+    .option('--buffer-sizes <list>', 'neighbouring blocks that are refined at a time, to try (default: 1,2)')
+    .option('--strategies <list>', `of ${strategyNames.join(', ')} (default: threshold,hierarchy,factor)`)
+    .option('--reuse', 'try also to keep the keys and values of committed tokens within a block')
+    .option('--verify <list>', 'try also to check drafts from so many expected tokens on, such as 2,4')
+    .option('--tolerance <points>', 'how far the score may be below the base, in points (default: 1)')
+    .addOption(new Option('--template <template>', 'how prompts are written').choices(['none', 'chat']))
+    .option('--seed <number>', 'seed of the task rows (default: 0)')
+    .option('--write', "put the choice into the model's generation_config.json, where generate and serve find it")
+    .option('--all', 'print every row, not only the front of best choices')
+  addRecipeFlags(command, ({ path }) =>
+    ['eval.tasks', 'eval.task_rows', 'eval.prompts', 'decode.max_new_tokens'].includes(path),
+  )
+  return command
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ unmask tune runs/quickstart/model --base models/tiny --tasks add,sort,reverse,count --template none --write
+  $ unmask tune runs/mine/model --data held-out.jsonl --block-sizes 8,16,32 --json`,
+    )
+    .action(
+      action(session, async (context) => {
+        const flags = command.opts<Flags>()
+        const { tune, wayName, writeTuned } = await import('../../tune.ts')
+        const { decode, eval: settings } = sectionFlags(command.opts())
+        const model = command.args[0]!
+        const [seed] = numbers('--seed', flags.seed, 0) ?? []
+        const [tolerance] = numbers('--tolerance', flags.tolerance, 0, false) ?? []
+        const blockSizes = numbers('--block-sizes', flags.blockSizes, 1)
+        const bufferSizes = numbers('--buffer-sizes', flags.bufferSizes, 1)
+        const selfVerify = numbers('--verify', flags.verify, 0, false)
+        const strategies = flags.strategies?.split(',').map(strategyName)
+        const result = await tune({
+          model,
+          ...(flags.base === undefined ? {} : { base: flags.base }),
+          ...(flags.data === undefined ? {} : { data: flags.data }),
+          ...(flags.template === undefined ? {} : { template: flags.template }),
+          ...(flags.reuse === undefined ? {} : { reuse: flags.reuse }),
+          ...(blockSizes ? { blockSizes } : {}),
+          ...(bufferSizes ? { bufferSizes } : {}),
+          ...(selfVerify ? { selfVerify } : {}),
+          ...(strategies ? { strategies } : {}),
+          ...(seed === undefined ? {} : { seed }),
+          ...(tolerance === undefined ? {} : { tolerance: tolerance / 100 }),
+          eval: settings,
+          maxNewTokens: decode.max_new_tokens,
+          threads: context.threads,
+          signal: context.signal,
+          onEvent: display(context),
+        })
+        context.display.done()
+        const chosen = result.rows[result.chosen]!.settings
+        const written = flags.write ? await writeTuned(model, chosen) : undefined
+        context.result({ ...result, ...(written ? { written } : {}) }, () =>
+          describe(result, { all: flags.all ?? false, written, wayName, context }),
+        )
+      }),
+    )
+}
+
+const display =
+  ({ display }: Context) =>
+  (event: TuneEvent): void => {
+    if (event.type === 'phase') {
+      display.line(event.message)
+      return
+    }
+    const { done, total, secondsLeft } = event
+    const text = () => `${percent(done / total, 0)}  ${done} of ${total} generations  ${duration(secondsLeft)} left`
+    display.update({ live: text, plain: text })
+  }
+
+function describe(
+  { forwards, base, rows, front, aup, chosen }: TuneResult,
+  options: {
+    all: boolean
+    written: string | undefined
+    wayName: (settings: TuneResult['rows'][number]['settings']) => string
+    context: Context
+  },
+): string {
+  const { colors } = options.context
+  const shown = options.all || front.length === 0 ? rows.map((_, i) => i) : front
+  const cells = ({ score, tokensPerForward, tokensPerSecond }: NonNullable<TuneResult['base']>) => [
+    percent(score?.accuracy),
+    decimals(tokensPerForward, 2),
+    decimals(tokensPerSecond, 0),
+  ]
+  const lines = [
+    ['', 'score', 'TPF', 'TPS', 'of AR'],
+    ...(base ? [['AR base', ...cells(base), '1.00']] : []),
+    ...shown.map((i) => [
+      `${options.wayName(rows[i]!.settings)}${i === chosen ? ' *' : ''}`,
+      ...cells(rows[i]!),
+      decimals(rows[i]!.speedup, 2),
+    ]),
+  ]
+  const parts = [
+    colors.bold('forwards'),
+    table([['rows', 'ms'], ...forwards.map(({ rows, milliseconds }) => [String(rows), decimals(milliseconds, 2)])]),
+    colors.bold(options.all || front.length === 0 ? 'ways of decoding' : 'the front: what no other way beats'),
+    table(lines),
+  ]
+  if (aup.length > 0) {
+    const best = [...aup].sort((a, b) => b.aup - a.aup)
+    parts.push(
+      colors.bold('accuracy under parallelism (AUP) over the thresholds'),
+      table([
+        ['', 'AUP'],
+        ...best.map(({ strategy, blockSize, bufferSize, aup }) => [
+          `${strategy}, block ${blockSize}, buffer ${bufferSize}`,
+          decimals(aup, 1),
+        ]),
+      ]),
+    )
+  }
+  parts.push(
+    `* chosen: ${options.wayName(rows[chosen]!.settings)}${options.written ? `; written to ${options.written}` : ''}`,
+  )
+  return parts.join('\n')
+}
+
+function strategyName(name: string): StrategyName {
+  const known = strategyNames.find((one) => one === name.trim())
+  if (!known) throw new UserError(`--strategies: there is no ${name.trim()}; there are ${strategyNames.join(', ')}`)
+  return known
+}
+
+function numbers(flag: string, list: string | undefined, least: number, whole = true): number[] | undefined {
+  return list?.split(',').map((text) => {
+    const number = Number(text)
+    if (text.trim() === '' || !(whole ? Number.isSafeInteger(number) : Number.isFinite(number)) || number < least)
+      throw new UserError(
+        `${flag}: expected ${whole ? 'whole numbers' : 'a number'} of at least ${least}, not ${JSON.stringify(text)}`,
+      )
+    return number
+  })
+}

@@ -1,0 +1,62 @@
+import { expect, test } from 'vitest'
+import { createQueue } from './scheduler.ts'
+
+const never = new AbortController().signal
+/** Lets everything that can go on go on. */
+const settle = () => new Promise((resolve) => setImmediate(resolve))
+
+test('clients take turns, and each keeps its own order', async () => {
+  const queue = createQueue({ concurrency: 1, limit: 100, seconds: 10 })
+  const order: string[] = []
+  const first = await queue.acquire('a', never)
+  const line = ['a1', 'a2', 'a3', 'b1', 'b2', 'c1'].map(async (name) => {
+    const release = await queue.acquire(name[0]!, never)
+    order.push(name)
+    release()
+  })
+  expect(queue.waiting).toBe(6)
+  first()
+  await Promise.all(line)
+  expect(order).toEqual(['a1', 'b1', 'c1', 'a2', 'b2', 'a3'])
+  expect([queue.running, queue.waiting]).toEqual([0, 0])
+})
+
+test('no more run than there are places, and a place given back twice counts once', async () => {
+  const queue = createQueue({ concurrency: 3, limit: 100, seconds: 10 })
+  let most = 0
+  await Promise.all(
+    Array.from({ length: 20 }, async (_, i) => {
+      const release = await queue.acquire(String(i % 4), never)
+      most = Math.max(most, queue.running)
+      await settle()
+      release()
+      release()
+    }),
+  )
+  expect(most).toBe(3)
+  expect(queue.running).toBe(0)
+})
+
+test('who goes leaves the line, and a full line turns away', async () => {
+  const queue = createQueue({ concurrency: 1, limit: 1, seconds: 10 })
+  const release = await queue.acquire('a', never)
+  const stop = new AbortController()
+  const gone = queue.acquire('a', stop.signal)
+  expect(() => queue.admit(1)).toThrow(expect.objectContaining({ status: 429, code: 'queue_full' }))
+  stop.abort(new Error('gone'))
+  await expect(gone).rejects.toThrow('gone')
+  expect(queue.waiting).toBe(0)
+  queue.admit(1)
+  release()
+})
+
+test('who waits too long is turned away, and all are when the line is cleared', async () => {
+  const queue = createQueue({ concurrency: 1, limit: 10, seconds: 0.01 })
+  const release = await queue.acquire('a', never)
+  await expect(queue.acquire('b', never)).rejects.toMatchObject({ status: 429, code: 'queue_timeout' })
+  const waiting = queue.acquire('b', never)
+  queue.clear(new Error('cleared'))
+  await expect(waiting).rejects.toThrow('cleared')
+  release()
+  expect([queue.running, queue.waiting]).toEqual([0, 0])
+})

@@ -1,0 +1,274 @@
+// Finds how a model decodes best on this machine: measures forwards by their rows, then strategies, thresholds, block sizes and
+// buffers on held-out prompts, all in turn, so that a machine that gets slower slows all alike. It composes the layers.
+import { stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { exists, readJsonObject, writeTextAtomically } from './checkpoint/file.ts'
+import { createForward } from './decode/forward.ts'
+import { type BlockOptions, complete, type StrategyName, strategyReads } from './decode/index.ts'
+import { accuracyUnderParallelism, paretoFront } from './eval/aup.ts'
+import { type Output, type Prompt, summarize } from './eval/evaluate.ts'
+import type { DecodingSummary } from './eval/report/types.ts'
+import { evaluationPrompts, wholeFiles } from './evaluate.ts'
+import { createGenerator, generationConfigOf, type TunedSettings } from './generate.ts'
+import { type InferenceModel, loadForInference } from './load.ts'
+import { random } from './random.ts'
+import type { Recipe } from './recipe.ts'
+import { createExecutor, type Executor } from './runtime/executor.ts'
+import { UserError } from './types.ts'
+
+export interface TuneOptions {
+  /** A diffusion model; see `load`. */
+  model: string
+  /** The autoregressive model that it came from: its score is the one to keep, its speed the one to beat. */
+  base?: string
+  /** Held-out text for prompts, where there are no tasks with answers. */
+  data?: readonly string[]
+  eval: Recipe['eval']
+  maxNewTokens: number
+  /** Default: half, once and twice the model's own. */
+  blockSizes?: readonly number[]
+  strategies?: readonly StrategyName[]
+  bufferSizes?: readonly number[]
+  /** Also with committed rows reused. Default false. */
+  reuse?: boolean
+  /** Also with self-verification from so many expected tokens on. Default: none. */
+  selfVerify?: readonly number[]
+  template?: 'none' | 'chat'
+  separator?: string
+  /** How far the score may be below the base's, or without one the best, as a share. Default 0.01. */
+  tolerance?: number
+  seed?: number
+  threads?: number
+  signal?: AbortSignal
+  onEvent?: (event: TuneEvent) => void
+}
+
+export type TuneEvent =
+  | { type: 'phase'; message: string }
+  /** Generations, done and in all. */
+  | { type: 'progress'; done: number; total: number; secondsLeft: number }
+
+/** What one way of decoding came to. */
+export interface TunedRow extends DecodingSummary {
+  settings: TunedSettings
+  /** Tokens per second over the base's in the same run; undefined without a base. */
+  speedup: number | undefined
+}
+
+export interface TuneResult {
+  /** Milliseconds of a forward by its rows, all of them predicted, against an empty cache. */
+  forwards: { rows: number; milliseconds: number }[]
+  base: DecodingSummary | undefined
+  rows: TunedRow[]
+  /** Indices of rows that none beats in both tokens per second and score, by speed. Empty without tasks. */
+  front: number[]
+  /** AUP of each strategy with one block size and buffer, over its thresholds. Empty without tasks. */
+  aup: { strategy: StrategyName; blockSize: number; bufferSize: number; aup: number }[]
+  /** Index of the fastest row within the tolerance; without tasks the fastest at the default threshold. */
+  chosen: number
+}
+
+const ROWS = [1, 2, 4, 8, 16, 32, 64]
+const THRESHOLDS = [0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99]
+
+/** The values of each strategy's own setting that are tried. */
+const RULES: Record<StrategyName, readonly Partial<BlockOptions>[]> = {
+  threshold: THRESHOLDS.map((threshold) => ({ threshold })),
+  fixed: [1, 2, 4].map((tokensPerStep) => ({ tokensPerStep })),
+  hierarchy: THRESHOLDS.map((threshold) => ({ threshold, lowThreshold: Math.min(0.7, threshold) })),
+  credit: THRESHOLDS.map((threshold) => ({ threshold })),
+  factor: [0.05, 0.1, 0.25, 0.5, 1, 2].map((factor) => ({ factor })),
+  entropy_bound: [0.01, 0.03, 0.1, 0.3, 1].map((entropyBound) => ({ entropyBound })),
+  edit: THRESHOLDS.map((threshold) => ({ threshold, editingThreshold: 0.9 })),
+}
+
+/** Measures; throws UserError where there is nothing to measure with. */
+export async function tune(options: TuneOptions): Promise<TuneResult> {
+  const { signal, onEvent = () => undefined, seed = 0 } = options
+  const loading = signal ? { signal } : {}
+  if (!options.data && options.eval.tasks.length === 0)
+    throw new UserError('nothing to tune with: name tasks (--tasks) or held-out text (--data)')
+  onEvent({ type: 'phase', message: `loading ${options.model}` })
+  const loaded = await loadForInference(options.model, loading)
+  const { config } = loaded.model
+  if (typeof config.mask_token_id !== 'number')
+    throw new UserError(
+      `${options.model}: is autoregressive (no mask_token_id in config.json); there is nothing to tune`,
+    )
+  const base = options.base === undefined ? undefined : await loadForInference(options.base, loading)
+  const executor = createExecutor(options.threads ? { threads: options.threads } : {})
+  try {
+    onEvent({ type: 'phase', message: 'measuring forwards' })
+    const forwards = await measureForwards(executor, loaded, signal)
+    const blockSize = typeof config.block_size === 'number' ? config.block_size : 32
+    const documents = options.data && wholeFiles(options.data, loaded, { ...options, blockSize, seed })
+    const prompts = await evaluationPrompts(options.eval, loaded, { ...options, documents, seed })
+    if (prompts.length === 0) throw new UserError('the held-out text gives no prompts: it is too short')
+    onEvent({ type: 'phase', message: `decoding ${prompts.length} prompts` })
+    const ways = waysOf(options, blockSize)
+    const { ar, outputs } = await decodeAll(executor, loaded, base, { ...options, prompts, ways, seed })
+    return { forwards, ...choose(ways, outputs.map(summarize), ar && summarize(ar), options.tolerance ?? 0.01) }
+  } finally {
+    await executor.dispose()
+  }
+}
+
+/** Writes settings into the generation_config.json of a model folder, where `generate` finds them. */
+export async function writeTuned(model: string, settings: TunedSettings): Promise<string> {
+  if (!(await stat(model).catch(() => undefined))?.isDirectory())
+    throw new UserError(`${model}: settings are written into a model folder; this is none`)
+  const path = join(model, 'generation_config.json')
+  const config = (await exists(path)) ? await readJsonObject(path) : {}
+  const merged = { ...config, ...generationConfigOf(settings) }
+  const kept = Object.fromEntries(Object.entries(merged).filter(([, value]) => value !== null))
+  await writeTextAtomically(path, `${JSON.stringify(kept, null, 2)}\n`)
+  return path
+}
+
+function waysOf(options: TuneOptions, own: number): TunedSettings[] {
+  const { strategies = ['threshold', 'hierarchy', 'factor'], bufferSizes = [1, 2] } = options
+  const sizes = options.blockSizes ?? [...new Set([Math.max(1, Math.floor(own / 2)), own, 2 * own])]
+  const extras: Partial<TunedSettings>[] = [{}, ...(options.reuse ? [{ reuse: true }] : [])]
+  const verifying = (options.selfVerify ?? []).map((selfVerify) => ({ selfVerify }))
+  return strategies.flatMap((strategy) =>
+    RULES[strategy].flatMap((rule) =>
+      sizes.flatMap((blockSize) =>
+        bufferSizes.flatMap((bufferSize) =>
+          (strategy === 'edit' ? [{}] : [...extras, ...(bufferSize === 1 ? verifying : [])]).map((extra) => ({
+            ...{ blockSize, strategy, ...rule, bufferSize, ...extra },
+          })),
+        ),
+      ),
+    ),
+  )
+}
+
+async function decodeAll(
+  executor: Executor,
+  loaded: InferenceModel,
+  base: InferenceModel | undefined,
+  options: TuneOptions & { prompts: readonly Prompt[]; ways: readonly TunedSettings[]; seed: number },
+): Promise<{ ar: Output[] | undefined; outputs: Output[][] }> {
+  const { prompts, ways, maxNewTokens, signal, onEvent } = options
+  const common = { maxNewTokens, ...(signal ? { signal } : {}) }
+  const ar = base && (await createGenerator(executor, base, { mode: 'ar' }))
+  const diffusion = await createGenerator(executor, loaded, { mode: 'diffusion' })
+  const runs: { outputs: Output[]; decode: (ids: readonly number[]) => ReturnType<typeof complete> }[] = [
+    ...ways.map((way) => ({
+      outputs: [],
+      decode: (ids: readonly number[]) => complete(diffusion.generate(ids, { ...common, ...way })),
+    })),
+    ...(ar ? [{ outputs: [], decode: (ids: readonly number[]) => complete(ar.generate(ids, common)) }] : []),
+  ]
+  const total = prompts.length * runs.length
+  const { eosTokenId = -1 } = loaded.tokenizer
+  try {
+    let done = 0
+    const started = performance.now()
+    for (const [i, prompt] of prompts.entries()) {
+      // Another order for every prompt, so that none always follows the same one.
+      for (const run of random(options.seed, 71, i).shuffle([...runs])) {
+        const generated = await run.decode(prompt.ids)
+        const end = generated.ids.indexOf(eosTokenId)
+        const text = loaded.tokenizer.decode(end === -1 ? generated.ids : generated.ids.slice(0, end))
+        run.outputs.push({ ...generated, prompt, text })
+        done++
+      }
+      const secondsLeft = ((performance.now() - started) / 1000 / done) * (total - done)
+      onEvent?.({ type: 'progress', done, total, secondsLeft })
+    }
+  } finally {
+    await ar?.dispose()
+    await diffusion.dispose()
+  }
+  const outputs = runs.slice(0, ways.length).map((run) => run.outputs)
+  return { ar: ar && runs[ways.length].outputs, outputs }
+}
+
+function choose(
+  ways: readonly TunedSettings[],
+  summaries: readonly DecodingSummary[],
+  base: DecodingSummary | undefined,
+  tolerance: number,
+): Omit<TuneResult, 'forwards'> {
+  const rows = ways.map((settings, i) => ({
+    settings,
+    ...summaries[i],
+    speedup: base && summaries[i].tokensPerSecond / base.tokensPerSecond,
+  }))
+  const scores = rows.map(({ score }) => score?.accuracy)
+  const fastest = (indices: readonly number[]) =>
+    indices.reduce((best, i) => (rows[i].tokensPerSecond > rows[best].tokensPerSecond ? i : best), indices[0])
+  if (scores.some((score) => score === undefined)) {
+    const usual = rows.flatMap(({ settings: { threshold = 0.9 } }, i) => (threshold === 0.9 ? [i] : []))
+    return { base, rows, front: [], aup: [], chosen: fastest(usual.length > 0 ? usual : [...rows.keys()]) }
+  }
+  const known = scores as number[]
+  const best = Math.max(...known, base?.score?.accuracy ?? 0)
+  const wanted = (base?.score?.accuracy ?? best) - tolerance
+  // A difference of scores is no exact number.
+  const good = [...rows.keys()].filter((i) => known[i] >= wanted - 1e-9)
+  const families = new Map<string, number[]>()
+  for (const [i, { settings }] of rows.entries()) {
+    const { strategy, blockSize, bufferSize, reuse, selfVerify } = settings
+    if (reuse || selfVerify !== undefined) continue
+    const key = JSON.stringify({ strategy, blockSize, bufferSize })
+    families.set(key, [...(families.get(key) ?? []), i])
+  }
+  return {
+    base,
+    rows,
+    front: paretoFront(rows.map(({ tokensPerSecond }, i) => ({ speed: tokensPerSecond, score: known[i] }))),
+    aup: [...families].map(([key, indices]) => ({
+      ...JSON.parse(key),
+      aup: accuracyUnderParallelism(
+        indices.map((i) => ({ tpf: rows[i].tokensPerForward, score: known[i] })),
+        best,
+      ),
+    })),
+    chosen: good.length > 0 ? fastest(good) : known.indexOf(Math.max(...known)),
+  }
+}
+
+/** Median milliseconds of a forward over so many rows. */
+async function measureForwards(
+  executor: Executor,
+  { model, parameters }: InferenceModel,
+  signal: AbortSignal | undefined,
+): Promise<TuneResult['forwards']> {
+  const forward = await createForward(executor, model, parameters, [])
+  const cache = forward.createCache()
+  const draw = random(0)
+  const times = ROWS.map((): number[] => [])
+  try {
+    for (let round = 0; round < 8; round++)
+      for (const [i, rows] of ROWS.entries()) {
+        const ids = Array.from({ length: rows }, () => draw.integer(model.dimensions.vocabSize))
+        const start = performance.now()
+        const all = ids.map((_, row) => row)
+        await forward.run(cache, { ids, blockSize: rows, rows: all, store: 0, ...(signal ? { signal } : {}) })
+        if (round > 0) times[i].push(performance.now() - start)
+      }
+  } finally {
+    await cache.free()
+    await forward.dispose()
+  }
+  const median = (values: number[]) => values.sort((a, b) => a - b)[values.length >> 1]
+  return ROWS.map((rows, i) => ({ rows, milliseconds: median(times[i]) }))
+}
+
+/** The name of a way of decoding, for tables: `threshold 0.9, block 16, buffer 2`. */
+export function wayName({
+  strategy = 'threshold',
+  blockSize,
+  bufferSize,
+  reuse,
+  selfVerify,
+  ...rest
+}: TunedSettings): string {
+  const { threshold, factor, entropyBound } = rest
+  const value = strategyReads(strategy, 'threshold') ? threshold : (factor ?? entropyBound)
+  const tokens = (rest as { tokensPerStep?: number }).tokensPerStep
+  const extra = `${reuse ? ', reuse' : ''}${selfVerify === undefined ? '' : `, self-verify ${selfVerify}`}`
+  return `${strategy} ${value ?? tokens ?? ''}, block ${blockSize}, buffer ${bufferSize}${extra}`
+}
