@@ -23,8 +23,8 @@ import {
   tokenize,
   tokenizerInfo,
 } from './routes/models.ts'
-import { infillRoute, rewriteRoute } from './routes/revise.ts'
 import { responsesRoute } from './routes/responses.ts'
+import { infillRoute, rewriteRoute } from './routes/revise.ts'
 import type { Env, RouteContext } from './routes/settings.ts'
 
 /** Routes that tell nothing about models or use, for probes and people: they need no key. */

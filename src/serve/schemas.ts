@@ -44,7 +44,12 @@ const unmask = z
       .describe('commit tokens whose probability is above this (diffusion)'),
     strategy: z.enum(strategyNames).optional().describe('rule that decides what a forward commits (diffusion)'),
     block_size: z.int().min(1).max(4096).optional().describe('positions that are decoded together (diffusion)'),
-    buffer_size: z.int().min(1).max(64).optional().describe('neighbouring blocks that are refined at a time (diffusion)'),
+    buffer_size: z
+      .int()
+      .min(1)
+      .max(64)
+      .optional()
+      .describe('neighbouring blocks that are refined at a time (diffusion)'),
     tokens_per_step: z.int().min(1).max(4096).optional().describe('strategy fixed: tokens that a forward commits'),
     low_threshold: z.number().min(0).max(1).optional().describe('strategy hierarchy: the lower threshold'),
     factor: z.number().min(0).max(1e6).optional().describe('strategy factor'),

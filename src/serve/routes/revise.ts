@@ -7,7 +7,7 @@ import { badRequest } from '../errors.ts'
 import { type ChoiceEvent, runChoices, usageOf } from '../generation.ts'
 import { infillRequest, type RewriteRequest, rewriteRequest, type SamplingFields } from '../schemas.ts'
 import { eventStream, type SentEvent } from '../sse.ts'
-import type { GenerateResult, LayoutToken, Prompt, UnmaskedToken } from '../worker/protocol.ts'
+import type { GenerateResult, LayoutToken, Revision, UnmaskedToken } from '../worker/protocol.ts'
 import { type Env, outputTokens, type RouteContext, runContext, samplingOf, startStream } from './settings.ts'
 
 export const infillRoute = (context: RouteContext) => async (c: Context<Env>) => {
@@ -22,9 +22,9 @@ export const rewriteRoute = (context: RouteContext) => async (c: Context<Env>) =
   return revise(context, c, body, { task: 'rewrite', parts: [body.input], param: 'input', masked: 0 })
 }
 
-interface Revision {
+interface Task {
   task: 'fill' | 'rewrite'
-  parts: Extract<Prompt, { kind: 'revise' }>['parts']
+  parts: Revision['parts']
   param: string
   /** Tokens of all holes. */
   masked: number
@@ -34,7 +34,7 @@ async function revise(
   context: RouteContext,
   c: Context<Env>,
   body: Pick<RewriteRequest, 'model' | 'stream'> & SamplingFields,
-  { task, parts, param, masked }: Revision,
+  { task, parts, param, masked }: Task,
 ) {
   const { models, limits, log } = context
   const model = models.find(body.model)

@@ -129,7 +129,12 @@ export const modelObject = ({ name, created, worker, state }: ServedModel) => ({
   created,
   owned_by: 'unmask',
   ...(worker
-    ? { max_model_len: worker.info.maxPositions, mode: worker.info.mode, block_size: worker.info.blockSize, chat: worker.info.chat }
+    ? {
+        max_model_len: worker.info.maxPositions,
+        mode: worker.info.mode,
+        block_size: worker.info.blockSize,
+        chat: worker.info.chat,
+      }
     : {}),
   state,
 })

@@ -52,7 +52,7 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
     return text === '' || text.includes('\ufffd') ? `token_id:${id}` : text
   }
 
-  function encode(prompt: Exclude<Prompt, { kind: 'revise' }>, param: string): number[] {
+  function encode(prompt: Prompt, param: string): number[] {
     if (prompt.kind === 'ids') {
       const wrong = prompt.ids.find((id) => id >= vocabSize)
       if (wrong !== undefined)
@@ -122,9 +122,10 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
     },
 
     async generate(job, signal, onEvent) {
-      if (job.prompt.kind === 'revise')
-        return revise(job.prompt, job, { generator, tokenizer, maxPositions, eos, signal, onEvent })
-      const prompt = encode(job.prompt, job.promptParam)
+      const { prompt: asked } = job
+      if (asked.kind === 'revise')
+        return revise(asked, job, { generator, tokenizer, maxPositions, eos, signal, onEvent })
+      const prompt = encode(asked, job.promptParam)
       checkLength(prompt.length, job, 1)
       const { stop, unmasking, logprobs } = job
       const text = createAnswerText(tokenizer, stop)

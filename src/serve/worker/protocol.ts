@@ -32,8 +32,13 @@ export type Prompt =
   | { kind: 'ids'; ids: number[] }
   | { kind: 'text'; text: string }
   | { kind: 'chat'; messages: ChatMessage[]; tools?: Tool[] }
-  /** A text that is not continued but gets its holes filled, `mask` tokens each, or its tokens mended. */
-  | { kind: 'revise'; task: 'fill' | 'rewrite'; parts: (string | { mask: number })[] }
+
+/** A text that is not continued but gets its holes filled, `mask` tokens each, or its tokens mended. */
+export interface Revision {
+  kind: 'revise'
+  task: 'fill' | 'rewrite'
+  parts: (string | { mask: number })[]
+}
 
 /** How tokens are chosen. What is left out is the engine's default. */
 export interface Sampling {
@@ -58,7 +63,7 @@ export interface Sampling {
 
 /** One sequence to generate. */
 export interface GenerateJob {
-  prompt: Prompt
+  prompt: Prompt | Revision
   /** Field of the request that a prompt too long is blamed on. */
   promptParam: string
   /** Most tokens that the prompt may have. */

@@ -5,7 +5,7 @@ import type { Tokenizer } from '../../tokenizer/types.ts'
 import { UserError } from '../../types.ts'
 import { createAnswerText } from '../text.ts'
 import { RequestError } from './errors.ts'
-import type { GenerateEvent, GenerateJob, GenerateResult, LayoutToken, Prompt } from './protocol.ts'
+import type { GenerateEvent, GenerateJob, GenerateResult, LayoutToken, Revision } from './protocol.ts'
 
 interface Context {
   generator: Generator
@@ -22,7 +22,7 @@ interface Context {
  * those that were replaced. Rejects with RequestError for what the model cannot.
  */
 export async function revise(
-  prompt: Extract<Prompt, { kind: 'revise' }>,
+  prompt: Revision,
   job: GenerateJob,
   { generator, tokenizer, maxPositions, eos, signal, onEvent }: Context,
 ): Promise<GenerateResult> {
@@ -91,7 +91,7 @@ export async function revise(
 }
 
 function layOut(
-  { parts }: Extract<Prompt, { kind: 'revise' }>,
+  { parts }: Revision,
   job: GenerateJob,
   { generator, tokenizer, maxPositions }: Pick<Context, 'generator' | 'tokenizer' | 'maxPositions'>,
 ): { ids: number[]; holeOf: Map<number, number>; holes: number[][] } {
@@ -104,10 +104,9 @@ function layOut(
   const holes: number[][] = []
   for (const [index, part] of parts.entries()) {
     if (typeof part === 'string') {
-      const tokens =
-        index === 0 ? promptIds(part, { tokenizer }, { template: 'none' }) : tokenizer.encode(part)
+      const tokens = index === 0 ? promptIds(part, { tokenizer }, { template: 'none' }) : tokenizer.encode(part)
       if (tokens.includes(maskTokenId))
-        throw new RequestError("the text holds the model's mask token; say a hole as {\"mask\": N}", { param })
+        throw new RequestError('the text holds the model\'s mask token; say a hole as {"mask": N}', { param })
       // One by one: arguments of a call are limited.
       for (const token of tokens) ids.push(token)
       continue
@@ -129,7 +128,7 @@ function layOut(
 }
 
 function begin(
-  { task }: Extract<Prompt, { kind: 'revise' }>,
+  { task }: Revision,
   ids: number[],
   { sampling, promptParam }: GenerateJob,
   { generator, signal }: Pick<Context, 'generator' | 'signal'>,
