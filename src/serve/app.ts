@@ -10,6 +10,7 @@ import type { ServeConfig } from './config.ts'
 import { docsPage } from './docs-page.ts'
 import { ApiError, internalError } from './errors.ts'
 import { openApiDocument } from './openapi.ts'
+import { addPlayground, playgroundHeaders, playgroundPaths } from './playground.ts'
 import { chatRoute } from './routes/chat.ts'
 import { completionsRoute } from './routes/completions.ts'
 import {
@@ -63,20 +64,19 @@ export function createApp(config: ServeConfig, context: Omit<RouteContext, 'limi
     }
     c.res = whenDone(c.res, end)
   })
-  app.use(
-    secureHeaders({
-      contentSecurityPolicy: {
-        defaultSrc: ["'none'"],
-        styleSrc: ["'unsafe-inline'"],
-        frameAncestors: ["'none'"],
-        baseUri: ["'none'"],
-        formAction: ["'none'"],
-      },
-      xFrameOptions: 'DENY',
-      // Whoever ends TLS in front of this server says that; without TLS the header means nothing.
-      strictTransportSecurity: false,
-    }),
-  )
+  const apiHeaders = secureHeaders({
+    contentSecurityPolicy: {
+      defaultSrc: ["'none'"],
+      styleSrc: ["'unsafe-inline'"],
+      frameAncestors: ["'none'"],
+      baseUri: ["'none'"],
+      formAction: ["'none'"],
+    },
+    xFrameOptions: 'DENY',
+    // Whoever ends TLS in front of this server says that; without TLS the header means nothing.
+    strictTransportSecurity: false,
+  })
+  app.use((c, next) => (playgroundPaths.has(c.req.path) ? playgroundHeaders : apiHeaders)(c, next))
   app.use(checkHost(config))
   if (config.cors_origins.length > 0) {
     // Another origin's page may read what is answered.
@@ -102,6 +102,7 @@ export function createApp(config: ServeConfig, context: Omit<RouteContext, 'limi
   })
 
   const document = openApiDocument()
+  addPlayground(app)
   app.get('/health', health)
   app.get(
     '/ready',
@@ -185,7 +186,7 @@ function authenticate({ api_keys }: ServeConfig): MiddlewareHandler<Env> {
   const authenticator = createAuthenticator(api_keys)
   const limits = createKeyLimits()
   return async (c, next) => {
-    if (authenticator.open || OPEN.has(c.req.path)) {
+    if (authenticator.open || OPEN.has(c.req.path) || playgroundPaths.has(c.req.path)) {
       c.set('client', getConnInfo(c).remote.address ?? 'unknown')
       return next()
     }

@@ -42,7 +42,9 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
   const { vocabSize, maxPositions } = loaded.model.dimensions
   const { chatTemplate } = tokenizer
   const eos = new Set(
-    [tokenizer.eosTokenId, loaded.generationConfig?.eos_token_id, loaded.model.config.eos_token_id].flat(),
+    [tokenizer.eosTokenId, loaded.generationConfig?.eos_token_id, loaded.model.config.eos_token_id]
+      .flat()
+      .filter((id): id is number => typeof id === 'number'),
   )
   const nameOf = (id: number | undefined) => (id === undefined ? undefined : tokenizer.idToToken(id))
 

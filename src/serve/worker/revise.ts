@@ -12,7 +12,7 @@ interface Context {
   tokenizer: Tokenizer
   maxPositions: number
   /** In a hole, what is behind one of these is no part of its text. */
-  eos: ReadonlySet<unknown>
+  eos: ReadonlySet<number>
   signal: AbortSignal
   onEvent: (event: GenerateEvent) => void
 }
@@ -27,7 +27,7 @@ export async function revise(
   { generator, tokenizer, maxPositions, eos, signal, onEvent }: Context,
 ): Promise<GenerateResult> {
   const { ids, holeOf, holes } = layOut(prompt, job, { generator, tokenizer, maxPositions })
-  const generation = begin(prompt, ids, job, { generator, signal })
+  const generation = begin(prompt, ids, job, { generator, signal, eos })
   const given = ids.length - holeOf.size
   const layoutToken = (id: number, i: number): LayoutToken => {
     const hole = holeOf.get(i)
@@ -46,7 +46,7 @@ export async function revise(
     let fresh = ''
     for (; next < final; next++) {
       const hole = holeOf.get(next)
-      if (hole !== undefined && eos.has(current[next])) ended = hole
+      if (hole !== undefined && eos.has(current[next]!)) ended = hole
       if (hole === undefined || hole !== ended) fresh += text.push(current[next]!).text
     }
     return fresh
@@ -131,16 +131,18 @@ function begin(
   { task }: Revision,
   ids: number[],
   { sampling, promptParam }: GenerateJob,
-  { generator, signal }: Pick<Context, 'generator' | 'signal'>,
+  { generator, signal, eos }: Pick<Context, 'generator' | 'signal' | 'eos'>,
 ): Generation {
-  const { logitBias, strategy, ...rest } = sampling
-  const settings = {
-    ...{ blockSize: generator.blockSize, ...rest, signal },
-    ...(logitBias ? { logitBias: new Map(logitBias) } : {}),
-  }
+  const { logitBias = [], strategy, ...rest } = sampling
+  const settings = { blockSize: generator.blockSize, ...rest, signal }
+  const biased = (biases: [number, number][]) => (biases.length === 0 ? {} : { logitBias: new Map(biases) })
   try {
-    if (task === 'rewrite') return generator.rewrite(ids, settings)
-    return generator.fill(ids, strategy === undefined ? settings : { ...settings, strategy })
+    if (task === 'rewrite') {
+      // A text that is mended ends where it ended.
+      const noEnd = [...eos].map((id): [number, number] => [id, -100])
+      return generator.rewrite(ids, { ...settings, ...biased([...noEnd, ...logitBias]) })
+    }
+    return generator.fill(ids, { ...settings, ...biased(logitBias), ...(strategy === undefined ? {} : { strategy }) })
   } catch (error) {
     if (error instanceof UserError) throw new RequestError(error.message, { param: promptParam })
     throw error
