@@ -25,8 +25,8 @@ export function createAnswer(context: Context, model: ModelInfo, task: string): 
   const text = h('div', { class: 'text' })
   const waiting = h('p', { class: 'waiting', role: 'status' }, 'Waiting for the first tokens')
   const numbers = h('ul', { class: 'numbers', 'aria-label': 'Numbers' })
-  const tools = h('div', { class: 'tools' })
-  const foot = h('div', { class: 'foot', hidden: true }, numbers, tools)
+  const tools = h('span', { class: 'tools', hidden: true })
+  const foot = h('div', { class: 'foot', role: 'status', hidden: true }, numbers)
   const switches = (['tokens', 'text'] as const).map((name) =>
     h(
       'button',
@@ -42,7 +42,12 @@ export function createAnswer(context: Context, model: ModelInfo, task: string): 
       {},
       h('span', { class: 'name' }, model.id),
       h('span', { class: 'mode' }, modeName(model)),
-      h('span', { class: 'switch', role: 'group', 'aria-label': 'View' }, ...switches),
+      h(
+        'span',
+        { class: 'views' },
+        tools,
+        h('span', { class: 'switch', role: 'group', 'aria-label': 'View' }, ...switches),
+      ),
     ),
     waiting,
     canvas.element,
@@ -75,6 +80,7 @@ export function createAnswer(context: Context, model: ModelInfo, task: string): 
     element.setAttribute('aria-busy', 'false')
     waiting.remove()
     foot.hidden = last === undefined
+    tools.hidden = foot.hidden
   }
 
   return {

@@ -61,7 +61,7 @@ export function createCanvas(label: string): Canvas {
   }
 
   function place(index: number, cell: Cell): void {
-    const fresh = cell.kind === 'token' && cell.step === shown
+    const fresh = cell.kind === 'token' && cell.step === shown && (running || shown < recording!.steps.length)
     const key = `${cell.kind}\u0000${cell.text}\u0000${cell.step}\u0000${fresh}`
     let spot = drawn[index]
     if (spot?.key === key) return

@@ -4,7 +4,7 @@ import { type Sample, seconds } from './session.ts'
 
 /** As many as are drawn, the newest. */
 const MOST = 40
-const size = { width: 300, height: 116, left: 34, right: 8, top: 8, bottom: 8 }
+const size = { width: 300, height: 116, left: 46, right: 8, top: 8, bottom: 8 }
 
 export function createCharts(): { element: HTMLElement; update(samples: readonly Sample[]): void } {
   const empty = h('p', { class: 'hint' }, 'Numbers appear with the first answer.')

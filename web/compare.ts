@@ -73,8 +73,8 @@ export function createCompare(context: Context): Mode {
     intro.hidden = true
     verdict.textContent = ''
     const question = h('div', { class: 'prompt' }, prompt)
-    element.querySelector('.scroller > .prompt')?.remove()
-    board.before(question)
+    board.querySelector('.prompt')?.remove()
+    board.prepend(question)
     const answers = [first, second].map((model, index) => {
       const answer = createAnswer(context, model, 'comparison')
       columns[index]!.replaceChildren(answer.element)

@@ -1,6 +1,6 @@
 // The field in which a prompt is written, with the button that sends it and what it is sent as.
 import type { Context } from './context.ts'
-import { h } from './dom.ts'
+import { h, icon, icons } from './dom.ts'
 import { examples } from './prompt.ts'
 import { createRunner, type Runner } from './runner.ts'
 
@@ -21,7 +21,8 @@ export function createComposer(context: Context, id: string, send: () => void): 
   const field = h('textarea', {
     ...{ id, rows: 1, placeholder: 'Write a prompt', 'aria-label': 'Prompt', onkeydown: key, oninput: grow },
   })
-  const format = h('button', { type: 'button', class: 'quiet', onclick: toggle })
+  const formatText = h('span')
+  const format = h('button', { type: 'button', class: 'quiet', onclick: toggle }, icon(icons.swap), formatText)
   const element = h(
     'div',
     { class: 'composer' },
@@ -90,7 +91,7 @@ export function createComposer(context: Context, id: string, send: () => void): 
       format.hidden = !model
       if (!model) return
       const chat = settings.asChat(model)
-      format.textContent = chat ? 'Sent as a chat' : 'Sent as plain text'
+      formatText.textContent = chat ? 'Sent as a chat' : 'Sent as plain text'
       format.title = chat ? 'Send plain text instead, to be continued' : 'Send as a chat instead'
     },
     focus: () => field.focus(),

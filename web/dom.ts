@@ -54,6 +54,7 @@ export const icons = {
   stop: 'M6 6h8v8H6z',
   play: 'M7 5l8 5-8 5z',
   pause: 'M7 5v10M13 5v10',
+  swap: 'M4 7h12l-3-3M16 13H4l3 3',
   copy: 'M7 7V4h9v9h-3M4 7h9v9H4z',
   done: 'M4 10l4 4 8-8',
   close: 'M5 5l10 10M15 5L5 15',

@@ -180,6 +180,7 @@ document.addEventListener('keydown', (event) => {
   event.preventDefault()
 })
 
+for (const { mode } of modes) mode.refresh()
 showMode(0, false)
 await refresh()
 if (wide.matches) modes[current]!.mode.focus()

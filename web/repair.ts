@@ -14,6 +14,17 @@ export function createRepair(context: Context): Mode {
     ...{ 'aria-label': 'Noisy text', oninput: refresh },
   })
   const example = h('button', { type: 'button', class: 'quiet', onclick: showExample }, 'Example')
+  const threshold = h('input', {
+    ...{
+      type: 'number',
+      min: 0,
+      max: 1,
+      step: 'any',
+      placeholder: '0.5',
+      inputmode: 'decimal',
+      id: 'repair-threshold',
+    },
+  })
   const notice = h('p', { class: 'notice', hidden: true })
   const result = h('div', { class: 'result' })
   const element = h(
@@ -29,15 +40,27 @@ export function createRepair(context: Context): Mode {
         h(
           'p',
           {},
-          'The model reads every token again and replaces those of which it is surer of another; the number of tokens stays the same. This needs a model trained to correct tokens: one that was only trained to fill masks mends little, or spoils the text. The editing threshold is in the settings, with the strategy edit.',
+          'The model reads every token again and replaces those of which it is surer of another; the number of tokens stays the same. This needs a model trained to correct tokens: one that was only trained to fill masks mends little, or spoils the text.',
         ),
       ),
       notice,
       field,
-      h('div', { class: 'bar' }, example, h('span', { class: 'hint keys' }, 'Ctrl + Enter mends'), runner.button),
+      h(
+        'div',
+        { class: 'bar' },
+        h('label', { class: 'inline' }, 'Replace where surer than', threshold),
+        example,
+        h('span', { class: 'hint keys' }, 'Ctrl + Enter mends'),
+        runner.button,
+      ),
       result,
     ),
   )
+
+  function editing(): { editing_threshold?: number } {
+    if (!threshold.checkValidity()) throw new RangeError(`Replace where surer than: ${threshold.validationMessage}`)
+    return threshold.value === '' ? {} : { editing_threshold: Number(threshold.value) }
+  }
 
   function showExample(): void {
     field.value = EXAMPLE
@@ -54,7 +77,8 @@ export function createRepair(context: Context): Mode {
     result.replaceChildren(changes, answer.element)
     void runner.run(async (signal) => {
       try {
-        const body = { model: model.id, input, ...context.settings.fields(model, 'rewrite') }
+        const unmask = { ...context.settings.rewriteFields(), ...editing() }
+        const body = { model: model.id, input, unmask }
         const { client } = context
         const done = await client.run({ path: '/v1/rewrite', body, most: 0, signal, onUpdate: answer.update })
         answer.end(done)

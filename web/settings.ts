@@ -16,7 +16,9 @@ export interface Settings {
   /** Size of the blocks that the model will decode; undefined where there are none. */
   blockSize(model: ModelInfo): number | undefined
   /** Sampling and, for what decodes in blocks, `unmask`. Throws where a value is out of range, at its field. */
-  fields(model: ModelInfo, task?: 'rewrite'): Record<string, unknown>
+  fields(model: ModelInfo): Record<string, unknown>
+  /** For a text that is mended: only what block decoding shares. */
+  rewriteFields(): Record<string, unknown>
 }
 
 interface NumberField {
@@ -32,7 +34,7 @@ interface NumberField {
 }
 
 const strategies = [
-  ['', "the model's own"],
+  ['', 'model default'],
   ['threshold', 'threshold'],
   ['fixed', 'fixed number'],
   ['hierarchy', 'hierarchy'],
@@ -171,7 +173,7 @@ export function createSettings(onChange: () => void): Settings {
     onchange: onChange,
   })
   const format = select('format', [
-    ['auto', 'as the model takes them'],
+    ['auto', 'automatically'],
     ['chat', 'as a chat'],
     ['text', 'as plain text'],
   ])
@@ -229,16 +231,17 @@ export function createSettings(onChange: () => void): Settings {
       changed()
     },
     blockSize: (model) => (model.mode === 'ar' ? undefined : (number('block_size') ?? model.block_size)),
-    fields(model, task) {
+    fields(model) {
       const common = given({ temperature: number('temperature'), top_p: number('top_p'), seed: number('seed') })
       if (model.mode === 'ar') return common
-      const chosen = task === 'rewrite' ? 'edit' : strategy.value
+      const chosen = strategy.value
       const reads = decoding.filter(({ strategies: some }) => some === undefined || some.includes(chosen))
       const unmask = given({
-        ...(task === 'rewrite' ? {} : { strategy: chosen }),
+        strategy: chosen,
         ...Object.fromEntries(reads.map(({ name }) => [name, number(name)])),
       })
       return { ...common, ...(Object.keys(unmask).length > 0 ? { unmask } : {}) }
     },
+    rewriteFields: () => given({ block_size: number('block_size'), buffer_size: number('buffer_size') }),
   }
 }
