@@ -1,4 +1,4 @@
-// The shapes that training is measured on: a Llama of random weights, a batch of random tokens.
+// The shapes that training is measured on: a model of random weights, a batch of random tokens.
 import type { Batch } from '../src/data/types.ts'
 import { random } from '../src/random.ts'
 import type { ModelConfig, Parameter } from '../src/types.ts'
@@ -43,6 +43,30 @@ export const trainShapes: Readonly<Record<string, TrainShape>> = {
       num_key_value_heads: 3,
     }),
     rows: 2,
+    length: 256,
+    blockSize: 32,
+  },
+  'moe-16': {
+    config: {
+      model_type: 'llada2_moe',
+      vocab_size: 4096,
+      hidden_size: 256,
+      intermediate_size: 768,
+      num_hidden_layers: 4,
+      num_attention_heads: 4,
+      num_key_value_heads: 2,
+      num_experts: 16,
+      num_experts_per_tok: 4,
+      moe_intermediate_size: 192,
+      num_shared_experts: 1,
+      first_k_dense_replace: 1,
+      n_group: 4,
+      topk_group: 2,
+      moe_router_enable_expert_bias: true,
+      rms_norm_eps: 1e-6,
+      partial_rotary_factor: 0.5,
+    },
+    rows: 8,
     length: 256,
     blockSize: 32,
   },

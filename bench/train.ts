@@ -10,8 +10,8 @@ import { trainShapes } from './shapes.ts'
 
 export const usage = `usage: npm run bench -- train [flags]
 
-A training step of a Llama with random weights: [x_t ; x_0], blocks of 32, t per sequence, loss weighted by 1/t, AdamW.
-With PYTHON=FILE it alternates with transformers' Llama in PyTorch, in float32 and in bfloat16 (autocast).
+A training step of a model with random weights: [x_t ; x_0], blocks of 32, t per sequence, loss weighted by 1/t, AdamW.
+With PYTHON=FILE a Llama alternates with transformers' in PyTorch, in float32 and in bfloat16 (autocast).
 
   --models LIST   shapes, of ${Object.keys(trainShapes).join(',')} (default: all)
   --parts LIST    step: tokens/s and peak memory; profile: where the time goes; copies: several noised copies
@@ -93,17 +93,18 @@ async function step(model: string, dtypes: readonly string[], options: Options):
   const { rows, length } = trainShapes[model]
   const children = [await own(model, options)]
   try {
-    if (process.env.PYTHON) for (const dtype of dtypes) children.push(await torch(model, dtype, options))
+    const peers = process.env.PYTHON && trainShapes[model].config.model_type === 'llama'
+    if (peers) for (const dtype of dtypes) children.push(await torch(model, dtype, options))
     const contestants = Object.fromEntries(children.map((child) => [child.name, () => seconds(child)]))
     const medians = await alternate(contestants, { rounds: options.steps, warmup: options.warmup })
-    const [ours, ...peers] = children
+    const [ours, ...others] = children
     const speed = (child: Child) => (rows * length) / medians[child.name]
     const megabytes = (child: Child) => {
       const bytes = peakMemory(child.pid)
       return bytes === undefined ? undefined : bytes / 1e6
     }
-    compare(model, 'tokens/s', ours, peers, speed)
-    compare(`${model}.memory`, 'MB', ours, peers, megabytes)
+    compare(model, 'tokens/s', ours, others, speed)
+    compare(`${model}.memory`, 'MB', ours, others, megabytes)
   } finally {
     for (const child of children) await child.close()
   }

@@ -10,9 +10,10 @@ import { constantSchedule, parseSchedule, wsdSchedule } from './diffusion/schedu
 import type { ComparisonResult } from './eval/compare.ts'
 import { likelihood } from './eval/likelihood.ts'
 import { type ReportFiles, writeReport } from './eval/report/index.ts'
-import { countParameters, runReport } from './eval/report/run.ts'
+import { runReport } from './eval/report/run.ts'
 import { allDocuments, compareModels, type EvaluateEvent, evaluationPrompts } from './evaluate.ts'
 import { type LoadedModel, load } from './load.ts'
+import { parameterCounts, trainedConfig } from './models/index.ts'
 import { parseRecipe, type Recipe, type RecipeInput } from './recipe.ts'
 import { createExecutor, type Executor } from './runtime/executor.ts'
 import { type TrainEvent, type TrainResult, train } from './train/loop.ts'
@@ -39,7 +40,16 @@ export interface ConvertOptions {
 export type ConvertEvent =
   | TrainEvent
   | EvaluateEvent
-  | { type: 'model'; name: string; parameters: number; maskToken: MaskToken | undefined }
+  | {
+      type: 'model'
+      name: string
+      parameters: number
+      /** Those that a position uses: fewer than all in a mixture of experts. */
+      activeParameters: number
+      maskToken: MaskToken | undefined
+      /** What of the checkpoint is not part of the trained model, in words. */
+      dropped: string | undefined
+    }
 
 export interface ConvertResult {
   status: 'completed' | 'interrupted'
@@ -71,8 +81,9 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
   const phase = (message: string) => onEvent({ type: 'phase', message })
 
   phase(`loading ${recipe.model}`)
-  const { loaded, maskToken } = await loadForTraining(recipe, signal)
-  onEvent({ type: 'model', name: loaded.name, parameters: countParameters(loaded), maskToken })
+  const { loaded, maskToken, dropped } = await loadForTraining(recipe, signal)
+  const { total, active } = parameterCounts(loaded.model)
+  onEvent({ type: 'model', name: loaded.name, parameters: total, activeParameters: active, maskToken, dropped })
   await keepRecipe(folder, recipe, resume)
 
   const schedule = blockSchedule(recipe)
@@ -270,24 +281,27 @@ export function blockSchedule(recipe: Recipe): Stage[] {
 async function loadForTraining(
   recipe: Recipe,
   signal: AbortSignal | undefined,
-): Promise<{ loaded: LoadedModel; maskToken: MaskToken | undefined }> {
-  const loaded = await load(recipe.model, {
+): Promise<{ loaded: LoadedModel; maskToken: MaskToken | undefined; dropped: string | undefined }> {
+  const read = await load(recipe.model, {
     init: recipe.init,
     seed: recipe.train.seed,
     ...(signal ? { signal } : {}),
   })
-  const { maxPositions } = loaded.model.dimensions
+  const { maxPositions } = read.model.dimensions
   if (recipe.data.max_seq_len > maxPositions) {
     throw new UserError(
       `data.max_seq_len ${recipe.data.max_seq_len} is more than the ${maxPositions} positions of ${recipe.model}`,
     )
   }
-  if (recipe.objective === 'ar') return { loaded, maskToken: undefined }
+  const { config, dropped } = trainedConfig(read.model.config, recipe.objective)
+  const loaded = { ...read, model: { ...read.model, config } }
+  if (recipe.objective === 'ar') return { loaded, maskToken: undefined, dropped }
   const masked = withMaskToken(loaded, recipe.diffusion.mask_token)
   const { model } = masked.loaded
   return {
     loaded: { ...masked.loaded, model: { ...model, config: decodingConfig(model.config, recipe.diffusion) } },
     maskToken: masked.maskToken,
+    dropped,
   }
 }
 
@@ -332,7 +346,7 @@ export function heldOut(recipe: Recipe, options: DataOptions): DataOptions {
 }
 
 function trainerOptions(recipe: Recipe, maskToken: MaskToken | undefined): Parameters<typeof createTrainer>[3] {
-  const { train: training, diffusion, objective } = recipe
+  const { train: training, diffusion, moe, objective } = recipe
   return {
     objective,
     ...(maskToken ? { maskTokenId: maskToken.id } : {}),
@@ -354,12 +368,17 @@ function trainerOptions(recipe: Recipe, maskToken: MaskToken | undefined): Param
     weightDecay: training.weight_decay,
     maxGradNorm: training.max_grad_norm,
     gradientCheckpointing: training.enable_gradient_checkpointing,
+    routing: {
+      freezeRouters: moe.router === 'frozen',
+      biasUpdateRate: moe.router_bias_update_rate,
+      auxLossCoefficient: moe.router_aux_loss_coef,
+    },
   }
 }
 
 /** What a resumed run must have in common with the one that it continues, beside what the loop itself records. */
 function resumeConfig(recipe: Recipe): Record<string, unknown> {
-  const { model, init, objective, data, diffusion, train: training } = recipe
+  const { model, init, objective, data, diffusion, moe, train: training } = recipe
   const { max_grad_norm, weight_decay, beta1, beta2, adam_eps, micro_batch_size } = training
   return {
     model,
@@ -367,6 +386,7 @@ function resumeConfig(recipe: Recipe): Record<string, unknown> {
     objective,
     data,
     diffusion,
+    moe,
     optimizer: { max_grad_norm, weight_decay, beta1, beta2, adam_eps, micro_batch_size },
   }
 }

@@ -1,8 +1,9 @@
 // The library's one-call generation against the embedded model.
 import { describe, expect, it } from 'vitest'
-import { generate } from './generate.ts'
+import { createGenerator, generate, streamText } from './generate.ts'
 import { load } from './load.ts'
 import { tinyModel } from './quickstart.ts'
+import { createExecutor } from './runtime/executor.ts'
 
 describe('generate', () => {
   it('answers, and what it shows on the way only grows into the answer', async () => {
@@ -20,5 +21,37 @@ describe('generate', () => {
       }
       expect(value.tokens.length).toBeGreaterThan(0)
     }
+  })
+
+  it('ends before a stop string, and shows nothing of one on the way', async () => {
+    const loaded = await load(tinyModel)
+    const executor = createExecutor({ threads: 1 })
+    const generator = await createGenerator(executor, loaded)
+    const prompt = loaded.tokenizer.encode('reverse(stone)=')
+    for (const [stop, text, reason] of [
+      [['ot'], 'en', 'stop'],
+      [['zz', 'enots'], '', 'stop'],
+      [['enotsx', 'tz'], 'enots', 'eos'],
+    ] as const) {
+      const shown: string[] = []
+      const run = streamText(
+        generator.generate(prompt, { maxNewTokens: 20, stop }),
+        prompt.length,
+        loaded.tokenizer,
+        stop,
+      )
+      for (;;) {
+        const { done, value } = await run.next()
+        shown.push(value.text)
+        if (!done) continue
+        expect(value).toMatchObject({ text, stop: reason })
+        expect(value.ids.length).toBe(value.tokens)
+        break
+      }
+      for (const part of shown) expect(text.startsWith(part)).toBe(true)
+    }
+    expect(() => generator.generate(prompt, { maxNewTokens: 1, stop: [''] })).toThrow('must not be empty')
+    expect(() => generator.generate(prompt, { maxNewTokens: 1, threshold: 0.5 })).toThrow('threshold: only for block')
+    await executor.dispose()
   })
 })

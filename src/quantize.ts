@@ -130,7 +130,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
     const { generationConfig } = checkpoint
     await saveCheckpoint(out, {
       config: {
-        ...checkpoint.config,
+        ...model.config,
         quantization_config: {
           quant_method: method,
           checkpoint_format: CHECKPOINT_FORMAT,

@@ -86,6 +86,26 @@ const train = z.strictObject({
   keep_best: whole.default(3).describe('best checkpoints by validation NELBO that are kept for merging'),
 })
 
+const moe = z.strictObject({
+  router: z
+    .enum(['trained', 'frozen'])
+    .default('trained')
+    .describe('mixtures of experts: train the routers, or leave them as they are'),
+  router_bias_update_rate: z
+    .number()
+    .min(0)
+    .default(0)
+    .describe(
+      'step by which the biases that choose experts move against the load after each update (Ling was trained with ' +
+        '0.001); 0 leaves them as they are',
+    ),
+  router_aux_loss_coef: z
+    .number()
+    .min(0)
+    .default(0)
+    .describe('factor of an auxiliary loss that balances the load of the experts; 0 for none'),
+})
+
 const diffusion = z.strictObject({
   block_size: whole.default(32).describe('tokens that are denoised together, at the end of training and in decoding'),
   schedule: z
@@ -218,6 +238,7 @@ export const recipeSchema = z.strictObject({
   threads: wholeOrZero.default(0).describe('threads of the executor; 0 for one per core'),
   data,
   train: train.prefault({}),
+  moe: moe.prefault({}),
   diffusion: diffusion.prefault({}),
   decode: decode.prefault({}),
   eval: evaluation.prefault({}),
@@ -373,6 +394,9 @@ function findConflicts(recipe: Recipe): { path: string; message: string }[] {
       'train.global_batch_size',
       `${train.global_batch_size} is not a multiple of train.micro_batch_size ${train.micro_batch_size}`,
     )
+  }
+  if (recipe.moe.router === 'frozen' && recipe.moe.router_aux_loss_coef > 0) {
+    add('moe.router_aux_loss_coef', 'balances through the routers: needs moe.router: trained')
   }
   if (train.lr_min > train.lr) add('train.lr_min', `${train.lr_min} is above train.lr ${train.lr}`)
   if (recipe.eval.from_random > 0 && (recipe.init === 'random' || recipe.objective === 'ar')) {

@@ -377,12 +377,17 @@ describe.skipIf(!chromiumPath)('in Chromium', () => {
         const slider = page.locator('.answer').last().getByRole('slider', { name: 'Step' })
         await slider.fill('1')
         await page.locator('.token.fresh').first().waitFor()
+        const legend = page.locator('.answer').last().locator('.legend')
+        await legend.locator('summary').click()
+        await legend.locator('li').last().waitFor()
+        await page.locator('.answer').last().scrollIntoViewIfNeeded()
+        await page.locator('.chat .scroller').evaluate((element) => element.scrollTo(0, element.scrollHeight))
       })
-      await picture('infill', { colorScheme: 'dark' }, async (page) => {
+      await picture('infill', {}, async (page) => {
         await tab(page, 'Infill')
         const field = page.locator('#infill-text')
-        await field.fill('count(deaddeefabcd)=a2 b1 c1 d4 e3 f1\nsort(8304117)=0113478')
-        for (const [index, part] of ['b1 c1', 'e3 f1', '1347'].entries()) {
+        await field.fill('count(deaddeefabcd)=a2 b1 c1 d4 e3 f1')
+        for (const [index, part] of ['b1 c1', 'e3'].entries()) {
           await field.evaluate((element: HTMLTextAreaElement, text) => {
             const at = element.value.lastIndexOf(text)
             element.setSelectionRange(at, at + text.length)
@@ -396,7 +401,14 @@ describe.skipIf(!chromiumPath)('in Chromium', () => {
         await field.press('Control+Enter')
         await finished(page, 'infill').waitFor()
       })
-      await picture('compare', {}, async (page) => {
+      await picture('repair', {}, async (page) => {
+        await tab(page, 'Repair')
+        await page.locator('#repair-text').fill('reverse(diffusion)=noisvffid')
+        await page.getByLabel('Replace where surer than').fill('0.97')
+        await page.locator('#repair-text').press('Control+Enter')
+        await page.locator('.changes h3').waitFor()
+      })
+      await picture('compare', { colorScheme: 'dark' }, async (page) => {
         await page.getByLabel('Prompts are sent').selectOption('text')
         await tab(page, 'Compare')
         for (const prompt of ['sort(8304117)=', 'reverse(diffusion)=', 'count(deaddeefabcdabc)=']) {

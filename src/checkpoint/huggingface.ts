@@ -9,8 +9,9 @@ import { openGguf } from './gguf.ts'
 import { blockFormatOf } from './gguf-blocks.ts'
 import { ggufModel, restoreRotaryRows } from './gguf-model.ts'
 import { ggufTokenizerFiles } from './gguf-tokenizer.ts'
+import { splitExperts } from './merged-experts.ts'
 import { mapParameter, quantizedTensors, readQuantized } from './quantized.ts'
-import { openSafetensors } from './safetensors.ts'
+import { openSafetensors, type SafetensorsFile } from './safetensors.ts'
 import { type StoredDType, type WritableTensors, writeShardedSafetensors } from './safetensors-write.ts'
 import type { Checkpoint, TensorInfo } from './types.ts'
 
@@ -100,12 +101,14 @@ const openSafetensorsCheckpoint = async (path: string, weights: string): Promise
   const config = await readConfig(join(folder, 'config.json'))
   const generationPath = join(folder, 'generation_config.json')
   const generationConfig = (await exists(generationPath)) ? await readJsonObject(generationPath) : undefined
-  const file = await openSafetensors(weights)
+  const opened = await openSafetensors(weights)
+  let file: SafetensorsFile
   let tensors: ReadonlyMap<string, TensorInfo>
   try {
+    file = splitExperts(opened, config)
     tensors = quantizedTensors(file, config)
   } catch (error) {
-    await file.close()
+    await opened.close()
     throw error
   }
   return {

@@ -39,10 +39,13 @@ export interface SafetensorsFile {
   /** The `__metadata__` of the header (of the first shard). */
   metadata: Readonly<Record<string, string>>
   tensors: ReadonlyMap<string, TensorInfo>
-  /** An F32, F16 or BF16 tensor as float32, row-major. Throws UserError for another type or an unknown name. */
-  read(name: string): Promise<Float32Array>
+  /**
+   * An F32, F16 or BF16 tensor as float32, row-major; by name, or as a description of a part of one. Throws UserError for
+   * another type or an unknown name.
+   */
+  read(tensor: string | TensorInfo): Promise<Float32Array>
   /** A tensor in its stored type: F32, F16 (bits), I64, I32, I8, U8 or BOOL. Throws UserError for another type. */
-  readRaw(name: string): Promise<TensorData>
+  readRaw(tensor: string | TensorInfo): Promise<TensorData>
   close(): Promise<void>
 }
 
@@ -215,17 +218,17 @@ const openShards = async (path: string, paths: readonly string[]): Promise<Safet
     await closeAll(files.values())
     throw error
   }
-  const lookup = (name: string): [RandomAccessFile, TensorInfo] => {
-    const info = tensors.get(name)
-    if (info === undefined) throw new UserError(`${path}: has no tensor ${JSON.stringify(name)}`)
+  const lookup = (tensor: string | TensorInfo): [RandomAccessFile, TensorInfo] => {
+    const info = typeof tensor === 'string' ? tensors.get(tensor) : tensor
+    if (info === undefined) throw new UserError(`${path}: has no tensor ${JSON.stringify(tensor)}`)
     return [files.get(info.file)!, info]
   }
   return {
     path,
     metadata: metadata ?? {},
     tensors,
-    read: async (name) => readFloat32(...lookup(name)),
-    readRaw: async (name) => readStored(...lookup(name)),
+    read: async (tensor) => readFloat32(...lookup(tensor)),
+    readRaw: async (tensor) => readStored(...lookup(tensor)),
     close: () => closeAll(files.values()),
   }
 }

@@ -77,6 +77,7 @@ describe('training display', () => {
     tokensPerSecond: 3210,
     secondsLeft: 542,
     loss: 2.3141,
+    expertLoadMax: undefined,
     blockSize: 32,
     bitsPerByte: 1.213,
     baseBitsPerByte: 1.052,
@@ -87,6 +88,10 @@ describe('training display', () => {
       '42 %  step 120  1.26M/3.00M tokens  3.21k tokens/s  loss 2.314  block 32  NELBO 1.213 bits/byte (AR base 1.052)  9:02 left',
     )
     expect(liveTraining(state, 100, plain)).toContain(' 42 %  9:02 left\n')
+  })
+
+  it('tells how busy the busiest expert is', () => {
+    expect(plainTraining({ ...state, expertLoadMax: 2.71 })).toContain('busiest expert 2.7 x the mean')
   })
 
   it('fits any width', () => {

@@ -1,6 +1,6 @@
 // The command line as a user runs it: through the real process.
 import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
@@ -49,6 +49,9 @@ const names = [
   'convert',
   'eval',
   'generate',
+  'infill',
+  'rewrite',
+  'tune',
   'merge',
   'quantize',
   'export',
@@ -110,6 +113,16 @@ describe('info and merge', () => {
     })
   })
 
+  it('describe a config.json without weights', async () => {
+    const config = JSON.parse(readFileSync(join('test', 'golden', 'llada2-moe', 'config.json'), 'utf8'))
+    const path = join(folder, 'config.json')
+    writeFileSync(path, JSON.stringify({ ...config, num_experts: 256, hidden_size: 2048 }))
+    const { code, stdout } = await unmask(['info', path])
+    expect(code).toBe(0)
+    expect(stdout).toMatch(/^architecture llada2_moe$/m)
+    expect(stdout).toMatch(/^parameters {3}105M \(6\.04M active\)$/m)
+  })
+
   it('say which file is no run', async () => {
     const { code, stderr } = await unmask(['merge', golden, '--best', '2', '--out', join(folder, 'x')])
     expect(code).toBe(1)
@@ -146,7 +159,7 @@ decode: { max_new_tokens: 16 }
     const stopped = await unmask(['convert', '--recipe', recipe], (child, stderr) => {
       if (/ step \d/.test(stderr) && !child.killed) child.kill('SIGINT')
     })
-    expect(stopped.stderr).toContain('training finishes its step and saves')
+    expect(stopped.stderr).toContain('what runs is finished or saved')
     expect(stopped.code).toBe(130)
     expect(stopped.stdout).toContain('--resume')
 

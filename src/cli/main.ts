@@ -19,7 +19,7 @@ function onSignal(signal: NodeJS.Signals): void {
     return
   }
   stoppedBy = signal
-  process.stderr.write('\nStopping; training finishes its step and saves. Press Ctrl-C again to stop at once.\n')
+  process.stderr.write('\nStopping; what runs is finished or saved. Press Ctrl-C again to stop at once.\n')
   stop.abort()
 }
 process.on('SIGINT', onSignal)

@@ -6,11 +6,13 @@ import { convertCommand } from './commands/convert.ts'
 import { evalCommand } from './commands/eval.ts'
 import { exportCommand } from './commands/export.ts'
 import { generateCommand } from './commands/generate.ts'
+import { infillCommand } from './commands/infill.ts'
 import { infoCommand } from './commands/info.ts'
 import { mergeCommand } from './commands/merge.ts'
 import { pullCommand } from './commands/pull.ts'
 import { quantizeCommand } from './commands/quantize.ts'
 import { quickstartCommand } from './commands/quickstart.ts'
+import { rewriteCommand } from './commands/rewrite.ts'
 import { serveCommand } from './commands/serve.ts'
 import { tuneCommand } from './commands/tune.ts'
 import { exitCodeHelp } from './exit-codes.ts'
@@ -46,6 +48,8 @@ ${exitCodeHelp}`,
     convertCommand,
     evalCommand,
     generateCommand,
+    infillCommand,
+    rewriteCommand,
     tuneCommand,
     mergeCommand,
     quantizeCommand,

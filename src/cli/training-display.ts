@@ -11,6 +11,8 @@ export interface TrainingState {
   tokensPerSecond: number
   secondsLeft: number
   loss: number
+  /** Mixtures of experts: the load of the busiest expert over the mean. Undefined for a dense model. */
+  expertLoadMax: number | undefined
   /** undefined for autoregressive training. */
   blockSize: number | undefined
   /** Bits per byte of the last evaluation. */
@@ -56,6 +58,7 @@ function trainingFields(state: TrainingState): string[] {
     const base = state.baseBitsPerByte === undefined ? '' : ` (AR base ${decimals(state.baseBitsPerByte, 3)})`
     fields.push(`${state.blockSize === undefined ? '' : 'NELBO '}${decimals(state.bitsPerByte, 3)} bits/byte${base}`)
   }
+  if (state.expertLoadMax !== undefined) fields.push(`busiest expert ${decimals(state.expertLoadMax, 1)} x the mean`)
   return fields
 }
 

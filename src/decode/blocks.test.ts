@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { tinyLlama } from '../../test/tiny-llama.ts'
 import { random } from '../random.ts'
 import { createExecutor, type Executor } from '../runtime/executor.ts'
+import { UserError } from '../types.ts'
 import { type BlockOptions, complete, createEngine, type DecodeStep, type Engine, type Generation } from './index.ts'
 import { expectedConfirmed } from './self-verify.ts'
 import { editModes } from './strategies/edit.ts'
@@ -143,6 +144,56 @@ describe('whatever the strategy and the settings', () => {
       }),
       { numRuns: 25, seed: 4 },
     )
+  })
+})
+
+describe('settings that nobody meant', () => {
+  it('give an error that names them, or a text', async () => {
+    const odd = fc.constantFrom<unknown>(0, 1, -1, 0.5, 2, 1e9, Number.NaN, Number.POSITIVE_INFINITY, undefined, true)
+    const keys = ['blockSize', 'maxNewTokens', 'bufferSize', 'activation', 'reuse', 'selfVerify', 'temperature', 'topK']
+    const more = ['topP', 'minP', 'repetitionPenalty', 'seed', 'logprobs', 'logitScale', 'threshold', 'stepsPerBlock']
+    const rules = [
+      'tokensPerStep',
+      'lowThreshold',
+      'creditAlpha',
+      'factor',
+      'entropyBound',
+      'editingThreshold',
+      'maxPostSteps',
+    ]
+    const names = fc.constantFrom<unknown>(
+      'threshold',
+      'fixed',
+      'edit',
+      'credit',
+      'entropy_bound',
+      'none',
+      'toString',
+      3,
+    )
+    const one = fc.tuple(fc.constantFrom('strategy', ...keys, ...more, ...rules), odd)
+    const wild = fc
+      .tuple(names, fc.array(one, { maxLength: 3 }))
+      .map(([strategy, pairs]) => ({ strategy, ...Object.fromEntries(pairs) }))
+    let worked = 0
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.integer({ min: -1, max: vocabSize }), { maxLength: 6 }),
+        wild,
+        async (prompt, options) => {
+          const settings = { blockSize: 4, maxNewTokens: 3, ...options } as BlockOptions
+          try {
+            const { result } = await collect(engine.generate(prompt, settings))
+            expect(result.ids.length).toBeGreaterThan(0)
+            worked++
+          } catch (error) {
+            expect(error).toBeInstanceOf(UserError)
+          }
+        },
+      ),
+      { numRuns: 1500, seed: 6 },
+    )
+    expect(worked).toBeGreaterThan(100)
   })
 })
 

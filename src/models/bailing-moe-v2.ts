@@ -1,6 +1,6 @@
 // BailingMoeV2 (Ling 2.0) and LLaDA2-MoE, which continues from it: a mixture of experts whose router scores by sigmoid and
 // chooses from groups; fused projections, a norm over each head, rotary embedding of half of it. Layers for multi-token
-// prediction, where a Ling checkpoint has some, are passed over.
+// prediction, where a Ling checkpoint has some, are passed over, and training leaves them out.
 import type { ModelConfig } from '../types.ts'
 import { reader } from './config.ts'
 import { createDecoder, type DecoderNames } from './decoder.ts'
@@ -53,5 +53,44 @@ function create(config: ModelConfig): Model {
   })
 }
 
-export const bailingMoeV2: Architecture = { modelType: 'bailing_moe_v2', create }
-export const llada2Moe: Architecture = { modelType: 'llada2_moe', create }
+/** Keys that describe layers for multi-token prediction. */
+const MTP_LAYERS = 'num_nextn_predict_layers'
+const mtpKeys = [MTP_LAYERS, 'mtp_loss_scaling_factor']
+
+function withoutMtp(config: ModelConfig): { config: ModelConfig; dropped?: string } {
+  const left = Object.fromEntries(Object.entries(config).filter(([key]) => !mtpKeys.includes(key))) as ModelConfig
+  const layers = config[MTP_LAYERS]
+  if (typeof layers !== 'number' || layers === 0) return { config: left }
+  return { config: left, dropped: `layers for multi-token prediction (${MTP_LAYERS}: ${layers})` }
+}
+
+/** Ling's `auto_map` names Python files that a LLaDA2 model does not have. */
+function asLlada2({ auto_map: _, ...config }: ModelConfig): ModelConfig {
+  return { ...config, model_type: 'llada2_moe', architectures: ['LLaDA2MoeModelLM'] }
+}
+
+export const bailingMoeV2: Architecture = {
+  modelType: 'bailing_moe_v2',
+  create,
+  trained(config, objective) {
+    const { config: left, ...rest } = withoutMtp(config)
+    return { ...rest, config: objective === 'diffusion' ? asLlada2(left) : left }
+  },
+}
+
+/** LLaDA2's mask token in the vocabulary of Ling 2.0, and its block size; dFactory's configs name neither. */
+const [MASK_TOKEN, BLOCK_SIZE] = [156895, 32]
+
+function createLlada2(config: ModelConfig): Model {
+  const { mask_token_id: mask, vocab_size: rows } = config
+  const named = typeof mask === 'number' || typeof rows !== 'number' || rows <= MASK_TOKEN
+  return create(named ? config : { ...config, mask_token_id: MASK_TOKEN, block_size: config.block_size ?? BLOCK_SIZE })
+}
+
+export const llada2Moe: Architecture = { modelType: 'llada2_moe', create: createLlada2, trained: withoutMtp }
+
+/** As dFactory stores LLaDA2 for training: the matrices of all experts merged into one, which reading has split again. */
+export const llada2MoeVeomni: Architecture = {
+  modelType: 'llada2_moe_veomni',
+  create: (config) => createLlada2(asLlada2(config)),
+}

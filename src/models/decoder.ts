@@ -11,7 +11,7 @@ import type { Weights } from '../nn/weights.ts'
 import { type ModelConfig, UserError } from '../types.ts'
 import { reader } from './config.ts'
 import { denseMlp, type Mlp } from './mlp.ts'
-import type { Model } from './types.ts'
+import type { Model, Routing } from './types.ts'
 
 /** Far above any model: each layer is traced, so a broken config must not ask for a billion. */
 const MOST_LAYERS = 10_000
@@ -116,7 +116,13 @@ export function createDecoder(config: ModelConfig, options: DecoderOptions = {})
     for (const [name, shape] of [...layerShapes, ...part.parameters])
       parameters.set(`${names.layers}.${i}.${name}`, shape)
   })
-  const buffers = mlps.flatMap((part, i) => (part.buffers ?? []).map((name) => `${names.layers}.${i}.${name}`))
+  const inLayer = (i: number, name: string) => `${names.layers}.${i}.${name}`
+  const buffers = mlps.flatMap((part, i) => (part.buffers ?? []).map((name) => inLayer(i, name)))
+  const mixtures = mlps.flatMap(({ mixture }, i) => {
+    if (!mixture) return []
+    const { router, bias } = mixture
+    return [{ ...mixture, router: inLayer(i, router), bias: bias === undefined ? undefined : inLayer(i, bias) }]
+  })
   parameters.set(`${names.finalNorm}.weight`, [hiddenSize])
   if (!tied) parameters.set(`${names.head}.weight`, [vocabSize, hiddenSize])
 
@@ -150,10 +156,12 @@ export function createDecoder(config: ModelConfig, options: DecoderOptions = {})
     },
     parameters,
     buffers: new Set(buffers),
+    mixtures,
     embeddingName: `${names.embedding}.weight`,
     trace(weights, { ids, positions, positionCount, attention, embeddings, select }) {
       const embedding = weights(`${names.embedding}.weight`)
       const { cos, sin } = ropeTables(rotary, rotaryDim, positionCount)
+      const routing: Routing[] = []
       let h = gatherRows(embedding, ids)
       if (embeddings) h = embeddings(h)
       mlps.forEach((mlp, i) => {
@@ -176,11 +184,16 @@ export function createDecoder(config: ModelConfig, options: DecoderOptions = {})
           }
           const attended = add(residual, project(mixed, layer.in(names.output)))
           const y = norm(attended, names.mlpNorm)
-          return scope('mlp', () => add(attended, mlp.trace(y, layer)))
+          return scope('mlp', () =>
+            add(
+              attended,
+              mlp.trace(y, layer, (done) => routing.push(done)),
+            ),
+          )
         })
       })
       const hidden = rmsNorm(h, weights(`${names.finalNorm}.weight`), epsilon)
-      return { hidden, head: tied ? embedding : weights(`${names.head}.weight`) }
+      return { hidden, head: tied ? embedding : weights(`${names.head}.weight`), routing }
     },
   }
 }

@@ -8,13 +8,12 @@ import { decodeProgram } from '../decode/program.ts'
 import { exportOnnx } from '../graph/program.ts'
 import { createExecutor } from '../runtime/executor.ts'
 import { type ModelConfig, type Parameter, UserError } from '../types.ts'
-import { createModel } from './index.ts'
+import { createModel, parameterCounts, trainedConfig } from './index.ts'
 
 const executor = createExecutor({ threads: 1 })
 afterAll(() => executor.dispose())
 
-const total = (config: ModelConfig): number =>
-  [...createModel(config).parameters.values()].reduce((sum, shape) => sum + shape.reduce((a, b) => a * b, 1), 0)
+const total = (config: ModelConfig): number => parameterCounts(createModel(config)).total
 
 /** Of a Qwen2 or Qwen3 shape. */
 const sizes = (
@@ -96,6 +95,15 @@ const llada2flash: ModelConfig = {
 
 const qwen3 = (config: object): ModelConfig => ({ model_type: 'qwen3', vocab_size: 151936, head_dim: 128, ...config })
 
+const qwen3a3b: ModelConfig = {
+  ...qwen3(sizes(2048, 6144, 48, 32, 4)),
+  model_type: 'qwen3_moe',
+  num_experts: 128,
+  num_experts_per_tok: 8,
+  moe_intermediate_size: 768,
+  norm_topk_prob: true,
+}
+
 describe('a published config gives the published number of parameters', () => {
   const published: [name: string, config: ModelConfig, parameters: number][] = [
     [
@@ -116,21 +124,65 @@ describe('a published config gives the published number of parameters', () => {
     ['LLaDA2.0-mini', llada2mini, 16_255_643_392],
     ['LLaDA2.0-flash', llada2flash, 102_889_705_216],
     ['Ling-mini-2.0', { ...llada2mini, model_type: 'bailing_moe_v2' }, 16_255_643_392],
-    [
-      'Qwen3-30B-A3B',
-      {
-        ...qwen3(sizes(2048, 6144, 48, 32, 4)),
-        model_type: 'qwen3_moe',
-        num_experts: 128,
-        num_experts_per_tok: 8,
-        moe_intermediate_size: 768,
-        norm_topk_prob: true,
-      },
-      30_532_122_624,
-    ],
+    ['Qwen3-30B-A3B', qwen3a3b, 30_532_122_624],
   ]
   it.each(published)('%s', (_, config, parameters) => {
     expect(total(config)).toBe(parameters)
+  })
+})
+
+describe('a mixture of experts uses a part of its parameters for a position', () => {
+  // inclusionAI gives 1.4B and, without embedding and head, 789M for mini, 6.1B for flash; Qwen 3.3B for its model.
+  const published: [name: string, config: ModelConfig, active: number, withoutEmbeddings: number][] = [
+    ['LLaDA2.0-mini', llada2mini, 1_432_973_056, 789_147_392],
+    ['LLaDA2.0-flash', llada2flash, 6_152_277_760, 4_864_626_432],
+    ['Qwen3-30B-A3B', qwen3a3b, 3_353_032_704, 2_730_702_848],
+  ]
+  it.each(published)('%s', (_, config, active, withoutEmbeddings) => {
+    const counts = parameterCounts(createModel(config))
+    expect(counts.active).toBe(active)
+    expect(active - 2 * Number(config.vocab_size) * Number(config.hidden_size)).toBe(withoutEmbeddings)
+  })
+
+  it('and a dense model all of them', () => {
+    const { total, active } = parameterCounts(createModel(dream7b))
+    expect(active).toBe(total)
+  })
+})
+
+describe('a trained model', () => {
+  const ling: ModelConfig = {
+    ...llada2mini,
+    model_type: 'bailing_moe_v2',
+    architectures: ['BailingMoeV2ForCausalLM'],
+    auto_map: { AutoConfig: 'configuration_bailing_moe_v2.BailingMoeV2Config' },
+    num_nextn_predict_layers: 1,
+    mtp_loss_scaling_factor: 0,
+  }
+
+  it('of Ling is LLaDA2 once it is a diffusion model, without layers for multi-token prediction', () => {
+    const { config, dropped } = trainedConfig(ling, 'diffusion')
+    expect(config).toEqual({ ...llada2mini, architectures: ['LLaDA2MoeModelLM'] })
+    expect(dropped).toBe('layers for multi-token prediction (num_nextn_predict_layers: 1)')
+    expect(createModel(config).parameters).toEqual(createModel(ling).parameters)
+    expect(trainedConfig({ ...ling, num_nextn_predict_layers: 0 }, 'diffusion').dropped).toBeUndefined()
+  })
+
+  it('stays what it is otherwise', () => {
+    const { num_nextn_predict_layers: _, mtp_loss_scaling_factor: __, ...rest } = ling
+    expect(trainedConfig(ling, 'ar').config).toEqual(rest)
+    expect(trainedConfig(llada2mini, 'diffusion')).toEqual({ config: llada2mini })
+    expect(trainedConfig(dream7b, 'diffusion')).toEqual({ config: dream7b })
+  })
+
+  it('in the layout of dFactory is LLaDA2', () => {
+    const merged = { ...llada2mini, model_type: 'llada2_moe_veomni', auto_map: {} }
+    expect(createModel(merged).config).toEqual({
+      ...llada2mini,
+      architectures: ['LLaDA2MoeModelLM'],
+      mask_token_id: 156895,
+      block_size: 32,
+    })
   })
 })
 
@@ -202,6 +254,9 @@ describe('a family that continues another', () => {
       mask_token_id: 7,
       block_size: 32,
     })
+    expect(createModel(llada2mini).config).toMatchObject({ mask_token_id: 156895, block_size: 32 })
+    expect(createModel({ ...llada2mini, mask_token_id: 9 }).config).toEqual({ ...llada2mini, mask_token_id: 9 })
+    expect(createModel({ ...llada2mini, model_type: 'bailing_moe_v2' }).config.mask_token_id).toBeUndefined()
     for (const config of [llada8b, { ...sdar, model_type: 'qwen3' }]) expect(createModel(config).config).toEqual(config)
   })
 })

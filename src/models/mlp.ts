@@ -3,14 +3,17 @@ import { swiglu } from '../graph/ops/swiglu.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { project, projectionShapes } from '../nn/projection.ts'
 import type { Weights } from '../nn/weights.ts'
+import type { MixtureLayer, Routing } from './types.ts'
 
 export interface Mlp {
   /** Shape of every parameter, by name relative to the layer, in the order of the checkpoint. */
   parameters: readonly (readonly [name: string, shape: readonly number[]])[]
   /** Which of them no gradient reaches: they are not trained. Default: none. */
   buffers?: readonly string[]
-  /** y [..., hidden] -> [..., hidden], with the weights of the layer. */
-  trace(y: Tensor, layer: Weights): Tensor
+  /** Set where it is a mixture of experts; its names are relative to the layer. */
+  mixture?: MixtureLayer
+  /** y [..., hidden] -> [..., hidden], with the weights of the layer. A mixture of experts tells `onRouting`, once. */
+  trace(y: Tensor, layer: Weights, onRouting: (routing: Routing) => void): Tensor
 }
 
 interface DenseMlpOptions {

@@ -70,11 +70,19 @@ export function moeMlp(hidden: number, options: MoeOptions): Mlp {
       ...(sharedMlp?.parameters ?? []),
     ],
     buffers: bias ? [names.bias] : [],
-    trace(y, layer) {
+    mixture: {
+      experts: options.experts,
+      topK,
+      router: `${names.router}.weight`,
+      bias: bias ? names.bias : undefined,
+      expertSize: 3 * hidden * intermediate,
+    },
+    trace(y, layer, onRouting) {
       const logits = linear(y, layer(`${names.router}.weight`))
       const scores = score === 'sigmoid' ? sigmoid(logits) : softmax(logits)
       const ranked = bias ? add(scores, layer(names.bias)) : scores
       const selected = selectExperts(ranked, { topK, groups, topGroups })
+      onRouting({ scores, selected })
       let weights = mul(scores, selected)
       if (normalize) weights = div(weights, add(sumRows(weights), EPSILON))
       if (scale !== 1) weights = mul(weights, scale)
@@ -87,7 +95,7 @@ export function moeMlp(hidden: number, options: MoeOptions): Mlp {
       return sharedMlp
         ? add(
             mixed,
-            scope('shared_experts', () => sharedMlp.trace(y, layer)),
+            scope('shared_experts', () => sharedMlp.trace(y, layer, onRouting)),
           )
         : mixed
     },

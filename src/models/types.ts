@@ -32,11 +32,34 @@ export interface ModelInput {
   select?(x: Tensor): Tensor
 }
 
+/** A layer whose feed-forward part is a mixture of experts. */
+export interface MixtureLayer {
+  experts: number
+  /** Experts that each position goes to. */
+  topK: number
+  /** Name of the router's matrix [experts, H]. */
+  router: string
+  /** Name of the bias [experts] that takes part in the choice alone; undefined where there is none. */
+  bias: string | undefined
+  /** Parameters of one expert. */
+  expertSize: number
+}
+
+/** What a router did: both [..., experts], over the positions that reach its layer. */
+export interface Routing {
+  /** Each position's scores, from 0 to 1. */
+  scores: Tensor
+  /** 1 for the experts that a position goes to, 0 for the others. */
+  selected: Tensor
+}
+
 export interface ModelOutput {
   /** After the final norm, [batch, length, H] or [M, H]. */
   hidden: Tensor
   /** Output head [vocabulary, H]; the embedding itself where tied. */
   head: Tensor
+  /** Of the layers in `mixtures`, in their order. */
+  routing: readonly Routing[]
 }
 
 export interface Model {
@@ -46,6 +69,8 @@ export interface Model {
   parameters: ReadonlyMap<string, readonly number[]>
   /** Parameters that no gradient reaches: they are saved with the model and never trained. */
   buffers: ReadonlySet<string>
+  /** The layers that are mixtures of experts, in order; none in a dense model. */
+  mixtures: readonly MixtureLayer[]
   /** Name of the embedding, whose rows are tokens. */
   embeddingName: string
   trace(weights: Weights, input: ModelInput): ModelOutput
@@ -56,4 +81,9 @@ export interface Architecture {
   modelType: string
   /** Builds the model. Throws UserError that names the key where the config does not make sense. */
   create(config: ModelConfig): Model
+  /**
+   * The config.json of what a model of this architecture is after training, where it is another, and what of the
+   * checkpoint is not part of that, in words.
+   */
+  trained?(config: ModelConfig, objective: 'diffusion' | 'ar'): { config: ModelConfig; dropped?: string }
 }

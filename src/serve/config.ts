@@ -17,6 +17,12 @@ const model = z.strictObject({
   aliases: z.array(name).default([]).describe('other names that mean this model'),
   mode: z.enum(['diffusion', 'ar']).optional().describe('default: diffusion where config.json has a mask token'),
   block_size: whole.max(4096).optional().describe('default: block_size of config.json'),
+  prefix_cache: z
+    .int()
+    .min(0)
+    .max(1024)
+    .default(0)
+    .describe('finished texts whose keys and values are kept, for prompts that begin like them'),
   preload: z.boolean().default(true).describe('load at the start; otherwise with the first request'),
   idle_seconds: z.number().min(0).max(604_800).default(0).describe('unload after so long without work; 0 for never'),
 })

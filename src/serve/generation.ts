@@ -1,5 +1,6 @@
 // Runs the sequences of one request: a place in the queue, the model's process, limits of time, and what is told when the
 // client goes. Everything that a client is shown of a generation passes through `runChoices`.
+import { setMaxListeners } from 'node:events'
 import { ApiError } from './errors.ts'
 import type { Metrics } from './metrics.ts'
 import type { ServedModel } from './models.ts'
@@ -44,6 +45,8 @@ export async function* runChoices(
   model.queue.admit(jobs.length)
   const leave = model.enter()
   const stop = new AbortController()
+  // One per sequence: as many as there are.
+  setMaxListeners(0, stop.signal)
   const abort = () => stop.abort(signal.reason)
   signal.addEventListener('abort', abort, { once: true })
   if (signal.aborted) abort()
@@ -113,6 +116,7 @@ export async function runScores(
   model.queue.admit(jobs.length)
   const leave = model.enter()
   const stop = AbortSignal.any([signal, AbortSignal.timeout(seconds * 1000)])
+  setMaxListeners(0, stop)
   try {
     return await Promise.all(
       jobs.map(async (job) => {

@@ -36,6 +36,8 @@ export function loadFigure(results: readonly LoadResult[]): string {
       ],
       document,
     })
+    // Its style sheet is for pages.
+    for (const style of plot.querySelectorAll('style')) style.remove()
     plot.setAttribute('x', String(offset))
     plot.setAttribute('y', '0')
     return plot.outerHTML

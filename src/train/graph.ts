@@ -3,7 +3,7 @@
 import { blockCausal, blockDiffusion, fullAttention } from '../diffusion/attention.ts'
 import { gradients } from '../graph/gradient.ts'
 import { crossEntropy } from '../graph/ops/cross-entropy.ts'
-import { add } from '../graph/ops/elementwise.ts'
+import { add, mul } from '../graph/ops/elementwise.ts'
 import { input } from '../graph/ops/input.ts'
 import { gatherRows, reshape, slice } from '../graph/ops/layout.ts'
 import type { Program } from '../graph/program.ts'
@@ -12,6 +12,7 @@ import { lastDim, type Tensor } from '../graph/tensor.ts'
 import type { Model } from '../models/types.ts'
 import { createWeights } from '../nn/weights.ts'
 import type { BlockFormat } from '../types.ts'
+import { balanceLoss, countedPositions, expertLoad, type RoutingOptions, untrained } from './routing.ts'
 
 /** What the model is trained on. */
 export type Objective =
@@ -37,6 +38,8 @@ export interface ObjectiveOptions {
   gradientCheckpointing?: boolean
   /** Adds the input `embedding_noise`, which is added to the embedding output. */
   embeddingNoise: boolean
+  /** How mixtures of experts are trained. Default: with everything else, without balancing. */
+  routing?: RoutingOptions
   /** The weights that are quantised, for a program without gradients. Default none. */
   formats?: ReadonlyMap<string, BlockFormat>
 }
@@ -44,7 +47,9 @@ export interface ObjectiveOptions {
 /**
  * Inputs: `input_ids`, `position_ids` [copies * rows, length]; `document_ids` [rows, length]; `loss_index` [M] into the
  * flattened positions, `labels` [M] (all int64), `loss_weights` [M]; with embedding noise `embedding_noise`
- * [copies * rows, length, H]. Outputs: `loss`, `nll` [M] and, when asked for, `grad.<parameter>`.
+ * [copies * rows, length, H]. Outputs: `loss`, `nll` [M] and, when asked for, `grad.<parameter>` of the trained ones and
+ * of mixtures of experts `expert_load` [layers, experts], the positions that each expert got (padding is not counted; in
+ * the last layer they are those that carry loss), and with an auxiliary loss `router_aux_loss`, which is not part of `loss`.
  */
 export function objectiveProgram(
   model: Model,
@@ -71,7 +76,7 @@ export function objectiveProgram(
     ? input('embedding_noise', 'float32', [copies * rows, length, model.dimensions.hiddenSize])
     : undefined
   const weights = createWeights(model.parameters, options.formats)
-  const { hidden, head } = model.trace(weights, {
+  const { hidden, head, routing } = model.trace(weights, {
     ids,
     positions,
     positionCount: length,
@@ -82,9 +87,20 @@ export function objectiveProgram(
   const { loss, nll } = crossEntropy(hidden, head, labels, lossWeights)
   const outputs: Record<string, Tensor> = { loss, nll }
   if (options.gradients) {
-    const used = [...weights.used].filter(([name]) => !model.buffers.has(name))
+    const { auxLossCoefficient = 0 } = options.routing ?? {}
+    let total = loss
+    if (routing.length > 0) {
+      const counted = countedPositions(documents, lossWeights, copies)
+      outputs.expert_load = expertLoad(routing, counted)
+      if (auxLossCoefficient > 0) {
+        outputs.router_aux_loss = balanceLoss(routing, counted)
+        total = add(loss, mul(outputs.router_aux_loss, auxLossCoefficient))
+      }
+    }
+    const fixed = untrained(model, options.routing ?? {})
+    const used = [...weights.used].filter(([name]) => !fixed.has(name))
     const all = gradients(
-      loss,
+      total,
       used.map(([, tensor]) => tensor),
       options.gradientCheckpointing ? { segment: layerOf } : {},
     )

@@ -11,6 +11,7 @@ import { checkpointPath, pruneCheckpoints, saveTrainingCheckpoint, type TrainerS
 import { observeStep } from './divergence.ts'
 import { energyMeter, type MetricsRecord, openMetrics } from './metrics.ts'
 import { configHash, runConfig, startOrResume } from './resume.ts'
+import { summarizeLoad } from './routing.ts'
 import { checkLearningRate, type LearningRateOptions, learningRateAt } from './schedule.ts'
 import type { Evaluation, Stage, StepResult, Trainer } from './types.ts'
 
@@ -74,6 +75,8 @@ export type TrainEvent =
       loss: number
       gradNorm: number
       learningRate: number
+      /** Mixtures of experts: the load of the busiest expert of any layer over the mean. */
+      expertLoadMax: number | undefined
       /** Of training alone, smoothed over about ten steps. */
       tokensPerSecond: number
       /** At the average pace of this process, validation and checkpoints included. */
@@ -278,6 +281,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
         loss: result.loss,
         gradNorm: result.gradNorm,
         learningRate,
+        expertLoadMax: line.expert_load_max && Math.max(...line.expert_load_max),
         tokensPerSecond: smoothedSpeed,
         secondsLeft: Math.max(0, totalTokens - progress.tokens) / pace,
       })
@@ -328,6 +332,18 @@ function stepRecord(blockSize: number, result: StepResult, learningRate: number,
     lr: learningRate,
     loss_positions: result.lossPositions,
     tokens_per_s: tokensPerSecond,
+    ...loadRecord(result),
+  }
+}
+
+function loadRecord({ expertLoad, routerAuxLoss }: StepResult): Partial<MetricsRecord> {
+  if (!expertLoad) return {}
+  const { max, entropy, shares } = summarizeLoad(expertLoad)
+  return {
+    expert_load_max: max,
+    expert_load_entropy: entropy,
+    ...(shares ? { expert_load: shares } : {}),
+    ...(routerAuxLoss === undefined ? {} : { router_aux_loss: routerAuxLoss }),
   }
 }
 

@@ -17,6 +17,13 @@ export interface MetricsRecord {
   lr?: number
   /** Positions that carried loss in this step. */
   loss_positions?: number
+  /** Mixtures of experts, one number per layer: the load of the busiest expert over the mean, and the load's entropy (1 is even). */
+  expert_load_max?: number[]
+  expert_load_entropy?: number[]
+  /** Where they are few: the share of every expert, [layers][experts]. */
+  expert_load?: number[][]
+  /** The loss that balances the load, where there is one; not part of `loss`. */
+  router_aux_loss?: number
   /** Of this step alone: training, without validation and checkpoints. */
   tokens_per_s?: number
   /** Negative ELBO of the held-out text at the target block size, in nats per token; for a causal model its NLL. */

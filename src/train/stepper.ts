@@ -10,6 +10,8 @@ import type { Executor, Resident, Session, Source } from '../runtime/executor.ts
 import { type Parameter, type TensorData, UserError } from '../types.ts'
 import { type FlatLayout, flatLayout } from './flat.ts'
 import { type Objective, objectiveProgram } from './graph.ts'
+import { balanceBiases, checkRouting, type RoutingOptions, untrained } from './routing.ts'
+import type { UpdateResult } from './types.ts'
 
 export interface OptimizerOptions {
   beta1: number
@@ -21,6 +23,8 @@ export interface OptimizerOptions {
   maxGradNorm: number
   /** Activations within a layer are computed again in the backward pass instead of being kept. Default false. */
   gradientCheckpointing?: boolean
+  /** How mixtures of experts are trained. Default: with everything else, without balancing. */
+  routing?: RoutingOptions
 }
 
 /** One micro-batch: an objective, its sizes, and the inputs of `objectiveProgram`. */
@@ -33,7 +37,7 @@ export interface MicroBatch {
 
 export interface Stepper {
   /** Gradients of the mean loss over the micro-batches, clipped, then one AdamW update. A non-finite loss or norm is returned and changes nothing. */
-  update(microBatches: readonly MicroBatch[], learningRate: number): Promise<{ loss: number; gradNorm: number }>
+  update(microBatches: readonly MicroBatch[], learningRate: number): Promise<UpdateResult>
   loss(microBatch: MicroBatch): Promise<number>
   parameters(): Promise<Map<string, Parameter>>
   optimizerState(): Promise<{ step: number; tensors: Map<string, Parameter> }>
@@ -48,19 +52,22 @@ const buffers = { parameters: 'parameters', gradients: 'gradients', m: 'exp_avg'
 
 const scalar = (value: number): TensorData => ({ dtype: 'float32', shape: [], data: Float32Array.of(value) })
 
-/** Puts the model's weights on the executor. */
+/** Puts the model's weights on the executor. Throws UserError where the model cannot be trained as `options.routing` says. */
 export async function createStepper(
   executor: Executor,
   model: Model,
   initial: ReadonlyMap<string, Parameter>,
   options: OptimizerOptions,
 ): Promise<Stepper> {
-  const layout = flatLayout(new Map([...model.parameters].filter(([name]) => !model.buffers.has(name))))
+  const { routing = {} } = options
+  checkRouting(model, routing)
+  const untrainedNames = untrained(model, routing)
+  const layout = flatLayout(new Map([...model.parameters].filter(([name]) => !untrainedNames.has(name))))
   let fixed = new Map<string, Parameter>()
-  const keepBuffers = (parameters: ReadonlyMap<string, Parameter>) => {
-    fixed = new Map([...parameters].filter(([name]) => model.buffers.has(name)))
+  const keepUntrained = (parameters: ReadonlyMap<string, Parameter>) => {
+    fixed = new Map([...parameters].filter(([name]) => untrainedNames.has(name)))
   }
-  keepBuffers(initial)
+  keepUntrained(initial)
   await executor.allocate(buffers.parameters, 'float32', flatten(layout, initial))
   for (const name of [buffers.gradients, buffers.m, buffers.v]) await executor.allocate(name, 'float32', layout.size)
   let updates = 0
@@ -74,6 +81,9 @@ export async function createStepper(
       all[`${prefix}${name}`] = { resident: buffer, offset, shape }
     return all
   }
+  const { mixtures } = model
+  const { biasUpdateRate = 0, auxLossCoefficient = 0 } = routing
+  const balanced = auxLossCoefficient > 0
   const trained = views(buffers.parameters, '')
   const parameterFeeds = (): Record<string, Source> => {
     const feeds: Record<string, Source> = { ...trained }
@@ -88,7 +98,7 @@ export async function createStepper(
     if (loaded?.key !== key) {
       await release()
       const { gradientCheckpointing } = options
-      const settings = { gradients, embeddingNoise, gradientCheckpointing }
+      const settings = { gradients, embeddingNoise, gradientCheckpointing, routing }
       const program = objectiveProgram(model, objective, { rows, length }, settings)
       loaded = { key, session: await executor.load(exportOnnx(program).model, { optimize: false }) }
     }
@@ -103,6 +113,12 @@ export async function createStepper(
   return {
     async update(microBatches, learningRate) {
       let loss = 0
+      let routerAuxLoss = 0
+      const load = mixtures.map(({ experts }) => new Array<number>(experts).fill(0))
+      const extra = {
+        ...(mixtures.length > 0 ? { expert_load: null } : {}),
+        ...(balanced ? { router_aux_loss: null } : {}),
+      }
       for (const [i, microBatch] of microBatches.entries()) {
         const running = await session(microBatch, true)
         const target = i === 0 ? buffers.gradients : buffers.more
@@ -112,17 +128,28 @@ export async function createStepper(
         }
         const outputs = await running.run(
           { ...microBatch.feeds, ...parameterFeeds() },
-          { ...views(target, 'grad.'), loss: null },
+          { ...views(target, 'grad.'), loss: null, ...extra },
         )
         if (i > 0) await optimizer.accumulate()
         loss += Number(outputs.loss.data[0]) / microBatches.length
+        if (balanced) routerAuxLoss += Number(outputs.router_aux_loss.data[0]) / microBatches.length
+        load.forEach((layer, at) => {
+          for (let e = 0; e < layer.length; e++) layer[e] += Number(outputs.expert_load.data[at * layer.length + e])
+        })
       }
       const gradNorm = (await optimizer.norm()) / microBatches.length
-      if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) return { loss, gradNorm }
+      const result = {
+        loss,
+        gradNorm,
+        ...(mixtures.length > 0 ? { expertLoad: load } : {}),
+        ...(balanced ? { routerAuxLoss } : {}),
+      }
+      if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) return result
       updates++
       const clip = options.maxGradNorm > 0 ? Math.min(1, options.maxGradNorm / (gradNorm + 1e-6)) : 1
       await optimizer.update(clip / microBatches.length, learningRate, updates)
-      return { loss, gradNorm }
+      if (biasUpdateRate > 0) balanceBiases(mixtures, load, biasUpdateRate, fixed)
+      return result
     },
 
     async loss(microBatch) {
@@ -148,7 +175,7 @@ export async function createStepper(
 
     async restore({ parameters, optimizer: state }) {
       await executor.allocate(buffers.parameters, 'float32', flatten(layout, parameters))
-      keepBuffers(parameters)
+      keepUntrained(parameters)
       updates = state?.step ?? 0
       for (const moment of [buffers.m, buffers.v])
         await executor.allocate(moment, 'float32', state ? flatten(layout, state.tensors, `${moment}.`) : layout.size)

@@ -10,11 +10,18 @@ export interface Stage {
   tokens: number
 }
 
-export interface StepResult {
+export interface UpdateResult {
   /** The objective, averaged over the accumulated micro-batches. */
   loss: number
   /** Global gradient norm before clipping. */
   gradNorm: number
+  /** Of a model with mixtures of experts: positions that each expert of each layer got, [layers][experts]. */
+  expertLoad?: number[][]
+  /** The loss that balances that load, where it is part of the gradients; `loss` does not hold it. */
+  routerAuxLoss?: number
+}
+
+export interface StepResult extends UpdateResult {
   /** Positions that carried loss. */
   lossPositions: number
 }

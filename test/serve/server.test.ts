@@ -221,6 +221,76 @@ test('unmasking events tell every token of the answer, and the text is the same'
   })
 })
 
+test('a gap is filled between prompt and suffix', async () => {
+  const models = [
+    { name: 'd', path: folder.path },
+    { name: 't', path: tiny },
+  ]
+  await withServer({ models }, async (server) => {
+    const body = { prompt: 'the people of', suffix: ' of America', max_tokens: 12 }
+    const filled = await post(`${server.url}/v1/completions`, { ...body, model: 'd' })
+    const { choices, usage } = (await filled.json()) as {
+      choices: { text: string; finish_reason: string }[]
+      usage: { completion_tokens: number }
+    }
+    expect(choices[0]!.finish_reason).toBe('length')
+    expect(usage.completion_tokens).toBe(12)
+    // One token is one byte here, and special ones have no text.
+    expect(Buffer.byteLength(choices[0]!.text)).toBeLessThanOrEqual(12)
+    const streamed = await readStream(await post(`${server.url}/v1/completions`, { ...body, model: 'd', stream: true }))
+    expect(streamed.text).toBe(choices[0]!.text)
+    const refused = await post(`${server.url}/v1/completions`, { ...body, model: 't' })
+    expect(refused.status).toBe(400)
+    expect(await refused.json()).toMatchObject({ error: { param: 'suffix' } })
+  })
+})
+
+test('tools are rendered by templates that know them, and refused by others', async () => {
+  const models = [
+    { name: 'd', path: folder.path },
+    { name: 't', path: tiny },
+  ]
+  await withServer({ models }, async (server) => {
+    const tool = { type: 'function', function: { name: 'weather', parameters: { type: 'object' } } }
+    const chat = (rest: object) =>
+      post(`${server.url}/v1/chat/completions`, {
+        ...{ messages: [{ role: 'user', content: 'a' }], max_tokens: 2, model: 'd' },
+        ...rest,
+      })
+    const promptTokens = async (response: Response) =>
+      ((await response.json()) as { usage: { prompt_tokens: number } }).usage.prompt_tokens
+    const plain = await promptTokens(await chat({}))
+    expect(await promptTokens(await chat({ tools: [tool] }))).toBeGreaterThan(plain + 'weather'.length)
+    expect(await promptTokens(await chat({ tools: [tool], tool_choice: 'none' }))).toBe(plain)
+    const called = [
+      { role: 'user', content: 'a' },
+      {
+        role: 'assistant',
+        content: null,
+        tool_calls: [{ id: 'x', type: 'function', function: { name: 'weather', arguments: '{"city":"Bonn"}' } }],
+      },
+      { role: 'tool', tool_call_id: 'x', content: 'rain' },
+    ]
+    expect(await promptTokens(await chat({ messages: called }))).toBeGreaterThan(plain + 'Bonn'.length)
+    const refused = await chat({ model: 't', tools: [tool] })
+    expect(refused.status).toBe(400)
+    expect(await refused.json()).toMatchObject({ error: { param: 'tools' } })
+  })
+})
+
+test('the same seed draws the same answer, other choices other ones', async () => {
+  await withServer({ models: [{ name: 'd', path: folder.path }] }, async (server) => {
+    const body = { prompt: 'the people', max_tokens: 24, temperature: 1, seed: 5, n: 3 }
+    const ask = async () => {
+      const response = await post(`${server.url}/v1/completions`, body)
+      return ((await response.json()) as { choices: { text: string }[] }).choices.map(({ text }) => text)
+    }
+    const first = await ask()
+    expect(new Set(first).size).toBe(3)
+    expect(await ask()).toEqual(first)
+  })
+})
+
 test('headers, other origins and other host names', async () => {
   const settings = { models: [{ name: 't', path: tiny, preload: false }], cors_origins: ['https://app.example'] }
   await withServer(settings, async (server) => {

@@ -2,8 +2,8 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Command } from 'commander'
-import { type LoadResult, sweep } from '../../serve/load.ts'
-import { UserError } from '../../types.ts'
+import type { LoadResult } from '../../serve/load.ts'
+import { numberList, wholeNumber } from '../flags.ts'
 import { decimals, table } from '../format.ts'
 import { action, type Session } from '../session.ts'
 
@@ -56,16 +56,16 @@ Requests arrive at random (a Poisson process) and do not wait for answers. Times
       action(session, async (context, command) => {
         const flags = command.opts<Flags>()
         const { display, signal } = context
-        const rates = flags.rates.split(',').map((text) => positive('--rates', text))
+        const { sweep } = await import('../../serve/load.ts')
         const apiKey = process.env.UNMASK_API_KEY
         const results = await sweep({
           target: { url: flags.serve, signal, ...(apiKey ? { apiKey } : {}) },
           ...(flags.model ? { models: flags.model } : {}),
-          rates,
-          seconds: positive('--seconds', flags.seconds),
+          rates: numberList('--rates', flags.rates, { least: 0.01, whole: false })!,
+          seconds: wholeNumber('--seconds', flags.seconds)!,
           prompts: flags.prompt ?? PROMPTS,
-          maxTokens: positive('--max-tokens', flags.maxTokens),
-          seed: Number(flags.seed),
+          maxTokens: wholeNumber('--max-tokens', flags.maxTokens)!,
+          seed: wholeNumber('--seed', flags.seed, 0)!,
           onResult: ({ model, rate, completed, requests }) =>
             display.line(`${model} at ${rate} per second: ${completed} of ${requests} answered`),
         })
@@ -102,11 +102,4 @@ function describe(results: readonly LoadResult[]): string {
       decimals(tokensPerForward, 2),
     ]),
   ])
-}
-
-function positive(flag: string, text: string): number {
-  const value = Number(text)
-  if (text.trim() === '' || !(value > 0) || !Number.isFinite(value))
-    throw new UserError(`${flag}: expected a number above 0, not ${JSON.stringify(text)}`)
-  return value
 }

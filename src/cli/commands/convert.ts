@@ -70,7 +70,10 @@ export function convertDisplay({ display }: Pick<Context, 'display'>): (event: C
         break
       case 'model': {
         const mask = event.maskToken ? `, mask token ${event.maskToken.token} (${event.maskToken.id})` : ''
-        display.line(`${event.name}: ${count(event.parameters)} parameters${mask}`)
+        const { parameters, activeParameters: active } = event
+        const used = active < parameters ? ` (${count(active)} active)` : ''
+        display.line(`${event.name}: ${count(parameters)} parameters${used}${mask}`)
+        if (event.dropped) display.line(`left out: ${event.dropped}`)
         break
       }
       case 'start':

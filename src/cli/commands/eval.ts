@@ -1,8 +1,8 @@
 // unmask eval: likelihood of held-out text, task scores, tokens per forward and per second.
 import { Command, Option } from 'commander'
 import type { EvaluateResult } from '../../evaluate.ts'
-import { UserError } from '../../types.ts'
 import type { Context } from '../context.ts'
+import { wholeNumber } from '../flags.ts'
 import { decimals, percent, table } from '../format.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe.ts'
 import { action, type Session } from '../session.ts'
@@ -45,7 +45,7 @@ Examples:
         const { evaluate } = await import('../../evaluate.ts')
         const dataTokens = wholeNumber('--data-tokens', flags.dataTokens)
         const blockSize = wholeNumber('--block-size', flags.blockSize)
-        const seed = wholeNumber('--seed', flags.seed)
+        const seed = wholeNumber('--seed', flags.seed, 0)
         const result = await evaluate({
           model: command.args[0]!,
           ...(flags.base === undefined ? {} : { base: flags.base }),
@@ -100,11 +100,4 @@ function describe({ mode, blockSize, likelihood, baseline, comparison }: Evaluat
     }
   }
   return parts.join('\n\n')
-}
-
-function wholeNumber(flag: string, value: string | undefined): number | undefined {
-  if (value === undefined) return undefined
-  const number = Number(value)
-  if (Number.isInteger(number) && number >= 0) return number
-  throw new UserError(`${flag}: expected a whole number, not ${JSON.stringify(value)}`)
 }

@@ -2,8 +2,8 @@
 import { text as readStream } from 'node:stream/consumers'
 import { Command, Option } from 'commander'
 import type { CommittedToken, GenerationResult } from '../../decode/index.ts'
-import { UserError } from '../../types.ts'
 import type { Context } from '../context.ts'
+import { wholeNumber } from '../flags.ts'
 import { decimals } from '../format.ts'
 import { showGeneration } from '../generation.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe.ts'
@@ -114,13 +114,4 @@ function note({ display }: Context, result: { tokens: number; forwards: number; 
   display.line(
     `${result.tokens} tokens in ${result.forwards} forwards: ${decimals(result.tpf, 2)} tokens/forward, ${decimals(result.tps, 1)} tokens/s`,
   )
-}
-
-function wholeNumber(flag: string, value: string | undefined, least: number): number | undefined {
-  if (value === undefined) return undefined
-  const number = Number(value)
-  if (value === '' || !Number.isSafeInteger(number) || number < least) {
-    throw new UserError(`${flag}: expected a whole number of at least ${least}, not ${JSON.stringify(value)}`)
-  }
-  return number
 }

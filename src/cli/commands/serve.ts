@@ -1,7 +1,7 @@
 // unmask serve: reads the configuration, starts the server, and follows signals until it has ended.
 import { Command, Option } from 'commander'
-import { hashKey, loadConfig, newKey, type ServeConfig, startServer } from '../../serve/index.ts'
-import { UserError } from '../../types.ts'
+import type { ServeConfig } from '../../serve/index.ts'
+import { wholeNumber } from '../flags.ts'
 import { action, type Session } from '../session.ts'
 
 interface Flags {
@@ -45,6 +45,7 @@ SIGHUP loads the models anew. SIGTERM lets requests that run end first.`,
     .action(
       action(session, async (context, command) => {
         const flags = command.opts<Flags>()
+        const { hashKey, loadConfig, newKey, startServer } = await import('../../serve/index.ts')
         if (flags.newKey !== undefined) {
           const made = newKey()
           const entry = { name: flags.newKey, sha256: made.sha256 }
@@ -56,7 +57,7 @@ SIGHUP loads the models anew. SIGTERM lets requests that run end first.`,
         }
         const settings = {
           ...(flags.config === undefined ? {} : { file: flags.config }),
-          env: environment(process.env),
+          env: environment(process.env, hashKey),
           flags: fromFlags(flags, command.args, command.optsWithGlobals().threads),
         }
         const config = await loadConfig(settings)
@@ -80,19 +81,18 @@ SIGHUP loads the models anew. SIGTERM lets requests that run end first.`,
 }
 
 /** A key in clear goes no further than here. */
-function environment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+function environment(env: NodeJS.ProcessEnv, hashKey: (key: string) => string): NodeJS.ProcessEnv {
   const { UNMASK_API_KEY: key, ...rest } = env
   return key === undefined || key === '' ? rest : { ...rest, UNMASK_API_KEY_SHA256: hashKey(key) }
 }
 
 function fromFlags(flags: Flags, models: readonly string[], threads: number | undefined): Record<string, unknown> {
-  const { host, port, logLevel } = flags
-  if (port !== undefined && !/^\d{1,5}$/.test(port))
-    throw new UserError(`--port: expected a number, not ${JSON.stringify(port)}`)
+  const { host, logLevel } = flags
+  const port = wholeNumber('--port', flags.port, 0)
   return {
     ...(models.length > 0 ? { models: models.map(namedModel) } : {}),
     ...(host === undefined ? {} : { host }),
-    ...(port === undefined ? {} : { port: Number(port) }),
+    ...(port === undefined ? {} : { port }),
     ...(logLevel === undefined ? {} : { log_level: logLevel }),
     ...(threads === undefined ? {} : { threads }),
   }

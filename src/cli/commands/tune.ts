@@ -4,6 +4,7 @@ import { type StrategyName, strategyNames } from '../../decode/index.ts'
 import type { TuneEvent, TuneResult } from '../../tune.ts'
 import { UserError } from '../../types.ts'
 import type { Context } from '../context.ts'
+import { numberList, wholeNumber } from '../flags.ts'
 import { decimals, duration, percent, table } from '../format.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe.ts'
 import { action, type Session } from '../session.ts'
@@ -56,11 +57,11 @@ Examples:
         const { tune, wayName, writeTuned } = await import('../../tune.ts')
         const { decode, eval: settings } = sectionFlags(command.opts())
         const model = command.args[0]!
-        const [seed] = numbers('--seed', flags.seed, 0) ?? []
-        const [tolerance] = numbers('--tolerance', flags.tolerance, 0, false) ?? []
-        const blockSizes = numbers('--block-sizes', flags.blockSizes, 1)
-        const bufferSizes = numbers('--buffer-sizes', flags.bufferSizes, 1)
-        const selfVerify = numbers('--verify', flags.verify, 0, false)
+        const seed = wholeNumber('--seed', flags.seed, 0)
+        const [tolerance] = numberList('--tolerance', flags.tolerance, { least: 0, whole: false }) ?? []
+        const blockSizes = numberList('--block-sizes', flags.blockSizes, { least: 1 })
+        const bufferSizes = numberList('--buffer-sizes', flags.bufferSizes, { least: 1 })
+        const selfVerify = numberList('--verify', flags.verify, { least: 0, whole: false })
         const strategies = flags.strategies?.split(',').map(strategyName)
         const result = await tune({
           model,
@@ -156,15 +157,4 @@ function strategyName(name: string): StrategyName {
   const known = strategyNames.find((one) => one === name.trim())
   if (!known) throw new UserError(`--strategies: there is no ${name.trim()}; there are ${strategyNames.join(', ')}`)
   return known
-}
-
-function numbers(flag: string, list: string | undefined, least: number, whole = true): number[] | undefined {
-  return list?.split(',').map((text) => {
-    const number = Number(text)
-    if (text.trim() === '' || !(whole ? Number.isSafeInteger(number) : Number.isFinite(number)) || number < least)
-      throw new UserError(
-        `${flag}: expected ${whole ? 'whole numbers' : 'a number'} of at least ${least}, not ${JSON.stringify(text)}`,
-      )
-    return number
-  })
 }

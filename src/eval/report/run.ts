@@ -2,6 +2,7 @@
 import { thresholdOf } from '../../decode/index.ts'
 import type { MaskToken } from '../../diffusion/mask-token.ts'
 import type { LoadedModel } from '../../load.ts'
+import { parameterCounts } from '../../models/index.ts'
 import type { Recipe } from '../../recipe.ts'
 import type { MetricsRecord } from '../../train/metrics.ts'
 import type { Evaluation, Stage } from '../../train/types.ts'
@@ -51,7 +52,7 @@ export function runReport(input: RunOutcome): ReportData {
     model: {
       name: loaded.name,
       architecture: config.model_type,
-      parameters: countParameters(loaded),
+      parameters: parameterCounts(loaded.model).total,
       vocabSize: dimensions.vocabSize,
       maskToken: maskToken && { id: maskToken.id, token: maskToken.token },
     },
@@ -121,11 +122,4 @@ function publishableSettings(recipe: Recipe): Record<string, unknown> {
   return JSON.parse(JSON.stringify(recipe), (_, value: unknown) =>
     typeof value === 'string' ? publishable(value) : value,
   ) as Record<string, unknown>
-}
-
-/** Parameters of a model, from its shapes. */
-export function countParameters({ model }: LoadedModel): number {
-  let count = 0
-  for (const shape of model.parameters.values()) count += shape.reduce((product, size) => product * size, 1)
-  return count
 }

@@ -43,6 +43,23 @@ function unary(name: string, opType: string, derivative: (dy: Tensor, x: Tensor,
   return (x) => apply1(operation, [x], null)
 }
 
+const differsOperation: Operation<{ value: number }> = {
+  name: 'differs',
+  infer: ([x]) => [{ dtype: 'float32', shape: x.shape }],
+  // Constant almost everywhere.
+  gradient: () => [undefined],
+  onnx(emit, [x], { value }, node) {
+    const integer = node.inputs[0].dtype === 'int64'
+    const other = integer
+      ? emit.constant({ dtype: 'int64', shape: [], data: BigInt64Array.of(BigInt(value)) })
+      : emit.float(value)
+    return [emit.op('Cast', [emit.op('Not', [emit.op('Equal', [x, other])])], { to: 1 })]
+  },
+}
+
+/** 1 where x (float32 or int64) is not `value`, 0 where it is. */
+export const differs = (x: Tensor, value: number): Tensor => apply1(differsOperation, [x], { value })
+
 export const add: Binary = binary('add', 'Add', (dy) => [dy, dy])
 export const sub: Binary = binary('sub', 'Sub', (dy) => [dy, neg(dy)])
 export const mul: Binary = binary('mul', 'Mul', (dy, a, b) => [mul(dy, b), mul(dy, a)])

@@ -1,15 +1,10 @@
 // A mixture of experts (Shazeer et al., 2017): which experts a position goes to, and what they give back. Each expert is
 // SwiGLU over the positions that chose it. Knows nothing about how scores are made.
 
-import { pullback } from '../gradient.ts'
 import type { Emitter } from '../onnx/emitter.ts'
-import { product, type Shape, sameShape } from '../shape.ts'
+import { sameShape } from '../shape.ts'
 import { apply, apply1, lastDim, type Operation, type Tensor } from '../tensor.ts'
-import { add, mul } from './elementwise.ts'
-import { gatherRows, reshape, scatterAddRows, slice } from './layout.ts'
-import { linear } from './linear.ts'
 import { emitLinear, matrixStorage, type StoredMatrix } from './quantized.ts'
-import { swiglu } from './swiglu.ts'
 
 export interface Selection {
   /** Experts that each position goes to. */
@@ -95,39 +90,22 @@ const expertsOperation: Operation<ExpertsAttributes> = {
     if (!sameShape(selected.shape, weights.shape)) fail('the selection must be of the shape of the weights')
     return [{ dtype: 'float32', shape: x.shape }]
   },
-  gradient({ inputs: [x, weights, selected, ...matrices], gradients: [dy] }) {
-    const boundaries = [x, weights, ...matrices].map((tensor) => apply1(boundaryOperation, [tensor], null))
-    const [bx, bw, ...rest] = boundaries
-    const sizes: Shape = [product(x.shape.slice(0, -1)), lastDim(x)]
-    const y = oneByOne(reshape(bx, sizes), reshape(bw, [sizes[0], lastDim(weights)]), selected, rest)
-    const [dx, dw, ...others] = pullback(y, reshape(dy as Tensor, sizes), boundaries)
+  gradient({ inputs: [x, weights, selected, ...matrices], attributes: { topK }, gradients: [dy] }) {
+    const [dx, dw, ...others] = apply(gradientOperation, [dy as Tensor, x, weights, selected, ...matrices], { topK })
     return [dx, dw, undefined, ...others]
   },
-  /**
-   * The positions of an expert are gathered, and where it has none nothing of it runs: an If around each. Every position
-   * has `topK` results, which are brought together in its order and summed.
-   */
+  /** The positions of an expert are gathered, and where it has none nothing of it runs: an If around each. */
   onnx(emit, [x, weights, selected, ...stored], { topK, matrices }, node) {
     const width = lastDim(node.inputs[0])
     const count = matrices.length / 3
-    const flat = (name: string, last: number) => emit.op('Reshape', [name, emit.ints([-1, last])])
-    const [rows, choice] = [flat(x, width), flat(selected, count)]
-    const byExpert = emit.op('Transpose', [choice], { perm: [1, 0] })
-    const row = (name: string, which: number) =>
-      emit.op('Squeeze', [emit.op('Gather', [name, emit.ints([which])], { axis: 0 }), emit.ints([0])])
-    const positions = row(emit.op('NonZero', [byExpert]), 1)
-    const sizes = emit.op('Cast', [emit.op('ReduceSum', [byExpert, emit.ints([1])], { keepdims: 0 })], { to: 7 })
-    const ends = emit.op('CumSum', [sizes, emit.constant({ dtype: 'int64', shape: [], data: BigInt64Array.of(0n) })])
-    const each = (name: string) =>
-      emit.node('Split', [name], { outputs: count, attributes: { axis: 0, num_outputs: count } })
-    const start = each(emit.op('Sub', [ends, sizes]))
-    const end = each(ends)
-    const busy = each(emit.op('Greater', [sizes, emit.ints([0])]))
+    const rows = emit.op('Reshape', [x, emit.ints([-1, width])])
+    const assigned = assignments(emit, selected, count)
+    const busy = emit.node('Split', [emit.op('Greater', [assigned.sizes, emit.ints([0])])], splitInto(count))
     const parts: string[] = []
     let at = 0
     for (let expert = 0; expert < count; expert++) {
       const body = emit.body()
-      const mine = body.op('Gather', [rows, body.op('Slice', [positions, start[expert], end[expert]])], { axis: 0 })
+      const mine = body.op('Gather', [rows, assigned.part(body, assigned.positions, expert)], { axis: 0 })
       const [gate, up, down] = [0, 1, 2].map((which) => {
         const matrix = matrices[expert * 3 + which]
         const names = stored.slice(at, at + matrix.inputs)
@@ -152,16 +130,9 @@ const expertsOperation: Operation<ExpertsAttributes> = {
         }),
       )
     }
-    // Results are ordered by expert, then position; sorted by position they are topK rows for each.
-    const total = emit.op('Size', [positions])
-    const zero = emit.constant({ dtype: 'int64', shape: [], data: BigInt64Array.of(0n) })
-    const one = emit.constant({ dtype: 'int64', shape: [], data: BigInt64Array.of(1n) })
-    const keys = emit.op('Add', [emit.op('Mul', [positions, total]), emit.op('Range', [zero, total, one])])
-    const count1 = emit.op('Reshape', [total, emit.ints([1])])
-    const [, order] = emit.node('TopK', [keys, count1], { outputs: 2, attributes: { axis: 0, largest: 0, sorted: 1 } })
-    const results = emit.op('Gather', [emit.op('Concat', parts, { axis: 0 }), order], { axis: 0 })
-    const where = emit.op('Transpose', [emit.op('NonZero', [choice])], { perm: [1, 0] })
-    const shares = emit.op('GatherND', [flat(weights, count), where])
+    const results = assigned.byPosition(emit.op('Concat', parts, { axis: 0 }))
+    const where = emit.op('Transpose', [emit.op('NonZero', [assigned.choice])], { perm: [1, 0] })
+    const shares = emit.op('GatherND', [emit.op('Reshape', [weights, emit.ints([-1, count])]), where])
     const summed = emit.op('MatMul', [
       emit.op('Reshape', [shares, emit.ints([-1, 1, topK])]),
       emit.op('Reshape', [results, emit.ints([-1, topK, width])]),
@@ -170,39 +141,99 @@ const expertsOperation: Operation<ExpertsAttributes> = {
   },
 }
 
-/** The same tensor, at which a gradient stops. */
-const boundaryOperation: Operation<null> = {
-  name: 'boundary',
-  infer: ([x]) => [{ dtype: x.dtype, shape: x.shape }],
-  gradient: () => [undefined],
-  onnx: (_, [x]) => [x],
-}
-
-const positionsOperation: Operation<{ expert: number }> = {
-  name: 'positionsOf',
-  infer: (_, { expert }) => [{ dtype: 'int64', shape: [`expert${expert}`] }],
-  onnx(emit, [selected], { expert }, node) {
-    const rows = emit.op('Reshape', [selected, emit.ints([-1, lastDim(node.inputs[0])])])
-    const column = emit.op(
-      'Gather',
-      [rows, emit.constant({ dtype: 'int64', shape: [], data: BigInt64Array.of(BigInt(expert)) })],
-      { axis: 1 },
-    )
-    return [emit.op('Reshape', [emit.op('NonZero', [column]), emit.ints([-1])])]
+/**
+ * dy, x, weights, selected and the matrices -> the gradients of x, weights and the matrices. As in the forward pass, the
+ * rows of each expert are gathered and its results brought together in the order of the positions, `topK` for each;
+ * nothing is scattered. What is between the matrices is computed again rather than kept.
+ */
+const gradientOperation: Operation<{ topK: number }> = {
+  name: 'expertsGradient',
+  infer: ([, x, weights, , ...matrices]) =>
+    [x, weights, ...matrices].map(({ shape }) => ({ dtype: 'float32' as const, shape })),
+  onnx(emit, [dy, x, weights, selected, ...matrices], { topK }, node) {
+    const width = lastDim(node.inputs[1])
+    const count = matrices.length / 3
+    const rows = (name: string) => emit.op('Reshape', [name, emit.ints([-1, width])])
+    const [allX, allDy] = [rows(x), rows(dy)]
+    const assigned = assignments(emit, selected, count)
+    const mul = (a: string, b: string) => emit.op('Mul', [a, b])
+    const add = (a: string, b: string) => emit.op('Add', [a, b])
+    const product = (a: string, b: string, transA: 0 | 1, transB: 0 | 1) =>
+      emit.contrib('FusedMatMul', [a, b], { transA, transB, alpha: { float: 1 } })
+    const cells = emit.op('Transpose', [emit.op('NonZero', [assigned.byExpert])], { perm: [1, 0] })
+    const flatWeights = emit.op('Reshape', [weights, emit.ints([-1, count])])
+    const shares = emit.op('Unsqueeze', [
+      emit.op('GatherND', [emit.op('Transpose', [flatWeights], { perm: [1, 0] }), cells]),
+      emit.ints([-1]),
+    ])
+    const [dxs, dShares, dMatrices]: [string[], string[], string[]] = [[], [], []]
+    for (let expert = 0; expert < count; expert++) {
+      const [gate, up, down] = matrices.slice(3 * expert, 3 * expert + 3)
+      const index = assigned.part(emit, assigned.positions, expert)
+      const share = assigned.part(emit, shares, expert)
+      const [mine, d] = [allX, allDy].map((all) => emit.op('Gather', [all, index], { axis: 0 }))
+      const [gated, upped] = [gate, up].map((matrix) => product(mine, matrix, 0, 1))
+      // y = share * down(inner), inner = silu(gated) * upped; s = sigmoid(gated), silu' = s + silu (1 - s).
+      const s = emit.op('Sigmoid', [gated])
+      const silu = mul(gated, s)
+      const inner = mul(silu, upped)
+      const back = product(d, down, 0, 0)
+      dShares.push(emit.op('ReduceSum', [mul(inner, back), emit.ints([-1])], { keepdims: 0 }))
+      const dInner = mul(back, share)
+      const dUpped = mul(dInner, silu)
+      const slope = add(s, emit.op('Sub', [silu, mul(silu, s)]))
+      const dGated = mul(mul(dInner, upped), slope)
+      dMatrices.push(product(dGated, mine, 1, 0), product(dUpped, mine, 1, 0), product(d, mul(inner, share), 1, 0))
+      dxs.push(add(product(dGated, gate, 0, 0), product(dUpped, up, 0, 0)))
+    }
+    const byPosition = emit.op('Reshape', [
+      assigned.byPosition(emit.op('Concat', dxs, { axis: 0 })),
+      emit.ints([-1, topK, width]),
+    ])
+    const dx = emit.op('ReduceSum', [byPosition, emit.ints([1])], { keepdims: 0 })
+    const zeros = emit.op('ConstantOfShape', [emit.op('Shape', [assigned.byExpert])])
+    const dWeights = emit.op('ScatterND', [zeros, cells, emit.op('Concat', dShares, { axis: 0 })])
+    return [
+      emit.op('Reshape', [dx, emit.op('Shape', [x])]),
+      emit.op('Reshape', [emit.op('Transpose', [dWeights], { perm: [1, 0] }), emit.op('Shape', [weights])]),
+      ...dMatrices,
+    ]
   },
 }
 
-/** What `experts` computes, of operations that have gradients. x [n, H], weights [n, E]. */
-function oneByOne(x: Tensor, weights: Tensor, selected: Tensor, matrices: readonly Tensor[]): Tensor {
-  const experts = Array.from({ length: matrices.length / 3 }, (_, expert) => {
-    const [gate, up, down] = matrices.slice(3 * expert, 3 * expert + 3)
-    const index = apply1(positionsOperation, [selected], { expert })
-    const mine = gatherRows(x, index)
-    const inner = swiglu(linear(mine, gate), linear(mine, up))
-    const shares = gatherRows(slice(weights, 1, expert, expert + 1), index)
-    return scatterAddRows(x.shape, index, mul(linear(inner, down), shares))
-  })
-  return experts.reduce((a, b) => add(a, b))
+const splitInto = (count: number) => ({ outputs: count, attributes: { axis: 0, num_outputs: count } })
+
+/** What of the positions goes to which expert, from `selected` [..., count]. Rows "by expert" are those of expert 0, then 1 ... */
+function assignments(emit: Emitter, selected: string, count: number) {
+  const choice = emit.op('Reshape', [selected, emit.ints([-1, count])])
+  const byExpert = emit.op('Transpose', [choice], { perm: [1, 0] })
+  const cells = emit.op('NonZero', [byExpert])
+  const positions = emit.op('Squeeze', [emit.op('Gather', [cells, emit.ints([1])], { axis: 0 }), emit.ints([0])])
+  const sizes = emit.op('Cast', [emit.op('ReduceSum', [byExpert, emit.ints([1])], { keepdims: 0 })], { to: 7 })
+  const integer = (value: bigint) => emit.constant({ dtype: 'int64', shape: [], data: BigInt64Array.of(value) })
+  const ends = emit.op('CumSum', [sizes, integer(0n)])
+  const start = emit.node('Split', [emit.op('Sub', [ends, sizes])], splitInto(count))
+  const end = emit.node('Split', [ends], splitInto(count))
+  return {
+    /** [positions, count] and [count, positions]. */
+    choice,
+    byExpert,
+    /** Number of positions of each expert, int64 [count]. */
+    sizes,
+    /** Position of each row by expert. */
+    positions,
+    /** An expert's part of something by expert. */
+    part: (body: Emitter, all: string, expert: number) => body.op('Slice', [all, start[expert], end[expert]]),
+    /** Rows by expert in the order of their positions, those of one position by expert. */
+    byPosition(rows: string): string {
+      const total = emit.op('Size', [positions])
+      const range = emit.op('Range', [integer(0n), total, integer(1n)])
+      const keys = emit.op('Add', [emit.op('Mul', [positions, total]), range])
+      const all = emit.op('Reshape', [total, emit.ints([1])])
+      const [, order] = emit.node('TopK', [keys, all], { outputs: 2, attributes: { axis: 0, largest: 0, sorted: 1 } })
+      return emit.op('Gather', [rows, order], { axis: 0 })
+    },
+  }
 }
 
 /**

@@ -21,8 +21,6 @@ import type {
 export interface ModelWorker {
   readonly info: ModelInfo
   readonly pid: number
-  /** Work that is under way. */
-  readonly busy: number
   generate(job: GenerateJob, signal: AbortSignal, onEvent: (event: GenerateEvent) => void): Promise<GenerateResult>
   score(job: ScoreJob, signal: AbortSignal): Promise<ScoreResult>
   tokenize(prompt: Prompt, addSpecialTokens: boolean): Promise<number[]>
@@ -109,8 +107,7 @@ export async function startWorker(settings: WorkerSettings, { onInternalError }:
       }
       const abort = () => {
         send({ kind: 'cancel', id })
-        // The caller is let go at once, but the work counts until the process has answered.
-        pending.set(id, { resolve: () => pending.delete(id), reject: () => pending.delete(id) })
+        settle()
         reject(signal?.reason)
       }
       pending.set(id, {
@@ -146,9 +143,6 @@ export async function startWorker(settings: WorkerSettings, { onInternalError }:
   return {
     info,
     pid: child.pid!,
-    get busy() {
-      return pending.size
-    },
     generate: (job, signal, onEvent) => request((id) => ({ kind: 'generate', id, job }), signal, onEvent),
     score: (job, signal) => request((id) => ({ kind: 'score', id, job }), signal),
     tokenize: (prompt, addSpecialTokens) => request((id) => ({ kind: 'tokenize', id, prompt, addSpecialTokens })),

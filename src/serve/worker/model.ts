@@ -37,6 +37,7 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
   const generator = await createGenerator(executor, loaded, {
     ...(settings.mode ? { mode: settings.mode } : {}),
     ...(settings.blockSize ? { blockSize: settings.blockSize } : {}),
+    ...(settings.keepPrefixes ? { keepPrefixes: settings.keepPrefixes } : {}),
   })
   const { tokenizer } = loaded
   const { vocabSize, maxPositions } = loaded.model.dimensions

@@ -8,6 +8,8 @@ export interface WorkerSettings {
   path: string
   mode?: 'diffusion' | 'ar'
   blockSize?: number
+  /** Finished texts whose keys and values are kept. */
+  keepPrefixes?: number
   threads?: number
 }
 

