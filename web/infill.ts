@@ -107,7 +107,7 @@ export function createInfill(context: Context): Mode {
   function holeItem(hole: Hole): HTMLElement {
     const name = text.slice(hole.start, hole.end).trim()
     const tokens = h('input', {
-      ...{ type: 'number', min: 1, max: 4096, step: 1, value: hole.tokens, 'aria-label': `Tokens for “${name}”` },
+      ...{ type: 'number', min: 1, max: 512, step: 1, value: hole.tokens, 'aria-label': `Tokens for “${name}”` },
       onchange: (event: Event) => {
         const input = event.target as HTMLInputElement
         if (input.checkValidity() && input.value !== '') hole.tokens = Number(input.value)

@@ -33,6 +33,7 @@ function refuse(body: Fields, context: z.core.$RefinementCtx): void {
     problem('modalities', 'only text is generated')
 }
 
+// Rows of a forward have the memory of a vocabulary each: block_size times buffer_size stays within what a prompt may take.
 const unmask = z
   .strictObject({
     unmasking: z.boolean().default(false).describe('stream every committed token with position, step and confidence'),
@@ -43,11 +44,11 @@ const unmask = z
       .optional()
       .describe('commit tokens whose probability is above this (diffusion)'),
     strategy: z.enum(strategyNames).optional().describe('rule that decides what a forward commits (diffusion)'),
-    block_size: z.int().min(1).max(4096).optional().describe('positions that are decoded together (diffusion)'),
+    block_size: z.int().min(1).max(128).optional().describe('positions that are decoded together (diffusion)'),
     buffer_size: z
       .int()
       .min(1)
-      .max(64)
+      .max(4)
       .optional()
       .describe('neighbouring blocks that are refined at a time (diffusion)'),
     tokens_per_step: z.int().min(1).max(4096).optional().describe('strategy fixed: tokens that a forward commits'),
@@ -191,7 +192,7 @@ function refuseRevised(body: Fields, context: z.core.$RefinementCtx): void {
 export const infillRequest = z
   .looseObject({
     parts: z
-      .array(z.union([text, z.strictObject({ mask: z.int().min(1).max(4096) })], 'expected a text or {"mask": N}'))
+      .array(z.union([text, z.strictObject({ mask: z.int().min(1).max(512) })], 'expected a text or {"mask": N}'))
       .min(1)
       .max(512)
       .describe('the text in order; {"mask": N} is a hole of N tokens'),

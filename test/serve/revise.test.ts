@@ -85,6 +85,7 @@ test.each([
   ['/v1/rewrite', { input: 'a b', model: 'ar' }, 'model'],
   ['/v1/infill', { parts: ['a'] }, 'parts'],
   ['/v1/infill', { parts: ['a', { mask: 65 }] }, 'parts'],
+  ['/v1/infill', { parts: ['a', { mask: 300 }, 'b', { mask: 300 }] }, 'parts'],
   ['/v1/infill', { parts: ['a', { mask: 0 }] }, 'parts[1].mask'],
   ['/v1/infill', { parts: [{ mask: 2 }, 'a'] }, 'parts'],
   ['/v1/infill', { parts: ['a<|mask|>', { mask: 2 }] }, 'parts'],

@@ -10,10 +10,14 @@ import { eventStream, type SentEvent } from '../sse.ts'
 import type { GenerateResult, LayoutToken, Revision, UnmaskedToken } from '../worker/protocol.ts'
 import { type Env, outputTokens, type RouteContext, runContext, samplingOf, startStream } from './settings.ts'
 
+/** A hole is one block however long it is, and each of its positions takes the memory of a vocabulary in a forward. */
+const MOST_MASKED = 512
+
 export const infillRoute = (context: RouteContext) => async (c: Context<Env>) => {
   const body = await readBody(c, infillRequest, context.limits)
   const masked = body.parts.reduce((sum, part) => sum + (typeof part === 'string' ? 0 : part.mask), 0)
   if (masked === 0) throw badRequest('parts: there is nothing to fill; a hole is {"mask": N}', 'parts')
+  if (masked > MOST_MASKED) throw badRequest(`parts: at most ${MOST_MASKED} tokens are filled at a time`, 'parts')
   return revise(context, c, body, { task: 'fill', parts: body.parts, param: 'parts', masked })
 }
 
