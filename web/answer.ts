@@ -90,7 +90,7 @@ export function createAnswer(context: Context, model: ModelInfo, task: string): 
       update(run, false)
       finish()
       const sample = sampleOf(model, task, run)
-      context.count(sample)
+      if (task !== 'repair') context.count(sample)
       const told = sample ? summary(sample) : []
       if (run.finish === 'length') told.push('cut at the longest answer')
       numbers.replaceChildren(...told.map((item) => h('li', {}, item)))

@@ -19,7 +19,7 @@ export function createCharts(): { element: HTMLElement; update(samples: readonly
         shown,
         'Tokens per forward',
         (sample) => sample.tokensPerForward,
-        (value) => value.toFixed(1),
+        (value) => value.toFixed(value > 0 && value < 1 ? 2 : 1),
       )
       const latency = chart(
         shown,

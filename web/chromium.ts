@@ -16,8 +16,4 @@ const usual = [
 /** Undefined where there is none. */
 export const chromiumPath = [process.env.CHROMIUM_PATH, ...usual].find((path) => path && existsSync(path))
 
-export function launch(): Promise<Browser> {
-  // As root Chromium has no sandbox; what it opens here is our own page.
-  const root = process.getuid?.() === 0
-  return chromium.launch({ executablePath: chromiumPath!, args: root ? ['--no-sandbox'] : [] })
-}
+export const launch = (): Promise<Browser> => chromium.launch({ executablePath: chromiumPath! })

@@ -30,13 +30,17 @@ export function sampleOf(
 export const seconds = (value: number): string =>
   value < 1 ? `${Math.round(value * 1000)} ms` : `${value.toFixed(2)} s`
 
-/** A sentence for under an answer. */
-export function summary({ tokens, forwards, tokensPerForward, seconds: all, firstSeconds }: Sample): string[] {
-  return [
-    `${tokens} ${tokens === 1 ? 'token' : 'tokens'}`,
-    `${forwards} ${forwards === 1 ? 'forward' : 'forwards'}`,
+const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? '' : 's'}`
+
+/** What stands under an answer. */
+export function summary(sample: Sample): string[] {
+  const { task, tokens, forwards, tokensPerForward, seconds: all, firstSeconds } = sample
+  const time = `${seconds(all)} (first after ${seconds(firstSeconds)})`
+  // How many tokens a text has wrong is no speed.
+  if (task === 'repair') return [`${counted(tokens, 'token')} replaced`, counted(forwards, 'forward'), seconds(all)]
+  const rates = [
     `${tokensPerForward.toFixed(2)} tokens per forward`,
     `${Math.round(tokens / Math.max(all, 1e-3))} tokens/s`,
-    `${seconds(all)} (first after ${seconds(firstSeconds)})`,
   ]
+  return [counted(tokens, 'token'), counted(forwards, 'forward'), ...rates, time]
 }
