@@ -1,11 +1,11 @@
 // Measures models: likelihood of held-out text, and decoding of held-out prompts against the base model.
 // It composes data, trainer and decoder; the figures themselves are made in eval.
 import { type DataOptions, type Document, readDocuments, validationBatches } from './data/index.ts'
-import { complete, strategyReads, thresholdOf } from './decode/index.ts'
+import { complete, defaultDecoding, strategyReads } from './decode/index.ts'
 import { type ComparisonResult, compareDecoding } from './eval/compare.ts'
 import { type Decode, type Prompt, taskPrompts } from './eval/evaluate.ts'
 import { likelihood } from './eval/likelihood.ts'
-import { createGenerator, decodeSettings, type Generator, promptIds } from './generate.ts'
+import { createGenerator, decodeSettings, type Generator, promptIds, withDefaults } from './generate.ts'
 import { type InferenceModel, type LoadedModel, loadForInference } from './load.ts'
 import type { Recipe } from './recipe.ts'
 import { createExecutor, type Executor } from './runtime/executor.ts'
@@ -208,7 +208,11 @@ export async function compareModels(options: CompareModelsOptions): Promise<Comp
     return generator
   }
   const common = signal ? { signal } : {}
-  const swept = strategyReads(decode.strategy, 'threshold')
+  const { strategy, threshold = defaultDecoding.threshold } = withDefaults(
+    decodeSettings(decode, 'diffusion'),
+    converted?.loaded.generationConfig,
+  )
+  const swept = strategyReads(strategy, 'threshold')
   try {
     const ar = base && (await open(executor, base, { mode: 'ar' }))
     const diffusion =
@@ -230,7 +234,7 @@ export async function compareModels(options: CompareModelsOptions): Promise<Comp
                 ),
           }
         : {}),
-      threshold: thresholdOf(decode),
+      threshold,
       sweep: swept ? options.sweep : [],
       ...(signal ? { signal } : {}),
       onProgress: ({ label, done, total }) => onEvent?.({ type: 'decoding', label, done, total }),

@@ -4,12 +4,22 @@ import { encodePrompt } from './data/index.ts'
 import {
   type BlockOptions,
   type CommittedToken,
+  type Constraint,
+  type ConstraintSource,
+  compileConstraint,
   createEngine,
+  createVocabulary,
+  defaultDecoding,
   type Engine,
   type Generation,
   type GenerationResult,
   type ScoreOptions,
+  type StrategyName,
+  type StrategyOptions,
+  strategyNames,
+  strategyReads,
   type TokenScore,
+  type Vocabulary,
 } from './decode/index.ts'
 import type { InferenceModel, LoadedModel } from './load.ts'
 import type { Recipe } from './recipe.ts'
@@ -28,9 +38,11 @@ export interface GeneratorOptions {
 }
 
 /** Strategy and its settings, sampling, limits; what belongs to block decoding is an error in mode `ar`. */
-export type GenerateSettings = Omit<BlockOptions, 'blockSize'> & {
+export type GenerateSettings = Omit<BlockOptions, 'blockSize' | 'constraint'> & {
   /** Default: that of the generator. */
   blockSize?: number
+  /** What the text must match; see docs/constraints.md. */
+  constraint?: ConstraintSource
   /** The text ends before the first of these that it comes to hold. */
   stop?: readonly string[]
 }
@@ -83,17 +95,34 @@ export async function createGenerator(
   const diffusionOnly = (what: string) => {
     if (mode === 'ar') throw new UserError(`${what} needs a diffusion model; this one decodes autoregressively`)
   }
+  const compile = constraintCompiler(() =>
+    createVocabulary({
+      tokens: tokenizer.tokenBytes(),
+      eosTokenIds: [...eosTokenIds],
+      size: model.dimensions.vocabSize,
+    }),
+  )
   return {
     mode,
     blockSize,
     maskTokenId,
     generate(prompt, { stop = [], ...settings }) {
       if (stop.some((text) => text === '')) throw new UserError('a stop string must not be empty')
-      if (mode === 'ar') checkAutoregressive(settings)
+      const { constraint, ...rest } = settings
+      if (constraint !== undefined && stop.length > 0)
+        throw new UserError(
+          'stop and constraint contradict each other: a stop string would cut the text that must match',
+        )
+      if (mode === 'ar') checkAutoregressive(rest)
+      const compiled = constraint === undefined ? {} : { constraint: compile(constraint) }
+      const { constraint: _, ...all } = withDefaults({ blockSize, ...settings }, generationConfig)
       const generation =
         mode === 'ar'
-          ? engine.generateAutoregressive(prompt, settings)
-          : engine.generate(prompt, withDefaults(settings, { ...defaults, blockSize }))
+          ? engine.generateAutoregressive(prompt, { ...rest, ...compiled })
+          : engine.generate(prompt, {
+              ...{ ...all, ...compiled },
+              ...{ maxNewTokens: settings.maxNewTokens, blockSize: settings.blockSize ?? blockSize },
+            })
       return stop.length === 0 ? generation : stopAt(generation, prompt.length, tokenizer, stop)
     },
     fill(ids, settings) {
@@ -110,6 +139,23 @@ export async function createGenerator(
   }
 }
 
+/** Constraints that a generator keeps: clients send the same ones again and again. */
+const KEPT_CONSTRAINTS = 16
+
+function constraintCompiler(createVocabulary: () => Vocabulary): (source: ConstraintSource) => Constraint {
+  let vocabulary: Vocabulary | undefined
+  const known = new Map<string, Constraint>()
+  return (source) => {
+    const key = JSON.stringify(source)
+    vocabulary ??= createVocabulary()
+    const constraint = known.get(key) ?? compileConstraint(source, vocabulary)
+    known.delete(key)
+    known.set(key, constraint)
+    if (known.size > KEPT_CONSTRAINTS) known.delete(known.keys().next().value as string)
+    return constraint
+  }
+}
+
 /** What `unmask tune` writes into generation_config.json. */
 export type TunedSettings = Pick<
   BlockOptions,
@@ -122,6 +168,7 @@ export type TunedSettings = Pick<
   | 'activation'
   | 'reuse'
   | 'selfVerify'
+  | 'logitScale'
 > & { blockSize?: number }
 
 /** Settings of block decoding and their keys in generation_config.json. */
@@ -136,6 +183,7 @@ const tunedKeys = {
   activation: 'activation',
   reuse: 'reuse',
   selfVerify: 'self_verify',
+  logitScale: 'confidence_scale',
 } as const satisfies Record<keyof TunedSettings, string>
 
 /** Settings of block decoding in a generation_config.json; the engine checks them. */
@@ -150,18 +198,50 @@ export const generationConfigOf = (settings: TunedSettings): Record<string, unkn
     Object.entries(tunedKeys).map(([name, key]) => [key, settings[name as keyof TunedSettings] ?? null]),
   )
 
-/** A strategy that is asked for by name does not take the settings of another. */
-function withDefaults(
-  settings: GenerateSettings,
-  { blockSize, bufferSize, activation, reuse, selfVerify, ...rule }: TunedSettings & { blockSize: number },
-): BlockOptions {
-  const given = Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined))
-  const otherRule = given.strategy !== undefined && given.strategy !== (rule.strategy ?? 'threshold')
-  const set = given.bufferSize === undefined ? { bufferSize, activation } : {}
-  const exclusive = otherRule ? {} : { reuse, selfVerify, ...rule }
-  const defaults = { blockSize, ...set, ...exclusive }
+const ruleKeys = [
+  ...([
+    'threshold',
+    'stepsPerBlock',
+    'tokensPerStep',
+    'lowThreshold',
+    'creditAlpha',
+    'boostGamma',
+    'decayBeta',
+  ] as const),
+  ...(['factor', 'entropyBound', 'editingThreshold', 'maxPostSteps'] as const),
+] satisfies (keyof StrategyOptions)[]
+
+/**
+ * Settings with what a generation_config.json, or else unmask itself, says in place of what is missing. A strategy that is
+ * named, or that a setting of its own implies, does not take the settings of another.
+ */
+export function withDefaults(
+  settings: Partial<GenerateSettings>,
+  config: Readonly<Record<string, unknown>> = {},
+): Partial<GenerateSettings> {
+  const tuned = generationDefaults(config)
+  const { bufferSize, activation, reuse, selfVerify, logitScale, blockSize, ...rule } = tuned.strategy
+    ? tuned
+    : { ...defaultDecoding, ...tuned }
+  const given = Object.fromEntries(
+    Object.entries(settings).filter(([, value]) => value !== undefined),
+  ) as Partial<GenerateSettings>
+  const wanted = ruleKeys.filter((key) => given[key] !== undefined)
+  const fits = (name: StrategyName) => wanted.every((key) => strategyReads(name, key))
+  const strategy =
+    given.strategy ?? [rule.strategy, ...strategyNames].find((name) => name && fits(name)) ?? rule.strategy
+  const same = strategy === rule.strategy
+  // Self-verification takes what the model would write by itself.
+  const verify = given.constraint === undefined ? selfVerify : undefined
+  // What one block at a time is for goes without a buffer, unless somebody asks for both.
+  const single = given.selfVerify !== undefined || (same && verify !== undefined)
+  const defaults = {
+    ...{ blockSize, logitScale, strategy },
+    ...(given.bufferSize === undefined && !single ? { bufferSize, activation } : {}),
+    ...(same ? { reuse, selfVerify: verify, ...rule } : {}),
+  }
   const known = Object.entries(defaults).filter(([, value]) => value !== undefined)
-  return { ...Object.fromEntries(known), ...given } as unknown as BlockOptions
+  return { ...Object.fromEntries(known), ...given }
 }
 
 /** Settings of block decoding that say nothing to a model that writes one token after the other. */
@@ -177,9 +257,9 @@ const blockSettings = [
   ] as const),
   ...(['decayBeta', 'factor', 'entropyBound', 'editingThreshold', 'maxPostSteps', 'bufferSize', 'activation'] as const),
   ...(['reuse', 'selfVerify'] as const),
-] satisfies (keyof GenerateSettings)[]
+] satisfies (keyof GenerateSettings & keyof BlockOptions)[]
 
-function checkAutoregressive(settings: GenerateSettings): void {
+function checkAutoregressive(settings: Omit<GenerateSettings, 'constraint'>): void {
   const given = blockSettings.filter((key) => settings[key] !== undefined)
   if (given.length > 0)
     throw new UserError(`${given.join(', ')}: only for block decoding; this model decodes autoregressively`)
@@ -351,6 +431,7 @@ export function decodeSettings(decode: Recipe['decode'], mode: 'diffusion' | 'ar
     activation: decode.activation,
     reuse: decode.reuse,
     selfVerify: decode.self_verify,
+    logitScale: decode.confidence_scale,
   }
   const all = mode === 'ar' ? sampling : { ...sampling, ...blocks }
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined)) as never

@@ -2,7 +2,7 @@
 
 export { type Checkpoint, inspectCheckpoint, openCheckpoint, pull, saveCheckpoint } from './checkpoint/index.ts'
 export { type ConvertEvent, type ConvertOptions, type ConvertResult, convert } from './convert.ts'
-export type { CommittedToken, Generation, GenerationResult } from './decode/index.ts'
+export type { CommittedToken, ConstraintSource, Generation, GenerationResult } from './decode/index.ts'
 export { type EvaluateOptions, type EvaluateResult, evaluate } from './evaluate.ts'
 export { type ExportModelOptions, type ExportModelResult, exportModel } from './export.ts'
 export {

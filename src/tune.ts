@@ -3,6 +3,7 @@
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { exists, readJsonObject, writeTextAtomically } from './checkpoint/file.ts'
+import { type Calibration, calibrateConfidence } from './confidence.ts'
 import { createForward } from './decode/forward.ts'
 import { type BlockOptions, complete, type StrategyName, strategyReads } from './decode/index.ts'
 import { accuracyUnderParallelism, paretoFront } from './eval/aup.ts'
@@ -33,6 +34,8 @@ export interface TuneOptions {
   reuse?: boolean
   /** Also with self-verification from so many expected tokens on. Default: none. */
   selfVerify?: readonly number[]
+  /** Calibrates confidences first, and decodes with them. Default false. */
+  calibrate?: boolean
   template?: 'none' | 'chat'
   separator?: string
   /** How far the score may be below the base's, or without one the best, as a share. Default 0.01. */
@@ -58,6 +61,8 @@ export interface TunedRow extends DecodingSummary {
 export interface TuneResult {
   /** Milliseconds of a forward by its rows, all of them predicted, against an empty cache. */
   forwards: { rows: number; milliseconds: number }[]
+  /** Undefined where it was not asked for. */
+  calibration: Calibration | undefined
   base: DecodingSummary | undefined
   rows: TunedRow[]
   /** Indices of rows that none beats in both tokens per second and score, by speed. Empty without tasks. */
@@ -104,10 +109,19 @@ export async function tune(options: TuneOptions): Promise<TuneResult> {
     const documents = options.data && wholeFiles(options.data, loaded, { ...options, blockSize, seed })
     const prompts = await evaluationPrompts(options.eval, loaded, { ...options, documents, seed })
     if (prompts.length === 0) throw new UserError('the held-out text gives no prompts: it is too short')
+    if (options.calibrate) onEvent({ type: 'phase', message: 'calibrating confidences' })
+    const calibration = options.calibrate
+      ? await calibrateConfidence(executor, loaded, prompts.map(answered(loaded)), { blockSize, seed, ...loading })
+      : undefined
     onEvent({ type: 'phase', message: `decoding ${prompts.length} prompts` })
-    const ways = waysOf(options, blockSize)
+    const scale = calibration && { logitScale: calibration.scale }
+    const ways = waysOf(options, blockSize).map((way) => ({ ...way, ...scale }))
     const { ar, outputs } = await decodeAll(executor, loaded, base, { ...options, prompts, ways, seed })
-    return { forwards, ...choose(ways, outputs.map(summarize), ar && summarize(ar), options.tolerance ?? 0.01) }
+    return {
+      forwards,
+      calibration,
+      ...choose(ways, outputs.map(summarize), ar && summarize(ar), options.tolerance ?? 0.01),
+    }
   } finally {
     await executor.dispose()
   }
@@ -124,6 +138,19 @@ export async function writeTuned(model: string, settings: TunedSettings): Promis
   await writeTextAtomically(path, `${JSON.stringify(kept, null, 2)}\n`)
   return path
 }
+
+function withoutTuned(config: Record<string, unknown> = {}): Record<string, unknown> {
+  const tuned = new Set(Object.keys(generationConfigOf({})))
+  return Object.fromEntries(Object.entries(config).filter(([key]) => !tuned.has(key)))
+}
+
+/** A prompt with its answer behind it, as training saw them. */
+const answered =
+  ({ tokenizer }: InferenceModel) =>
+  ({ ids, expected = '' }: Prompt) => {
+    const end = tokenizer.eosTokenId === undefined ? [] : [tokenizer.eosTokenId]
+    return { ids: [...ids, ...tokenizer.encode(expected), ...end], start: ids.length }
+  }
 
 function waysOf(options: TuneOptions, own: number): TunedSettings[] {
   const { strategies = ['threshold', 'hierarchy', 'factor'], bufferSizes = [1, 2] } = options
@@ -152,7 +179,9 @@ async function decodeAll(
   const { prompts, ways, maxNewTokens, signal, onEvent } = options
   const common = { maxNewTokens, ...(signal ? { signal } : {}) }
   const ar = base && (await createGenerator(executor, base, { mode: 'ar' }))
-  const diffusion = await createGenerator(executor, loaded, { mode: 'diffusion' })
+  // What an earlier tuning wrote must not fill in for what a way leaves out.
+  const plain = { ...loaded, generationConfig: withoutTuned(loaded.generationConfig) }
+  const diffusion = await createGenerator(executor, plain, { mode: 'diffusion' })
   const runs: { outputs: Output[]; decode: (ids: readonly number[]) => ReturnType<typeof complete> }[] = [
     ...ways.map((way) => ({
       outputs: [],
@@ -190,7 +219,7 @@ function choose(
   summaries: readonly DecodingSummary[],
   base: DecodingSummary | undefined,
   tolerance: number,
-): Omit<TuneResult, 'forwards'> {
+): Omit<TuneResult, 'forwards' | 'calibration'> {
   const rows = ways.map((settings, i) => ({
     settings,
     ...summaries[i],

@@ -184,6 +184,9 @@ decode: { max_new_tokens: 16 }
       '--json',
     ])
     expect(JSON.parse(generated.stdout)).toMatchObject({ mode: 'diffusion' })
+    const constrained = ['generate', result.model, '--prompt', 'reverse(ab)=', '--regex', '[xyz]{3}', '--json']
+    expect(JSON.parse((await unmask(constrained)).stdout).text).toMatch(/^[xyz]{3}$/)
+    expect((await unmask([...constrained, '--json-object'])).stderr).toContain('only one of them')
   }, 180_000)
 
   it('stops at once at the second Ctrl-C', async () => {

@@ -2,10 +2,11 @@
 // are refined ahead of it, over a cache of what is final. A finished block is stored by the forward that refines the next.
 // Which tokens a step commits is a strategy's choice; what a forward is, forward.ts's.
 import type { Cache } from './cache.ts'
+import type { Tracker } from './constraints/index.ts'
 import type { Forward, ForwardRequest } from './forward.ts'
 import type { Predictor } from './predict.ts'
 import { expectedConfirmed, verify } from './self-verify.ts'
-import type { CommittedToken, Decide, DecodeStep, Strategy } from './types.ts'
+import type { CommittedToken, Decide, DecodeStep, Predictions, Strategy } from './types.ts'
 
 /** What is decoded. */
 export interface Document {
@@ -23,6 +24,8 @@ export interface Document {
   blocks: number | readonly number[]
   /** Tokens that end the text where the model writes them. */
   eosTokenIds: readonly number[]
+  /** Which tokens the positions behind `ids` may have; its first position is that of the first such one. Default: any. */
+  tracker?: Tracker
 }
 
 export interface BlockSettings {
@@ -66,7 +69,7 @@ export async function* decodeBlocks(
   document: Document,
   settings: BlockSettings,
 ): AsyncGenerator<DecodeStep, number[], void> {
-  const { holes = new Set(), editableFrom = Number.POSITIVE_INFINITY, most, eosTokenIds } = document
+  const { holes = new Set(), editableFrom = Number.POSITIVE_INFINITY, most, eosTokenIds, tracker } = document
   const { strategy, predictor, maskTokenId, shift, bufferSize, activation, reuse, selfVerify } = settings
   const { logitScale, signal } = settings
   const given = document.ids.length
@@ -130,11 +133,13 @@ export async function* decodeBlocks(
     }
     const result = await forward.run(cache, request)
     if (reuse) for (const i of store) if (positions[i] >= final) stored.add(positions[i])
+    tracker?.settle(Math.max(0, lead.start - given))
 
     const tokens: CommittedToken[] = []
     let first = 0
     for (const { block, positions } of predicted) {
-      const predictions = predictor.predict(result, first, positions, step, presentTokens)
+      const allowed = tracker && restrictions(tracker, positions, result.tokens.slice(first))
+      const predictions = predictor.predict(result, first, positions, step, presentTokens, allowed)
       first += positions.length
       if (selfVerify !== undefined && block === lead && expectedConfirmed(predictions.confidence) >= selfVerify) {
         const draft = ids.slice()
@@ -160,9 +165,13 @@ export async function* decodeBlocks(
         predictions,
       )
       block.again = decision.again ?? false
-      for (const i of decision.commit) {
+      const tokenOf = (i: number) => decision.tokens?.get(i) ?? predictions.tokens[i]
+      const commit = tracker
+        ? possible(tracker, decision.commit, predictions, (i) => [positions[i], tokenOf(i)])
+        : decision.commit
+      for (const i of commit) {
         const position = positions[i]
-        const token = decision.tokens?.get(i) ?? predictions.tokens[i]
+        const token = tokenOf(i)
         const edited = !masked.delete(position)
         ids[position] = token
         const details = predictions.details(i, token)
@@ -183,6 +192,7 @@ export async function* decodeBlocks(
       ids.push(maskTokenId)
       masked.add(i)
     }
+    tracker?.open(stop - given - tracker.length)
     const again = strategy.edits === true && hasEditable(start, stop)
     return { index, start, stop, step: 0, decide: strategy.begin(), again }
   }
@@ -250,6 +260,35 @@ export async function* decodeBlocks(
     let i = active[0]?.start ?? partition.start(next)
     while (i < end && !isMasked(i)) i++
     return i
+  }
+
+  /** What positions may hold, given what the model would put there. */
+  function restrictions(tracker: Tracker, positions: readonly number[], wanted: readonly number[]) {
+    for (const [i, position] of positions.entries()) tracker.suggest(position - given, wanted[i])
+    const hole = positions.findIndex((position) => masked.has(position))
+    return (i: number) => ({
+      tokens: tracker.allowed(positions[i] - given),
+      leading: i === hole && !ids.slice(given, positions[i]).includes(maskTokenId),
+    })
+  }
+
+  /**
+   * Those of a decision, the surest first, that the constraint allows together. The first fits, since each was predicted
+   * among what is allowed; masks come before edits, so that one is filled where the strategy fills any.
+   */
+  function possible(
+    tracker: Tracker,
+    wanted: readonly number[],
+    { confidence }: Predictions,
+    choice: (i: number) => readonly [position: number, token: number],
+  ): number[] {
+    const put = (i: number) => {
+      const [position, token] = choice(i)
+      return tracker.commit(position - given, token)
+    }
+    const edits = (i: number) => Number(!masked.has(choice(i)[0]))
+    const order = [...wanted].sort((a, b) => edits(a) - edits(b) || confidence[b] - confidence[a] || a - b)
+    return order.filter(put).sort((a, b) => a - b)
   }
 
   function presentTokens(): number[] {

@@ -417,3 +417,19 @@ test('wrong options and prompts are named', async () => {
   expect(() => base.generate([1], options)).toThrow('mask token')
   await base.dispose()
 })
+
+test('a generation that is aborted at any time leaves the next one its buffers', async () => {
+  const alone = await run(endless, randomPrompt(5), { blockSize: 4, maxNewTokens: 8 })
+  for (let i = 0; i < 60; i++) {
+    const stop = new AbortController()
+    const aborted = complete(
+      endless.generate(randomPrompt(9), { blockSize: 4, maxNewTokens: 20, signal: stop.signal }),
+    ).catch(() => undefined)
+    // Turns of the event loop, so that every place where it may be is met.
+    for (let turn = 0; turn < i % 20; turn++) await new Promise((resolve) => setImmediate(resolve))
+    stop.abort()
+    const { ids } = await complete(endless.generate(randomPrompt(5), { blockSize: 4, maxNewTokens: 8 }))
+    expect(ids).toEqual(alone.ids)
+    await aborted
+  }
+})

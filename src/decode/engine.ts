@@ -6,6 +6,7 @@ import type { Executor } from '../runtime/executor.ts'
 import { type InferenceParameter, UserError } from '../types.ts'
 import { type BlockSettings, type Document, decodeBlocks, PREFILL } from './blocks.ts'
 import type { Cache } from './cache.ts'
+import type { Constraint } from './constraints/index.ts'
 import { createForward } from './forward.ts'
 import { createPredictor } from './predict.ts'
 import { checkSampling, needsLogits, type SamplingOptions } from './sampling.ts'
@@ -32,6 +33,8 @@ export interface GenerateOptions extends SamplingOptions {
   maxNewTokens: number
   /** Multiplies the logits before the softmax that confidences come from: calibrates them. Default 1. */
   logitScale?: number
+  /** What the text must match, whichever order its tokens are decided in. */
+  constraint?: Constraint
   /** Ends the generation at once with the signal's reason. */
   signal?: AbortSignal
 }
@@ -54,7 +57,7 @@ export interface BlockOptions extends GenerateOptions, StrategyOptions {
   selfVerify?: number
 }
 
-export interface FillOptions extends Omit<BlockOptions, 'maxNewTokens'> {
+export interface FillOptions extends Omit<BlockOptions, 'maxNewTokens' | 'constraint'> {
   /** Tokens behind a hole that its block extends over, so that they are seen. Default: the block size. */
   rightContext?: number
 }
@@ -76,7 +79,7 @@ export interface Engine {
    */
   rewrite(
     ids: readonly number[],
-    options: Omit<BlockOptions, 'maxNewTokens' | 'strategy'> & { from?: number },
+    options: Omit<BlockOptions, 'maxNewTokens' | 'strategy' | 'constraint'> & { from?: number },
   ): Generation
   /** The evidence lower bound of a text at a block size, by token; see `scoreBlocks`. */
   score(ids: readonly number[], options: ScoreOptions & { blockSize: number }): Promise<(TokenScore | undefined)[]>
@@ -128,11 +131,16 @@ export async function createEngine(
     if (selfVerify !== undefined) {
       if (!(selfVerify >= 0)) throw new UserError(`selfVerify must be 0 or more, got ${selfVerify}`)
       const others = [strategy.edits && `strategy ${name}`, bufferSize > 1 && 'bufferSize', reuse && 'reuse']
-      const wrong = [...others, needsLogits(options) && 'sampling, penalties, biases or log-probabilities']
+      const wrong = [
+        ...others,
+        options.constraint && 'constraint',
+        needsLogits(options) && 'sampling, penalties, biases or log-probabilities',
+      ]
       const first = wrong.find((what) => typeof what === 'string')
       if (first) throw new UserError(`selfVerify is for greedy decoding of one block at a time: leave out ${first}`)
     }
-    const predictor = createPredictor(options, { forbidden, logits: strategy.needsLogits ?? false })
+    const logits = (strategy.needsLogits ?? false) || options.constraint !== undefined
+    const predictor = createPredictor(options, { forbidden, logits })
     const { logitScale, signal } = options
     return {
       ...{ strategy, predictor, maskTokenId, shift, bufferSize, activation, reuse },
@@ -164,9 +172,10 @@ export async function createEngine(
   }
 
   async function* nextTokens(prompt: readonly number[], options: GenerateOptions): Generation {
-    const { maxNewTokens, logitScale, signal } = options
+    const { maxNewTokens, logitScale, constraint, signal } = options
     const limit = Math.min(prompt.length + maxNewTokens, dimensions.maxPositions)
-    const predictor = createPredictor(options, { forbidden })
+    const predictor = createPredictor(options, { forbidden, logits: constraint !== undefined })
+    const tracker = constraint?.begin({ maxTokens: limit - prompt.length })
     const common = { blockSize: 1, ...(logitScale === undefined ? {} : { logitScale }), ...(signal ? { signal } : {}) }
     const books = keepBooks(prompt.length)
     const cache = await forward.openCache({ tokens: prompt, blockSize: 1 })
@@ -184,8 +193,12 @@ export async function createEngine(
           ...{ ...common, ids: next, rows: [next.length - 1], store: next.length, logits },
         })
         const position = ids.length
-        const { tokens, details } = predictor.predict(result, 0, [position], step, () => ids)
+        tracker?.open(1)
+        const allowed = tracker && (() => ({ tokens: tracker.allowed(step), leading: true }))
+        const { tokens, details } = predictor.predict(result, 0, [position], step, () => ids, allowed)
         const [token] = tokens
+        tracker?.commit(step, token)
+        tracker?.settle(step + 1)
         ids.push(token)
         ended = eosTokenIds.includes(token)
         books.forward()
@@ -247,7 +260,9 @@ export async function createEngine(
           'this model predicts each token from the one before it: give a prompt of at least one token',
         )
       const end = Math.min(prompt.length + maxNewTokens, most)
-      return blocks({ ids: prompt, end, most, blocks: blockSize, eosTokenIds }, settings, prompt.length)
+      const tracker = options.constraint?.begin({ maxTokens: end - prompt.length })
+      const document = { ids: prompt, end, most, blocks: blockSize, eosTokenIds, ...(tracker ? { tracker } : {}) }
+      return blocks(document, settings, prompt.length)
     },
     generateAutoregressive(prompt, options) {
       checkPrompt(prompt, dimensions)

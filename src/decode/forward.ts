@@ -196,9 +196,16 @@ export async function createForward(
     }
   }
 
+  /** A cache that is given back in its turn: a forward that runs, or the growing before it, still counts on its buffers. */
+  function guard(cache: Cache): Cache {
+    const { free } = cache
+    cache.free = () => exclusive(free)
+    return cache
+  }
+
   return {
-    createCache: () => caches.open(),
-    openCache: (prefix) => exclusive(() => caches.openWith(prefix)),
+    createCache: () => guard(caches.open()),
+    openCache: async (prefix) => guard(await exclusive(() => caches.openWith(prefix))),
     run(cache, request) {
       const { signal } = request
       if (signal?.aborted) return Promise.reject(signal.reason)

@@ -1,6 +1,13 @@
 // The decoding layer: an engine that generates tokens, and what goes in and out of it.
 
 export {
+  type Constraint,
+  type ConstraintSource,
+  compileConstraint,
+  createVocabulary,
+  type Vocabulary,
+} from './constraints/index.ts'
+export {
   type BlockOptions,
   complete,
   createEngine,
@@ -13,10 +20,10 @@ export type { SamplingOptions } from './sampling.ts'
 export type { ScoreOptions, TokenScore } from './score.ts'
 export {
   createStrategy,
+  defaultDecoding,
   type StrategyName,
   type StrategyOptions,
   strategyNames,
   strategyReads,
-  thresholdOf,
 } from './strategies/index.ts'
 export type { CommittedToken, DecodeStep, Generation, GenerationResult } from './types.ts'

@@ -1,5 +1,7 @@
 // From a forward's rows to predictions: what the graph chose, or, where a request asks for more than the most probable
 // token, what is made of the logits. Knows nothing about blocks.
+
+import { UserError } from '../types.ts'
 import type { ForwardResult } from './forward.ts'
 import {
   adjustLogits,
@@ -14,12 +16,22 @@ import {
 } from './sampling.ts'
 import type { CommittedToken, Predictions } from './types.ts'
 
+/** Tokens that a position may hold. */
+export interface Allowed {
+  /** A bit per token: token t is bit t % 32 of word t / 32. */
+  tokens: Uint32Array
+  /** All earlier positions have their tokens, so that these are all tokens with which the text can go on. */
+  leading: boolean
+}
+
 export interface Predictor {
   /** The forward must return its logits. */
   logits: boolean
   /**
    * Predictions for `positions`, one of the result's rows each from row `first`. `step` separates draws for the same
-   * position, `present` are the tokens of the text.
+   * position, `present` are the tokens of the text. With `allowed`, only tokens that it allows for the i-th position are
+   * predicted. Confidence then is the probability among the allowed tokens where the position leads or there is but one;
+   * elsewhere among all, since what may stand between could leave too few tokens to be sure.
    */
   predict(
     result: ForwardResult,
@@ -27,6 +39,7 @@ export interface Predictor {
     positions: readonly number[],
     step: number,
     present: () => readonly number[],
+    allowed?: (index: number) => Allowed,
   ): Predictions & { details: (index: number, token: number) => Pick<CommittedToken, 'confidence' | 'logprob' | 'top'> }
 }
 
@@ -47,15 +60,21 @@ export function createPredictor(
     }
   return {
     logits: true,
-    predict(result, first, positions, step, present) {
+    predict(result, first, positions, step, present, allowed) {
       const width = (result.logits as Float32Array).length / result.tokens.length
       const all = (result.logits as Float32Array).subarray(first * width, (first + positions.length) * width)
       const rows = positions.map((_, i) => all.subarray(i * width, (i + 1) * width))
       const text = (options.repetitionPenalty ?? 1) === 1 ? [] : present()
-      const logProbability = rows.map((row) => {
+      const logProbability = rows.map((row, i) => {
         adjustLogits(row, options, text)
         for (const token of forbidden) row[token] = Number.NEGATIVE_INFINITY
-        return logProbabilities(row, scale)
+        if (allowed === undefined) return logProbabilities(row, scale)
+        const { tokens, leading } = allowed(i)
+        const ofAll = logProbabilities(row, scale)
+        const count = restrict(row, tokens)
+        if (count === 0)
+          throw new UserError('logitBias forbids all tokens with which the constraint lets the text go on')
+        return leading || count === 1 ? logProbabilities(row, scale) : ofAll
       })
       const tokens = rows.map((row, i) =>
         (options.temperature ?? 0) === 0
@@ -73,10 +92,27 @@ export function createPredictor(
             ? {}
             : {
                 logprob: Math.min(0, logProbability[i](token)),
-                top: largest(rows[i], logprobs).map((other) => ({ token: other, logprob: logProbability[i](other) })),
+                top: largest(rows[i], logprobs)
+                  .filter((other) => rows[i][other] > Number.NEGATIVE_INFINITY)
+                  .map((other) => ({ token: other, logprob: logProbability[i](other) })),
               }),
         }),
       }
     },
   }
+}
+
+/** Makes the tokens that are not allowed impossible; the number of those that are left. */
+function restrict(logits: Float32Array, allowed: Uint32Array): number {
+  let count = 0
+  for (let start = 0, word = 0; start < logits.length; start += 32, word++) {
+    const bits = allowed[word]
+    const end = Math.min(start + 32, logits.length)
+    if (bits === 0) logits.fill(Number.NEGATIVE_INFINITY, start, end)
+    else
+      for (let token = start; token < end; token++)
+        if (((bits >>> (token - start)) & 1) === 0) logits[token] = Number.NEGATIVE_INFINITY
+        else if (logits[token] > Number.NEGATIVE_INFINITY) count++
+  }
+  return count
 }

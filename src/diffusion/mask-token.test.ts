@@ -16,6 +16,7 @@ function tokenizerOf(special: readonly string[], options: Partial<Tokenizer> = {
     tokenToId: (token) => (tokens.includes(token) ? tokens.indexOf(token) : undefined),
     idToToken: (id) => tokens[id],
     specialTokenIds: special.map((_, id) => id),
+    tokenBytes: () => [],
     byteLength: (ids) => Array.from(ids).filter((id) => id >= special.length).length,
     applyChatTemplate: (messages) => messages.map(({ content }) => content).join(''),
     files: () => ({}),

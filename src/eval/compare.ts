@@ -32,6 +32,8 @@ export interface ComparisonResult {
   ar: DecodingSummary | undefined
   diffusion: DecodingSummary | undefined
   tasks: TaskComparison[]
+  /** Of the headline figures. */
+  threshold: number
   /** By threshold, ascending; the headline one among them. Empty without a sweep. */
   sweep: SweepPoint[]
   samples: Sample[]
@@ -57,6 +59,7 @@ export async function compareDecoding(options: CompareOptions): Promise<Comparis
     ar: ar.length > 0 ? summarize(ar) : undefined,
     diffusion: diffusion.length > 0 ? summarize(diffusion) : undefined,
     tasks: compareTasks(ar, diffusion),
+    threshold,
     sweep:
       options.sweep.length === 0
         ? []

@@ -1,7 +1,9 @@
+import { setMaxListeners } from 'node:events'
 import { expect, test } from 'vitest'
 import { createQueue } from './scheduler.ts'
 
 const never = new AbortController().signal
+setMaxListeners(0, never)
 /** Lets everything that can go on go on. */
 const settle = () => new Promise((resolve) => setImmediate(resolve))
 

@@ -20,9 +20,10 @@ export interface ToolFilter {
   end(): { text: string; calls: ToolCall[] }
 }
 
-export function createToolFilter(names: ReadonlySet<string>): ToolFilter {
+/** `forced`: the text is a call from its beginning on. */
+export function createToolFilter(names: ReadonlySet<string>, forced = false): ToolFilter {
   let held = ''
-  let begun = false
+  let begun = forced
   let seen = false
 
   return {

@@ -93,6 +93,21 @@ describe('byteLength', () => {
     expect(tokenizer.byteLength(ids)).toBe(1 + new TextEncoder().encode('a  keeper नि').length)
   })
 
+  test.each(['smollm', 'gpt2', 'llama3', 'llama2: one word'])('%s: a text is the bytes of its tokens', (name) => {
+    const tokenizer = load(name)
+    const bytes = tokenizer.tokenBytes()
+    fc.assert(
+      fc.property(fc.string({ unit: 'grapheme' }), (text) => {
+        const ids = tokenizer.encode(text)
+        const joined = Uint8Array.from(ids.flatMap((id) => [...(bytes[id] ?? [])]))
+        expect(joined.length).toBe(tokenizer.byteLength(ids))
+        const decoded = new TextDecoder('utf-8', { ignoreBOM: true }).decode(joined)
+        expect([decoded, decoded.replace(/^ /, '')]).toContain(tokenizer.decode(ids))
+      }),
+    )
+    for (const id of tokenizer.specialTokenIds) expect(bytes[id]).toBeUndefined()
+  })
+
   test('WordPiece: a word begins with a space', () => {
     const vocab = { '[UNK]': 0, play: 1, '##ing': 2, games: 3 }
     const json = {
@@ -105,6 +120,7 @@ describe('byteLength', () => {
     const ids = tokenizer.encode('playing games')
     expect(ids).toEqual([1, 2, 3])
     expect(tokenizer.byteLength(ids)).toBe(' playing games'.length)
+    expect(() => tokenizer.tokenBytes()).toThrow(/byte-level or SentencePiece/)
   })
 })
 

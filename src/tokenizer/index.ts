@@ -1,7 +1,7 @@
 // A Hugging Face tokenizer from the texts of its files: encoding, decoding, chat template, bytes per token.
 // Does not know where the files came from; uses no Node API.
 import { UserError } from '../types.ts'
-import { byteCounter } from './bytes.ts'
+import { tokenBytes } from './bytes.ts'
 import { readChatTemplate, renderChat } from './chat.ts'
 import { parseObject, parseTokenizerJson } from './files.ts'
 import { createLibraryTokenizer } from './library.ts'
@@ -48,7 +48,7 @@ export function loadTokenizer(files: Readonly<Record<string, string>>): Tokenize
   }
   const idOf = (token: string | undefined) => (token === undefined ? undefined : library.token_to_id(token))
   const chatTemplate = readChatTemplate(config.chat_template, files['chat_template.jinja'])
-  const bytesOf = byteCounter(json, idToToken, added)
+  const pieces = tokenBytes(json, idToToken, added)
 
   return {
     vocabSize: idToToken.length,
@@ -69,8 +69,12 @@ export function loadTokenizer(files: Readonly<Record<string, string>>): Tokenize
     idToToken: (id) => idToToken[id],
     byteLength(ids) {
       let bytes = 0
-      for (let i = 0; i < ids.length; i++) bytes += bytesOf(ids[i]!)
+      for (let i = 0; i < ids.length; i++) bytes += pieces.length(ids[i]!)
       return bytes
+    },
+    tokenBytes() {
+      pieces.checkConcatenation()
+      return idToToken.map((_, id) => pieces.bytes(id))
     },
     applyChatTemplate(messages, options) {
       if (chatTemplate === undefined) {

@@ -32,6 +32,11 @@ export interface Tokenizer {
   readonly specialTokenIds: readonly number[]
   /** Bytes of UTF-8 text that `ids` stand for, special tokens counted as 0: the denominator of bits per byte. */
   byteLength(ids: ArrayLike<number>): number
+  /**
+   * The bytes of text by id; undefined for special ids. A text is its tokens' bytes in a row, but for a space at its start,
+   * which SentencePiece drops. Throws UserError for tokenizers of another kind.
+   */
+  tokenBytes(): (Uint8Array | undefined)[]
   /** Renders the chat template. Throws UserError where the tokenizer has none. */
   applyChatTemplate(
     messages: readonly ChatMessage[],

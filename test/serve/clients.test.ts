@@ -1,8 +1,9 @@
 // Clients that people have, unchanged: the official openai package and the Vercel AI SDK.
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible'
-import { generateText, streamText } from 'ai'
+import { generateText, Output, streamText, tool } from 'ai'
 import OpenAI, { AuthenticationError, BadRequestError, NotFoundError } from 'openai'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import * as z from 'zod'
 import { hashKey, type RunningServer } from '../../src/serve/index.ts'
 import { diffusionFolder, type TestModel, testServer, tiny } from './models.ts'
 
@@ -21,11 +22,11 @@ beforeAll(async () => {
     api_keys: [{ name: 'test', sha256: hashKey(KEY) }],
   })
   openai = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: KEY, maxRetries: 0 })
-})
+}, 60_000)
 afterAll(async () => {
   await server.close()
   await folder.remove()
-})
+}, 60_000)
 
 const messages = [{ role: 'user' as const, content: 'Four score and seven years ago' }]
 
@@ -121,6 +122,73 @@ describe('openai', () => {
     expect(['response.completed', 'response.incomplete']).toContain(types.at(-1))
   })
 
+  test.each(['tiny', 'diffusion'])('%s: answers are held to a JSON schema, and calls to their tool', async (model) => {
+    const schema = {
+      type: 'object',
+      properties: { mood: { enum: ['good', 'bad'] }, count: { type: 'integer', minimum: 1, maximum: 9 } },
+      required: ['mood', 'count'],
+      additionalProperties: false,
+    }
+    const { choices } = await openai.chat.completions.create({
+      ...{ model, messages, max_completion_tokens: 64 },
+      response_format: { type: 'json_schema', json_schema: { name: 'answer', schema, strict: true } },
+    })
+    const answer = JSON.parse(choices[0]!.message.content!) as { mood: string; count: number }
+    expect(Object.keys(answer)).toEqual(['mood', 'count'])
+    expect(['good', 'bad']).toContain(answer.mood)
+    const response = await openai.responses.create({
+      ...{ model, input: 'Hello', max_output_tokens: 64 },
+      text: { format: { type: 'json_schema', name: 'answer', schema } },
+    })
+    expect(Object.keys(JSON.parse(response.output_text))).toEqual(['mood', 'count'])
+    const impossible = openai.chat.completions.create({
+      ...{ model, messages, max_completion_tokens: 64 },
+      response_format: {
+        type: 'json_schema',
+        json_schema: { name: 'none', schema: { type: 'integer', minimum: 2, maximum: 1 } },
+      },
+    })
+    await expect(impossible).rejects.toMatchObject({ status: 400, param: 'response_format' })
+    const short = openai.chat.completions.create({
+      ...{ model, messages, max_completion_tokens: 3 },
+      response_format: { type: 'json_schema', json_schema: { name: 'answer', schema } },
+    })
+    await expect(short).rejects.toMatchObject({ status: 400, param: 'response_format' })
+  })
+
+  test('a forced call, whole and streamed, then its answer', async () => {
+    const parameters = {
+      type: 'object',
+      properties: { city: { enum: ['Bonn', 'Ulm'] } },
+      required: ['city'],
+      additionalProperties: false,
+    }
+    const tools = ['weather', 'time'].map((name) => ({ type: 'function' as const, function: { name, parameters } }))
+    const settings = { model: 'diffusion', messages, tools, max_completion_tokens: 96 }
+    const forced = { type: 'function' as const, function: { name: 'weather' } }
+    const whole = await openai.chat.completions.create({ ...settings, tool_choice: forced })
+    expect(whole.choices[0]).toMatchObject({ finish_reason: 'tool_calls', message: { content: null } })
+    const [call] = whole.choices[0]!.message.tool_calls as OpenAI.ChatCompletionMessageFunctionToolCall[]
+    expect(call!.function.name).toBe('weather')
+    expect(['Bonn', 'Ulm']).toContain(JSON.parse(call!.function.arguments).city)
+    const stream = openai.chat.completions.stream({ ...settings, tool_choice: 'required' })
+    const streamed = (await stream.finalChatCompletion()).choices[0]!.message
+    const [either] = streamed.tool_calls as OpenAI.ChatCompletionMessageFunctionToolCall[]
+    expect(['weather', 'time']).toContain(either!.function.name)
+    const answer = { role: 'tool' as const, tool_call_id: call!.id, content: 'rain' }
+    const after = await openai.chat.completions.create({
+      ...settings,
+      messages: [...messages, whole.choices[0]!.message, answer],
+      max_completion_tokens: 4,
+    })
+    expect(after.choices).toHaveLength(1)
+    const response = await openai.responses.create({
+      ...{ model: 'diffusion', input: 'Hello', max_output_tokens: 96, tool_choice: 'required' },
+      tools: [{ type: 'function', name: 'weather', parameters, strict: true }],
+    })
+    expect(response.output[0]).toMatchObject({ type: 'function_call', name: 'weather' })
+  })
+
   test('errors are the classes that the package has for them', async () => {
     const wrong = openai.chat.completions.create({ model: 'tiny', messages, temperature: 9 })
     await expect(wrong).rejects.toBeInstanceOf(BadRequestError)
@@ -150,5 +218,28 @@ describe('Vercel AI SDK', () => {
     let text = ''
     for await (const piece of streamText(settings).textStream) text += piece
     expect(text).toBe(whole.text)
+  })
+
+  test('an object of a schema, and a call', async () => {
+    const structured = createOpenAICompatible({
+      ...{ name: 'unmask', baseURL: `${server.url}/v1`, apiKey: KEY, supportsStructuredOutputs: true },
+    })
+    const { output } = await generateText({
+      ...{ model: structured('diffusion'), prompt: 'Hello', maxOutputTokens: 64, maxRetries: 0 },
+      output: Output.object({ schema: z.object({ mood: z.enum(['good', 'bad']) }) }),
+    })
+    expect(['good', 'bad']).toContain(output.mood)
+    const { toolCalls } = await generateText({
+      ...{
+        model: structured('diffusion'),
+        prompt: 'Hello',
+        maxOutputTokens: 96,
+        maxRetries: 0,
+        toolChoice: 'required',
+      },
+      tools: { weather: tool({ inputSchema: z.object({ city: z.enum(['Bonn', 'Ulm']) }) }) },
+    })
+    expect(toolCalls[0]).toMatchObject({ toolName: 'weather' })
+    expect(['Bonn', 'Ulm']).toContain((toolCalls[0]!.input as { city: string }).city)
   })
 })

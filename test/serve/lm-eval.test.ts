@@ -56,12 +56,12 @@ generation_kwargs: {until: ["\\n"], max_gen_toks: 12}
 metric_list: [{metric: exact_match}]
 `,
   )
-})
+}, 60_000)
 afterAll(async () => {
   await server.close()
   await model.remove()
   await rm(folder, { recursive: true })
-})
+}, 60_000)
 
 async function evaluate(name: string): Promise<Record<string, Record<string, number>>> {
   const output = join(folder, name)

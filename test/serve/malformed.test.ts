@@ -23,12 +23,12 @@ beforeAll(async () => {
   )
   const [line] = await once(child.stdout!, 'data')
   url = (JSON.parse(String(line)) as { url: string }).url
-})
+}, 60_000)
 afterAll(async () => {
   child.kill('SIGTERM')
   await once(child, 'exit')
   await folder.remove()
-})
+}, 60_000)
 
 /** What was sent must be answered with success or a complaint in OpenAI's shape. */
 async function check(response: Response): Promise<void> {
@@ -125,6 +125,38 @@ test('fields inside fields', async () => {
       },
     ),
     { numRuns: 200, seed: 2 },
+  )
+})
+
+test('schemas of any kind', async () => {
+  const word = fc.constantFrom(
+    'type',
+    'properties',
+    'items',
+    'anyOf',
+    'enum',
+    'const',
+    'pattern',
+    '$ref',
+    'required',
+    'minimum',
+  )
+  const schema = fc.letrec((tie) => ({
+    any: fc.oneof(
+      { maxDepth: 4 },
+      value,
+      fc.constantFrom('string', 'object', '#', '(a+)+$', 'x'.repeat(200)),
+      tie('some'),
+    ),
+    some: fc.dictionary(word, fc.oneof(tie('any'), fc.array(tie('any'), { maxLength: 3 })), { maxKeys: 4 }),
+  })).some
+  await fc.assert(
+    fc.asyncProperty(schema, async (wrong) => {
+      const format = { type: 'json_schema', json_schema: { name: 'x', schema: wrong } }
+      const body = { messages: [{ role: 'user', content: 'a' }], max_tokens: 8, response_format: format }
+      await check(await post(`${url}/v1/chat/completions`, body))
+    }),
+    { numRuns: 200, seed: 4 },
   )
 })
 

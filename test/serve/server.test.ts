@@ -9,7 +9,7 @@ import { diffusionFolder, metric, post, type TestModel, testServer, tiny, until 
 let folder: TestModel
 beforeAll(async () => {
   folder = await diffusionFolder()
-})
+}, 60_000)
 afterAll(() => folder.remove())
 
 /** Far more than a test waits for: what ends a text is forbidden. */
@@ -44,9 +44,9 @@ async function readStream(response: Response): Promise<{ text: string; data: str
 
 test('requests at the same time are answered as the same request alone', async () => {
   await withServer({ models: [{ name: 'd', path: folder.path }] }, async (server) => {
-    const prompts = Array.from({ length: 12 }, (_, i) => `the ${'people of '.repeat(i % 4)}${i}`)
+    const prompts = Array.from({ length: 8 }, (_, i) => `the ${'people of '.repeat(i % 4)}${i}`)
     const ask = async (prompt: string) => {
-      const response = await post(`${server.url}/v1/completions`, { prompt, max_tokens: 30 + prompt.length })
+      const response = await post(`${server.url}/v1/completions`, { prompt, max_tokens: 12 + prompt.length })
       const { choices, usage } = (await response.json()) as {
         choices: { text: string }[]
         usage: { completion_tokens: number; forwards: number }

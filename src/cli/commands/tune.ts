@@ -17,6 +17,7 @@ interface Flags {
   strategies?: string
   reuse?: boolean
   verify?: string
+  calibrate?: boolean
   tolerance?: string
   template?: 'none' | 'chat'
   seed?: string
@@ -35,6 +36,7 @@ export function tuneCommand(session: Session): Command {
     .option('--strategies <list>', `of ${strategyNames.join(', ')} (default: threshold,hierarchy,factor)`)
     .option('--reuse', 'try also to keep the keys and values of committed tokens within a block')
     .option('--verify <list>', 'try also to check drafts from so many expected tokens on, such as 2,4')
+    .option('--calibrate', 'first fit the factor on the logits at which confidences say how often tokens are right')
     .option('--tolerance <points>', 'how far the score may be below the base, in points (default: 1)')
     .addOption(new Option('--template <template>', 'how prompts are written').choices(['none', 'chat']))
     .option('--seed <number>', 'seed of the task rows (default: 0)')
@@ -72,6 +74,7 @@ Examples:
           ...(blockSizes ? { blockSizes } : {}),
           ...(bufferSizes ? { bufferSizes } : {}),
           ...(selfVerify ? { selfVerify } : {}),
+          ...(flags.calibrate ? { calibrate: true } : {}),
           ...(strategies ? { strategies } : {}),
           ...(seed === undefined ? {} : { seed }),
           ...(tolerance === undefined ? {} : { tolerance: tolerance / 100 }),
@@ -104,7 +107,7 @@ const display =
   }
 
 function describe(
-  { forwards, base, rows, front, aup, chosen }: TuneResult,
+  { forwards, calibration, base, rows, front, aup, chosen }: TuneResult,
   options: {
     all: boolean
     written: string | undefined
@@ -131,6 +134,7 @@ function describe(
   const parts = [
     colors.bold('forwards'),
     table([['rows', 'ms'], ...forwards.map(({ rows, milliseconds }) => [String(rows), decimals(milliseconds, 2)])]),
+    ...(calibration ? [calibrated(calibration)] : []),
     colors.bold(options.all || front.length === 0 ? 'ways of decoding' : 'the front: what no other way beats'),
     table(lines),
   ]
@@ -152,6 +156,9 @@ function describe(
   )
   return parts.join('\n')
 }
+
+const calibrated = ({ scale, tokens, nll, ece }: NonNullable<TuneResult['calibration']>): string =>
+  `confidences: factor ${decimals(scale, 3)}, from ${tokens} tokens; calibration error ${percent(ece.raw)} -> ${percent(ece.calibrated)}, ${decimals(nll.raw, 3)} -> ${decimals(nll.calibrated, 3)} nats/token`
 
 function strategyName(name: string): StrategyName {
   const known = strategyNames.find((one) => one === name.trim())

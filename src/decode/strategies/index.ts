@@ -3,7 +3,7 @@
 import { UserError } from '../../types.ts'
 import type { Strategy } from '../types.ts'
 import { type CreditOptions, credit } from './credit.ts'
-import { type EditOptions, edit, editModes } from './edit.ts'
+import { type EditOptions, edit } from './edit.ts'
 import { type EntropyBoundOptions, entropyBound } from './entropy-bound.ts'
 import { type FactorOptions, factor } from './factor.ts'
 import { type FixedOptions, fixed } from './fixed.ts'
@@ -42,9 +42,10 @@ export const strategyNames = Object.keys(strategies) as StrategyName[]
 export const strategyReads = (name: StrategyName | undefined, key: keyof StrategyOptions): boolean =>
   (strategies[name ?? 'threshold'] as Entry).options.includes(key)
 
-/** The threshold of masks, where none is given. */
-export const thresholdOf = ({ strategy, threshold }: { strategy?: StrategyName; threshold?: number }): number =>
-  threshold ?? (strategy === 'edit' ? editModes.quality.threshold : 0.9)
+/**
+ * What is used where nobody says anything: on the front over all strategies on the tiny converted model (docs/decoding.md).
+ */
+export const defaultDecoding = { strategy: 'hierarchy', threshold: 0.95, lowThreshold: 0.7, bufferSize: 2 } as const
 
 const shares = ['threshold', 'lowThreshold', 'editingThreshold'] as const
 const counts = ['stepsPerBlock', 'tokensPerStep'] as const

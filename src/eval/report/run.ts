@@ -1,5 +1,5 @@
 // From a finished training run to the data of its report. It reads nothing and measures nothing.
-import { thresholdOf } from '../../decode/index.ts'
+import { defaultDecoding } from '../../decode/index.ts'
 import type { MaskToken } from '../../diffusion/mask-token.ts'
 import type { LoadedModel } from '../../load.ts'
 import { parameterCounts } from '../../models/index.ts'
@@ -95,7 +95,7 @@ export function runReport(input: RunOutcome): ReportData {
           ...comparison?.diffusion,
           nll: evaluation.nll,
           bitsPerByte: evaluation.bitsPerByte,
-          threshold: thresholdOf(recipe.decode),
+          threshold: comparison?.threshold ?? recipe.decode.threshold ?? defaultDecoding.threshold,
           blockSize: recipe.diffusion.block_size,
         },
     tasks: comparison?.tasks ?? [],

@@ -56,27 +56,55 @@ export async function* answerChat(
   if (!info.chat) throw badRequest('this model has no chat template; use /v1/completions', chat.params.messages)
   const tools = chat.toolChoice === 'none' ? [] : chat.tools
   if (tools.length > 0 && !info.tools) throw badRequest("this model's chat template knows no tools", chat.params.tools)
-  if (typeof chat.toolChoice === 'object' || chat.toolChoice === 'required')
-    throw badRequest('a call cannot be forced here yet: use auto', chat.params.toolChoice)
-  if (chat.format.type !== 'text') throw badRequest('answers cannot be held to a format here yet', chat.params.format)
+  const constraint = constraintOf(chat, tools)
+  const forced = isForced(chat)
   const job = (index: number): GenerateJob => ({
-    prompt: { kind: 'chat', messages: chat.messages, ...(tools.length > 0 ? { tools } : {}) },
+    prompt: {
+      kind: 'chat',
+      messages: chat.messages,
+      ...(tools.length > 0 ? { tools } : {}),
+      ...(forced ? { forced } : {}),
+    },
     promptParam: chat.params.messages,
     maxPromptTokens: limits.prompt_tokens,
     maxNewTokens: chat.maxTokens,
     sampling: samplingOf(chat.sampling, index),
     stop: chat.stop,
     unmasking: chat.sampling.unmask?.unmasking ?? false,
+    ...(constraint ? { constraint } : {}),
     ...(chat.logprobs === undefined ? {} : { logprobs: chat.logprobs }),
   })
   const names = new Set(tools.map((tool) => tool.function.name))
-  const filters = Array.from({ length: chat.n }, () => (names.size > 0 ? createToolFilter(names) : undefined))
+  const filters = Array.from({ length: chat.n }, () => (names.size > 0 ? createToolFilter(names, forced) : undefined))
   const events = runChoices(
     model,
     Array.from({ length: chat.n }, (_, index) => job(index)),
     run,
   )
   for await (const event of events) yield* chatEvents(event, filters[event.index], chat.parallelToolCalls)
+}
+
+const isForced = ({ toolChoice }: Chat): boolean => typeof toolChoice === 'object' || toolChoice === 'required'
+
+/** What an answer must match: the format that was asked for, or a call where one is forced. */
+function constraintOf({ format, params, toolChoice }: Chat, tools: readonly Tool[]): GenerateJob['constraint'] {
+  if (typeof toolChoice === 'object' || toolChoice === 'required') {
+    const offered = tools.filter(({ function: { name } }) => typeof toolChoice === 'string' || toolChoice.name === name)
+    if (offered.length === 0) throw badRequest('there is no such tool among tools', params.toolChoice)
+    const calls = offered.map(({ function: { name, parameters = { type: 'object' } } }) => ({
+      type: 'object',
+      properties: { name: { const: name }, arguments: parameters },
+      required: ['name', 'arguments'],
+      additionalProperties: false,
+    }))
+    return {
+      source: { type: 'json_schema', schema: calls.length === 1 ? calls[0] : { anyOf: calls } },
+      param: params.tools,
+    }
+  }
+  if (format.type === 'json_schema')
+    return { source: { type: 'json_schema', schema: format.schema }, param: params.format }
+  return format.type === 'json_object' ? { source: { type: 'json_object' }, param: params.format } : undefined
 }
 
 function* chatEvents(

@@ -30,6 +30,9 @@ export interface ServedModel {
   dispose(): Promise<void>
 }
 
+/** What a call begins with where the chat template says so; elsewhere it is a bare object. */
+const CALL = '<tool_call>'
+
 /** Loads a model. Throws UserError where that cannot be done. */
 export async function createServedModel(settings: WorkerSettings): Promise<ServedModel> {
   const loaded = await loadForInference(settings.path)
@@ -64,10 +67,9 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
     }
     try {
       if (prompt.kind === 'text') return promptIds(prompt.text, loaded, { template: 'none' })
-      const { messages, tools } = prompt
-      return tokenizer.encode(
-        tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true, ...(tools ? { tools } : {}) }),
-      )
+      const { messages, tools, forced } = prompt
+      const text = tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true, ...(tools ? { tools } : {}) })
+      return tokenizer.encode(forced && chatTemplate?.includes(CALL) ? `${text}${CALL}\n` : text)
     } catch (error) {
       if (error instanceof UserError) throw new RequestError(error.message, { param })
       throw error
@@ -86,13 +88,14 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
 
   /** Starts a generation. Positions from `end` on are no part of the answer. Throws RequestError for what the model cannot. */
   function begin(prompt: number[], job: GenerateJob, signal: AbortSignal): { generation: Generation; end: number } {
-    const { sampling, suffix, maxNewTokens, logprobs } = job
+    const { sampling, suffix, maxNewTokens, logprobs, constraint } = job
     const { logitBias, ...rest } = sampling
     const settings = {
       ...rest,
       signal,
       ...(logitBias ? { logitBias: new Map(logitBias) } : {}),
       ...(logprobs === undefined ? {} : { logprobs }),
+      ...(constraint ? { constraint: constraint.source } : {}),
     }
     try {
       if (suffix === undefined)
@@ -104,9 +107,13 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
       const filling = { blockSize: generator.blockSize, ...settings }
       return { generation: generator.fill([...prompt, ...hole, ...behind], filling), end }
     } catch (error) {
-      if (error instanceof UserError) throw new RequestError(error.message)
-      throw error
+      throw told(error, constraint?.param)
     }
+  }
+
+  /** What a client is told of an error: what is wrong with its request, nothing of others. */
+  function told(error: unknown, param: string | undefined): unknown {
+    return error instanceof UserError ? new RequestError(error.message, param === undefined ? {} : { param }) : error
   }
 
   return {
@@ -172,6 +179,9 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
           if (event.text !== '' || event.unmasked || event.logprobs?.length) onEvent(event)
           if (stopped) return result('stop', 0)
         }
+      } catch (error) {
+        // A constraint that no text of this length meets is found out when the text begins.
+        throw job.constraint ? told(error, job.constraint.param) : error
       } finally {
         // Leaving early gives the place back.
         await generation.return(undefined as never)

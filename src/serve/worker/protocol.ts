@@ -1,5 +1,5 @@
 // Messages between the server and the process that holds a model. They are structured clones: plain values only.
-import type { StrategyName } from '../../decode/index.ts'
+import type { ConstraintSource, StrategyName } from '../../decode/index.ts'
 import type { ChatMessage, Tool } from '../../tokenizer/types.ts'
 
 /** What is asked of a model process when it starts. */
@@ -33,7 +33,8 @@ export interface ModelInfo {
 export type Prompt =
   | { kind: 'ids'; ids: number[] }
   | { kind: 'text'; text: string }
-  | { kind: 'chat'; messages: ChatMessage[]; tools?: Tool[] }
+  /** `forced`: the answer begins as a call of one of the tools. */
+  | { kind: 'chat'; messages: ChatMessage[]; tools?: Tool[]; forced?: boolean }
 
 /** A text that is not continued but gets its holes filled, `mask` tokens each, or its tokens mended. */
 export interface Revision {
@@ -74,6 +75,8 @@ export interface GenerateJob {
   suffix?: string
   maxNewTokens: number
   sampling: Sampling
+  /** What the text must match, and the field that asked for it. */
+  constraint?: { source: ConstraintSource; param: string }
   /** The text ends before the first of these. */
   stop: string[]
   /** Tells every committed token with its step and confidence. */

@@ -1,0 +1,74 @@
+// Constrained decoding: a regular expression, a JSON schema or a grammar that the text matches in whatever order its tokens
+// are decided. Uses no Node API.
+import { UserError } from '../../types.ts'
+import type { Grammar } from './expression.ts'
+import { parseGrammar } from './gbnf.ts'
+import { liftToTokens, type TokenMachine } from './lift.ts'
+import { createBudget } from './limits.ts'
+import { createMachine, product } from './machine.ts'
+import { compile } from './program.ts'
+import { parseRegex } from './regex.ts'
+import { schemaGrammar } from './schema.ts'
+import { createTracker, type Tracker } from './tracker.ts'
+import type { Vocabulary } from './vocabulary.ts'
+
+export { HOLE, type Tracker } from './tracker.ts'
+export { createVocabulary, type Vocabulary, type VocabularyOptions } from './vocabulary.ts'
+
+/** What a text must match, as a whole. */
+export type ConstraintSource =
+  /** As ECMAScript's RegExp with the flag `u` and anchored at both ends; see docs/constraints.md for what is left out. */
+  | { type: 'regex'; pattern: string }
+  /** JSON that is valid against the schema. */
+  | { type: 'json_schema'; schema: unknown }
+  /** Any JSON object. */
+  | { type: 'json_object' }
+  /** GBNF, the grammars of llama.cpp; the rule `root` is the text. */
+  | { type: 'grammar'; grammar: string }
+
+export interface Constraint {
+  /**
+   * Follows one text of at most `maxTokens` tokens, its EOS included if it has one. Throws UserError where no text of the
+   * constraint is known to be so short.
+   */
+  begin(options: { maxTokens: number }): Tracker
+}
+
+/**
+ * Compiles a constraint for a model's vocabulary. What it costs is bounded whatever the source; the automaton is made while
+ * texts are followed, and shared by all of them. Throws UserError for a source that is wrong, not supported, too large or
+ * satisfied by no text.
+ */
+export function compileConstraint(source: ConstraintSource, vocabulary: Vocabulary): Constraint {
+  if (vocabulary.eosTokenIds.length === 0)
+    throw new UserError('constraint: the model has no EOS token, so a text cannot end before its last position')
+  const budget = createBudget()
+  const program = compile(parse(source), product, budget)
+  let current: { machine: TokenMachine; worn(): boolean } | undefined
+
+  function create() {
+    const machine = createMachine(program, vocabulary.single)
+    return { machine: liftToTokens(machine, vocabulary), worn: machine.worn }
+  }
+  current = create()
+  return {
+    begin({ maxTokens }) {
+      // Texts that are under way keep the automaton that they began with.
+      if (current === undefined || current.worn()) current = create()
+      return createTracker(current.machine, maxTokens)
+    },
+  }
+}
+
+function parse(source: ConstraintSource): Grammar {
+  switch (source.type) {
+    case 'regex':
+      return { root: parseRegex(source.pattern, { match: 'whole' }), rules: new Map() }
+    case 'json_schema':
+      return schemaGrammar(source.schema)
+    case 'json_object':
+      return schemaGrammar({ type: 'object' })
+    case 'grammar':
+      return parseGrammar(source.grammar)
+  }
+}

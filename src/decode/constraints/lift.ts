@@ -1,0 +1,153 @@
+// Lifts an automaton over bytes to tokens: which tokens may follow a state, where they lead, how many tokens it takes to
+// end. Knows nothing about positions or holes.
+import { LIMITS } from './limits.ts'
+import { DEAD, type Machine } from './machine.ts'
+import { child, type Vocabulary } from './vocabulary.ts'
+
+/** The state after an EOS: nothing but EOS follows. */
+export const ENDED = -1
+
+/** The tokens that lead from a state to one other state. */
+export interface Group {
+  target: number
+  /** Ascending ids where they are few, else a bit per id: token t is bit t % 32 of word t / 32. */
+  tokens: Int32Array | Uint32Array
+  count: number
+}
+
+export interface TokenMachine {
+  vocabulary: Vocabulary
+  start: number
+  /** The state after a token; DEAD where it may not follow. */
+  next(state: number, token: number): number
+  /** A number of tokens after which the text can have ended; Infinity where it cannot. One token makes it smaller by one. */
+  distance(state: number): number
+  accepts(state: number): boolean
+  /** All tokens that may follow, by where they lead; the group with most tokens first. */
+  groups(state: number): readonly Group[]
+}
+
+export function liftToTokens(machine: Machine, vocabulary: Vocabulary): TokenMachine {
+  const { nodes, byte, depth, after, first, tokens, longest, size, eosTokenIds } = vocabulary
+  const words = Math.ceil(size / 32)
+  const eos = new Set(eosTokenIds)
+  const end: Group = { target: ENDED, tokens: Int32Array.from(eosTokenIds).sort(), count: eosTokenIds.length }
+  const distances = new Map<number, number>()
+  const rows = new Map<number, Group[]>()
+  let cached = 0
+
+  /**
+   * The fewest tokens that spell what is cheapest in bytes from a state. Along that way each state is one byte on from the
+   * state before, so the distances of its states are made from its end.
+   */
+  function distance(state: number): number {
+    if (state === ENDED) return 0
+    if (state === DEAD) return Number.POSITIVE_INFINITY
+    const known = distances.get(state)
+    if (known !== undefined) return known
+    const way = [state]
+    const letters: number[] = []
+    let unknown = 0
+    // Behind the first state that is known, enough of the way for the longest token.
+    for (let at = state, behind = 0; machine.nextByte(at) !== -1 && behind < longest; ) {
+      if (distances.has(at)) behind++
+      else unknown = way.length - 1
+      const letter = machine.nextByte(at)
+      at = machine.step(at, letter)
+      letters.push(letter)
+      way.push(at)
+      if (at === DEAD) break
+    }
+    const last = way[way.length - 1]
+    if (last === DEAD) distances.set(last, Number.POSITIVE_INFINITY)
+    else if (machine.nextByte(last) === -1) distances.set(last, 0)
+    for (let i = unknown; i >= 0; i--) {
+      if (distances.has(way[i])) continue
+      let best = Number.POSITIVE_INFINITY
+      for (let node = 0, j = i; j < letters.length; ) {
+        node = child(vocabulary, node, letters[j])
+        if (node === -1) break
+        j++
+        if (first[node + 1] > first[node])
+          best = Math.min(best, 1 + (distances.get(way[j]) ?? Number.POSITIVE_INFINITY))
+      }
+      distances.set(way[i], best)
+    }
+    return distances.get(state)!
+  }
+
+  /** One walk through the trie and the automaton at once; what the automaton does not accept is skipped with all below. */
+  function walk(state: number): Group[] {
+    const found = new Map<number, number[]>()
+    const states = new Int32Array(longest + 1)
+    states[0] = state
+    let target = DEAD
+    let list: number[] = []
+    for (let node = 1; node < nodes; ) {
+      const level = depth[node]
+      const next = machine.step(states[level - 1], byte[node])
+      if (next === DEAD) {
+        node = after[node]
+        continue
+      }
+      states[level] = next
+      const from = first[node]
+      const to = first[node + 1]
+      if (to > from) {
+        if (next !== target) {
+          const known = found.get(next)
+          list = known ?? []
+          if (known === undefined) found.set(next, list)
+          target = next
+        }
+        for (let i = from; i < to; i++) list.push(tokens[i])
+      }
+      node++
+    }
+    const groups: Group[] = []
+    for (const [to, list] of found) {
+      if (distance(to) === Number.POSITIVE_INFINITY) continue
+      groups.push({
+        target: to,
+        tokens: list.length > words ? bitmap(list) : Int32Array.from(list),
+        count: list.length,
+      })
+    }
+    if (machine.accepts(state)) groups.push(end)
+    return groups.sort((a, b) => b.count - a.count || a.target - b.target)
+  }
+
+  function bitmap(list: readonly number[]): Uint32Array {
+    const bits = new Uint32Array(words)
+    for (const token of list) bits[token >>> 5] |= 1 << (token & 31)
+    return bits
+  }
+
+  return {
+    vocabulary,
+    start: machine.start,
+    next(state, token) {
+      if (eos.has(token)) return state === ENDED || machine.accepts(state) ? ENDED : DEAD
+      const bytes = vocabulary.bytes(token)
+      if (state === ENDED || bytes === undefined || bytes.length === 0) return DEAD
+      let at = state
+      for (let i = 0; i < bytes.length && at !== DEAD; i++) at = machine.step(at, bytes[i])
+      return at
+    },
+    distance,
+    accepts: (state) => state === ENDED || machine.accepts(state),
+    groups(state) {
+      if (state === ENDED) return [end]
+      const known = rows.get(state)
+      if (known !== undefined) return known
+      const groups = walk(state)
+      if (cached > LIMITS.cache) {
+        rows.clear()
+        cached = 0
+      }
+      rows.set(state, groups)
+      for (const group of groups) cached += group.tokens.byteLength + 100
+      return groups
+    },
+  }
+}

@@ -1,0 +1,38 @@
+// How large a constraint may become. Constraints come from clients: everything that grows with one is bounded here.
+import { UserError } from '../../types.ts'
+
+export const LIMITS = {
+  /** Characters of a regular expression, a grammar or a schema as JSON. */
+  source: 100_000,
+  /** Nesting of groups, schemas or brackets in a source. */
+  nesting: 100,
+  /** Rules of a grammar; a schema has one per definition that is referred to. */
+  rules: 5_000,
+  /** Largest bound of a repetition. */
+  repeat: 1_000_000,
+  /** Nodes of the compiled automaton. */
+  nodes: 200_000,
+  /** States of a product of two regular languages. */
+  product: 20_000,
+  /** Open rules and repetitions of one place in the text. */
+  depth: 256,
+  /** Ways in which a text so far can be read, of one state. */
+  readings: 8_000,
+  /** States of a running automaton. */
+  states: 50_000,
+  /** Elementary steps in which a running automaton makes its states, and a compilation its products: some seconds. */
+  work: 4_000_000,
+  /** Bytes of cached token sets. */
+  cache: 64 << 20,
+} as const
+
+/** Steps left, of a compilation or a machine. */
+export interface Budget {
+  work: number
+}
+
+export const createBudget = (): Budget => ({ work: LIMITS.work })
+
+export function tooLarge(what: string): never {
+  throw new UserError(`constraint: ${what}; make it smaller, for instance with lower bounds of repetitions`)
+}
