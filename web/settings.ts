@@ -120,7 +120,7 @@ const decoding: readonly NumberField[] = [
     min: 1,
     max: 4,
     step: 1,
-    placeholder: '1',
+    placeholder: 'default',
   },
 ]
 
