@@ -1,9 +1,10 @@
 // bench decode: milliseconds per forward of a GGUF model in float32, by block size and by what is in the KV cache.
+import { execFile } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
+import { parseArgs, promisify } from 'node:util'
 import { openCheckpoint } from '../src/checkpoint/index.ts'
 import { createForward } from '../src/decode/forward.ts'
 import { createModel } from '../src/models/index.ts'
@@ -11,7 +12,7 @@ import { quantize } from '../src/quantize.ts'
 import { random } from '../src/random.ts'
 import { createExecutor } from '../src/runtime/executor.ts'
 import { type Parameter, UserError } from '../src/types.ts'
-import { type Child, startChild, startOwn } from './child.ts'
+import { type Child, startChild } from './child.ts'
 import { alternate, peakMemory, report } from './measure.ts'
 
 const BLOCK_SIZES = [1, 8, 32]
@@ -99,16 +100,21 @@ async function comparePeer(file: string, { bits, rounds, warmup, threads }: Peer
   if (!process.env.NODE_LLAMA_CPP)
     throw new UserError('bench decode --peer: NODE_LLAMA_CPP must name the folder in which node-llama-cpp is installed')
   if (bits !== '4' && bits !== '8') throw new UserError(`--bits: expected 4 or 8, not ${bits}`)
+  // What is measured is what `npm run build` makes.
+  await promisify(execFile)('npm', ['run', 'build'])
   const folder = await mkdtemp(join(tmpdir(), 'unmask-bench-'))
   const children: Child[] = []
   try {
     const out = join(folder, 'model')
     await quantize({ model: file, out, bits: bits === '4' ? 4 : 8 })
-    const own = await startOwn('./decode-step.ts', [out, threads, String(AR_TOKENS)])
-    children.push(own)
-    const peerFile = fileURLToPath(new URL('./peers/llamacpp.mjs', import.meta.url))
-    const peer = await startChild(process.execPath, [peerFile, resolve(file), threads, String(AR_TOKENS)])
-    children.push(peer)
+    const start = async (script: string, model: string) => {
+      const path = fileURLToPath(new URL(script, import.meta.url))
+      const child = await startChild(process.execPath, [path, model, threads, String(AR_TOKENS)])
+      children.push(child)
+      return child
+    }
+    const own = await start('./peers/unmask.mjs', out)
+    const peer = await start('./peers/llamacpp.mjs', resolve(file))
     const compare = (label: string, unit: string, [value, peerValue]: readonly number[]) =>
       report({ bench: 'decode', case: `${bits} bits, ${label}`, value, unit, peer: peer.name, peerValue })
     const inTurn = async (command: string, field: string) => {

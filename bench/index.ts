@@ -13,6 +13,7 @@ const benchmarks: Record<string, () => Promise<Benchmark>> = {
   decode: () => import('./decode.ts'),
   moe: () => import('./moe.ts'),
   quantize: () => import('./quantize.ts'),
+  accelerate: () => import('./accelerate.ts'),
   constraints: () => import('./constraints.ts'),
 }
 

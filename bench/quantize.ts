@@ -17,6 +17,9 @@ const WAYS: Record<string, Partial<QuantizeOptions>> = {
   '4 bits, asymmetric': { bits: 4, symmetric: false },
   '4 bits, gptq': { bits: 4, method: 'gptq' },
   '4 bits, asymmetric, gptq': { bits: 4, symmetric: false, method: 'gptq' },
+  '4 bits, groups of 64': { bits: 4, groupSize: 64 },
+  '4 bits, groups of 64, gptq': { bits: 4, groupSize: 64, method: 'gptq' },
+  '4 bits, groups of 64, asymmetric, gptq': { bits: 4, groupSize: 64, symmetric: false, method: 'gptq' },
 }
 
 export const usage = `usage: npm run bench -- quantize --model MODEL --data FILE [flags]

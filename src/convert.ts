@@ -87,7 +87,7 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
   await keepRecipe(folder, recipe, resume)
 
   const schedule = blockSchedule(recipe)
-  const dataOptions = toDataOptions(recipe, loaded)
+  const dataOptions = toDataOptions({ ...recipe, blockSize: finalBlockSize(recipe) }, loaded)
   phase('reading the held-out data')
   const documents = heldOut(recipe, dataOptions)
   const validation = await validationBatches(documents, recipe.data.validation_tokens)
@@ -103,7 +103,7 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
       source,
       validation,
       schedule,
-      ...loopSettings(recipe),
+      ...diffusionSettings(recipe),
       runDirectory: folder,
       resume,
       config: resumeConfig(recipe),
@@ -181,8 +181,23 @@ const targetBlockSize = ({ objective, diffusion }: Recipe): number | 'ar' =>
   objective === 'ar' ? 'ar' : diffusion.block_size
 
 /** What the loop needs of a recipe beside model, data and schedule. */
-function loopSettings(recipe: Recipe) {
-  const { train: training, diffusion } = recipe
+function diffusionSettings(recipe: Recipe) {
+  const { diffusion } = recipe
+  return {
+    ...loopSettings(recipe.train),
+    embeddingNoise: {
+      sigma: diffusion.embedding_noise_sigma,
+      steps: diffusion.embedding_noise_steps,
+      decay: diffusion.embedding_noise_decay,
+    },
+    targetBlockSize: targetBlockSize(recipe),
+    // Random weights have no base whose likelihood would say anything.
+    ...(recipe.objective === 'ar' || recipe.init === 'random' ? { baseline: null } : {}),
+  }
+}
+
+/** What the loop needs of the `train` section. */
+export function loopSettings(training: Recipe['train']) {
   return {
     seed: training.seed,
     learningRate: {
@@ -193,18 +208,10 @@ function loopSettings(recipe: Recipe) {
       lrDecayRatio: training.lr_decay_ratio,
     },
     accumulation: training.global_batch_size / training.micro_batch_size,
-    embeddingNoise: {
-      sigma: diffusion.embedding_noise_sigma,
-      steps: diffusion.embedding_noise_steps,
-      decay: diffusion.embedding_noise_decay,
-    },
-    targetBlockSize: targetBlockSize(recipe),
     validateEvery: training.eval_steps,
     saveEvery: training.save_steps,
     logEvery: training.log_steps,
     keepBest: training.keep_best,
-    // Random weights have no base whose likelihood would say anything.
-    ...(recipe.objective === 'ar' || recipe.init === 'random' ? { baseline: null } : {}),
   }
 }
 
@@ -314,8 +321,14 @@ export function decodingConfig(
   return { ...config, block_size, ...(same_token_labels === said ? {} : { same_token_labels }) }
 }
 
-export function toDataOptions(recipe: Recipe, { tokenizer }: Pick<LoadedModel, 'tokenizer'>): DataOptions {
-  const { data, train: training } = recipe
+/** Documents are padded to multiples of this. */
+export const finalBlockSize = ({ objective, diffusion }: Pick<Recipe, 'objective' | 'diffusion'>): number =>
+  objective === 'ar' ? 1 : diffusion.block_size
+
+export function toDataOptions(
+  { data, train: training, blockSize }: Pick<Recipe, 'data' | 'train'> & { blockSize: number },
+  { tokenizer }: Pick<LoadedModel, 'tokenizer'>,
+): DataOptions {
   return {
     paths: data.train_path.map((entry) =>
       typeof entry === 'string' || entry.weight !== undefined
@@ -333,12 +346,12 @@ export function toDataOptions(recipe: Recipe, { tokenizer }: Pick<LoadedModel, '
     shuffleBuffer: data.shuffle_buffer,
     rows: training.micro_batch_size,
     length: data.max_seq_len,
-    blockSize: recipe.objective === 'ar' ? 1 : recipe.diffusion.block_size,
+    blockSize,
   }
 }
 
 /** The same options for the held-out documents. */
-export function heldOut(recipe: Recipe, options: DataOptions): DataOptions {
+export function heldOut(recipe: Pick<Recipe, 'data'>, options: DataOptions): DataOptions {
   const paths = recipe.data.validation_path
   return paths
     ? { ...options, paths, split: 'validation', validationFraction: allDocuments }
@@ -360,7 +373,7 @@ function trainerOptions(recipe: Recipe, maskToken: MaskToken | undefined): Param
       positionDependent: diffusion.position_dependent,
     },
     shift: !diffusion.same_token_labels,
-    finalBlockSize: objective === 'ar' ? 1 : diffusion.block_size,
+    finalBlockSize: finalBlockSize(recipe),
     seed: training.seed,
     beta1: training.beta1,
     beta2: training.beta2,

@@ -1,17 +1,25 @@
 // Measures models: likelihood of held-out text, and decoding of held-out prompts against the base model.
 // It composes data, trainer and decoder; the figures themselves are made in eval.
+import type { Adapter } from './checkpoint/adapter.ts'
 import { type DataOptions, type Document, readDocuments, validationBatches } from './data/index.ts'
 import { complete, defaultDecoding, strategyReads } from './decode/index.ts'
 import { type ComparisonResult, compareDecoding } from './eval/compare.ts'
 import { type Decode, type Prompt, taskPrompts } from './eval/evaluate.ts'
 import { likelihood } from './eval/likelihood.ts'
-import { createGenerator, decodeSettings, type Generator, promptIds, withDefaults } from './generate.ts'
-import { type InferenceModel, type LoadedModel, loadForInference } from './load.ts'
+import {
+  createGenerator,
+  type DecodingMode,
+  decodeSettings,
+  type Generator,
+  promptIds,
+  withDefaults,
+} from './generate.ts'
+import { type InferenceModel, type LoadedModel, loadAdapterFor, loadForInference } from './load.ts'
 import type { Recipe } from './recipe.ts'
 import { createExecutor, type Executor } from './runtime/executor.ts'
 import { createEvaluator } from './train/evaluator.ts'
 import type { Evaluation } from './train/types.ts'
-import { UserError } from './types.ts'
+import { type Device, UserError } from './types.ts'
 
 export type EvaluateEvent =
   | { type: 'phase'; message: string }
@@ -22,6 +30,8 @@ export interface EvaluateOptions {
   model: string
   /** The autoregressive model that it came from, for comparison. */
   base?: string
+  /** An adapter that drafts for the model, measured beside the model alone. */
+  adapter?: string
   /** Held-out text: files, folders or globs, used whole. Without it no likelihood is measured. */
   data?: readonly string[]
   /** Most tokens of it. Default 16384. */
@@ -37,12 +47,14 @@ export interface EvaluateOptions {
   /** Seed of noise draws and task rows. Default 0. */
   seed?: number
   threads?: number
+  /** Default `cpu`. */
+  device?: Device
   signal?: AbortSignal
   onEvent?: (event: EvaluateEvent) => void
 }
 
 export interface EvaluateResult {
-  mode: 'diffusion' | 'ar'
+  mode: DecodingMode
   blockSize: number
   /** Undefined without data. */
   likelihood: Evaluation | undefined
@@ -79,16 +91,24 @@ export async function evaluateLoaded(
   const phase = (message: string) => onEvent({ type: 'phase', message })
   const { config } = loaded.model
   const mode = typeof config.mask_token_id === 'number' ? 'diffusion' : 'ar'
+  const adapter = options.adapter === undefined ? undefined : await loadAdapterFor(loaded.model, options.adapter)
   const blockSize =
-    mode === 'ar' ? 1 : (options.blockSize ?? (typeof config.block_size === 'number' ? config.block_size : 32))
-  const executor = createExecutor(options.threads ? { threads: options.threads } : {})
+    mode === 'ar'
+      ? adapter
+        ? (options.blockSize ?? adapter.config.decoding.masks)
+        : 1
+      : (options.blockSize ?? (typeof config.block_size === 'number' ? config.block_size : 32))
+  const executor = createExecutor({
+    ...(options.threads ? { threads: options.threads } : {}),
+    ...(options.device ? { device: options.device } : {}),
+  })
   try {
     let own: Evaluation | undefined
     let baseline: Evaluation | undefined
     let documents: DataOptions | undefined
     if (data) {
       phase('measuring the likelihood of the held-out text')
-      documents = wholeFiles(data, loaded, { ...options, blockSize, seed })
+      documents = wholeFiles(data, loaded, { ...options, blockSize: mode === 'ar' ? 1 : blockSize, seed })
       const batches = await validationBatches(documents, options.dataTokens ?? 16_384)
       const measure = async (measured: InferenceModel, block: number | 'ar'): Promise<Evaluation> => {
         const evaluator = createEvaluator(executor, measured.model, measured.parameters, {
@@ -112,11 +132,11 @@ export async function evaluateLoaded(
       executor,
       prompts,
       base: mode === 'ar' ? (base ?? loaded) : base,
-      converted: mode === 'ar' ? undefined : { loaded, blockSize },
+      converted: mode === 'ar' && !adapter ? undefined : { loaded, blockSize, ...(adapter ? { adapter } : {}) },
       sweep: settings.thresholds,
       onEvent,
     })
-    return { mode, blockSize, likelihood: own, baseline, comparison }
+    return { mode: adapter ? 'strided' : mode, blockSize, likelihood: own, baseline, comparison }
   } finally {
     await executor.dispose()
   }
@@ -189,7 +209,8 @@ export interface CompareModelsOptions {
   prompts: readonly Prompt[]
   /** Decoded one token at a time. */
   base: InferenceModel | undefined
-  converted: { loaded: InferenceModel; blockSize: number } | undefined
+  /** Decoded in blocks; or, where it comes with an adapter, the base again, with drafts of that adapter. */
+  converted: { loaded: InferenceModel; blockSize: number; adapter?: Adapter } | undefined
   decode: Recipe['decode']
   sweep: readonly number[]
   signal?: AbortSignal | undefined
@@ -208,15 +229,20 @@ export async function compareModels(options: CompareModelsOptions): Promise<Comp
     return generator
   }
   const common = signal ? { signal } : {}
+  const adapter = converted?.adapter
   const { strategy, threshold = defaultDecoding.threshold } = withDefaults(
     decodeSettings(decode, 'diffusion'),
     converted?.loaded.generationConfig,
   )
-  const swept = strategyReads(strategy, 'threshold')
+  const swept = !adapter && strategyReads(strategy, 'threshold')
   try {
     const ar = base && (await open(executor, base, { mode: 'ar' }))
     const diffusion =
-      converted && (await open(executor, converted.loaded, { mode: 'diffusion', blockSize: converted.blockSize }))
+      converted &&
+      (await open(executor, converted.loaded, {
+        blockSize: converted.blockSize,
+        ...(adapter ? { adapter } : { mode: 'diffusion' }),
+      }))
     return await compareDecoding({
       prompts,
       tokenizer,
@@ -228,13 +254,13 @@ export async function compareModels(options: CompareModelsOptions): Promise<Comp
               (ids) =>
                 complete(
                   diffusion.generate(ids, {
-                    ...{ ...decodeSettings(decode, 'diffusion'), ...common },
+                    ...{ ...decodeSettings(decode, diffusion.mode), ...common },
                     ...(swept ? { threshold } : {}),
                   }),
                 ),
           }
         : {}),
-      threshold,
+      threshold: adapter ? (decode.threshold ?? adapter.config.decoding.threshold) : threshold,
       sweep: swept ? options.sweep : [],
       ...(signal ? { signal } : {}),
       onProgress: ({ label, done, total }) => onEvent?.({ type: 'decoding', label, done, total }),

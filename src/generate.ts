@@ -1,5 +1,7 @@
 // Text generation with a loaded model: it decides between block decoding and next-token decoding, and turns prompts into
 // tokens. How tokens are committed is the decoding layer's.
+
+import type { Adapter } from './checkpoint/adapter.ts'
 import { encodePrompt } from './data/index.ts'
 import {
   type BlockOptions,
@@ -26,18 +28,26 @@ import type { Recipe } from './recipe.ts'
 import { createExecutor, type Executor } from './runtime/executor.ts'
 import { createTextStream } from './tokenizer/stream.ts'
 import type { ChatMessage, Tokenizer } from './tokenizer/types.ts'
-import { UserError } from './types.ts'
+import { type Device, UserError } from './types.ts'
 
 export interface GeneratorOptions {
-  /** Default: `diffusion` where config.json has a mask token, else `ar`. */
+  /** Default: `diffusion` where config.json has a mask token, else `ar`; `strided` with an adapter. */
   mode?: 'diffusion' | 'ar'
-  /** Default: `block_size` of config.json, else 32. */
+  /** Tokens decoded together. Default: `block_size` of config.json, else 32; with an adapter, as it was measured. */
   blockSize?: number
+  /** An adapter that drafts what the model writes (`loadAdapterFor`). */
+  adapter?: Adapter
   /** Finished texts whose keys and values are kept for prompts that begin like them. Default 0. */
   keepPrefixes?: number
 }
 
-/** Strategy and its settings, sampling, limits; what belongs to block decoding is an error in mode `ar`. */
+/** How a generator decodes: in blocks, one token after the other, or with drafts that are verified (see decode/strided.ts). */
+export type DecodingMode = 'diffusion' | 'ar' | 'strided'
+
+/**
+ * Strategy and its settings, sampling, limits; what belongs to block decoding is an error in mode `ar`, and in mode `strided`
+ * but for the threshold.
+ */
 export type GenerateSettings = Omit<BlockOptions, 'blockSize' | 'constraint'> & {
   /** Default: that of the generator. */
   blockSize?: number
@@ -45,12 +55,15 @@ export type GenerateSettings = Omit<BlockOptions, 'blockSize' | 'constraint'> & 
   constraint?: ConstraintSource
   /** The text ends before the first of these that it comes to hold. */
   stop?: readonly string[]
+  /** Mode `strided`: tokens drafted at a time, and where masks stand (see `StridedOptions`). Default: as the adapter says. */
+  masks?: number
+  branchThreshold?: number
 }
 
 /** A model that is ready to generate. */
 export interface Generator {
-  mode: 'diffusion' | 'ar'
-  /** Tokens that are decoded together; 1 for next-token decoding. */
+  mode: DecodingMode
+  /** Tokens that are decoded together, or drafted at a time; 1 for next-token decoding. */
   blockSize: number
   /** Token of a hole, and of what is not yet decided; undefined for autoregressive models. */
   maskTokenId: number | undefined
@@ -74,7 +87,10 @@ export async function createGenerator(
 ): Promise<Generator> {
   const { mask_token_id: mask, block_size: configured } = model.config
   const maskTokenId = typeof mask === 'number' ? mask : undefined
-  const mode = options.mode ?? (maskTokenId === undefined ? 'ar' : 'diffusion')
+  const { adapter } = options
+  if (adapter && (options.mode || maskTokenId !== undefined))
+    throw new UserError('an adapter drafts for an autoregressive model, in the only mode that there is for that')
+  const mode = adapter ? 'strided' : (options.mode ?? (maskTokenId === undefined ? 'ar' : 'diffusion'))
   if (mode === 'diffusion' && maskTokenId === undefined) {
     throw new UserError('this model is autoregressive (no mask_token_id in config.json): convert it, or use mode ar')
   }
@@ -88,12 +104,27 @@ export async function createGenerator(
     eosTokenIds: [...eosTokenIds],
     shift: model.config.same_token_labels === false,
     keepPrefixes: options.keepPrefixes ?? 0,
+    ...(adapter ? { adapter: adapter.parameters } : {}),
   })
-  const defaults = mode === 'ar' ? {} : generationDefaults(generationConfig ?? {})
+  const defaults = mode === 'diffusion' ? generationDefaults(generationConfig ?? {}) : {}
   const configuredSize = defaults.blockSize ?? (typeof configured === 'number' ? configured : 32)
-  const blockSize = mode === 'ar' ? 1 : (options.blockSize ?? configuredSize)
+  const usualSize = mode === 'ar' ? 1 : (adapter?.config.decoding.masks ?? configuredSize)
+  const blockSize = mode === 'ar' ? 1 : (options.blockSize ?? usualSize)
   const diffusionOnly = (what: string) => {
-    if (mode === 'ar') throw new UserError(`${what} needs a diffusion model; this one decodes autoregressively`)
+    if (mode !== 'diffusion') throw new UserError(`${what} needs a diffusion model; this one decodes autoregressively`)
+  }
+  function start(
+    prompt: readonly number[],
+    settings: Omit<GenerateSettings, 'stop' | 'constraint'>,
+    compiled: Pick<BlockOptions, 'constraint'>,
+  ): Generation {
+    if (mode === 'ar') return engine.generateAutoregressive(prompt, { ...settings, ...compiled })
+    if (adapter) return engine.generateStrided(prompt, { ...adapter.config.decoding, masks: blockSize, ...settings })
+    const { constraint: _, ...all } = withDefaults({ blockSize, ...settings }, generationConfig)
+    return engine.generate(prompt, {
+      ...{ ...all, ...compiled },
+      ...{ maxNewTokens: settings.maxNewTokens, blockSize: settings.blockSize ?? blockSize },
+    })
   }
   const compile = constraintCompiler(() =>
     createVocabulary({
@@ -113,16 +144,10 @@ export async function createGenerator(
         throw new UserError(
           'stop and constraint contradict each other: a stop string would cut the text that must match',
         )
-      if (mode === 'ar') checkAutoregressive(rest)
-      const compiled = constraint === undefined ? {} : { constraint: compile(constraint) }
-      const { constraint: _, ...all } = withDefaults({ blockSize, ...settings }, generationConfig)
-      const generation =
-        mode === 'ar'
-          ? engine.generateAutoregressive(prompt, { ...rest, ...compiled })
-          : engine.generate(prompt, {
-              ...{ ...all, ...compiled },
-              ...{ maxNewTokens: settings.maxNewTokens, blockSize: settings.blockSize ?? blockSize },
-            })
+      if (constraint !== undefined && mode === 'strided')
+        throw new UserError('a constraint cannot be kept while an adapter drafts yet; decode without the adapter')
+      checkMode(rest, mode)
+      const generation = start(prompt, rest, constraint === undefined ? {} : { constraint: compile(constraint) })
       return stop.length === 0 ? generation : stopAt(generation, prompt.length, tokenizer, stop)
     },
     fill(ids, settings) {
@@ -259,10 +284,17 @@ const blockSettings = [
   ...(['reuse', 'selfVerify'] as const),
 ] satisfies (keyof GenerateSettings & keyof BlockOptions)[]
 
-function checkAutoregressive(settings: Omit<GenerateSettings, 'constraint'>): void {
-  const given = blockSettings.filter((key) => settings[key] !== undefined)
-  if (given.length > 0)
-    throw new UserError(`${given.join(', ')}: only for block decoding; this model decodes autoregressively`)
+const stridedSettings = ['masks', 'branchThreshold'] as const
+
+function checkMode(settings: Omit<GenerateSettings, 'constraint'>, mode: DecodingMode): void {
+  const given = (keys: readonly Exclude<keyof GenerateSettings, 'constraint'>[]) =>
+    keys.filter((key) => settings[key] !== undefined)
+  const drafting = mode === 'strided' ? [] : given(stridedSettings)
+  if (drafting.length > 0) throw new UserError(`${drafting.join(', ')}: only for decoding with an adapter that drafts`)
+  if (mode === 'diffusion') return
+  const blocks = given(blockSettings).filter((key) => !(mode === 'strided' && key === 'threshold'))
+  if (blocks.length > 0)
+    throw new UserError(`${blocks.join(', ')}: only for block decoding; this model decodes autoregressively`)
 }
 
 /** Ends a generation with the token that completes one of the stop strings. */
@@ -326,6 +358,8 @@ export interface GenerateOptions extends Partial<GenerateSettings>, GeneratorOpt
   template?: 'none' | 'chat'
   /** Threads of the executor. Default: the cores of the machine. */
   threads?: number
+  /** Default `cpu`. Throws UserError where the machine has no such device. */
+  device?: Device
 }
 
 /** A piece of a generation: the text that is final so far, and the tokens that the last step committed. */
@@ -348,8 +382,8 @@ export async function* generate(
   prompt: string | readonly ChatMessage[],
   options: GenerateOptions = {},
 ): AsyncGenerator<GenerateEvent, GenerationResult & { text: string }, void> {
-  const { template, threads, maxNewTokens = 128, mode, blockSize, ...settings } = options
-  const executor = createExecutor(threads === undefined ? {} : { threads })
+  const { template, threads, device, maxNewTokens = 128, mode, blockSize, ...settings } = options
+  const executor = createExecutor({ ...(threads ? { threads } : {}), ...(device ? { device } : {}) })
   try {
     const generator = await createGenerator(executor, loaded, {
       ...(mode ? { mode } : {}),
@@ -408,7 +442,7 @@ function withoutBeginning(text: string, stop: readonly string[]): string {
 }
 
 /** What a recipe says about decoding, as settings; `strategy` and the like are left out for next-token decoding. */
-export function decodeSettings(decode: Recipe['decode'], mode: 'diffusion' | 'ar'): GenerateSettings {
+export function decodeSettings(decode: Recipe['decode'], mode: DecodingMode): GenerateSettings {
   const sampling = {
     maxNewTokens: decode.max_new_tokens,
     temperature: decode.temperature,
@@ -433,6 +467,7 @@ export function decodeSettings(decode: Recipe['decode'], mode: 'diffusion' | 'ar
     selfVerify: decode.self_verify,
     logitScale: decode.confidence_scale,
   }
-  const all = mode === 'ar' ? sampling : { ...sampling, ...blocks }
+  const strided = { threshold: decode.threshold }
+  const all = { ...sampling, ...(mode === 'diffusion' ? blocks : mode === 'strided' ? strided : {}) }
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined)) as never
 }

@@ -1,5 +1,7 @@
 // The library: convert a model, load it, generate with it, measure it. Each name is documented where it is defined.
 
+export { type AccelerateEvent, type AccelerateOptions, type AccelerateResult, accelerate } from './accelerate.ts'
+export type { Adapter } from './checkpoint/adapter.ts'
 export { type Checkpoint, inspectCheckpoint, openCheckpoint, pull, saveCheckpoint } from './checkpoint/index.ts'
 export { type ConvertEvent, type ConvertOptions, type ConvertResult, convert } from './convert.ts'
 export type { CommittedToken, ConstraintSource, Generation, GenerationResult } from './decode/index.ts'
@@ -14,10 +16,23 @@ export {
   generate,
   promptIds,
 } from './generate.ts'
-export { type InferenceModel, type LoadedModel, type LoadOptions, load, loadForInference } from './load.ts'
+export {
+  type InferenceModel,
+  type LoadedModel,
+  type LoadOptions,
+  load,
+  loadAdapterFor,
+  loadForInference,
+} from './load.ts'
 export { type QuantizeEvent, type QuantizeOptions, type QuantizeResult, quantize } from './quantize.ts'
 export { type QuickstartOptions, quickstart, tinyModel } from './quickstart.ts'
-export { parseRecipe, type Recipe, type RecipeInput } from './recipe.ts'
+export {
+  type AcceleratorRecipe,
+  type AcceleratorRecipeInput,
+  parseRecipe,
+  type Recipe,
+  type RecipeInput,
+} from './recipe.ts'
 export { createExecutor, type Executor } from './runtime/executor.ts'
 export type { ChatMessage, Tokenizer } from './tokenizer/types.ts'
 export { mergeCheckpoints } from './train/merge.ts'

@@ -1,10 +1,12 @@
 // From a model's name to what the layers work with: its architecture, its weights and its tokenizer.
 import { stat } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
+import { type Adapter, loadAdapter } from './checkpoint/adapter.ts'
 import { exists, readJsonObject, readText } from './checkpoint/file.ts'
 import { tokenizerFileNames } from './checkpoint/huggingface.ts'
 import { type Checkpoint, compareTensors, openCheckpoint, type PullOptions, pull } from './checkpoint/index.ts'
 import { createModel, type Model } from './models/index.ts'
+import { loraShapes } from './nn/lora.ts'
 import { random } from './random.ts'
 import { loadTokenizer, type Tokenizer } from './tokenizer/index.ts'
 import { type InferenceParameter, type ModelConfig, type Parameter, UserError } from './types.ts'
@@ -45,7 +47,7 @@ export function load(source: string, options: LoadOptions = {}): Promise<LoadedM
 /**
  * Loads a model to run it, as `load` does, but float32 of safetensors files stays there until an executor maps it, and
  * matrices that are stored in few bits stay so: those of a folder that `quantize` wrote, and of a GGUF file those of
- * type Q8_0 and Q4_0. GGUF's other types become float32.
+ * types Q8_0, Q4_0, Q4_1 and Q4_K. GGUF's other types become float32.
  */
 export function loadForInference(source: string, options: LoadOptions = {}): Promise<InferenceModel> {
   return loadWith<InferenceParameter>(source, options, async (checkpoint, name, shape) => {
@@ -55,6 +57,27 @@ export function loadForInference(source: string, options: LoadOptions = {}): Pro
       ? checkpoint.readQuantized(name)
       : { shape, data: await checkpoint.read(name) }
   })
+}
+
+/**
+ * Loads an adapter for a model from a folder in PEFT's layout, as decoding takes it: the scale of the low-rank products is in
+ * `lora_B`. Throws UserError where it is not an adapter of this model.
+ */
+export async function loadAdapterFor(model: Model, folder: string): Promise<Adapter> {
+  const { config, parameters } = await loadAdapter(folder, ({ rank, targetModules }) =>
+    loraShapes(model, { rank, targetModules }),
+  )
+  return { config, parameters: scaled(parameters, config.alpha / config.rank) }
+}
+
+/** The parameters of an adapter with the scale of its products in `lora_B`. */
+export function scaled(parameters: ReadonlyMap<string, Parameter>, scale: number): Map<string, Parameter> {
+  return new Map(
+    [...parameters].map(([name, { shape, data }]) => [
+      name,
+      { shape, data: name.endsWith('.lora_B.weight') ? data.map((value) => value * scale) : data },
+    ]),
+  )
 }
 
 async function loadWith<P extends InferenceParameter>(

@@ -3,7 +3,14 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
-import { nearest, parseRecipe, type RecipeInput, recipeSettings } from './recipe.ts'
+import {
+  acceleratorSchema,
+  nearest,
+  parseAcceleratorRecipe,
+  parseRecipe,
+  type RecipeInput,
+  recipeSettings,
+} from './recipe.ts'
 import { UserError } from './types.ts'
 
 const minimal: RecipeInput = { model: 'models/tiny', output_dir: 'runs/a', data: { train_path: ['a.jsonl'] } }
@@ -111,8 +118,21 @@ describe('parseRecipe', () => {
   it('accepts the recipes of the repository', () => {
     const folder = join(import.meta.dirname, '..', 'recipes')
     for (const name of readdirSync(folder).filter((file) => file.endsWith('.yaml'))) {
-      expect(() => parseRecipe(parse(readFileSync(join(folder, name), 'utf8'))), name).not.toThrow()
+      const check = name.endsWith('accelerate.yaml') ? parseAcceleratorRecipe : parseRecipe
+      expect(() => check(parse(readFileSync(join(folder, name), 'utf8'))), name).not.toThrow()
     }
+  })
+})
+
+describe('parseAcceleratorRecipe', () => {
+  it('fills in defaults, which parse again, and names what is wrong', () => {
+    const recipe = parseAcceleratorRecipe({ ...minimal, adapter: { self_generate: '20k' } })
+    expect(recipe.adapter).toMatchObject({ rank: 16, block_size: 8, self_generate: 20_000 })
+    expect(parseAcceleratorRecipe(recipe)).toEqual(recipe)
+    const wrong = (change: object) => () => parseAcceleratorRecipe({ ...minimal, ...change })
+    expect(wrong({ adapter: { ranks: 3 } })).toThrow('adapter.ranks: unknown key; did you mean adapter.rank?')
+    expect(wrong({ diffusion: {} })).toThrow('unknown key')
+    expect(wrong({ adapter: { block_size: 64 }, data: { ...minimal.data, max_seq_len: 32 } })).toThrow('do not fit')
   })
 })
 
@@ -120,6 +140,7 @@ describe('recipeSettings', () => {
   it('describes every setting', () => {
     const settings = recipeSettings()
     expect(settings.length).toBeGreaterThan(40)
+    for (const { path, description } of recipeSettings(acceleratorSchema)) expect(description, path).not.toBe('')
     for (const { path, description } of settings) expect(description, path).not.toBe('')
     expect(settings.find(({ path }) => path === 'data.template')?.choices).toEqual(['none', 'chat'])
   })

@@ -227,6 +227,51 @@ const evaluation = z.strictObject({
     ),
 })
 
+const adapter = z.strictObject({
+  rank: whole.max(4096).default(16).describe('rank of the low-rank weights'),
+  lora_alpha: positive.default(32).describe('their products are multiplied with lora_alpha / rank'),
+  target_modules: z
+    .array(z.string().regex(/^\w+$/))
+    .min(1)
+    .optional()
+    .describe('projections that get low-rank weights, by the last part of their names (default: all of a dense layer)'),
+  block_size: whole.max(64).default(8).describe('masks of a stride: the most tokens that are drafted at a time'),
+  copies: positive.default(1).describe('masks in a step, as a multiple of its clean tokens'),
+  distill: share
+    .default(0)
+    .describe(
+      "share of the loss that is the cross-entropy with the base's own distribution instead of the data's tokens",
+    ),
+  self_generate: tokenCount
+    .optional()
+    .describe("train on this many tokens of the base's own greedy answers to the prompts of the data, written first"),
+  mask_token: z
+    .union([z.string().min(1), z.int().min(0)])
+    .optional()
+    .describe('token or id that other tools take for the mask; without it an unused special token, or else a new one'),
+})
+
+/** What `accelerate` takes: the sections of a conversion, with an adapter instead of blocks. */
+export const acceleratorSchema = z.strictObject({
+  model: z.string().min(1).describe('autoregressive model: folder, .gguf or .safetensors file, or Hub repository'),
+  output_dir: z.string().min(1).describe('folder that receives the adapter, checkpoints and metrics'),
+  threads: wholeOrZero.default(0).describe('threads of the executor; 0 for one per core'),
+  data,
+  train: train.prefault({}),
+  adapter: adapter.prefault({}),
+  decode: z
+    .strictObject({ max_new_tokens: whole.default(128).describe('most tokens of an answer, written or measured') })
+    .prefault({}),
+  eval: z
+    .strictObject({
+      prompts: whole.default(32).describe('held-out prompts that decoding is measured and chosen with'),
+    })
+    .prefault({}),
+})
+
+export type AcceleratorRecipe = z.output<typeof acceleratorSchema>
+export type AcceleratorRecipeInput = z.input<typeof acceleratorSchema>
+
 export const recipeSchema = z.strictObject({
   model: z.string().min(1).describe('checkpoint to start from: folder, .gguf or .safetensors file, or Hub repository'),
   output_dir: z.string().min(1).describe('folder that receives the model, checkpoints, metrics and report'),
@@ -263,10 +308,10 @@ export interface Setting {
   default: unknown
 }
 
-/** Every setting of the schema, in its order: the source of the command-line flags and of the reference page. */
-export function recipeSettings(): Setting[] {
+/** Every setting of a schema, in its order: the source of the command-line flags and of the reference page. */
+export function recipeSettings(schema: z.ZodType = recipeSchema): Setting[] {
   const settings: Setting[] = []
-  visit(recipeSchema, [])
+  visit(schema, [])
   return settings
 
   function visit(schema: z.core.$ZodType, path: string[]): void {
@@ -325,6 +370,22 @@ export function parseRecipe(value: unknown, origin: Origin = (path) => path): Re
   return result.data
 }
 
+/** `parseRecipe` for an accelerator. */
+export function parseAcceleratorRecipe(value: unknown, origin: Origin = (path) => path): AcceleratorRecipe {
+  const result = acceleratorSchema.safeParse(value)
+  if (!result.success) throw new UserError(issueLines(result.error.issues, value, origin, acceleratorSchema).join('\n'))
+  const { train, data, adapter } = result.data
+  const conflicts = trainConflicts(train)
+  if (adapter.block_size + 1 >= data.max_seq_len)
+    conflicts.push({
+      path: 'adapter.block_size',
+      message: `${adapter.block_size} masks do not fit into data.max_seq_len ${data.max_seq_len}`,
+    })
+  if (conflicts.length > 0)
+    throw new UserError(conflicts.map(({ path, message }) => `${origin(path)}: ${message}`).join('\n'))
+  return result.data
+}
+
 /** Checks the sections that a command without a whole recipe takes. Errors as in `parseRecipe`. */
 export function parseSections(value: unknown, origin: Origin = (path) => path): Pick<Recipe, 'decode' | 'eval'> {
   const result = z.strictObject({ decode: decode.prefault({}), eval: evaluation.prefault({}) }).safeParse(value)
@@ -332,14 +393,19 @@ export function parseSections(value: unknown, origin: Origin = (path) => path): 
   throw new UserError(issueLines(result.error.issues, value, origin).join('\n'))
 }
 
-function issueLines(issues: readonly z.core.$ZodIssue[], value: unknown, origin: Origin): string[] {
+function issueLines(
+  issues: readonly z.core.$ZodIssue[],
+  value: unknown,
+  origin: Origin,
+  schema: z.ZodType = recipeSchema,
+): string[] {
   return issues.flatMap((issue) => {
     const path = issue.path.map(String)
     const dotted = path.join('.')
     if (issue.code === 'unrecognized_keys') {
       return issue.keys.map((key) => {
         const full = [...path, key].join('.')
-        return `${origin(full)}: unknown key${suggestion(full)}`
+        return `${origin(full)}: unknown key${suggestion(full, schema)}`
       })
     }
     return [`${dotted === '' ? origin('') : origin(dotted)}: ${describe(issue, valueAt(value, path))}`]
@@ -389,19 +455,12 @@ const changed = (value: unknown, byDefault: unknown): boolean => JSON.stringify(
 
 /** Rules between settings. A default is never in conflict, so that a recipe with its defaults filled in parses again. */
 function findConflicts(recipe: Recipe): { path: string; message: string }[] {
-  const found: { path: string; message: string }[] = []
-  const add = (path: string, message: string) => found.push({ path, message })
   const { train, diffusion, data } = recipe
-  if (train.global_batch_size % train.micro_batch_size !== 0) {
-    add(
-      'train.global_batch_size',
-      `${train.global_batch_size} is not a multiple of train.micro_batch_size ${train.micro_batch_size}`,
-    )
-  }
+  const found = trainConflicts(train)
+  const add = (path: string, message: string) => found.push({ path, message })
   if (recipe.moe.router === 'frozen' && recipe.moe.router_aux_loss_coef > 0) {
     add('moe.router_aux_loss_coef', 'balances through the routers: needs moe.router: trained')
   }
-  if (train.lr_min > train.lr) add('train.lr_min', `${train.lr_min} is above train.lr ${train.lr}`)
   if (recipe.eval.from_random > 0 && (recipe.init === 'random' || recipe.objective === 'ar')) {
     add(
       'eval.from_random',
@@ -435,10 +494,22 @@ function findConflicts(recipe: Recipe): { path: string; message: string }[] {
   return found
 }
 
+function trainConflicts(train: Recipe['train']): { path: string; message: string }[] {
+  const found: { path: string; message: string }[] = []
+  if (train.global_batch_size % train.micro_batch_size !== 0)
+    found.push({
+      path: 'train.global_batch_size',
+      message: `${train.global_batch_size} is not a multiple of train.micro_batch_size ${train.micro_batch_size}`,
+    })
+  if (train.lr_min > train.lr)
+    found.push({ path: 'train.lr_min', message: `${train.lr_min} is above train.lr ${train.lr}` })
+  return found
+}
+
 /** ` (did you mean train.lr?)`, or nothing where no known key is near. */
-function suggestion(path: string): string {
+function suggestion(path: string, schema: z.ZodType): string {
   const known = new Set<string>()
-  for (const setting of recipeSettings()) {
+  for (const setting of recipeSettings(schema)) {
     const parts = setting.path.split('.')
     for (let length = 1; length <= parts.length; length++) known.add(parts.slice(0, length).join('.'))
   }

@@ -15,7 +15,7 @@ import { type InferenceModel, loadForInference } from './load.ts'
 import { random } from './random.ts'
 import type { Recipe } from './recipe.ts'
 import { createExecutor, type Executor } from './runtime/executor.ts'
-import { UserError } from './types.ts'
+import { type Device, UserError } from './types.ts'
 
 export interface TuneOptions {
   /** A diffusion model; see `load`. */
@@ -42,6 +42,8 @@ export interface TuneOptions {
   tolerance?: number
   seed?: number
   threads?: number
+  /** Default `cpu`. */
+  device?: Device
   signal?: AbortSignal
   onEvent?: (event: TuneEvent) => void
 }
@@ -101,7 +103,10 @@ export async function tune(options: TuneOptions): Promise<TuneResult> {
       `${options.model}: is autoregressive (no mask_token_id in config.json); there is nothing to tune`,
     )
   const base = options.base === undefined ? undefined : await loadForInference(options.base, loading)
-  const executor = createExecutor(options.threads ? { threads: options.threads } : {})
+  const executor = createExecutor({
+    ...(options.threads ? { threads: options.threads } : {}),
+    ...(options.device ? { device: options.device } : {}),
+  })
   try {
     onEvent({ type: 'phase', message: 'measuring forwards' })
     const forwards = await measureForwards(executor, loaded, signal)

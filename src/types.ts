@@ -5,6 +5,10 @@ export type DType = 'float32' | 'float16' | 'int64' | 'int32' | 'int8' | 'uint8'
 
 export type TypedArray = Float32Array | Uint16Array | Int32Array | BigInt64Array | Int8Array | Uint8Array
 
+/** Where ONNX Runtime runs a program: what the device has no kernel for runs on the processor. */
+export const devices = ['cpu', 'webgpu', 'cuda'] as const
+export type Device = (typeof devices)[number]
+
 /** A dense row-major tensor on the host. float16 is held as its bits in a Uint16Array, bool as 0/1 bytes. */
 export interface TensorData {
   dtype: DType
@@ -25,10 +29,13 @@ export interface BlockFormat {
   blockSize: number
   /** Whether blocks have zero points of their own. Otherwise it is 2^(bits - 1) everywhere. */
   asymmetric: boolean
+  /** Whether blocks have a minimum in place of a zero point, as some of ggml's have. Default false. */
+  minima?: boolean
 }
 
 /**
- * A matrix [out, in] in few bits, in the layout of ONNX Runtime's MatMulNBits: the value is (q - zero point) * scale.
+ * A matrix [out, in] in few bits, in the layout of ONNX Runtime's MatMulNBits: the value is (q - zero point) * scale, or with
+ * minima q * scale + minimum.
  * Rows do not share bytes, so rows can be taken or joined.
  */
 export interface QuantizedParameter {
@@ -40,6 +47,8 @@ export interface QuantizedParameter {
   scales: Float32Array
   /** [out, ceil(blocks * bits / 8)], packed as the values are. */
   zeroPoints: Uint8Array | undefined
+  /** [out, blocks], where the format has them. */
+  minima?: Float32Array
 }
 
 /** Where a tensor's bytes lie in a file. */

@@ -20,7 +20,7 @@ const folder = await mkdtemp(join(tmpdir(), 'unmask-blocks-'))
 afterAll(() => rm(folder, { recursive: true }))
 
 it('some types are taken over', () => {
-  expect(taken.map(({ type }) => type.name)).toEqual(['Q4_0', 'Q8_0'])
+  expect(taken.map(({ type }) => type.name)).toEqual(['Q4_0', 'Q4_1', 'Q8_0', 'Q4_K'])
 })
 
 it.each(taken)('$type.name stands for bitwise what ggml gives', ({ type }) => {

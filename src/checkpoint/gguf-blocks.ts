@@ -2,12 +2,12 @@
 // Knows nothing about files.
 import type { BlockFormat, QuantizedParameter } from '../types.ts'
 import { halfValues } from './float.ts'
-import type { QuantizedType } from './gguf-dequantize.ts'
+import { type HalfReader, type QuantizedType, subMinimum, subScale } from './gguf-dequantize.ts'
 
 interface Taken {
   format: BlockFormat
-  /** Puts the numbers of the block at byte `p` at byte `o` of the packed ones. */
-  numbers(input: Uint8Array, p: number, packed: Uint8Array, o: number): void
+  /** Takes the block at byte `p` over into `output`, where it is one block, or several, from `first` on. */
+  take(input: Uint8Array, p: number, output: QuantizedParameter, first: number, half: HalfReader): void
 }
 
 /** ggml has the first 16 numbers of a block of 32 in the low halves of its bytes, MatMulNBits has neighbours in a byte. */
@@ -19,21 +19,56 @@ const interleave = (input: Uint8Array, p: number, packed: Uint8Array, o: number)
   }
 }
 
-const formats: ReadonlyMap<string, Taken> = new Map([
+const fourBits: BlockFormat = { bits: 4, blockSize: 32, asymmetric: false }
+const withMinima: BlockFormat = { ...fourBits, minima: true }
+
+const formats: ReadonlyMap<string, Taken> = new Map<string, Taken>([
   [
     'Q4_0',
     {
-      format: { bits: 4, blockSize: 32, asymmetric: false },
-      numbers: (input, p, packed, o) => interleave(input, p + 2, packed, o),
+      format: fourBits,
+      take(input, p, { scales, packed }, block, half) {
+        scales[block] = half(p)
+        interleave(input, p + 2, packed, 16 * block)
+      },
+    },
+  ],
+  [
+    'Q4_1',
+    {
+      format: withMinima,
+      take(input, p, { scales, minima, packed }, block, half) {
+        scales[block] = half(p)
+        minima![block] = half(p + 2)
+        interleave(input, p + 4, packed, 16 * block)
+      },
     },
   ],
   [
     'Q8_0',
     {
       format: { bits: 8, blockSize: 32, asymmetric: false },
-      numbers: (input, p, packed, o) => {
+      take(input, p, { scales, packed }, block, half) {
+        scales[block] = half(p)
         // Signed numbers become unsigned ones with the zero point 128.
-        for (let i = 0; i < 32; i++) packed[o + i] = input[p + 2 + i]! ^ 0x80
+        for (let i = 0; i < 32; i++) packed[32 * block + i] = input[p + 2 + i]! ^ 0x80
+      },
+    },
+  ],
+  [
+    'Q4_K',
+    {
+      format: withMinima,
+      take(input, p, { scales, minima, packed }, first, half) {
+        for (let sub = 0; sub < 8; sub++) {
+          scales[first + sub] = half(p) * subScale(input, p + 4, sub)
+          minima![first + sub] = -half(p + 2) * subMinimum(input, p + 4, sub)
+          const quants = p + 16 + 32 * (sub >> 1)
+          const shift = 4 * (sub & 1)
+          for (let i = 0; i < 32; i += 2)
+            packed[16 * (first + sub) + i / 2] =
+              ((input[quants + i]! >> shift) & 15) | (((input[quants + i + 1]! >> shift) & 15) << 4)
+        }
       },
     },
   ],
@@ -42,13 +77,12 @@ const formats: ReadonlyMap<string, Taken> = new Map([
 /** The format that a type's blocks are in already; undefined for other types. */
 export const blockFormatOf = (type: QuantizedType): BlockFormat | undefined => formats.get(type.name)?.format
 
-/** Takes whole blocks over into a matrix of that format, the first of them as its block `first`. */
+/** Takes whole blocks over into a matrix of that format; the first of them is the matrix's number `first` of the type. */
 export const takeBlocks = (type: QuantizedType, input: Uint8Array, output: QuantizedParameter, first: number): void => {
-  const { format, numbers } = formats.get(type.name)!
-  const half = halfValues()
-  const bytes = (format.blockSize * format.bits) / 8
-  for (let p = 0, block = first; p < input.length; p += type.blockBytes, block++) {
-    output.scales[block] = half[input[p]! | (input[p + 1]! << 8)]!
-    numbers(input, p, output.packed, block * bytes)
-  }
+  const { format, take } = formats.get(type.name)!
+  const table = halfValues()
+  const half = (at: number) => table[input[at]! | (input[at + 1]! << 8)]!
+  const each = type.blockSize / format.blockSize
+  for (let p = 0, block = first; p < input.length; p += type.blockBytes, block++)
+    take(input, p, output, block * each, half)
 }

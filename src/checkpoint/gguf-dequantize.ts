@@ -13,7 +13,7 @@ export interface QuantizedType {
 }
 
 /** Float16 at a byte offset. */
-type HalfReader = (at: number) => number
+export type HalfReader = (at: number) => number
 
 /** Runs `decode` on each block: at the byte `p` of the input, to the element `o` of the output. */
 const blockwise =
@@ -118,10 +118,10 @@ const Q8_0 = type('Q8_0', 32, 34, (input, p, output, o, half) => {
 // The K-quants have super-blocks of 256 elements. In Q4_K and Q5_K, eight sub-blocks of 32 have a six-bit scale and a
 // six-bit minimum each, packed into 12 bytes.
 
-const subScale = (input: Uint8Array, p: number, i: number): number =>
+export const subScale = (input: Uint8Array, p: number, i: number): number =>
   i < 4 ? input[p + i]! & 63 : (input[p + i + 4]! & 15) | ((input[p + i - 4]! >> 6) << 4)
 
-const subMinimum = (input: Uint8Array, p: number, i: number): number =>
+export const subMinimum = (input: Uint8Array, p: number, i: number): number =>
   i < 4 ? input[p + i + 4]! & 63 : (input[p + i + 4]! >> 4) | ((input[p + i]! >> 6) << 4)
 
 const Q4_K = type('Q4_K', 256, 144, (input, p, output, o, half) => {

@@ -2,7 +2,7 @@
 // what is inside the files, beyond which of them make up a checkpoint.
 import { mkdir, readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { HubApiError, type ListFileEntry, listFiles, modelInfo } from '@huggingface/hub'
+import type { ListFileEntry } from '@huggingface/hub'
 import { UserError } from '../types.ts'
 import { cacheFolder, type Progress } from './cache.ts'
 import { type Digest, downloadFile } from './download.ts'
@@ -62,12 +62,15 @@ const connect = ({ repository, revision }: HubSource, { token, signal }: PullOpt
   }
 }
 
-/** Calls the Hub's API and turns its errors into ones that say what to do. */
-const callApi = async <T>(connection: Connection, call: () => Promise<T>): Promise<T> => {
+type Hub = typeof import('@huggingface/hub')
+
+/** Calls the Hub's API and turns its errors into ones that say what to do. Its library is large; most models are local. */
+const callApi = async <T>(connection: Connection, call: (hub: Hub) => Promise<T>): Promise<T> => {
+  const hub = await import('@huggingface/hub')
   try {
-    return await call()
+    return await call(hub)
   } catch (error) {
-    if (error instanceof HubApiError) throw connection.explain(error.statusCode)
+    if (error instanceof hub.HubApiError) throw connection.explain(error.statusCode)
     throw error
   }
 }
@@ -92,8 +95,8 @@ const COMMIT = /^[0-9a-f]{40}$/
 /** The commit that a branch or tag stands for. */
 const resolveCommit = async (source: HubSource, connection: Connection): Promise<string> => {
   const { repository, revision } = source
-  const info = await callApi(connection, () =>
-    modelInfo({
+  const info = await callApi(connection, (hub) =>
+    hub.modelInfo({
       name: repository,
       revision,
       additionalFields: ['sha'],
@@ -109,8 +112,8 @@ const resolveCommit = async (source: HubSource, connection: Connection): Promise
 
 const listRepository = async (source: HubSource, commit: string, connection: Connection) => {
   const files = new Map<string, ListFileEntry>()
-  await callApi(connection, async () => {
-    const entries = listFiles({
+  await callApi(connection, async (hub) => {
+    const entries = hub.listFiles({
       repo: source.repository,
       revision: commit,
       hubUrl: connection.hubUrl,

@@ -76,7 +76,7 @@ const openGgufCheckpoint = async (opened: string, path: string): Promise<Checkpo
       readQuantized: async (name) => {
         const source = sourceOf(name)
         const parameter = await file.readQuantized(source)
-        restoreRows(source, parameter.packed, parameter.scales, parameter.zeroPoints)
+        restoreRows(source, parameter.packed, parameter.scales, parameter.zeroPoints, parameter.minima)
         return parameter
       },
       map: async () => undefined,

@@ -3,6 +3,7 @@
 import { availableParallelism } from 'node:os'
 import type { Command } from 'commander'
 import pc from 'picocolors'
+import type { Device } from '../types.ts'
 import { createDisplay, type Display } from './display.ts'
 
 export type Colors = ReturnType<typeof pc.createColors>
@@ -12,6 +13,8 @@ export interface Context {
   quiet: boolean
   /** Threads for the executor: --threads, or one per core. */
   threads: number
+  /** --device, of a command that has `deviceOption`. */
+  device: Device
   /** Aborted by the first SIGINT or SIGTERM. */
   signal: AbortSignal
   /** Colours for stdout: none with --json, NO_COLOR or when it is no terminal. */
@@ -33,6 +36,7 @@ export interface GlobalFlags {
   json?: boolean
   quiet?: boolean
   threads?: number
+  device?: Device
 }
 
 export function createContext(command: Command, signal: AbortSignal): Context {
@@ -43,6 +47,7 @@ export function createContext(command: Command, signal: AbortSignal): Context {
     json,
     quiet,
     threads: flags.threads === undefined || flags.threads === 0 ? availableParallelism() : flags.threads,
+    device: flags.device ?? 'cpu',
     signal,
     colors: pc.createColors(!json && wantsColor(process.stdout)),
     result(value, text) {

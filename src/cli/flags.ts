@@ -1,5 +1,12 @@
 // Values of flags that are no settings of a recipe.
-import { UserError } from '../types.ts'
+import { Option } from 'commander'
+import { devices, UserError } from '../types.ts'
+
+/** The flag of commands that run models. */
+export const deviceOption = (): Option =>
+  new Option('--device <device>', 'where the model runs; what a device cannot do, the processor does')
+    .choices(devices)
+    .default('cpu')
 
 /** A whole number of at least `least`; undefined where the flag is not given. Throws UserError that names the flag. */
 export function wholeNumber(flag: string, value: string | undefined, least = 1): number | undefined {

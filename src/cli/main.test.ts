@@ -47,6 +47,7 @@ const names = [
   'pull',
   'info',
   'convert',
+  'accelerate',
   'eval',
   'generate',
   'infill',
@@ -127,6 +128,31 @@ describe('info and merge', () => {
     const { code, stderr } = await unmask(['merge', golden, '--best', '2', '--out', join(folder, 'x')])
     expect(code).toBe(1)
     expect(stderr).toContain('no checkpoints in it')
+  })
+})
+
+describe('accelerate', () => {
+  it('prints the merged recipe, and names a wrong flag or key', async () => {
+    const flags = [
+      'accelerate',
+      'models/tiny',
+      '--data',
+      'a.jsonl',
+      'b.jsonl',
+      '--output-dir',
+      'o',
+      '--dry-run',
+      '--json',
+    ]
+    const { stdout } = await unmask([...flags, '--rank', '8', '--self-generate', '20k', '--block-size', '4'])
+    expect(JSON.parse(stdout)).toMatchObject({
+      model: 'models/tiny',
+      data: { train_path: ['a.jsonl', 'b.jsonl'] },
+      adapter: { rank: 8, self_generate: 20_000, block_size: 4 },
+    })
+    const wrong = await unmask([...flags, '--distill', '2'])
+    expect(wrong.code).toBe(1)
+    expect(wrong.stderr).toContain('--distill: expected a number of at most 1, not 2')
   })
 })
 

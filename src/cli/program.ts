@@ -1,6 +1,7 @@
 // The command line as a whole: its commands and the flags they share. Knows nothing about what a command does.
 import { Command, InvalidArgumentError } from 'commander'
 import { packageVersion } from '../versions.ts'
+import { accelerateCommand } from './commands/accelerate.ts'
 import { benchCommand } from './commands/bench.ts'
 import { convertCommand } from './commands/convert.ts'
 import { evalCommand } from './commands/eval.ts'
@@ -46,6 +47,7 @@ ${exitCodeHelp}`,
     pullCommand,
     infoCommand,
     convertCommand,
+    accelerateCommand,
     evalCommand,
     generateCommand,
     infillCommand,

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { Option } from 'commander'
 import { isMap, isScalar, LineCounter, parseDocument, stringify } from 'yaml'
-import { parseRecipe, parseSections, type Recipe, recipeSettings, type Setting } from '../recipe.ts'
+import { type Origin, parseRecipe, parseSections, type Recipe, recipeSettings, type Setting } from '../recipe.ts'
 import { UserError } from '../types.ts'
 
 const maxRecipeBytes = 1 << 20
@@ -18,8 +18,12 @@ export function flagName(setting: Setting): string {
 }
 
 /** Adds one flag per setting, grouped in the help by section; `choose` limits them. */
-export function addRecipeFlags(command: Command, choose: (setting: Setting) => boolean = () => true): void {
-  for (const setting of recipeSettings()) {
+export function addRecipeFlags(
+  command: Command,
+  choose: (setting: Setting) => boolean = () => true,
+  settings: readonly Setting[] = recipeSettings(),
+): void {
+  for (const setting of settings) {
     if (!choose(setting)) continue
     // --threads is a flag of every command.
     if (setting.path === 'threads') continue
@@ -55,8 +59,8 @@ function splitList(value: string): string[] {
 }
 
 /** A recipe with where each of its values came from. */
-export interface LoadedRecipe {
-  recipe: Recipe
+export interface LoadedRecipe<R = Recipe> {
+  recipe: R
   /** The merged recipe as YAML, with every default written out: what `--dry-run` prints and what is kept beside the run. */
   yaml: string
 }
@@ -66,22 +70,31 @@ export interface LoadedRecipe {
  * `options` is what commander parsed; keys that are no settings are left alone.
  * Throws UserError where the file cannot be read or parsed, and for every wrong key or value.
  */
-export async function loadRecipe(file: string | undefined, options: Record<string, unknown>): Promise<LoadedRecipe> {
+export const loadRecipe = (file: string | undefined, options: Record<string, unknown>): Promise<LoadedRecipe> =>
+  mergeRecipe(file, options, recipeSettings(), parseRecipe)
+
+/** `loadRecipe` for a recipe of other settings. */
+export async function mergeRecipe<R>(
+  file: string | undefined,
+  options: Record<string, unknown>,
+  settings: readonly Setting[],
+  parse: (value: unknown, origin: Origin) => R,
+): Promise<LoadedRecipe<R>> {
   const fromFile = file === undefined ? { value: {}, lineOf: () => undefined } : await readRecipeFile(file)
   const merged = structuredClone(fromFile.value)
   const flags = new Map<string, string>()
-  for (const setting of recipeSettings()) {
+  for (const setting of settings) {
     const given = options[optionKey(setting)]
     if (given === undefined) continue
     flags.set(setting.path, flagName(setting))
     setAt(merged, setting.path.split('.'), fromFlag(setting, given))
   }
-  const recipe = parseRecipe(merged, (path) => {
+  const recipe = parse(merged, (path) => {
     const flag = [...flags].find(([known]) => path === known || path.startsWith(`${known}.`))
     if (flag) return `--${flag[1]}`
     const line = fromFile.lineOf(path)
     if (line !== undefined) return `${file}:${line}: ${path}`
-    const setting = recipeSettings().find((known) => known.path === path)
+    const setting = settings.find((known) => known.path === path)
     if (file !== undefined) return `${file}: ${path === '' ? 'the recipe' : path}`
     return setting ? `--${flagName(setting)} (${path} in a recipe)` : path
   })

@@ -3,7 +3,7 @@
 // Uses no Node API.
 import type { Dimensions, Model } from '../models/types.ts'
 import type { Executor } from '../runtime/executor.ts'
-import { type InferenceParameter, UserError } from '../types.ts'
+import { type InferenceParameter, type Parameter, UserError } from '../types.ts'
 import { type BlockSettings, type Document, decodeBlocks, PREFILL } from './blocks.ts'
 import type { Cache } from './cache.ts'
 import type { Constraint } from './constraints/index.ts'
@@ -12,6 +12,7 @@ import { createPredictor } from './predict.ts'
 import { checkSampling, needsLogits, type SamplingOptions } from './sampling.ts'
 import { type ScoreOptions, scoreAutoregressive, scoreBlocks, type TokenScore } from './score.ts'
 import { createStrategy, type StrategyName, type StrategyOptions } from './strategies/index.ts'
+import { decodeStrided } from './strided.ts'
 import type { DecodeStep, Generation, GenerationResult } from './types.ts'
 
 export interface EngineOptions {
@@ -26,6 +27,17 @@ export interface EngineOptions {
    * Default 0: only texts that are being generated share theirs.
    */
   keepPrefixes?: number
+  /** Parameters of an adapter that drafts, as `loadDecodeProgram` takes them: for `generateStrided`. */
+  adapter?: ReadonlyMap<string, Parameter>
+}
+
+export interface StridedOptions extends Omit<GenerateOptions, 'constraint'> {
+  /** The most tokens that are drafted at a time. */
+  masks: number
+  /** Drafts end where they are together less probable than this; see `StridedSettings`. Default 0. */
+  threshold?: number
+  /** Masks stand behind a draft only where it is at least this probable to be the last accepted. Default 0. */
+  branchThreshold?: number
 }
 
 export interface GenerateOptions extends SamplingOptions {
@@ -68,6 +80,11 @@ export interface Engine {
   /** Next-token decoding of an autoregressive model: the logits at position i predict token i + 1. */
   generateAutoregressive(prompt: readonly number[], options: GenerateOptions): Generation
   /**
+   * The text of `generateAutoregressive`, or with a temperature one of its distribution, in fewer forwards: an adapter
+   * drafts it and the model verifies the drafts; see strided.ts.
+   */
+  generateStrided(prompt: readonly number[], options: StridedOptions): Generation
+  /**
    * Fills the holes of a text: positions whose token is the mask. A hole sees what is before it and, as block-diffusion
    * attention looks ahead within a block only, `rightContext` tokens behind it, over which its block extends. The result's
    * `ids` are the whole text; EOS counts as text.
@@ -105,12 +122,12 @@ export async function createEngine(
   executor: Executor,
   model: Model,
   weights: ReadonlyMap<string, InferenceParameter>,
-  { maskTokenId, eosTokenIds, shift = false, keepPrefixes = 0 }: EngineOptions,
+  { maskTokenId, eosTokenIds, shift = false, keepPrefixes = 0, adapter }: EngineOptions,
 ): Promise<Engine> {
   const { dimensions } = model
   if (maskTokenId !== undefined) checkIds([maskTokenId], dimensions, 'the mask token')
   const forbidden = maskTokenId === undefined ? [] : [maskTokenId]
-  const forward = await createForward(executor, model, weights, forbidden, keepPrefixes)
+  const forward = await createForward(executor, model, weights, forbidden, keepPrefixes, adapter)
 
   function settingsOf(options: Omit<BlockOptions, 'maxNewTokens'>): BlockSettings {
     const { blockSize, bufferSize = 1, activation = 0.5, reuse = false, strategy: name = 'threshold' } = options
@@ -211,6 +228,36 @@ export async function createEngine(
     }
   }
 
+  async function* strided(prompt: readonly number[], options: StridedOptions): Generation {
+    const { masks, threshold = 0, branchThreshold = 0, maxNewTokens, logitScale, signal } = options
+    const end = Math.min(prompt.length + maxNewTokens, dimensions.maxPositions)
+    const predictor = createPredictor(options, { forbidden })
+    const books = keepBooks(prompt.length)
+    const cache = await forward.openCache({ tokens: prompt, blockSize: 1 })
+    books.cached(cache)
+    try {
+      const decoding = decodeStrided(
+        forward,
+        cache,
+        { prompt, end, eosTokenIds },
+        {
+          ...{ masks, threshold, branchThreshold, predictor, sampling: options },
+          ...(logitScale === undefined ? {} : { logitScale }),
+          ...(signal ? { signal } : {}),
+        },
+      )
+      for (;;) {
+        const { done, value } = await decoding.next()
+        if (done) return books.result(value.slice(prompt.length))
+        books.forward()
+        yield value
+        books.resume()
+      }
+    } finally {
+      await cache.free()
+    }
+  }
+
   /** Counts forwards and the time without the consumer's. */
   function keepBooks(promptTokens: number) {
     const clock = stopwatch()
@@ -270,6 +317,18 @@ export async function createEngine(
       whole('maxNewTokens', options.maxNewTokens)
       if (prompt.length === 0) throw new UserError('autoregressive decoding needs a prompt of at least one token')
       return nextTokens(prompt, options)
+    },
+    generateStrided(prompt, options) {
+      const { masks, threshold = 0 } = options
+      if (!adapter) throw new UserError('strided decoding needs an adapter that drafts (unmask accelerate makes one)')
+      checkPrompt(prompt, dimensions)
+      checkOptions(options, dimensions)
+      whole('maxNewTokens', options.maxNewTokens)
+      whole('masks', masks)
+      for (const [name, value] of Object.entries({ threshold, branchThreshold: options.branchThreshold ?? 0 }))
+        if (!(value >= 0 && value <= 1)) throw new UserError(`${name} must be from 0 to 1, got ${value}`)
+      if (prompt.length === 0) throw new UserError('autoregressive decoding needs a prompt of at least one token')
+      return strided(prompt, options)
     },
     fill(ids, options) {
       const { blockSize, rightContext = blockSize } = options

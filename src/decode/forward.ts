@@ -2,7 +2,7 @@
 // share a forward. Knows what a forward is, not when to do one.
 import type { Model } from '../models/types.ts'
 import type { Executor } from '../runtime/executor.ts'
-import { type InferenceParameter, UserError } from '../types.ts'
+import { type InferenceParameter, type Parameter, UserError } from '../types.ts'
 import { type Cache, createCaches, type Prefix } from './cache.ts'
 import { loadDecodeProgram } from './program.ts'
 import type { Predictions } from './types.ts'
@@ -28,6 +28,8 @@ export interface ForwardRequest {
   rows: readonly number[]
   /** How many of `ids`, from the first, are stored in the cache, or the indices of those that are, ascending. */
   store: number | readonly number[]
+  /** With an adapter: indices into `ids` where it acts. Their tokens do not matter. Default none. */
+  masks?: readonly number[]
   /** Multiplies the logits before the softmax. Default 1. */
   logitScale?: number
   /** Also returns the logits: a copy of vocabulary size per row. Default false. */
@@ -75,6 +77,7 @@ const ENDLESS = 2n ** 62n
  * Loads the inference program. The tokens `forbidden` are never predicted. The weights are copied.
  *
  * @param keep free caches that keep their tokens for texts that begin alike; see `createCaches`.
+ * @param adapter parameters of an adapter, as `loadDecodeProgram` takes them.
  */
 export async function createForward(
   executor: Executor,
@@ -82,11 +85,12 @@ export async function createForward(
   weights: ReadonlyMap<string, InferenceParameter>,
   forbidden: readonly number[],
   keep = 0,
+  adapter?: ReadonlyMap<string, Parameter>,
 ): Promise<Forward> {
   const { dimensions } = model
   const { vocabSize } = dimensions
   const name = `decode${instances++}`
-  const session = await loadDecodeProgram(executor, model, weights)
+  const session = await loadDecodeProgram(executor, model, weights, adapter)
   const tokenBias = new Float32Array(vocabSize)
   for (const token of forbidden) tokenBias[token] = Number.NEGATIVE_INFINITY
   const bias = { resident: `${name}.token_bias`, shape: [vocabSize] }
@@ -129,6 +133,7 @@ export async function createForward(
     const [ids, positions] = [int64s(0n), int64s(0n)]
     // Padding sees only itself, and nothing else sees it.
     const [blocks, ends] = [int64s(-1n), int64s(0n)]
+    const gate = new Float32Array(adapter ? rows * length : 0)
     const lengths = new BigInt64Array(rows)
     const rowIndex: number[] = []
     const scales: number[] = []
@@ -146,6 +151,7 @@ export async function createForward(
         blocks[start + j] = BigInt(block)
         ends[start + j] = end === undefined ? ENDLESS : BigInt(end)
       }
+      for (const index of request.masks ?? []) gate[start + index] = 1
       for (const index of request.rows) {
         rowIndex.push(start + index)
         scales.push(request.logitScale ?? 1)
@@ -167,6 +173,7 @@ export async function createForward(
         row_index: { dtype: 'int64', shape: [rowIndex.length], data: BigInt64Array.from(rowIndex, BigInt) },
         logit_scale: { dtype: 'float32', shape: [scales.length], data: Float32Array.from(scales) },
         token_bias: bias,
+        ...(adapter ? { gate: { dtype: 'float32' as const, shape: [...shape, 1], data: gate } } : {}),
       },
       { token: null, confidence: null, ...(logits ? { logits: null } : {}) },
       { copies: batch.flatMap(({ cache }, i) => caches.copies(cache, cache.slot - first, stored[i])) },

@@ -1,6 +1,7 @@
 // The inference program of a model: new positions against a KV cache, for autoregressive and block decoding alike.
 // Knows the model and the attention of decoding; knows nothing about when to forward or what to commit.
 import { cachedAttention, cachedAttentionBias, splitHeads } from '../graph/ops/cached-attention.ts'
+import { add, mul, sub } from '../graph/ops/elementwise.ts'
 import { input } from '../graph/ops/input.ts'
 import { gatherRows, reshape } from '../graph/ops/layout.ts'
 import { linear } from '../graph/ops/linear.ts'
@@ -11,9 +12,10 @@ import { product } from '../graph/shape.ts'
 import { lastDim, type Tensor } from '../graph/tensor.ts'
 import type { Model } from '../models/types.ts'
 import { formatsOf, loadInference } from '../nn/inference.ts'
+import { maskEmbeddingName } from '../nn/lora.ts'
 import { createWeights } from '../nn/weights.ts'
 import type { Executor, Session } from '../runtime/executor.ts'
-import type { BlockFormat, InferenceParameter } from '../types.ts'
+import type { BlockFormat, InferenceParameter, Parameter } from '../types.ts'
 
 /**
  * Inputs, with B rows of T new positions and a cache of C positions per row:
@@ -30,9 +32,16 @@ import type { BlockFormat, InferenceParameter } from '../types.ts'
  * `present_key.{layer}`, `present_value.{layer}` [B, key-value heads, T, D] of the new positions.
  *
  * The weights named in `formats` are quantised.
+ *
+ * With the parameters of an adapter there is one more input, `gate` [B, T, 1]: 1 where a mask stands, whose embedding is the
+ * adapter's and at which its low-rank weights act, else 0; at those positions the values are exactly those of the model alone.
  */
-export function decodeProgram(model: Model, formats?: ReadonlyMap<string, BlockFormat>): Program {
-  const { layers, heads, kvHeads, headDim, vocabSize, maxPositions } = model.dimensions
+export function decodeProgram(
+  model: Model,
+  formats?: ReadonlyMap<string, BlockFormat>,
+  adapter: ReadonlyMap<string, readonly number[]> = new Map(),
+): Program {
+  const { layers, heads, kvHeads, headDim, vocabSize } = model.dimensions
   const ids = input('input_ids', 'int64', ['B', 'T'])
   const positions = input('position_ids', 'int64', ['B', 'T'])
   const blocks = input('block_ids', 'int64', ['B', 'T'])
@@ -46,10 +55,15 @@ export function decodeProgram(model: Model, formats?: ReadonlyMap<string, BlockF
   const pastBias = lengthBias(input('cache_length', 'int64', ['B']), past[0].key)
   const bias = cachedAttentionBias(ownBias, pastBias, heads / kvHeads)
   const present: Record<string, Tensor> = {}
-  const { hidden, head } = model.trace(createWeights(model.parameters, formats), {
+  const weights = createWeights(new Map([...model.parameters, ...adapter]), formats)
+  const gate = adapter.size > 0 ? input('gate', 'float32', ['B', 'T', 1]) : undefined
+  const chosenGate = gate && gatherRows(reshape(gate, [product(['B', 'T']), 1]), rows)
+  // Positions chosen after the last attention have one axis less.
+  const gated = gate && weights.gated((x) => (x.shape.length === 3 ? gate : (chosenGate as Tensor)))
+  const { hidden, head } = model.trace(gated ?? weights, {
     ids,
     positions,
-    positionCount: maxPositions,
+    ...(gate ? { embeddings: (h) => add(mul(h, sub(1, gate)), mul(gate, weights(maskEmbeddingName(model)))) } : {}),
     attention(q, k, v, layer) {
       const key = splitHeads(k, kvHeads)
       const value = splitHeads(v, kvHeads)
@@ -65,9 +79,22 @@ export function decodeProgram(model: Model, formats?: ReadonlyMap<string, BlockF
   return { name: `${model.config.model_type}-decode`, outputs: { token, confidence, logits, ...present } }
 }
 
-/** Loads the inference program with the weights inside the session, packed once; see `loadInference`. */
-export const loadDecodeProgram = (
+/**
+ * Loads the inference program with the weights inside the session, packed once; see `loadInference`. `adapter` are an
+ * adapter's parameters, the scale of its low-rank products included in `lora_B`.
+ */
+export function loadDecodeProgram(
   executor: Executor,
   model: Model,
   weights: ReadonlyMap<string, InferenceParameter>,
-): Promise<Session> => loadInference(executor, decodeProgram(model, formatsOf(weights)), model.parameters, weights)
+  adapter: ReadonlyMap<string, Parameter> = new Map(),
+): Promise<Session> {
+  const shapes = new Map([...adapter].map(([name, { shape }]) => [name, shape]))
+  const program = decodeProgram(model, formatsOf(weights), shapes)
+  return loadInference(
+    executor,
+    program,
+    new Map([...model.parameters, ...shapes]),
+    new Map<string, InferenceParameter>([...weights, ...adapter]),
+  )
+}

@@ -37,6 +37,9 @@ export interface ComparisonResult {
   /** By threshold, ascending; the headline one among them. Empty without a sweep. */
   sweep: SweepPoint[]
   samples: Sample[]
+  prompts: number
+  /** Prompts whose answers are the same tokens with both; undefined where there is one decoder only. */
+  equal: number | undefined
 }
 
 export async function compareDecoding(options: CompareOptions): Promise<ComparisonResult> {
@@ -67,5 +70,10 @@ export async function compareDecoding(options: CompareOptions): Promise<Comparis
             .sort(([a], [b]) => a - b)
             .map(([value, outputs]) => ({ threshold: value, ...summarize(outputs) })),
     samples: chooseSamples(ar, diffusion),
+    prompts: prompts.length,
+    equal:
+      ar.length === 0 || diffusion.length === 0
+        ? undefined
+        : ar.filter(({ ids }, i) => ids.join() === diffusion[i]?.ids.join()).length,
   }
 }

@@ -9,7 +9,9 @@ import type { TensorData } from '../types.ts'
 import { ModelProto } from './onnx/proto.ts'
 import { add, mul, neg } from './ops/elementwise.ts'
 import { constant, input, scalar } from './ops/input.ts'
+import { gatherRows } from './ops/layout.ts'
 import { linear } from './ops/linear.ts'
+import { dequantize } from './ops/quantized.ts'
 import { sum } from './ops/reduce.ts'
 import { describe as describeProgram, exportOnnx } from './program.ts'
 
@@ -187,6 +189,26 @@ describe('a program', () => {
     const session = await executor.load(model, { externalData: [{ path: 'weights', data }] })
     const { y } = await session.run({ x: float([1, 2], [2, 3]) }, { y: null })
     expect(y.data).toEqual(Float32Array.of(2, 3, 5))
+    await session.release()
+  })
+
+  it('may refer to one in another shape too, without a copy', async () => {
+    const stored = {
+      packed: input('w', 'uint8', [2, 1, 8]),
+      scales: input('s', 'float32', [2, 1]),
+      zeroPoints: undefined,
+      minima: undefined,
+    }
+    const matrix = dequantize(stored, { format: { bits: 4, blockSize: 16, asymmetric: false }, width: 16 })
+    const y = gatherRows(matrix, input('i', 'int64', ['N']))
+    const tensors = new Map([['w', { offset: 0, length: 16 }]])
+    const { model } = exportOnnx({ name: 'p', outputs: { y } }, { external: { location: 'weights', tensors } })
+    expect(decode(model).graph.node.map(({ opType }) => opType)).toEqual(['GatherBlockQuantized'])
+    const session = await executor.load(model, {
+      externalData: [{ path: 'weights', data: new Uint8Array(16).fill(0x97) }],
+    })
+    const result = await session.run({ i: int64([1], [1]), s: float([2, 1], [1, 2]) }, { y: null })
+    expect(result.y.data).toEqual(Float32Array.from({ length: 16 }, (_, i) => (i % 2 === 0 ? -2 : 2)))
     await session.release()
   })
 

@@ -65,11 +65,12 @@ export interface ExportOptions {
 /** Lowers a program to ONNX. Inputs keep the order in which they were first used, so the bytes are reproducible. */
 export function exportOnnx(program: Program, options: ExportOptions = {}): ExportedProgram {
   let place = ''
-  const emit = createEmitter(() => place)
+  const emit = createEmitter(() => place, viewStored)
   const names = new Map<Tensor, string>()
   const inputs: Signature[] = []
   const externalParameters: Signature[] = []
   const initializers: object[] = []
+  const external = new Map<string, object>()
   for (const node of topologicalOrder(Object.values(program.outputs))) {
     const operation = node.operation
     place = node.scope ? `${node.scope}/${operation.name}` : operation.name
@@ -82,17 +83,7 @@ export function exportOnnx(program: Program, options: ExportOptions = {}): Expor
       if (embedded) initializers.push(tensorProto(name, embedded))
       else if (range && options.external) {
         externalParameters.push({ name, dtype: tensor.dtype, shape: tensor.shape })
-        initializers.push({
-          name,
-          dims: tensor.shape.map(Number),
-          dataType: ONNX_TYPE[tensor.dtype],
-          dataLocation: 1,
-          externalData: [
-            { key: 'location', value: range.location ?? options.external.location },
-            { key: 'offset', value: String(range.offset) },
-            { key: 'length', value: String(range.length) },
-          ],
-        })
+        external.set(name, externalProto(name, tensor.shape, tensor.dtype))
       } else inputs.push({ name, dtype: tensor.dtype, shape: tensor.shape })
       continue
     }
@@ -108,6 +99,29 @@ export function exportOnnx(program: Program, options: ExportOptions = {}): Expor
       names.set(tensor, outputNames[i])
     })
   }
+  function externalProto(name: string, shape: Shape, dtype: DType, source = name): object {
+    const { location, offset, length } = options.external!.tensors.get(source)!
+    return {
+      name,
+      dims: shape.map(Number),
+      dataType: ONNX_TYPE[dtype],
+      dataLocation: 1,
+      externalData: [
+        { key: 'location', value: location ?? options.external!.location },
+        { key: 'offset', value: String(offset) },
+        { key: 'length', value: String(length) },
+      ],
+    }
+  }
+
+  function viewStored(name: string, shape: readonly number[]): string | undefined {
+    const parameter = externalParameters.find((other) => other.name === name)
+    if (!parameter) return undefined
+    const view = `${name} as [${shape}]`
+    external.set(view, externalProto(view, shape, parameter.dtype, name))
+    return view
+  }
+
   place = ''
   const outputs: Signature[] = []
   for (const [name, tensor] of Object.entries(program.outputs)) {
@@ -120,6 +134,8 @@ export function exportOnnx(program: Program, options: ExportOptions = {}): Expor
     renameOutput(emit, names, tensor, source, name, taken)
   }
   const used = new Set(inputNamesOf(emit.nodes))
+  // A weight that only views use is not there in its own shape.
+  for (const [name, proto] of external) if (used.has(name)) initializers.push(proto)
   for (const [name, value] of emit.constants) if (used.has(name)) initializers.push(tensorProto(name, value))
   const model = ModelProto.encode(
     ModelProto.create({

@@ -6,7 +6,7 @@ import { rmsNorm } from '../graph/ops/rms-norm.ts'
 import { rope } from '../graph/ops/rope.ts'
 import { scope, type Tensor } from '../graph/tensor.ts'
 import { project, projectionShapes } from '../nn/projection.ts'
-import { ropeConfig, ropeTables } from '../nn/rope.ts'
+import { ropeConfig, ropeRows, ropeTables } from '../nn/rope.ts'
 import type { Weights } from '../nn/weights.ts'
 import { type ModelConfig, UserError } from '../types.ts'
 import { reader } from './config.ts'
@@ -160,7 +160,10 @@ export function createDecoder(config: ModelConfig, options: DecoderOptions = {})
     embeddingName: `${names.embedding}.weight`,
     trace(weights, { ids, positions, positionCount, attention, embeddings, select }) {
       const embedding = weights(`${names.embedding}.weight`)
-      const { cos, sin } = ropeTables(rotary, rotaryDim, positionCount)
+      const { cos, sin, index } =
+        positionCount === undefined
+          ? ropeRows(rotary, rotaryDim, positions)
+          : { ...ropeTables(rotary, rotaryDim, positionCount), index: positions }
       const routing: Routing[] = []
       let h = gatherRows(embedding, ids)
       if (embeddings) h = embeddings(h)
@@ -174,8 +177,8 @@ export function createDecoder(config: ModelConfig, options: DecoderOptions = {})
               q = eachHead(q, layer(`${headNorms.query}.weight`))
               k = eachHead(k, layer(`${headNorms.key}.weight`))
             }
-            q = rope(q, positions, cos, sin, heads)
-            return attention(q, rope(k, positions, cos, sin, kvHeads), v, i)
+            q = rope(q, index, cos, sin, heads)
+            return attention(q, rope(k, index, cos, sin, kvHeads), v, i)
           })
           let residual = h
           if (select && i === layers - 1) {

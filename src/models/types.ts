@@ -17,10 +17,10 @@ export interface Dimensions {
 export interface ModelInput {
   /** Token ids [batch, length], int64. */
   ids: Tensor
-  /** Positions [batch, length], int64; below `positionCount`. */
+  /** Positions [batch, length], int64; below `positionCount` where that is given. */
   positions: Tensor
-  /** Size of the rotary table. */
-  positionCount: number
+  /** Size of a rotary table, a constant of the program. Default: none, angles are computed in the program. */
+  positionCount?: number
   /**
    * The caller's attention: q [batch, length, heads * D], k and v with key-value heads, rotated.
    * Returns the mixed values in q's shape.

@@ -1,8 +1,15 @@
 // Loads a program that is only run: the weights are part of the session, which packs them once. Knows no model.
 import { exportOnnx, type Program } from '../graph/program.ts'
 import { quantizedNames } from '../quant/layout.ts'
-import type { Executor, Session } from '../runtime/executor.ts'
-import { type BlockFormat, type FileRange, type InferenceParameter, isQuantized, type TypedArray } from '../types.ts'
+import type { Executor, Session, SessionOptions } from '../runtime/executor.ts'
+import {
+  type BlockFormat,
+  type FileRange,
+  type InferenceParameter,
+  isQuantized,
+  type TensorData,
+  type TypedArray,
+} from '../types.ts'
 
 /** The formats of the weights that are quantised, as `createWeights` takes them. */
 export function formatsOf(weights: ReadonlyMap<string, InferenceParameter>): Map<string, BlockFormat> {
@@ -38,9 +45,13 @@ export async function loadInference(
   program: Program,
   parameters: ReadonlyMap<string, readonly number[]>,
   weights: ReadonlyMap<string, InferenceParameter>,
+  options: Pick<SessionOptions, 'optimize'> = {},
 ): Promise<Session> {
   const tensors = new Map<string, { location: string; offset: number; length: number }>()
   const files: { path: string; data: Uint8Array }[] = []
+  // ONNX Runtime takes external data from memory or from files, not both: beside mapped weights others go into the model.
+  const ranges = externalRanges(weights)
+  const embed = new Map<string, TensorData>()
   // A file in memory per tensor: one for all would meet the size limit of an array.
   const add = (name: string, values: TypedArray) => {
     const data = new Uint8Array(values.slice().buffer)
@@ -56,16 +67,24 @@ export async function loadInference(
       add(names.packed, parameter.packed)
       add(names.scales, parameter.scales)
       if (parameter.zeroPoints) add(names.zeroPoints, parameter.zeroPoints)
-    } else if ('data' in parameter) add(name, parameter.data)
+      if (parameter.minima) add(names.minima, parameter.minima)
+    } else if ('data' in parameter) {
+      if (ranges.size > 0) embed.set(name, { dtype: 'float32', shape, data: parameter.data })
+      else add(name, parameter.data)
+    }
   }
   const folders = new Set<string>()
-  for (const [name, { path, offset, length }] of externalRanges(weights)) {
+  for (const [name, { path, offset, length }] of ranges) {
     const [, folder, location] = /^(.*)[/\\]([^/\\]+)$/.exec(path) as unknown as [string, string, string]
     folders.add(folder)
     tensors.set(name, { location, offset, length })
   }
   if (folders.size > 1) throw new Error(`files to map must be in one folder, are in ${[...folders].join(', ')}`)
   const [externalFolder] = folders
-  const { model: onnx } = exportOnnx(program, { external: { location: '', tensors } })
-  return executor.load(onnx, { externalData: files, ...(externalFolder === undefined ? {} : { externalFolder }) })
+  const { model: onnx } = exportOnnx(program, { embed, external: { location: '', tensors } })
+  return executor.load(onnx, {
+    ...options,
+    externalData: files,
+    ...(externalFolder === undefined ? {} : { externalFolder }),
+  })
 }

@@ -1,7 +1,10 @@
 // Rotary angles: the scalings of checkpoints, and the configs that say them.
 import { describe, expect, it } from 'vitest'
+import { input } from '../graph/ops/input.ts'
+import { exportOnnx } from '../graph/program.ts'
+import { createExecutor } from '../runtime/executor.ts'
 import type { TensorData } from '../types.ts'
-import { inverseFrequencies, ropeConfig, ropeTables } from './rope.ts'
+import { inverseFrequencies, ropeConfig, ropeRows, ropeTables } from './rope.ts'
 
 const llama3 = {
   rope_theta: 500000,
@@ -74,4 +77,28 @@ it('tables hold cos and sin of position times frequency', () => {
   const angles = [0, 0, 1, 0.25, 2, 0.5]
   expect(values(cos).data).toEqual(Float32Array.from(angles, Math.cos))
   expect(values(sin).data).toEqual(Float32Array.from(angles, Math.sin))
+})
+
+it('rows hold what the tables hold at these positions', async () => {
+  const config = ropeConfig({ rope_theta: 500_000 })
+  const positions = [
+    [0, 3, 1],
+    [131_071, 8191, 77],
+  ]
+  const index: TensorData = { dtype: 'int64', shape: [2, 3], data: BigInt64Array.from(positions.flat(), BigInt) }
+  const rows = ropeRows(config, 64, input('positions', 'int64', ['B', 'T']))
+  const executor = createExecutor({ threads: 1 })
+  const session = await executor.load(exportOnnx({ name: 'rows', outputs: rows }).model)
+  const result = await session.run({ positions: index }, { cos: null, sin: null, index: null })
+  await executor.dispose()
+  expect(result.index.shape).toEqual([2, 3])
+  const frequencies = inverseFrequencies(config, 64).map(Math.fround)
+  for (const [place, position] of positions.flat().entries()) {
+    const row = 32 * Number((result.index.data as BigInt64Array)[place])
+    for (const [i, frequency] of frequencies.entries()) {
+      const angle = Math.fround(position * frequency)
+      expect(Math.abs((result.cos.data as Float32Array)[row + i] - Math.cos(angle))).toBeLessThan(2e-7)
+      expect(Math.abs((result.sin.data as Float32Array)[row + i] - Math.sin(angle))).toBeLessThan(2e-7)
+    }
+  }
 })

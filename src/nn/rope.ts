@@ -1,5 +1,6 @@
 // Tables of rotary angles, with the scalings that checkpoints ask for.
 import { constant } from '../graph/ops/input.ts'
+import { ropeAngles } from '../graph/ops/rope.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { UserError } from '../types.ts'
 
@@ -86,3 +87,10 @@ export function ropeTables(config: RopeConfig, rotaryDim: number, positions: num
   const table = (data: Float32Array) => constant({ dtype: 'float32', shape: [positions, half], data })
   return { cos: table(cos), sin: table(sin) }
 }
+
+/** The same for these positions alone, [batch, length]: no table as long as a context. `index` is where each position's row is. */
+export const ropeRows = (config: RopeConfig, rotaryDim: number, positions: Tensor) =>
+  ropeAngles(positions, frequencies(config, rotaryDim))
+
+const frequencies = (config: RopeConfig, rotaryDim: number): Tensor =>
+  constant({ dtype: 'float32', shape: [rotaryDim / 2], data: Float32Array.from(inverseFrequencies(config, rotaryDim)) })

@@ -14,7 +14,17 @@ export interface Weights {
   trace<T>(prefix: string, build: (weights: Weights) => T): T
   /** Every tensor asked for so far, by full name. */
   readonly used: ReadonlyMap<string, Tensor>
+  /** Where low-rank weights act, and how strongly. Absent: nowhere. */
+  readonly gate: Gate | undefined
+  /** The same weights with a gate. */
+  gated(gate: Gate): Weights
 }
+
+/**
+ * What the low-rank part of a projection is multiplied with, for an input x [..., width] of that projection: a factor for
+ * all positions, or one for each, [..., 1].
+ */
+export type Gate = (x: Tensor) => Tensor | number
 
 /**
  * Weights of the given shapes, those named in `formats` quantised. Asking for an unknown name is an error of the model's
@@ -25,7 +35,7 @@ export function createWeights(
   formats: ReadonlyMap<string, BlockFormat> = new Map(),
 ): Weights {
   const used = new Map<string, Tensor>()
-  const below = (prefix: string): Weights => {
+  const below = (prefix: string, gate?: Gate): Weights => {
     const full = (name: string) => (prefix ? `${prefix}.${name}` : name)
     const weights = (name: string): Tensor => {
       const key = full(name)
@@ -40,9 +50,11 @@ export function createWeights(
     }
     return Object.assign(weights, {
       has: (name: string) => shapes.has(full(name)),
-      in: (name: string) => below(full(name)),
-      trace: <T>(name: string, build: (weights: Weights) => T): T => scope(name, () => build(below(full(name)))),
+      in: (name: string) => below(full(name), gate),
+      trace: <T>(name: string, build: (weights: Weights) => T): T => scope(name, () => build(below(full(name), gate))),
       used,
+      gate,
+      gated: (other: Gate) => below(prefix, other),
     })
   }
   return below('')
@@ -55,6 +67,7 @@ function quantizedMatrix(name: string, shape: readonly number[], format: BlockFo
     packed: input(names.packed, 'uint8', layout.packed),
     scales: input(names.scales, 'float32', layout.scales),
     zeroPoints: format.asymmetric ? input(names.zeroPoints, 'uint8', layout.zeroPoints) : undefined,
+    minima: format.minima ? input(names.minima, 'float32', layout.scales) : undefined,
   }
   return dequantize(stored, { format, width: shape[1] })
 }

@@ -23,10 +23,10 @@ export function blockLayout(shape: readonly number[], { bits, blockSize }: Block
   }
 }
 
-/** Names of the tensors that store the matrix `name`: `x.weight` is x.weight, x.scales and x.zero_points. */
-export function quantizedNames(name: string): { packed: string; scales: string; zeroPoints: string } {
+/** Names of the tensors that store the matrix `name`: `x.weight` is x.weight, x.scales and x.zero_points or x.minima. */
+export function quantizedNames(name: string): { packed: string; scales: string; zeroPoints: string; minima: string } {
   const base = name.replace(/\.weight$/, '')
-  return { packed: name, scales: `${base}.scales`, zeroPoints: `${base}.zero_points` }
+  return { packed: name, scales: `${base}.scales`, zeroPoints: `${base}.zero_points`, minima: `${base}.minima` }
 }
 
 /** Zeros of the matrix [out, in] in a format. */
@@ -39,6 +39,7 @@ export function emptyQuantized(shape: readonly number[], format: BlockFormat): Q
     packed: new Uint8Array(size(layout.packed)),
     scales: new Float32Array(size(layout.scales)),
     zeroPoints: format.asymmetric ? new Uint8Array(size(layout.zeroPoints)) : undefined,
+    ...(format.minima ? { minima: new Float32Array(size(layout.scales)) } : {}),
   }
 }
 
@@ -53,7 +54,7 @@ export function packAt(bytes: Uint8Array, start: number, index: number, bits: 4 
 }
 
 /** The float32 values [out, in]. */
-export function dequantize({ shape, format, packed, scales, zeroPoints }: QuantizedParameter): Float32Array {
+export function dequantize({ shape, format, packed, scales, zeroPoints, minima }: QuantizedParameter): Float32Array {
   const [out, width] = shape
   const { bits, blockSize } = format
   const layout = blockLayout(shape, format)
@@ -62,9 +63,12 @@ export function dequantize({ shape, format, packed, scales, zeroPoints }: Quanti
   for (let row = 0; row < out; row++)
     for (let block = 0; block < layout.blocks; block++) {
       const scale = scales[row * layout.blocks + block]
-      const zero = zeroPoints ? unpackAt(zeroPoints, row * layout.zeroPoints[1], block, bits) : 1 << (bits - 1)
+      const middle = minima ? 0 : 1 << (bits - 1)
+      const zero = zeroPoints ? unpackAt(zeroPoints, row * layout.zeroPoints[1], block, bits) : middle
+      // Not 0, to which -0 would add up to 0.
+      const minimum = minima?.[row * layout.blocks + block] ?? -0
       for (let i = block * blockSize; i < (block + 1) * blockSize; i++)
-        values[row * width + i] = (unpackAt(packed, row * rowBytes, i, bits) - zero) * scale
+        values[row * width + i] = (unpackAt(packed, row * rowBytes, i, bits) - zero) * scale + minimum
     }
   return values
 }

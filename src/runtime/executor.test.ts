@@ -12,7 +12,7 @@ import { matmul } from '../graph/ops/linear.ts'
 import { exportOnnx } from '../graph/program.ts'
 import type { Shape } from '../graph/shape.ts'
 import type { Tensor } from '../graph/tensor.ts'
-import type { TensorData } from '../types.ts'
+import { type TensorData, UserError } from '../types.ts'
 import { createExecutor } from './executor.ts'
 
 const executor = createExecutor({ threads: 1 })
@@ -283,4 +283,32 @@ it('writes a profile', async () => {
 
 it('knows the memory of the process', async () => {
   expect(await executor.memory()).toBeGreaterThan(2 ** 20)
+})
+
+it.each(['webgpu', 'cuda'] as const)('runs on %s, or says what the machine lacks', async (device) => {
+  const other = createExecutor({ threads: 1, device })
+  const { y } = await other
+    .load(sum)
+    .then((session) => session.run({ a: floats([1], 1), b: floats([1], 2) }, { y: null }))
+    .catch((error: Error) => {
+      expect(error).toBeInstanceOf(UserError)
+      expect(error.message).toContain(`--device ${device} cannot be used here; it needs`)
+      return { y: floats([1], 3) }
+    })
+  expect(y.data).toEqual(Float32Array.of(3))
+  await other.dispose()
+})
+
+it("sends and keeps nothing of ONNX Runtime's telemetry", async () => {
+  const home = await mkdtemp(join(tmpdir(), 'unmask-executor-'))
+  try {
+    const script = fileURLToPath(new URL('../../test/runtime/idle.ts', import.meta.url))
+    const env: NodeJS.ProcessEnv = { ...process.env, HOME: home, XDG_CACHE_HOME: home }
+    delete env.ORT_DISABLE_TELEMETRY
+    const child = spawn(process.execPath, ['--import', 'tsx', script], { env, stdio: 'ignore' })
+    expect(await new Promise((resolve) => child.once('close', resolve))).toBe(0)
+    expect(await readdir(home)).toEqual([])
+  } finally {
+    await rm(home, { recursive: true })
+  }
 })

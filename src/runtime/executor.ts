@@ -1,7 +1,7 @@
 // ONNX Runtime in a worker thread: the caller's event loop stays free. Knows programs as ONNX bytes, not models.
 import { availableParallelism } from 'node:os'
-import { Worker } from 'node:worker_threads'
-import type { DType, TensorData, TypedArray } from '../types.ts'
+import { SHARE_ENV, Worker } from 'node:worker_threads'
+import { type Device, type DType, type TensorData, type TypedArray, UserError } from '../types.ts'
 import type { Copy, Request, Resident, Source } from './protocol.ts'
 
 export type { Copy, Resident, Source } from './protocol.ts'
@@ -52,22 +52,38 @@ export interface Executor {
   dispose(): Promise<void>
 }
 
-/** Starts a worker. `threads` is the size of ONNX Runtime's pool; by default the cores of the machine. */
-export function createExecutor({ threads = availableParallelism() }: { threads?: number } = {}): Executor {
-  const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: { threads } })
+export interface ExecutorOptions {
+  /** Size of ONNX Runtime's pool of threads. Default: the cores of the machine. */
+  threads?: number
+  /** Default `cpu`. Loading a program throws UserError where the machine has no such device. */
+  device?: Device
+}
+
+/** Starts a worker. */
+export function createExecutor({ threads = availableParallelism(), device = 'cpu' }: ExecutorOptions = {}): Executor {
+  const worker = new Worker(new URL('./worker.js', import.meta.url), {
+    workerData: { threads, device },
+    // What the worker puts into its environment is for ONNX Runtime, which reads the process's.
+    env: SHARE_ENV,
+    // It makes messages and little else; V8's default lets such garbage grow to 48 MB.
+    resourceLimits: { maxYoungGenerationSizeMb: 6 },
+  })
   const pending = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>()
   let nextId = 0
   let nextSession = 0
   let failure: Error | undefined
   let ended = false
 
-  worker.on('message', ({ id, value, error }: { id: number; value?: unknown; error?: string }) => {
-    const waiting = pending.get(id)
-    pending.delete(id)
-    if (pending.size === 0) worker.unref()
-    if (error === undefined) waiting?.resolve(value)
-    else waiting?.reject(new Error(error))
-  })
+  worker.on(
+    'message',
+    ({ id, value, error, user }: { id: number; value?: unknown; error?: string; user?: boolean }) => {
+      const waiting = pending.get(id)
+      pending.delete(id)
+      if (pending.size === 0) worker.unref()
+      if (error === undefined) waiting?.resolve(value)
+      else waiting?.reject(user ? new UserError(error) : new Error(error))
+    },
+  )
   const fail = (error: Error) => {
     failure = error
     for (const { reject } of pending.values()) reject(error)

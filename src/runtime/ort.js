@@ -1,7 +1,7 @@
 // ONNX Runtime's C API, as far as it is needed here, called through koffi. The package onnxruntime-node brings the library; its
 // own binding copies every output into a new buffer, also one that was given a place, which costs a training step its
 // parameters, gradients and moments once more. Plain JavaScript, as the worker is. It knows tensors, not models.
-import { readdirSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import koffi from 'koffi'
@@ -14,6 +14,7 @@ import koffi from 'koffi'
 /**
  * @typedef {object} SessionOptions
  * @property {number} threads
+ * @property {import('../types.ts').Device} device
  * @property {boolean} optimize ONNX Runtime's rewriting of the graph.
  * @property {{ path: string, data: Uint8Array }[]} [externalData] Files in memory that the model's external data name; they are copied.
  * @property {Record<string, string>} config Entries by ONNX Runtime's names.
@@ -30,6 +31,7 @@ koffi.config({ sync_stack_size: 8 * 2 ** 20 })
 const functions = /** @type {const} */ ({
   GetErrorMessage: [2, ['void *'], 'string'],
   CreateEnv: [3, ['int', 'string', 'void *']],
+  DisableTelemetryEvents: [6, ['void *']],
   CreateSessionFromArray: [8, ['void *', 'void *', 'size_t', 'void *', 'void *']],
   Run: [9, ['void *', 'void *', 'void *', 'void *', 'size_t', 'void *', 'size_t', 'void *']],
   CreateSessionOptions: [10, ['void *']],
@@ -55,6 +57,7 @@ const functions = /** @type {const} */ ({
   ReleaseSessionOptions: [100, ['void *'], 'void'],
   SessionEndProfiling: [110, ['void *', 'void *', 'void *']],
   AddSessionConfigEntry: [130, ['void *', 'string', 'string']],
+  SessionOptionsAppendExecutionProvider: [216, ['void *', 'string', 'void *', 'void *', 'size_t']],
   AddExternalInitializersFromFilesInMemory: [279, ['void *', 'void *', 'void *', 'void *', 'size_t']],
 })
 
@@ -80,6 +83,9 @@ function libraryPath() {
   const file = { win32: 'onnxruntime.dll', darwin: 'libonnxruntime.1.dylib' }[/** @type {string} */ (process.platform)]
   return join(folder, file ?? 'libonnxruntime.so.1')
 }
+
+// The library reports each session to its maker, from 1.30 on also on Linux, unless told not to before it is loaded.
+process.env.ORT_DISABLE_TELEMETRY ??= '1'
 
 /** @type {Record<keyof typeof functions, (...args: unknown[]) => any>} */
 const api = /** @type {never} */ ({})
@@ -131,6 +137,7 @@ const pathText = (text) => Buffer.from(`${text}\0`, process.platform === 'win32'
 
 const WARNING = 2
 const environment = made((place) => api.CreateEnv(WARNING, 'unmask', place))
+api.DisableTelemetryEvents(environment)
 const allocator = made((place) => api.GetAllocatorWithDefaultOptions(place))
 const memoryInfo = made((place) => api.CreateCpuMemoryInfo(1, 0, place))
 
@@ -148,11 +155,12 @@ function addresses(buffers) {
  * @param {Uint8Array} model ONNX bytes
  * @param {SessionOptions} settings
  */
-export function createSession(model, { threads, optimize, externalData, config, profile }) {
+export function createSession(model, { threads, device, optimize, externalData, config, profile }) {
   const options = made((place) => api.CreateSessionOptions(place))
   /** @type {bigint} */
   let session
   try {
+    if (device !== 'cpu') useDevice(options, device)
     api.SetIntraOpNumThreads(options, threads)
     api.SetSessionGraphOptimizationLevel(options, optimize ? 99 : 0)
     // With memory patterns the first run's buffers and the planned block are both kept.
@@ -170,6 +178,7 @@ export function createSession(model, { threads, optimize, externalData, config, 
   } finally {
     api.ReleaseSessionOptions(options)
   }
+  if (config[FOLDER]) dropPages(config[FOLDER])
   const inputs = new Set(inputNames(session))
   /** @type {Map<string, Buffer>} */
   const names = new Map()
@@ -215,6 +224,61 @@ export function createSession(model, { threads, optimize, externalData, config, 
     release() {
       api.ReleaseSession(session)
     },
+  }
+}
+
+/** The machine has no device of the kind that was asked for, or lacks what it needs. */
+export class DeviceError extends Error {}
+
+const NEEDS = {
+  webgpu: 'a GPU with a driver for Vulkan (Linux), Direct3D 12 (Windows) or Metal (macOS)',
+  cuda:
+    'an NVIDIA GPU, CUDA 12 with cuDNN 9, and the libraries that onnxruntime-node fetches on Linux x64 when it is installed ' +
+    'with "ONNXRUNTIME_NODE_INSTALL=true npm rebuild onnxruntime-node"',
+}
+
+/**
+ * Lets the device run what it has kernels for.
+ * @param {bigint} options
+ * @param {'webgpu' | 'cuda'} device
+ */
+function useDevice(options, device) {
+  try {
+    if (device === 'webgpu') api.SessionOptionsAppendExecutionProvider(options, 'WebGPU', null, null, 0)
+    else check(library.func('OrtSessionOptionsAppendExecutionProvider_CUDA', 'void *', ['void *', 'int'])(options, 0))
+  } catch (error) {
+    throw noDevice(device, error)
+  }
+}
+
+/** @param {'webgpu' | 'cuda'} device @param {unknown} error */
+function noDevice(device, error) {
+  const [reason] = (error instanceof Error ? error.message : String(error)).split('\n')
+  return new DeviceError(
+    `--device ${device} cannot be used here; it needs ${NEEDS[device]}. ONNX Runtime says: ${reason}`,
+  )
+}
+
+/** The session's entry for the folder of mapped files. */
+const FOLDER = 'session.model_external_initializers_file_folder_path'
+
+/** madvise's advice that pages are not needed now. */
+const MADV_DONTNEED = 4
+
+/**
+ * Gives back the pages of mapped files: a session keeps weights packed, and the scales that went into them stay mapped though
+ * nobody reads them again. What somebody does read comes back from the file; a mapping with pages of its own is left alone.
+ * Elsewhere than on Linux nothing is done.
+ * @param {string} folder
+ */
+function dropPages(folder) {
+  if (process.platform !== 'linux') return
+  const madvise = koffi.load('libc.so.6').func('madvise', 'int', ['uintptr_t', 'size_t', 'int'])
+  const mapping = /^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ +(\/.*)\n(?:[A-Z].*\n)*?Anonymous: +0 kB$/gm
+  for (const [, from, to, path] of readFileSync('/proc/self/smaps', 'utf8').matchAll(mapping)) {
+    if (dirname(path) !== folder) continue
+    const start = BigInt(`0x${from}`)
+    madvise(start, BigInt(`0x${to}`) - start, MADV_DONTNEED)
   }
 }
 

@@ -2,7 +2,7 @@
 // Plain JavaScript, so that a thread can be started from it in source and in the built package alike.
 // It knows no models: it loads ONNX bytes, runs them and moves values.
 import { parentPort, workerData } from 'node:worker_threads'
-import { arrays, createSession } from './ort.js'
+import { arrays, createSession, DeviceError } from './ort.js'
 
 /** @typedef {import('./protocol.ts').Request} Request */
 /** @typedef {import('./protocol.ts').Source} Source */
@@ -57,7 +57,7 @@ function copyRange(from, to, { shape, rows, axis, start, length, offset }) {
 function handle(request) {
   switch (request.kind) {
     case 'load': {
-      sessions.set(request.session, createSession(request.model, { threads: workerData.threads, ...request.options }))
+      sessions.set(request.session, createSession(request.model, { ...workerData, ...request.options }))
       return undefined
     }
     case 'unload': {
@@ -139,6 +139,7 @@ port.on('message', (/** @type {{ id: number, request: Request }} */ { id, reques
     const value = handle(request)
     port.postMessage({ id, value }, transferable(value))
   } catch (error) {
-    port.postMessage({ id, error: error instanceof Error ? error.message : String(error) })
+    const message = error instanceof Error ? error.message : String(error)
+    port.postMessage({ id, error: message, user: error instanceof DeviceError })
   }
 })

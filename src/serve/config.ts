@@ -17,6 +17,7 @@ const model = z.strictObject({
   aliases: z.array(name).default([]).describe('other names that mean this model'),
   mode: z.enum(['diffusion', 'ar']).optional().describe('default: diffusion where config.json has a mask token'),
   block_size: whole.max(4096).optional().describe('default: block_size of config.json'),
+  adapter: z.string().min(1).optional().describe('folder of an adapter that drafts, made by unmask accelerate'),
   prefix_cache: z
     .int()
     .min(0)

@@ -97,6 +97,7 @@ function createModel(initial: ModelConfig, config: { limits: Limits; threads: nu
       {
         path: settings.path,
         ...(settings.mode ? { mode: settings.mode } : {}),
+        ...(settings.adapter ? { adapter: settings.adapter } : {}),
         ...(settings.block_size ? { blockSize: settings.block_size } : {}),
         ...(settings.prefix_cache > 0 ? { keepPrefixes: settings.prefix_cache } : {}),
         ...(threads > 0 ? { threads } : {}),

@@ -11,7 +11,7 @@ export interface LibraryTokenizer {
   token_to_id(token: string): number | undefined
   get_vocab(): Map<string | undefined, number>
   get_added_tokens_decoder(): Map<number, { id: number; content: string; special: boolean; single_word: boolean }>
-  model: { cache?: object }
+  model: { cache?: object; bpe_ranks?: Map<string, number> }
   decoder: LibraryDecoder | null
 }
 
@@ -25,7 +25,11 @@ interface LibraryDecoder {
 export function createLibraryTokenizer(json: TokenizerJson, config: Json): LibraryTokenizer {
   let tokenizer: LibraryTokenizer
   try {
-    tokenizer = new Tokenizer(forLibrary(json), config)
+    const rewritten = forLibrary(json)
+    const { merges } = rewritten.model
+    const isBpe = rewritten.model.type === 'BPE' && Array.isArray(merges)
+    tokenizer = new Tokenizer(isBpe ? { ...rewritten, model: { ...rewritten.model, merges: [] } } : rewritten, config)
+    if (isBpe) rankMerges(merges, tokenizer.model.bpe_ranks!)
   } catch (error) {
     throw new UserError(`tokenizer.json cannot be used: ${error instanceof Error ? error.message : error}`)
   }
@@ -35,6 +39,17 @@ export function createLibraryTokenizer(json: TokenizerJson, config: Json): Libra
     if (part?.config.type === 'ByteFallback') part.text_decoder = new ByteRunDecoder()
   }
   return tokenizer
+}
+
+/**
+ * Fills the ranks as the library would. On its own it makes a list of lists of them first, which with a vocabulary of 50,000
+ * tokens are megabytes that the process never gives back.
+ */
+function rankMerges(merges: readonly unknown[], ranks: Map<string, number>): void {
+  for (const [rank, merge] of merges.entries()) {
+    const pair = typeof merge === 'string' ? merge.split(' ', 2) : merge
+    ranks.set(JSON.stringify(pair), rank)
+  }
 }
 
 const MAX_CACHED_WORDS = 1 << 16

@@ -16,16 +16,10 @@ export function withMaskToken(
   loaded: LoadedModel,
   configured?: string | number,
 ): { loaded: LoadedModel; maskToken: MaskToken } {
-  const { model, tokenizer, generationConfig } = loaded
+  const { model, tokenizer } = loaded
   const { config } = model
   const rows = model.dimensions.vocabSize
-  const known = typeof config.mask_token_id === 'number' ? config.mask_token_id : undefined
-  const wanted = typeof configured === 'string' ? idOf(tokenizer, configured) : (configured ?? known)
-  const maskToken = chooseMaskToken(tokenizer, {
-    rows,
-    ...(wanted === undefined ? {} : { configured: wanted }),
-    inUse: [config, generationConfig ?? {}].flatMap((source) => endIds(source.eos_token_id)),
-  })
+  const maskToken = maskTokenOf(loaded, configured)
   const { id, token, source } = maskToken
   const grown = Math.max(rows, id + 1)
   const changed = createModel({ ...config, vocab_size: grown, mask_token_id: id })
@@ -39,6 +33,20 @@ export function withMaskToken(
   }
   const files = addSpecialToken(tokenizer.files(), { id, content: token, role: 'mask_token' })
   return { loaded: { ...loaded, model: changed, parameters, tokenizer: loadTokenizer(files) }, maskToken }
+}
+
+/** The mask token that `withMaskToken` gives a model. */
+export function maskTokenOf(
+  { model: { config, dimensions }, tokenizer, generationConfig }: Omit<LoadedModel, 'parameters'>,
+  configured?: string | number,
+): MaskToken {
+  const known = typeof config.mask_token_id === 'number' ? config.mask_token_id : undefined
+  const wanted = typeof configured === 'string' ? idOf(tokenizer, configured) : (configured ?? known)
+  return chooseMaskToken(tokenizer, {
+    rows: dimensions.vocabSize,
+    ...(wanted === undefined ? {} : { configured: wanted }),
+    inUse: [config, generationConfig ?? {}].flatMap((source) => endIds(source.eos_token_id)),
+  })
 }
 
 function idOf(tokenizer: Tokenizer, token: string): number {

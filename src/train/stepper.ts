@@ -27,18 +27,18 @@ export interface OptimizerOptions {
   routing?: RoutingOptions
 }
 
-/** One micro-batch: an objective, its sizes, and the inputs of `objectiveProgram`. */
-export interface MicroBatch {
-  objective: Objective
+/** One micro-batch: an objective, its sizes, and the inputs of its program. */
+export interface MicroBatch<O = Objective> {
+  objective: O
   rows: number
   length: number
   feeds: Record<string, Source>
 }
 
-export interface Stepper {
+export interface Stepper<O = Objective> {
   /** Gradients of the mean loss over the micro-batches, clipped, then one AdamW update. A non-finite loss or norm is returned and changes nothing. */
-  update(microBatches: readonly MicroBatch[], learningRate: number): Promise<UpdateResult>
-  loss(microBatch: MicroBatch): Promise<number>
+  update(microBatches: readonly MicroBatch<O>[], learningRate: number): Promise<UpdateResult>
+  loss(microBatch: MicroBatch<O>): Promise<number>
   parameters(): Promise<Map<string, Parameter>>
   optimizerState(): Promise<{ step: number; tensors: Map<string, Parameter> }>
   restore(state: {
@@ -52,16 +52,44 @@ const buffers = { parameters: 'parameters', gradients: 'gradients', m: 'exp_avg'
 
 const scalar = (value: number): TensorData => ({ dtype: 'float32', shape: [], data: Float32Array.of(value) })
 
-/** Puts the model's weights on the executor. Throws UserError where the model cannot be trained as `options.routing` says. */
+/**
+ * Puts the model's weights on the executor. Throws UserError where the model cannot be trained as `options.routing` says.
+ */
 export async function createStepper(
   executor: Executor,
   model: Model,
   initial: ReadonlyMap<string, Parameter>,
   options: OptimizerOptions,
 ): Promise<Stepper> {
-  const { routing = {} } = options
+  const { routing = {}, gradientCheckpointing } = options
   checkRouting(model, routing)
-  const untrainedNames = untrained(model, routing)
+  const { parameters, mixtures } = model
+  const trainable = { parameters, mixtures, untrained: untrained(model, routing) }
+  return createUpdater(executor, trainable, initial, options, ({ objective, rows, length, feeds }, gradients) => {
+    const settings = { gradients, embeddingNoise: 'embedding_noise' in feeds, gradientCheckpointing, routing }
+    const program = objectiveProgram(model, objective, { rows, length }, settings)
+    return executor.load(exportOnnx(program).model, { optimize: false })
+  })
+}
+
+/** What is updated: shapes by name, those that are not trained, and the mixtures of experts that report their load. */
+export interface Trainable extends Pick<Model, 'parameters' | 'mixtures'> {
+  untrained: ReadonlySet<string>
+}
+
+/**
+ * Puts parameters on the executor. `open` makes the session of a kind of micro-batch, with the parameters among its inputs;
+ * its outputs are those of `objectiveProgram` that the update needs: `loss` and, with gradients, `grad.<parameter>`.
+ */
+export async function createUpdater<O>(
+  executor: Executor,
+  model: Trainable,
+  initial: ReadonlyMap<string, Parameter>,
+  options: OptimizerOptions,
+  open: (microBatch: MicroBatch<O>, gradients: boolean) => Promise<Session>,
+): Promise<Stepper<O>> {
+  const { routing = {} } = options
+  const untrainedNames = model.untrained
   const layout = flatLayout(new Map([...model.parameters].filter(([name]) => !untrainedNames.has(name))))
   let fixed = new Map<string, Parameter>()
   const keepUntrained = (parameters: ReadonlyMap<string, Parameter>) => {
@@ -92,15 +120,12 @@ export async function createStepper(
   }
 
   /** One session exists at a time: each keeps the memory of its activations until it is released. */
-  async function session({ objective, rows, length, feeds }: MicroBatch, gradients: boolean): Promise<Session> {
-    const embeddingNoise = 'embedding_noise' in feeds
-    const key = JSON.stringify([objective, rows, length, gradients, embeddingNoise])
+  async function session(microBatch: MicroBatch<O>, gradients: boolean): Promise<Session> {
+    const { objective, rows, length, feeds } = microBatch
+    const key = JSON.stringify([objective, rows, length, gradients, Object.keys(feeds)])
     if (loaded?.key !== key) {
       await release()
-      const { gradientCheckpointing } = options
-      const settings = { gradients, embeddingNoise, gradientCheckpointing, routing }
-      const program = objectiveProgram(model, objective, { rows, length }, settings)
-      loaded = { key, session: await executor.load(exportOnnx(program).model, { optimize: false }) }
+      loaded = { key, session: await open(microBatch, gradients) }
     }
     return loaded.session
   }

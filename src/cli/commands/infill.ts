@@ -2,7 +2,7 @@
 import { text as readStream } from 'node:stream/consumers'
 import { Command } from 'commander'
 import { UserError } from '../../types.ts'
-import { wholeNumber } from '../flags.ts'
+import { deviceOption, wholeNumber } from '../flags.ts'
 import { decimals } from '../format.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe.ts'
 import { action, type Session } from '../session.ts'
@@ -25,6 +25,7 @@ export function infillCommand(session: Session): Command {
     .option('--suffix <text>', 'text behind it')
     .option('--length <tokens>', 'tokens of that gap, such as 8 or 2-8 (default: 16)')
     .option('--block-size <number>', 'tokens decoded together (default: that of config.json)')
+    .addOption(deviceOption())
     .option('--right-context <tokens>', 'tokens behind a gap that are looked at (default: the block size)')
   addRecipeFlags(command, ({ section, path }) => section === 'decode' && path !== 'decode.max_new_tokens')
   return command
@@ -49,7 +50,7 @@ Examples:
         const { signal } = context
         const { maxNewTokens: _, ...settings } = decodeSettings(sectionFlags(command.opts()).decode, 'diffusion')
         const loaded = await loadForInference(command.args[0]!, { signal })
-        const executor = createExecutor({ threads: context.threads })
+        const executor = createExecutor({ threads: context.threads, device: context.device })
         try {
           const generator = await createGenerator(executor, loaded)
           const filled = await fillGaps(generator, loaded.tokenizer, pieces, {

@@ -1,7 +1,7 @@
 // unmask rewrite: mends a text with a model that was trained to correct tokens.
 import { text as readStream } from 'node:stream/consumers'
 import { Command } from 'commander'
-import { wholeNumber } from '../flags.ts'
+import { deviceOption, wholeNumber } from '../flags.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe.ts'
 import { action, type Session } from '../session.ts'
 
@@ -22,6 +22,7 @@ export function rewriteCommand(session: Session): Command {
     .requiredOption('-t, --text <text>', 'the text; - reads it from stdin')
     .option('--keep <text>', 'text before it that is read and stays as it is')
     .option('--block-size <number>', 'tokens looked at together (default: that of config.json)')
+    .addOption(deviceOption())
   addRecipeFlags(command, ({ path }) => OWN.includes(path))
   return command
     .addHelpText(
@@ -44,7 +45,7 @@ Examples:
         const { decode } = sectionFlags(command.opts())
         const { threshold, editing_threshold: editingThreshold, max_post_steps: maxPostSteps } = decode
         const loaded = await loadForInference(command.args[0]!, { signal })
-        const executor = createExecutor({ threads: context.threads })
+        const executor = createExecutor({ threads: context.threads, device: context.device })
         try {
           const generator = await createGenerator(executor, loaded)
           const kept = loaded.tokenizer.encode(flags.keep ?? '')

@@ -4,7 +4,7 @@ import { type StrategyName, strategyNames } from '../../decode/index.ts'
 import type { TuneEvent, TuneResult } from '../../tune.ts'
 import { UserError } from '../../types.ts'
 import type { Context } from '../context.ts'
-import { numberList, wholeNumber } from '../flags.ts'
+import { deviceOption, numberList, wholeNumber } from '../flags.ts'
 import { decimals, duration, percent, table } from '../format.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe.ts'
 import { action, type Session } from '../session.ts'
@@ -39,6 +39,7 @@ export function tuneCommand(session: Session): Command {
     .option('--calibrate', 'first fit the factor on the logits at which confidences say how often tokens are right')
     .option('--tolerance <points>', 'how far the score may be below the base, in points (default: 1)')
     .addOption(new Option('--template <template>', 'how prompts are written').choices(['none', 'chat']))
+    .addOption(deviceOption())
     .option('--seed <number>', 'seed of the task rows (default: 0)')
     .option('--write', "put the choice into the model's generation_config.json, where generate and serve find it")
     .option('--all', 'print every row, not only the front of best choices')
@@ -81,6 +82,7 @@ Examples:
           eval: settings,
           maxNewTokens: decode.max_new_tokens,
           threads: context.threads,
+          device: context.device,
           signal: context.signal,
           onEvent: display(context),
         })

@@ -54,11 +54,16 @@ export interface Emitter {
   ints(values: readonly number[]): string
   /** Reshape where at most one dimension of `to` is inferred; symbolic dimensions that stay in place are copied. */
   reshape(input: string, from: Shape, to: Shape): string
+  /** The same values in another static shape: of a weight that the model only refers to, a second reference. */
+  view(input: string, shape: readonly number[]): string
   /** A body for a subgraph attribute; it shares the naming of this emitter. */
   body(): Emitter
 }
 
-export function createEmitter(scopeName: () => string, counter = { next: 0 }): Emitter {
+/** Refers to a weight outside the model in another shape; undefined for other tensors. */
+type ViewStored = (name: string, shape: readonly number[]) => string | undefined
+
+export function createEmitter(scopeName: () => string, viewStored: ViewStored, counter = { next: 0 }): Emitter {
   const nodes: EmittedNode[] = []
   const constants = new Map<string, TensorData>()
   const known = new Map<string, string>()
@@ -99,7 +104,8 @@ export function createEmitter(scopeName: () => string, counter = { next: 0 }): E
     reshape(input, from, to) {
       return emitter.op('Reshape', [input, emitter.ints(reshapeTarget(from, to))])
     },
-    body: () => createEmitter(scopeName, counter),
+    view: (input, shape) => viewStored(input, shape) ?? emitter.op('Reshape', [input, emitter.ints(shape)]),
+    body: () => createEmitter(scopeName, viewStored, counter),
   }
   return emitter
 }

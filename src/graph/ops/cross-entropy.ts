@@ -75,3 +75,48 @@ export function crossEntropy(hidden: Tensor, head: Tensor, labels: Tensor, weigh
   const [loss, nll] = apply(crossEntropyOperation, [hidden, head, labels, weights], null)
   return { loss, nll }
 }
+
+const softOperation: Operation<null> = {
+  name: 'softCrossEntropy',
+  infer([hidden, head, targets, weights], _, fail) {
+    const [rows] = hidden.shape
+    if (hidden.shape.length !== 2 || head.shape.length !== 2 || hidden.shape[1] !== head.shape[1])
+      fail('hidden must be [positions, H] and the head [vocabulary, H]')
+    if (targets.shape.length !== 2 || targets.shape[0] !== rows || targets.shape[1] !== head.shape[0])
+      fail('targets must be [positions, vocabulary]')
+    if (weights.shape.length !== 1 || weights.shape[0] !== rows) fail('weights must be one per position')
+    return [
+      { dtype: 'float32', shape: [] },
+      { dtype: 'float32', shape: targets.shape },
+    ]
+  },
+  // d logits = w (P - targets). The head is frozen where there is something to distil.
+  gradient({ inputs: [hidden, head, targets, weights], outputs: [, logProbabilities], gradients: [dy] }) {
+    const w = mul(reshape(weights, [weights.shape[0], 1]), dy as Tensor)
+    const p = apply1(expOperation, [logProbabilities], null)
+    const dHidden = mul(w, matmul(sub(p, targets), head))
+    return [reshape(dHidden, hidden.shape), undefined, undefined, undefined]
+  },
+  onnx(emit, [hidden, head, targets, weights]) {
+    const logProbabilities = emit.op('LogSoftmax', [emit.op('Gemm', [hidden, head], { transB: 1 })], { axis: -1 })
+    const each = emit.op('ReduceSum', [emit.op('Mul', [targets, logProbabilities]), emit.ints([-1])], { keepdims: 0 })
+    const loss = emit.op('Neg', [emit.op('ReduceSum', [emit.op('Mul', [each, weights])], { keepdims: 0 })])
+    return [loss, logProbabilities]
+  },
+}
+
+/**
+ * -sum_i weights_i sum_v targets_iv log softmax(hidden_i head^T)_v, for targets [M, V] whose rows sum to 1: distillation.
+ * Only `hidden` has a gradient.
+ */
+export const softCrossEntropy = (hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor): Tensor =>
+  apply(softOperation, [hidden, head, targets, weights], null)[0]
+
+const softmaxOperation: Operation<null> = {
+  name: 'softmax',
+  infer: ([x]) => [{ dtype: 'float32', shape: x.shape }],
+  onnx: (emit, inputs) => [emit.op('Softmax', inputs, { axis: -1 })],
+}
+
+/** Softmax over the last axis, of something that no gradient flows through. */
+export const softmax = (x: Tensor): Tensor => apply1(softmaxOperation, [x], null)

@@ -12,12 +12,16 @@ const predictOperation: Operation<null> = {
       { dtype: 'float32', shape: [logits.shape[0]] },
     ]
   },
+  // One buffer of that size beside the logits: every step after the first can write where it reads.
   onnx(emit, [logits, bias, scale]) {
     const scores = emit.op('Add', [emit.op('Mul', [logits, emit.op('Unsqueeze', [scale, emit.ints([1])])]), bias])
-    const token = emit.op('ArgMax', [scores], { axis: 1, keepdims: 0 })
-    // Softmax is one of ONNX Runtime's fast kernels; ReduceLogSumExp is not, and rounds more.
-    const probabilities = emit.op('Softmax', [scores], { axis: 1 })
-    return [token, emit.op('ReduceMax', [probabilities, emit.ints([1])], { keepdims: 0 })]
+    // Not TopK, which dies of a division by zero where there are no rows.
+    const token = emit.op('ArgMax', [scores], { axis: 1 })
+    const best = emit.op('GatherElements', [scores, token], { axis: 1 })
+    // exp(0) / sum(exp(x - max)), the softmax of the best.
+    const exponentials = emit.op('Exp', [emit.op('Sub', [scores, best])])
+    const sum = emit.op('ReduceSum', [exponentials, emit.ints([1])], { keepdims: 0 })
+    return [emit.op('Squeeze', [token, emit.ints([1])]), emit.op('Reciprocal', [sum])]
   },
 }
 

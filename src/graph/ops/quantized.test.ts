@@ -1,7 +1,7 @@
 // Products and rows of quantised matrices against what they stand for in float32.
 import { afterAll, describe, expect, it } from 'vitest'
 import { createWeights } from '../../nn/weights.ts'
-import { dequantize as values } from '../../quant/layout.ts'
+import { emptyQuantized, dequantize as values } from '../../quant/layout.ts'
 import { roundToNearest } from '../../quant/round.ts'
 import { random } from '../../random.ts'
 import { createExecutor } from '../../runtime/executor.ts'
@@ -33,7 +33,7 @@ function matrix(format: BlockFormat): QuantizedParameter {
 
 /** Runs what `build` makes of the matrix, whose parts are constants of the program. */
 async function run(parameter: QuantizedParameter, feeds: Record<string, TensorData>, build: (w: Tensor) => Tensor) {
-  const { shape, format, packed, scales, zeroPoints } = parameter
+  const { shape, format, packed, scales, zeroPoints, minima } = parameter
   const weights = createWeights(new Map([['w.weight', shape]]), new Map([['w.weight', format]]))
   const y = build(weights('w.weight'))
   const blocks = width / format.blockSize
@@ -43,6 +43,7 @@ async function run(parameter: QuantizedParameter, feeds: Record<string, TensorDa
   ])
   if (zeroPoints)
     embed.set('w.zero_points', { dtype: 'uint8', shape: [out, zeroPoints.length / out], data: zeroPoints })
+  if (minima) embed.set('w.minima', { dtype: 'float32', shape: [out, blocks], data: minima })
   const session = await executor.load(exportOnnx({ name: 'test', outputs: { y } }, { embed }).model)
   const outputs = await session.run(feeds, { y: null })
   await session.release()
@@ -82,6 +83,48 @@ describe.each(formats.map((format) => [nameOf(format), format] as const))('%s', 
     const row = (i: number) => [...w.subarray(i * width, (i + 1) * width)]
     expect(y.shape).toEqual([1, 4, width])
     expect([...(y.data as Float32Array)]).toEqual([5, 0, 11, 5].flatMap(row))
+  })
+})
+
+describe('blocks with minima', () => {
+  const parameter = emptyQuantized([out, width], { bits: 4, blockSize: 32, asymmetric: false, minima: true })
+  const draw = random(7)
+  for (let i = 0; i < parameter.packed.length; i++) parameter.packed[i] = draw.integer(256)
+  draw.fillNormal(parameter.scales)
+  draw.fillNormal(parameter.minima!)
+  const w = values(parameter)
+
+  it.each([[[3, width]], [[1, 3, width]]])('linear of %j', async (shape) => {
+    const x = Float32Array.from({ length: 3 * width }, (_, i) => (i % 16 === 0 ? 127 : ((i * 37) % 255) - 127))
+    const bias = Float32Array.from({ length: out }, (_, i) => i - 5)
+    const feeds: Record<string, TensorData> = {
+      x: { dtype: 'float32', shape, data: x },
+      b: { dtype: 'float32', shape: [out], data: bias },
+    }
+    const y = await run(parameter, feeds, (matrix) =>
+      linear(input('x', 'float32', [...shape.slice(0, -2), 'T', width]), matrix, input('b', 'float32', [out])),
+    )
+    for (let i = 0; i < 3 * out; i++) {
+      const [row, column] = [Math.floor(i / out), i % out]
+      let expected = bias[column]
+      let size = 0
+      for (let k = 0; k < width; k++) {
+        const term = x[row * width + k] * w[column * width + k]
+        expected += term
+        size += Math.abs(term)
+      }
+      expect(Math.abs(Number(y.data[i]) - expected)).toBeLessThan(1e-6 * size)
+    }
+  })
+
+  it.each([[[4]], [[1, 4]]])('gatherRows of %j', async (shape) => {
+    const index: TensorData = { dtype: 'int64', shape, data: BigInt64Array.of(5n, 0n, 11n, 5n) }
+    const y = await run(parameter, { i: index }, (matrix) =>
+      gatherRows(matrix, input('i', 'int64', [...shape.slice(0, -1), 'T'])),
+    )
+    expect(y.shape).toEqual([...shape, width])
+    for (const [at, row] of [5, 0, 11, 5].entries())
+      for (let i = 0; i < width; i++) expect(Number(y.data[at * width + i])).toBeCloseTo(w[row * width + i], 4)
   })
 })
 

@@ -13,7 +13,7 @@ interface MatrixAttributes {
 
 const dequantizeOperation: Operation<MatrixAttributes> = {
   name: 'dequantize',
-  infer([packed, scales, zeroPoints], { format: { bits, blockSize }, width }, fail) {
+  infer([packed, scales, third], { format: { bits, blockSize, minima }, width }, fail) {
     const blocks = width / blockSize
     if (!Number.isInteger(blocks)) fail(`rows of ${width} are not whole blocks of ${blockSize}`)
     const [out] = packed.shape
@@ -22,6 +22,9 @@ const dequantizeOperation: Operation<MatrixAttributes> = {
     if (scales.dtype !== 'float32' || !sameShape(scales.shape, [out, blocks]))
       fail(`the scales must be float32 [${out}, ${blocks}]`)
     const bytes = Math.ceil((blocks * bits) / 8)
+    const zeroPoints = minima ? undefined : third
+    if (minima && (third.dtype !== 'float32' || !sameShape(third.shape, [out, blocks])))
+      fail(`the minima must be float32 [${out}, ${blocks}]`)
     if (zeroPoints && (zeroPoints.dtype !== 'uint8' || !sameShape(zeroPoints.shape, [out, bytes])))
       fail(`the zero points must be uint8 [${out}, ${bytes}]`)
     return [{ dtype: 'float32', shape: [out, width] }]
@@ -31,11 +34,23 @@ const dequantizeOperation: Operation<MatrixAttributes> = {
   },
 }
 
-/** The matrix [out, width] that `packed`, `scales` and, if asymmetric, `zeroPoints` store; see `QuantizedParameter`. */
-export const dequantize = (
-  { packed, scales, zeroPoints }: { packed: Tensor; scales: Tensor; zeroPoints: Tensor | undefined },
+interface StoredTensors {
+  packed: Tensor
+  scales: Tensor
+  /** Where the format is asymmetric. */
+  zeroPoints: Tensor | undefined
+  /** Where the format has minima. */
+  minima: Tensor | undefined
+}
+
+/** The matrix [out, width] that tensors store; see `QuantizedParameter`. */
+export function dequantize(
+  { packed, scales, zeroPoints, minima }: StoredTensors,
   attributes: MatrixAttributes,
-): Tensor => apply1(dequantizeOperation, zeroPoints ? [packed, scales, zeroPoints] : [packed, scales], attributes)
+): Tensor {
+  const third = zeroPoints ?? minima
+  return apply1(dequantizeOperation, third ? [packed, scales, third] : [packed, scales], attributes)
+}
 
 /** What a quantised matrix is made of; undefined for any other tensor. */
 function storage({ node }: Tensor): { inputs: readonly Tensor[]; attributes: MatrixAttributes } | undefined {
@@ -51,23 +66,37 @@ const linearOperation: Operation<MatrixAttributes> = {
     return [{ dtype: 'float32', shape: [...x.shape.slice(0, -1), packed.shape[0]] }]
   },
   onnx: (emit, [x, ...stored], attributes, node) => [
-    product(emit, x, stored, attributes, Number(node.inputs[1].shape[0])),
+    product(emit, { name: x, rank: node.inputs[0].shape.length }, stored, attributes, Number(node.inputs[1].shape[0])),
   ],
 }
 
 /** x W^T (+ bias) of a stored matrix of `out` rows. */
 function product(
   emit: Emitter,
-  x: string,
+  { name: x, rank }: { name: string; rank: number },
   [packed, scales, ...rest]: readonly string[],
-  { format: { bits, blockSize, asymmetric }, width }: MatrixAttributes,
+  { format: { bits, blockSize, asymmetric, minima }, width }: MatrixAttributes,
   out: number,
 ): string {
-  const [zeroPoints, bias] = asymmetric ? rest : ['', ...rest]
-  const inputs = [x, packed, scales, zeroPoints, ...(bias === undefined ? [] : ['', bias])]
+  const [third, bias] = asymmetric || minima ? rest : ['', ...rest]
+  const inputs = [x, packed, scales, asymmetric ? third : '', ...(bias === undefined ? [] : ['', bias])]
   // Accuracy level 4: the activations are rounded to 8 bits per block, and products are summed in integers.
-  return emit.contrib('MatMulNBits', inputs, { K: width, N: out, bits, block_size: blockSize, accuracy_level: 4 })
+  const attributes = { K: width, N: out, bits, block_size: blockSize, accuracy_level: 4 }
+  const y = emit.contrib('MatMulNBits', inputs, attributes)
+  if (!minima) return y
+  // q * scale + minimum is (q - middle) * scale, as above, and a number for all of the block: it meets the sum of the inputs.
+  // MatMulNBits takes zero points that are not whole too, but then makes the matrix float32 in each product.
+  const sums = emit.op('ReduceSum', [inBlocks(emit, x, rank, width, blockSize), emit.ints([-1])], { keepdims: 0 })
+  return emit.op('Add', [y, emit.contrib('FusedMatMul', [sums, offsets(emit, scales, third, bits)], { transB: 1 })])
 }
+
+/** minima + middle * scales: constants, which ONNX Runtime adds when it loads the model. */
+const offsets = (emit: Emitter, scales: string, minima: string, bits: number): string =>
+  emit.op('Add', [minima, emit.op('Mul', [scales, emit.float(2 ** (bits - 1))])])
+
+/** [..., width] -> [..., blocks, blockSize] */
+const inBlocks = (emit: Emitter, x: string, rank: number, width: number, blockSize: number): string =>
+  emit.op('Reshape', [x, emit.ints([...Array<number>(rank - 1).fill(0), width / blockSize, blockSize])])
 
 /** `linear` where the weight is a quantised matrix; undefined where it is not. */
 export function quantizedLinear(x: Tensor, weight: Tensor, bias: Tensor | undefined): Tensor | undefined {
@@ -81,11 +110,20 @@ const gatherOperation: Operation<MatrixAttributes> = {
     if (index.dtype !== 'int64') fail('the index must be int64')
     return [{ dtype: 'float32', shape: [...index.shape, width] }]
   },
-  onnx(emit, [index, packed, scales, zeroPoints], { format: { bits, blockSize } }) {
-    const rows = emit.op('Reshape', [packed, emit.ints([0, -1])])
-    const inputs = zeroPoints === undefined ? [rows, index, scales] : [rows, index, scales, zeroPoints]
+  onnx(emit, [index, packed, scales, third], { format: { bits, blockSize, minima }, width }, node) {
+    // Not a Reshape: ONNX Runtime would keep its result as a matrix of its own.
+    const rows = emit.view(packed, [Number(node.inputs[1].shape[0]), (width * bits) / 8])
+    const inputs = third === undefined || minima ? [rows, index, scales] : [rows, index, scales, third]
     const attributes = { gather_axis: 0, quantize_axis: 1, bits, block_size: blockSize }
-    return [emit.contrib('GatherBlockQuantized', inputs, attributes)]
+    const values = emit.contrib('GatherBlockQuantized', inputs, attributes)
+    if (!minima) return [values]
+    const rank = node.outputs[0].shape.length
+    const added = emit.op('Gather', [offsets(emit, scales, third, bits), index], { axis: 0 })
+    const sum = emit.op('Add', [
+      inBlocks(emit, values, rank, width, blockSize),
+      emit.op('Unsqueeze', [added, emit.ints([-1])]),
+    ])
+    return [emit.op('Reshape', [sum, emit.ints([...Array<number>(rank - 1).fill(0), width])])]
   },
 }
 
@@ -115,8 +153,8 @@ export function matrixStorage(matrix: Tensor): { tensors: readonly Tensor[]; mat
   }
 }
 
-/** x W^T of a matrix whose tensors are called `stored`. */
+/** x W^T of a matrix whose tensors are called `stored`, for x [n, width]. */
 export const emitLinear = (emit: Emitter, x: string, stored: readonly string[], matrix: StoredMatrix): string =>
   matrix.quantized
-    ? product(emit, x, stored, matrix.quantized, matrix.out)
+    ? product(emit, { name: x, rank: 2 }, stored, matrix.quantized, matrix.out)
     : emit.contrib('FusedMatMul', [x, stored[0]], { transB: 1 })

@@ -1,6 +1,8 @@
 // Rotary position embedding (Su et al., 2021), rotate-half layout as in Llama: pairs are (i, i + R/2) of the first R
 // dimensions of each head, which are all of them or, with partial rotation, fewer.
-import { apply1, lastDim, type Operation, type Tensor } from '../tensor.ts'
+import { ONNX_TYPE } from '../onnx/emitter.ts'
+import { product } from '../shape.ts'
+import { apply, apply1, lastDim, type Operation, type Tensor } from '../tensor.ts'
 import { neg } from './elementwise.ts'
 
 interface RopeAttributes {
@@ -35,6 +37,33 @@ const ropeOperation: Operation<RopeAttributes> = {
     const partial = rotated < lastDim(x) / heads
     return [emit.contrib('RotaryEmbedding', inputs, partial ? { num_heads: heads, rotary_embedding_dim: rotated } : {})]
   },
+}
+
+const anglesOperation: Operation<null> = {
+  name: 'ropeAngles',
+  infer([positions, frequencies], _, fail) {
+    if (positions.dtype !== 'int64' || positions.shape.length !== 2) fail('positions must be int64 [batch, length]')
+    if (frequencies.shape.length !== 1) fail('there must be one frequency per pair')
+    const table = { dtype: 'float32' as const, shape: [product(positions.shape), frequencies.shape[0]] }
+    return [table, table, { dtype: 'int64', shape: positions.shape }]
+  },
+  onnx(emit, [positions, frequencies]) {
+    const flat = emit.op('Cast', [emit.op('Reshape', [positions, emit.ints([-1, 1])])], { to: ONNX_TYPE.float32 })
+    const angles = emit.op('Mul', [flat, frequencies])
+    const scalar = (value: bigint) => emit.constant({ dtype: 'int64', shape: [], data: BigInt64Array.of(value) })
+    const rows = emit.op('Range', [scalar(0n), emit.op('Size', [positions]), scalar(1n)])
+    const index = emit.op('Reshape', [rows, emit.op('Shape', [positions])])
+    return [emit.op('Cos', [angles]), emit.op('Sin', [angles]), index]
+  },
+}
+
+/**
+ * Tables of cos and sin [batch * length, R/2] for these positions alone, [batch, length] int64, and the index of each
+ * position's row. frequencies [R/2]: the angle of a pair at position 1.
+ */
+export function ropeAngles(positions: Tensor, frequencies: Tensor): { cos: Tensor; sin: Tensor; index: Tensor } {
+  const [cos, sin, index] = apply(anglesOperation, [positions, frequencies], null)
+  return { cos, sin, index }
 }
 
 /** Rotates x [batch, length, heads * D] by its positions [batch, length] (int64); cos and sin are [positions, R/2]. */

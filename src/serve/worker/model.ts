@@ -1,7 +1,7 @@
 // A model as a server uses it: prompts to tokens, tokens to text, stop strings, log-probabilities. Knows no HTTP.
 import type { CommittedToken, Generation } from '../../decode/index.ts'
 import { createGenerator, promptIds } from '../../generate.ts'
-import { loadForInference } from '../../load.ts'
+import { loadAdapterFor, loadForInference } from '../../load.ts'
 import { createExecutor } from '../../runtime/executor.ts'
 import { UserError } from '../../types.ts'
 import { createAnswerText } from '../text.ts'
@@ -40,6 +40,7 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
   const generator = await createGenerator(executor, loaded, {
     ...(settings.mode ? { mode: settings.mode } : {}),
     ...(settings.blockSize ? { blockSize: settings.blockSize } : {}),
+    ...(settings.adapter ? { adapter: await loadAdapterFor(loaded.model, settings.adapter) } : {}),
     ...(settings.keepPrefixes ? { keepPrefixes: settings.keepPrefixes } : {}),
   })
   const { tokenizer } = loaded

@@ -1,5 +1,6 @@
 // Messages between the server and the process that holds a model. They are structured clones: plain values only.
 import type { ConstraintSource, StrategyName } from '../../decode/index.ts'
+import type { DecodingMode } from '../../generate.ts'
 import type { ChatMessage, Tool } from '../../tokenizer/types.ts'
 
 /** What is asked of a model process when it starts. */
@@ -8,6 +9,8 @@ export interface WorkerSettings {
   path: string
   mode?: 'diffusion' | 'ar'
   blockSize?: number
+  /** Folder of an adapter that drafts. */
+  adapter?: string
   /** Finished texts whose keys and values are kept. */
   keepPrefixes?: number
   threads?: number
@@ -15,7 +18,7 @@ export interface WorkerSettings {
 
 /** What a model is, told once it is loaded. */
 export interface ModelInfo {
-  mode: 'diffusion' | 'ar'
+  mode: DecodingMode
   blockSize: number
   maxPositions: number
   vocabSize: number

@@ -1,0 +1,256 @@
+// A lossless accelerator for an autoregressive model: an adapter that drafts tokens at mask positions, which the model itself
+// then verifies. It composes data, training and decoding and holds no method of its own.
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { stringify } from 'yaml'
+import { type AdapterConfig, saveAdapter } from './checkpoint/adapter.ts'
+import { exists, readText, writeTextAtomically } from './checkpoint/file.ts'
+import { type Choice, chooseSettings } from './choose-settings.ts'
+import { heldOut, loopSettings, toDataOptions } from './convert.ts'
+import { completionBatches, completionSource, splitCompletions } from './data/completions.ts'
+import { type DataOptions, openData, validationBatches } from './data/index.ts'
+import type { Batch, BatchSource } from './data/types.ts'
+import { constantSchedule } from './diffusion/schedule.ts'
+import { evaluationPrompts } from './evaluate.ts'
+import { createGenerator } from './generate.ts'
+import { type LoadedModel, load, scaled } from './load.ts'
+import type { Model } from './models/index.ts'
+import { defaultTargetModules, initialLora, loraShapes } from './nn/lora.ts'
+import { type AcceleratorRecipe, type AcceleratorRecipeInput, parseAcceleratorRecipe } from './recipe.ts'
+import { createExecutor, type Executor } from './runtime/executor.ts'
+import { selfGenerate } from './self-generate.ts'
+import { type TrainEvent, train } from './train/loop.ts'
+import { maskTokenOf } from './train/mask.ts'
+import { createStridedTrainer } from './train/strided.ts'
+import type { Evaluation } from './train/types.ts'
+import { UserError } from './types.ts'
+import { versions } from './versions.ts'
+
+export interface AccelerateOptions {
+  recipe: AcceleratorRecipeInput
+  /** Continue the run in `output_dir`. Default false. */
+  resume?: boolean
+  /** On abort the step under way is finished and saved. */
+  signal?: AbortSignal
+  onEvent?: (event: AccelerateEvent) => void
+}
+
+export type AccelerateEvent =
+  | TrainEvent
+  | { type: 'phase'; message: string }
+  | { type: 'generating'; tokens: number; totalTokens: number }
+
+export interface AccelerateResult {
+  status: 'completed' | 'interrupted'
+  step: number
+  tokens: number
+  /** Parameters that are trained. */
+  parameters: number
+  /** Folder of the adapter; undefined where the run was interrupted. */
+  adapter: string | undefined
+  checkpoint: string | undefined
+  /** Negative log-likelihood per mask of held-out text. */
+  validation: Evaluation | undefined
+  /** How it decodes best on this machine, and how the model does alone; undefined without held-out prompts. */
+  decoding: Choice | undefined
+}
+
+/**
+ * Trains an adapter as the recipe says and saves it under `output_dir/adapter`. The model itself is not changed.
+ * Throws UserError for what a user can mend, and TrainingDiverged where loss or gradients explode.
+ */
+export async function accelerate(options: AccelerateOptions): Promise<AccelerateResult> {
+  const recipe = parseAcceleratorRecipe(options.recipe)
+  const { signal, onEvent = () => undefined, resume = false } = options
+  const folder = recipe.output_dir
+  const phase = (message: string) => onEvent({ type: 'phase', message })
+
+  phase(`loading ${recipe.model}`)
+  const loaded = await load(recipe.model, signal ? { signal } : {})
+  const { model } = loaded
+  checkBase(recipe, model)
+  const targetModules = recipe.adapter.target_modules ?? defaultTargetModules(model)
+  const { rank, lora_alpha: alpha, block_size: blockSize, copies, distill } = recipe.adapter
+  const shapes = loraShapes(model, { rank, targetModules })
+  const maskToken = maskTokenOf(loaded, recipe.adapter.mask_token)
+  await keepRecipe(folder, recipe, resume)
+
+  const executor = createExecutor(recipe.threads > 0 ? { threads: recipe.threads } : {})
+  try {
+    const { source, validation, prompts } = await openBatches(recipe, loaded, { executor, signal, onEvent })
+    try {
+      const embedding = meanRow(loaded.parameters.get(model.embeddingName)!)
+      const trainer = await createStridedTrainer(
+        executor,
+        model,
+        loaded.parameters,
+        initialLora(shapes, embedding, recipe.train.seed),
+        {
+          size: blockSize,
+          count: Math.max(1, Math.round((copies * recipe.data.max_seq_len) / blockSize)),
+          distill,
+          scale: alpha / rank,
+          seed: recipe.train.seed,
+          beta1: recipe.train.beta1,
+          beta2: recipe.train.beta2,
+          epsilon: recipe.train.adam_eps,
+          weightDecay: recipe.train.weight_decay,
+          maxGradNorm: recipe.train.max_grad_norm,
+        },
+      )
+      phase('training')
+      const result = await train({
+        trainer,
+        source,
+        validation,
+        schedule: constantSchedule(blockSize, recipe.train.total_tokens),
+        ...loopSettings(recipe.train),
+        targetBlockSize: blockSize,
+        baseline: null,
+        runDirectory: folder,
+        resume,
+        config: resumeConfig(recipe, targetModules),
+        versions: versions(),
+        ...(signal ? { signal } : {}),
+        onEvent,
+      })
+      const outcome = {
+        step: result.step,
+        tokens: result.tokens,
+        parameters: [...shapes.values()].reduce((sum, [rows, columns]) => sum + rows! * columns!, 0),
+        checkpoint: result.checkpoint,
+        validation: result.validation ?? undefined,
+      }
+      if (result.status === 'interrupted')
+        return { ...outcome, status: 'interrupted', adapter: undefined, decoding: undefined }
+      const parameters = await trainer.parameters()
+      await trainer.dispose()
+      const config: AdapterConfig = {
+        ...{ rank, alpha, targetModules, blockSize },
+        base: recipe.model,
+        maskTokenId: maskToken.id,
+        decoding: { masks: Math.min(4, blockSize), threshold: 0.1, branchThreshold: 0.1 },
+      }
+      const adapter = join(folder, 'adapter')
+      await saveAdapter(adapter, { config, parameters })
+      phase('measuring how it decodes fastest')
+      const decoding = await chooseSettings({
+        executor,
+        loaded,
+        adapter: { config, parameters: scaled(parameters, alpha / rank) },
+        prompts,
+        maxNewTokens: recipe.decode.max_new_tokens,
+        ...(signal ? { signal } : {}),
+      })
+      if (decoding) await saveAdapter(adapter, { config: { ...config, decoding: decoding.settings }, parameters })
+      return { ...outcome, status: 'completed', adapter, decoding }
+    } finally {
+      await source.close()
+    }
+  } finally {
+    await executor.dispose()
+  }
+}
+
+function checkBase(recipe: AcceleratorRecipe, { config, dimensions }: Model): void {
+  if (typeof config.mask_token_id === 'number')
+    throw new UserError(
+      `${recipe.model} is a diffusion model (its config.json has a mask_token_id); an accelerator is for autoregressive ones`,
+    )
+  if (recipe.data.max_seq_len > dimensions.maxPositions)
+    throw new UserError(
+      `data.max_seq_len ${recipe.data.max_seq_len} is more than the ${dimensions.maxPositions} positions of ${recipe.model}`,
+    )
+}
+
+type Source = BatchSource & { close(): Promise<void> }
+
+/** Batches of the data, or of the model's own answers to its prompts. */
+async function openBatches(
+  recipe: AcceleratorRecipe,
+  loaded: LoadedModel,
+  {
+    executor,
+    signal,
+    onEvent,
+  }: { executor: Executor; signal: AbortSignal | undefined; onEvent: (event: AccelerateEvent) => void },
+): Promise<{ source: Source; validation: Batch[]; prompts: (readonly number[])[] }> {
+  const options = toDataOptions({ ...recipe, blockSize: 1 }, loaded)
+  const { self_generate: totalTokens } = recipe.adapter
+  const { prompts: count } = recipe.eval
+  const { validation_tokens: validationTokens, validation_fraction: fraction } = recipe.data
+  if (totalTokens === undefined) {
+    onEvent({ type: 'phase', message: 'reading the held-out data' })
+    const documents = heldOut(recipe, options)
+    const validation = await validationBatches(documents, validationTokens)
+    const settings = { tasks: [], task_rows: 0, prompts: count, thresholds: [], samples: 1, from_random: 0 }
+    const prompts = await evaluationPrompts(settings, loaded, { documents, seed: options.seed })
+    return { validation, source: await openData(options), prompts: prompts.map(({ ids }) => ids) }
+  }
+  onEvent({ type: 'phase', message: "writing the base's own answers" })
+  const generator = await createGenerator(executor, loaded, { mode: 'ar' })
+  try {
+    const completions = await selfGenerate({
+      generator,
+      documents: { ...options, split: 'train', validationFraction: 0 },
+      file: join(recipe.output_dir, 'self-generated.jsonl'),
+      tokens: totalTokens,
+      maxNewTokens: recipe.decode.max_new_tokens,
+      maxPromptTokens: Math.floor(recipe.data.max_seq_len / 2),
+      ...(signal ? { signal } : {}),
+      onProgress: (tokens) => onEvent({ type: 'generating', tokens, totalTokens }),
+    })
+    const { train: trained, heldOut: held } = splitCompletions(completions, options.seed, fraction)
+    const packing = packOptions(options)
+    return {
+      validation: completionBatches(held, packing, validationTokens),
+      prompts: held.slice(0, count).map(({ prompt }) => prompt),
+      source: { ...completionSource(trained, { ...packing, seed: options.seed }), close: async () => undefined },
+    }
+  } finally {
+    await generator.dispose()
+  }
+}
+
+const packOptions = ({ rows, length, tokenizer }: DataOptions) => ({
+  rows,
+  length,
+  blockSize: 1,
+  eosId: tokenizer.eosTokenId ?? 0,
+  byteLength: tokenizer.byteLength,
+})
+
+/** The mean of a matrix's rows: the first embedding of the mask token, which the base has never seen. */
+function meanRow({ shape, data }: { shape: readonly number[]; data: Float32Array }): Float32Array {
+  const [rows, width] = shape as [number, number]
+  const sums = new Float64Array(width)
+  for (let i = 0; i < rows * width; i++) sums[i % width]! += data[i]!
+  return Float32Array.from(sums, (sum) => sum / rows)
+}
+
+/** What a resumed run must have in common with the one that it continues, beside what the loop itself records. */
+function resumeConfig(
+  { model, data, adapter, decode, train: training }: AcceleratorRecipe,
+  targetModules: readonly string[],
+) {
+  const { max_grad_norm, weight_decay, beta1, beta2, adam_eps, micro_batch_size } = training
+  return {
+    model,
+    data,
+    adapter: { ...adapter, target_modules: targetModules },
+    max_new_tokens: decode.max_new_tokens,
+    optimizer: { max_grad_norm, weight_decay, beta1, beta2, adam_eps, micro_batch_size },
+  }
+}
+
+/** Writes the merged recipe beside the run; a fresh run does not write over the recipe of another one. */
+async function keepRecipe(folder: string, recipe: AcceleratorRecipe, resume: boolean): Promise<void> {
+  await mkdir(folder, { recursive: true })
+  const file = join(folder, 'recipe.yaml')
+  const text = stringify(recipe)
+  if (!resume && (await exists(join(folder, 'checkpoints'))) && (await exists(file)) && (await readText(file)) !== text)
+    throw new UserError(
+      `${folder} holds a run with another recipe; resume it with --resume, or name another output_dir.`,
+    )
+  await writeTextAtomically(file, text)
+}

