@@ -103,6 +103,7 @@ export async function createGenerator(
     ...(maskTokenId === undefined ? {} : { maskTokenId }),
     eosTokenIds: [...eosTokenIds],
     shift: model.config.same_token_labels === false,
+    softStates: model.config.soft_states === true,
     keepPrefixes: options.keepPrefixes ?? 0,
     ...(adapter ? { adapter: adapter.parameters } : {}),
   })

@@ -87,6 +87,7 @@ const RULES: Record<StrategyName, readonly Partial<BlockOptions>[]> = {
   factor: [0.05, 0.1, 0.25, 0.5, 1, 2].map((factor) => ({ factor })),
   entropy_bound: [0.01, 0.03, 0.1, 0.3, 1].map((entropyBound) => ({ entropyBound })),
   edit: THRESHOLDS.map((threshold) => ({ threshold, editingThreshold: 0.9 })),
+  soft: THRESHOLDS.map((threshold) => ({ threshold, editingThreshold: 0.9 })),
 }
 
 /** Measures; throws UserError where there is nothing to measure with. */
@@ -166,9 +167,11 @@ function waysOf(options: TuneOptions, own: number): TunedSettings[] {
     RULES[strategy].flatMap((rule) =>
       sizes.flatMap((blockSize) =>
         bufferSizes.flatMap((bufferSize) =>
-          (strategy === 'edit' ? [{}] : [...extras, ...(bufferSize === 1 ? verifying : [])]).map((extra) => ({
-            ...{ blockSize, strategy, ...rule, bufferSize, ...extra },
-          })),
+          (strategy === 'edit' || strategy === 'soft' ? [{}] : [...extras, ...(bufferSize === 1 ? verifying : [])]).map(
+            (extra) => ({
+              ...{ blockSize, strategy, ...rule, bufferSize, ...extra },
+            }),
+          ),
         ),
       ),
     ),

@@ -5,6 +5,7 @@ import { tinyLlama } from '../../test/tiny-llama.ts'
 import { random } from '../random.ts'
 import { createExecutor, type Executor } from '../runtime/executor.ts'
 import { UserError } from '../types.ts'
+import { createForward, type Forward, type ForwardRequest } from './forward.ts'
 import { type BlockOptions, complete, createEngine, type DecodeStep, type Engine, type Generation } from './index.ts'
 import { expectedConfirmed } from './self-verify.ts'
 import { editModes } from './strategies/edit.ts'
@@ -298,6 +299,47 @@ describe('editing', () => {
     expect(result.ids).not.toEqual(text)
     for (const { tokens } of steps) for (const token of tokens) expect(token.edited).toBe(true)
     expect(() => endless.rewrite(text, { blockSize: 8, from: 19 })).toThrow('nothing to rewrite from position 19 of 19')
+  })
+})
+
+describe('soft states', () => {
+  it('of weight 0 are the mask, of weight 1 the token', async () => {
+    const plain = await createForward(executor, model, weights, [])
+    const soft = await createForward(executor, model, weights, [], { softStates: true })
+    const ids = [1, 2, MASK, 4, MASK]
+    const run = async (forward: Forward, given: number[], states?: ForwardRequest['soft']) => {
+      const cache = forward.createCache()
+      const request = { ids: given, blockSize: 8, rows: [0, 2, 4], store: 0, logits: true }
+      const { logits } = await forward.run(cache, { ...request, ...(states ? { soft: states } : {}) })
+      await cache.free()
+      return [...logits!]
+    }
+    const close = (a: number[], b: number[]) => Math.max(...a.map((value, i) => Math.abs(value - b[i])))
+    const at = (weight: number) => new Map([[2, { token: 7, weight }]])
+    expect(await run(soft, ids)).toEqual(await run(plain, ids))
+    expect(await run(soft, ids, at(0))).toEqual(await run(plain, ids))
+    const token = ids.map((id, i) => (i === 2 ? 7 : id))
+    expect(close(await run(soft, ids, at(1)), await run(plain, token))).toBeLessThan(1e-5)
+    const half = await run(soft, ids, at(0.5))
+    for (const other of [ids, token]) expect(close(half, await run(plain, other))).toBeGreaterThan(1e-3)
+    await plain.dispose()
+    await soft.dispose()
+  })
+
+  it('decode to the end, and are for models trained with them', async () => {
+    const trained = await createEngine(executor, model, weights, {
+      maskTokenId: MASK,
+      eosTokenIds: EOS,
+      softStates: true,
+    })
+    for (let seed = 0; seed < 10; seed++) {
+      const options = { blockSize: 8, maxNewTokens: 20, strategy: 'soft' as const, logitScale: 2, bufferSize: 2 }
+      const { steps, result } = await collect(trained.generate(randomTokens(5, seed), options))
+      expect(result.ids).not.toContain(MASK)
+      expect(steps.at(-1)?.final).toBe(5 + result.ids.length)
+    }
+    expect(() => engine.generate([1], { blockSize: 4, maxNewTokens: 4, strategy: 'soft' })).toThrow('soft_states')
+    await trained.dispose()
   })
 })
 

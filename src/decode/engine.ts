@@ -27,6 +27,8 @@ export interface EngineOptions {
    * Default 0: only texts that are being generated share theirs.
    */
   keepPrefixes?: number
+  /** The model was trained with positions between mask and token: for the strategy `soft`. Default false. */
+  softStates?: boolean
   /** Parameters of an adapter that drafts, as `loadDecodeProgram` takes them: for `generateStrided`. */
   adapter?: ReadonlyMap<string, Parameter>
 }
@@ -122,12 +124,15 @@ export async function createEngine(
   executor: Executor,
   model: Model,
   weights: ReadonlyMap<string, InferenceParameter>,
-  { maskTokenId, eosTokenIds, shift = false, keepPrefixes = 0, adapter }: EngineOptions,
+  { maskTokenId, eosTokenIds, shift = false, keepPrefixes = 0, softStates = false, adapter }: EngineOptions,
 ): Promise<Engine> {
   const { dimensions } = model
   if (maskTokenId !== undefined) checkIds([maskTokenId], dimensions, 'the mask token')
   const forbidden = maskTokenId === undefined ? [] : [maskTokenId]
-  const forward = await createForward(executor, model, weights, forbidden, keepPrefixes, adapter)
+  const forward = await createForward(executor, model, weights, forbidden, {
+    ...{ keep: keepPrefixes, softStates },
+    ...(adapter ? { adapter } : {}),
+  })
 
   function settingsOf(options: Omit<BlockOptions, 'maxNewTokens'>): BlockSettings {
     const { blockSize, bufferSize = 1, activation = 0.5, reuse = false, strategy: name = 'threshold' } = options
@@ -139,6 +144,10 @@ export async function createEngine(
     if (options.activation !== undefined && bufferSize === 1)
       throw new UserError('activation says when a further block joins the buffer, but bufferSize is 1')
     const strategy = createStrategy(name, strategyOptions(options))
+    if (strategy.softStates && !softStates)
+      throw new UserError(
+        `the strategy ${name} is for models trained with soft states (soft_states in config.json); this one was not`,
+      )
     if (strategy.edits && reuse)
       throw new UserError(`the strategy ${name} looks at tokens again whose rows reuse leaves out: choose one of them`)
     if (maskTokenId === undefined)

@@ -2,10 +2,10 @@
 // share a forward. Knows what a forward is, not when to do one.
 import type { Model } from '../models/types.ts'
 import type { Executor } from '../runtime/executor.ts'
-import { type InferenceParameter, type Parameter, UserError } from '../types.ts'
+import { type InferenceParameter, UserError } from '../types.ts'
 import { type Cache, createCaches, type Prefix } from './cache.ts'
-import { loadDecodeProgram } from './program.ts'
-import type { Predictions } from './types.ts'
+import { type DecodeExtras, loadDecodeProgram } from './program.ts'
+import type { Predictions, SoftState } from './types.ts'
 
 /** Where new positions stand and whom they see, in place of blocks of one size. Each has an entry for every new position. */
 export interface Layout {
@@ -30,6 +30,8 @@ export interface ForwardRequest {
   store: number | readonly number[]
   /** With an adapter: indices into `ids` where it acts. Their tokens do not matter. Default none. */
   masks?: readonly number[]
+  /** With soft states: index into `ids` -> the token that the position is drawn to, and how far, 0 to 1. Default none. */
+  soft?: ReadonlyMap<number, SoftState>
   /** Multiplies the logits before the softmax. Default 1. */
   logitScale?: number
   /** Also returns the logits: a copy of vocabulary size per row. Default false. */
@@ -73,24 +75,24 @@ let instances = 0
 /** New positions without an end are seen by all that come later. */
 const ENDLESS = 2n ** 62n
 
-/**
- * Loads the inference program. The tokens `forbidden` are never predicted. The weights are copied.
- *
- * @param keep free caches that keep their tokens for texts that begin alike; see `createCaches`.
- * @param adapter parameters of an adapter, as `loadDecodeProgram` takes them.
- */
+export interface ForwardOptions extends DecodeExtras {
+  /** Free caches that keep their tokens for texts that begin alike; see `createCaches`. Default 0. */
+  keep?: number
+}
+
+/** Loads the inference program. The tokens `forbidden` are never predicted. The weights are copied. */
 export async function createForward(
   executor: Executor,
   model: Model,
   weights: ReadonlyMap<string, InferenceParameter>,
   forbidden: readonly number[],
-  keep = 0,
-  adapter?: ReadonlyMap<string, Parameter>,
+  { keep = 0, ...extras }: ForwardOptions = {},
 ): Promise<Forward> {
   const { dimensions } = model
   const { vocabSize } = dimensions
   const name = `decode${instances++}`
-  const session = await loadDecodeProgram(executor, model, weights, adapter)
+  const { adapter, softStates = false } = extras
+  const session = await loadDecodeProgram(executor, model, weights, extras)
   const tokenBias = new Float32Array(vocabSize)
   for (const token of forbidden) tokenBias[token] = Number.NEGATIVE_INFINITY
   const bias = { resident: `${name}.token_bias`, shape: [vocabSize] }
@@ -134,6 +136,8 @@ export async function createForward(
     // Padding sees only itself, and nothing else sees it.
     const [blocks, ends] = [int64s(-1n), int64s(0n)]
     const gate = new Float32Array(adapter ? rows * length : 0)
+    const softIds = new BigInt64Array(softStates ? rows * length : 0)
+    const softWeights = new Float32Array(softStates ? rows * length : 0)
     const lengths = new BigInt64Array(rows)
     const rowIndex: number[] = []
     const scales: number[] = []
@@ -152,6 +156,10 @@ export async function createForward(
         ends[start + j] = end === undefined ? ENDLESS : BigInt(end)
       }
       for (const index of request.masks ?? []) gate[start + index] = 1
+      for (const [index, { token, weight }] of request.soft ?? []) {
+        softIds[start + index] = BigInt(token)
+        softWeights[start + index] = weight
+      }
       for (const index of request.rows) {
         rowIndex.push(start + index)
         scales.push(request.logitScale ?? 1)
@@ -174,6 +182,12 @@ export async function createForward(
         logit_scale: { dtype: 'float32', shape: [scales.length], data: Float32Array.from(scales) },
         token_bias: bias,
         ...(adapter ? { gate: { dtype: 'float32' as const, shape: [...shape, 1], data: gate } } : {}),
+        ...(softStates
+          ? {
+              soft_ids: { dtype: 'int64' as const, shape, data: softIds },
+              soft_weights: { dtype: 'float32' as const, shape: [...shape, 1], data: softWeights },
+            }
+          : {}),
       },
       { token: null, confidence: null, ...(logits ? { logits: null } : {}) },
       { copies: batch.flatMap(({ cache }, i) => caches.copies(cache, cache.slot - first, stored[i])) },

@@ -17,6 +17,16 @@ import { createWeights } from '../nn/weights.ts'
 import type { Executor, Session } from '../runtime/executor.ts'
 import type { BlockFormat, InferenceParameter, Parameter } from '../types.ts'
 
+type Shapes = ReadonlyMap<string, readonly number[]>
+
+/** What a program has beside the model itself. */
+export interface DecodeExtras {
+  /** An adapter's parameters, the scale of its low-rank products included in `lora_B`. */
+  adapter?: ReadonlyMap<string, Parameter>
+  /** Positions between two tokens, for models trained so. Default false. */
+  softStates?: boolean
+}
+
 /**
  * Inputs, with B rows of T new positions and a cache of C positions per row:
  * - `input_ids`, `position_ids` [B, T] int64;
@@ -35,11 +45,14 @@ import type { BlockFormat, InferenceParameter, Parameter } from '../types.ts'
  *
  * With the parameters of an adapter there is one more input, `gate` [B, T, 1]: 1 where a mask stands, whose embedding is the
  * adapter's and at which its low-rank weights act, else 0; at those positions the values are exactly those of the model alone.
+ *
+ * With soft states there are two more, `soft_ids` [B, T] int64 and `soft_weights` [B, T, 1]: the embedding of a position is
+ * `(1 - weight) E(input id) + weight E(soft id)` (DMax, https://arxiv.org/abs/2604.08302); weight 0 changes nothing.
  */
 export function decodeProgram(
   model: Model,
   formats?: ReadonlyMap<string, BlockFormat>,
-  adapter: ReadonlyMap<string, readonly number[]> = new Map(),
+  { adapter = new Map(), softStates = false }: { adapter?: Shapes; softStates?: boolean } = {},
 ): Program {
   const { layers, heads, kvHeads, headDim, vocabSize } = model.dimensions
   const ids = input('input_ids', 'int64', ['B', 'T'])
@@ -60,10 +73,13 @@ export function decodeProgram(
   const chosenGate = gate && gatherRows(reshape(gate, [product(['B', 'T']), 1]), rows)
   // Positions chosen after the last attention have one axis less.
   const gated = gate && weights.gated((x) => (x.shape.length === 3 ? gate : (chosenGate as Tensor)))
+  const softWeights = () => input('soft_weights', 'float32', ['B', 'T', 1])
+  const softEmbeddings = () => gatherRows(weights(model.embeddingName), input('soft_ids', 'int64', ['B', 'T']))
   const { hidden, head } = model.trace(gated ?? weights, {
     ids,
     positions,
     ...(gate ? { embeddings: (h) => add(mul(h, sub(1, gate)), mul(gate, weights(maskEmbeddingName(model)))) } : {}),
+    ...(softStates ? { embeddings: (h) => add(h, mul(softWeights(), sub(softEmbeddings(), h))) } : {}),
     attention(q, k, v, layer) {
       const key = splitHeads(k, kvHeads)
       const value = splitHeads(v, kvHeads)
@@ -79,18 +95,15 @@ export function decodeProgram(
   return { name: `${model.config.model_type}-decode`, outputs: { token, confidence, logits, ...present } }
 }
 
-/**
- * Loads the inference program with the weights inside the session, packed once; see `loadInference`. `adapter` are an
- * adapter's parameters, the scale of its low-rank products included in `lora_B`.
- */
+/** Loads the inference program with the weights inside the session, packed once; see `loadInference`. */
 export function loadDecodeProgram(
   executor: Executor,
   model: Model,
   weights: ReadonlyMap<string, InferenceParameter>,
-  adapter: ReadonlyMap<string, Parameter> = new Map(),
+  { adapter = new Map(), softStates = false }: DecodeExtras = {},
 ): Promise<Session> {
   const shapes = new Map([...adapter].map(([name, { shape }]) => [name, shape]))
-  const program = decodeProgram(model, formatsOf(weights), shapes)
+  const program = decodeProgram(model, formatsOf(weights), { adapter: shapes, softStates })
   return loadInference(
     executor,
     program,

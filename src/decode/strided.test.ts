@@ -78,7 +78,7 @@ describe('layOut', () => {
 describe('the gate', () => {
   it('leaves rows without a mask as they are, bit for bit', async () => {
     const base = await createForward(executor, model, weights, [])
-    const gated = await createForward(executor, model, weights, [], 0, adapter())
+    const gated = await createForward(executor, model, weights, [], { adapter: adapter() })
     const ids = [5, 1, 7, 2, 9, 4]
     const tree = layOut(0, ids.length, [3])
     const logitsOf = async (forward: typeof base, masks: readonly number[]) => {

@@ -81,12 +81,21 @@ export interface Predictions {
   logits?: Float32Array
 }
 
+/** A masked position on its way to a token: its embedding is `(1 - weight) E(mask) + weight E(token)`. */
+export interface SoftState {
+  token: number
+  /** 0 to 1. */
+  weight: number
+}
+
 /** What a denoising step does. */
 export interface Decision {
   /** Indices into `open` that get their predicted token, ascending; at least one masked one where the block leads. */
   commit: readonly number[]
   /** Another token than the predicted one, for strategies that choose themselves: index into `open` -> token. */
   tokens?: ReadonlyMap<number, number>
+  /** Masked positions, by index into `open`, that are fed as soft states in the next step. Default none. */
+  soft?: ReadonlyMap<number, SoftState>
   /** A block without masks takes another step. Default false. */
   again?: boolean
 }
@@ -98,6 +107,8 @@ export type Decide = (block: BlockState, predictions: Predictions) => Decision
 export interface Strategy {
   /** Positions that have a token are predicted too, and may get another. Default false. */
   edits?: boolean
+  /** Decisions have soft states: only for models trained with them. Default false. */
+  softStates?: boolean
   /** `Predictions.logits` are there: a copy of vocabulary size per position. Default false. */
   needsLogits?: boolean
   /** Called for every block. */

@@ -8,6 +8,7 @@ import { type EntropyBoundOptions, entropyBound } from './entropy-bound.ts'
 import { type FactorOptions, factor } from './factor.ts'
 import { type FixedOptions, fixed } from './fixed.ts'
 import { type HierarchyOptions, hierarchy } from './hierarchy.ts'
+import { soft } from './soft.ts'
 import { type ThresholdOptions, threshold } from './threshold.ts'
 
 /** Settings of all strategies; each reads its own. */
@@ -33,6 +34,7 @@ const strategies = {
   factor: { create: factor, options: ['factor'] },
   entropy_bound: { create: entropyBound, options: ['entropyBound'] },
   edit: { create: edit, options: ['threshold', 'editingThreshold', 'maxPostSteps'] },
+  soft: { create: soft, options: ['threshold', 'editingThreshold', 'maxPostSteps'] },
 } as const satisfies Record<string, Entry>
 
 export type StrategyName = keyof typeof strategies
