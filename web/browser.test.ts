@@ -5,6 +5,7 @@ import { mkdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { strategyNames } from '../src/decode/index.ts'
 import { hashKey, type RunningServer } from '../src/serve/index.ts'
 import { diffusionFolder, metric, post, type TestModel, testServer, tiny, until } from '../test/serve/models.ts'
 import { chromiumPath, launch } from './chromium.ts'
@@ -318,6 +319,12 @@ describe.skipIf(!chromiumPath)('in Chromium', () => {
         expect(await page.getByRole('dialog').isVisible()).toBe(true)
         await page.keyboard.press('Escape')
         expect(await page.getByRole('dialog').isVisible()).toBe(false)
+        // The page has the strategies that the server has.
+        const offered = await page
+          .getByLabel('Strategy')
+          .locator('option')
+          .evaluateAll((options) => options.map((option) => (option as HTMLOptionElement).value))
+        expect(offered.sort()).toEqual(['', ...strategyNames].sort())
         // Every control has a name.
         const nameless = await page.evaluate(() =>
           [...document.querySelectorAll('button, input, select, textarea')]

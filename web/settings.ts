@@ -42,6 +42,7 @@ const strategies = [
   ['factor', 'factor'],
   ['entropy_bound', 'entropy bound'],
   ['edit', 'edit'],
+  ['soft', 'soft'],
 ] as const
 
 const share = { min: 0, max: 1, step: 'any' as const }
@@ -72,7 +73,7 @@ const sampling: readonly NumberField[] = [
 const decoding: readonly NumberField[] = [
   {
     ...{ name: 'threshold', label: 'Threshold', hint: 'commit tokens that are surer than this', ...share },
-    ...{ placeholder: 'default', strategies: ['', 'threshold', 'hierarchy', 'credit', 'edit'] },
+    ...{ placeholder: 'default', strategies: ['', 'threshold', 'hierarchy', 'credit', 'edit', 'soft'] },
   },
   {
     ...{
@@ -102,7 +103,7 @@ const decoding: readonly NumberField[] = [
       hint: 'replace a token by one surer than this',
       ...share,
     },
-    ...{ placeholder: '0.5', strategies: ['edit'] },
+    ...{ placeholder: '0.5', strategies: ['edit', 'soft'] },
   },
   {
     name: 'block_size',

@@ -60,7 +60,7 @@ const unmask = z
       .min(0)
       .max(1)
       .optional()
-      .describe('strategy edit, and /v1/rewrite: a token becomes another whose probability is above this'),
+      .describe('strategies edit and soft, and /v1/rewrite: a token becomes another whose probability is above this'),
   })
   .describe('what block diffusion adds; not part of the OpenAI API')
 
