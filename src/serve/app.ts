@@ -10,6 +10,7 @@ import type { ServeConfig } from './config.ts'
 import { docsPage } from './docs-page.ts'
 import { ApiError, internalError } from './errors.ts'
 import { openApiDocument } from './openapi.ts'
+import { addPlayground, playgroundHeaders, playgroundPaths } from './playground.ts'
 import { chatRoute } from './routes/chat.ts'
 import { completionsRoute } from './routes/completions.ts'
 import {
@@ -25,6 +26,7 @@ import {
 } from './routes/models.ts'
 import { moderationsRoute } from './routes/moderations.ts'
 import { responsesRoute } from './routes/responses.ts'
+import { infillRoute, rewriteRoute } from './routes/revise.ts'
 import type { Env, RouteContext } from './routes/settings.ts'
 import { requestSpan } from './trace.ts'
 
@@ -69,20 +71,19 @@ export function createApp(config: ServeConfig, context: Omit<RouteContext, 'limi
     }
     c.res = whenDone(c.res, end)
   })
-  app.use(
-    secureHeaders({
-      contentSecurityPolicy: {
-        defaultSrc: ["'none'"],
-        styleSrc: ["'unsafe-inline'"],
-        frameAncestors: ["'none'"],
-        baseUri: ["'none'"],
-        formAction: ["'none'"],
-      },
-      xFrameOptions: 'DENY',
-      // Whoever ends TLS in front of this server says that; without TLS the header means nothing.
-      strictTransportSecurity: false,
-    }),
-  )
+  const apiHeaders = secureHeaders({
+    contentSecurityPolicy: {
+      defaultSrc: ["'none'"],
+      styleSrc: ["'unsafe-inline'"],
+      frameAncestors: ["'none'"],
+      baseUri: ["'none'"],
+      formAction: ["'none'"],
+    },
+    xFrameOptions: 'DENY',
+    // Whoever ends TLS in front of this server says that; without TLS the header means nothing.
+    strictTransportSecurity: false,
+  })
+  app.use((c, next) => (playgroundPaths.has(c.req.path) ? playgroundHeaders : apiHeaders)(c, next))
   app.use(checkHost(config))
   if (config.cors_origins.length > 0) {
     // Another origin's page may read what is answered.
@@ -108,6 +109,7 @@ export function createApp(config: ServeConfig, context: Omit<RouteContext, 'limi
   })
 
   const document = openApiDocument()
+  addPlayground(app)
   app.get('/health', health)
   app.get(
     '/ready',
@@ -122,6 +124,8 @@ export function createApp(config: ServeConfig, context: Omit<RouteContext, 'limi
   app.post('/v1/completions', completionsRoute(routes))
   app.post('/v1/responses', responsesRoute(routes))
   app.post('/v1/moderations', moderationsRoute(routes))
+  app.post('/v1/infill', infillRoute(routes))
+  app.post('/v1/rewrite', rewriteRoute(routes))
   app.post('/tokenize', tokenize(routes))
   app.post('/detokenize', detokenize(routes))
   app.get('/tokenizer_info', tokenizerInfo(routes))
@@ -190,7 +194,7 @@ function authenticate({ api_keys }: ServeConfig): MiddlewareHandler<Env> {
   const authenticator = createAuthenticator(api_keys)
   const limits = createKeyLimits()
   return async (c, next) => {
-    if (authenticator.open || OPEN.has(c.req.path)) {
+    if (authenticator.open || OPEN.has(c.req.path) || playgroundPaths.has(c.req.path)) {
       c.set('client', getConnInfo(c).remote.address ?? 'unknown')
       return next()
     }

@@ -5,8 +5,10 @@ import {
   chatRequest,
   completionRequest,
   detokenizeRequest,
+  infillRequest,
   moderationRequest,
   responsesRequest,
+  rewriteRequest,
   tokenizeRequest,
 } from './schemas.ts'
 
@@ -32,6 +34,20 @@ const routes: Record<string, Record<string, Route>> = {
     post: { summary: 'Answer a chat, in the newer form.', request: responsesRequest, also: 'text/event-stream' },
   },
   '/v1/moderations': { post: { summary: 'Judge texts by category.', request: moderationRequest } },
+  '/v1/infill': {
+    post: {
+      summary: 'Fill the holes of a text, any number of them. Not part of the OpenAI API.',
+      request: infillRequest,
+      also: 'text/event-stream',
+    },
+  },
+  '/v1/rewrite': {
+    post: {
+      summary: 'Mend the tokens of a text, with a model trained to correct tokens. Not part of the OpenAI API.',
+      request: rewriteRequest,
+      also: 'text/event-stream',
+    },
+  },
   '/v1/models': { get: { summary: 'List the models.' } },
   '/v1/models/{model}': { get: { summary: 'One model.' } },
   '/tokenize': { post: { summary: 'Text or a chat to token ids.', request: tokenizeRequest } },

@@ -150,7 +150,7 @@ export async function createSafety(
         )
         yield judged.blocked
           ? { ...choice.result(), index, kind: 'end', finish: 'content_filter' }
-          : (event as ChoiceEvent)
+          : choice.told(event as ChoiceEvent)
         if (choices.every(({ done }) => done)) return
       }
     } finally {
@@ -257,6 +257,12 @@ function createChoice(stream: FilterStream | undefined) {
       if (altered) return { text, logprobs: [], unmasked: [] }
       return { text, logprobs: free.flatMap(({ logprobs }) => logprobs), unmasked: told }
     },
+    /** The end of a choice, without the texts of its holes where something was taken out of them. */
+    told(event: ChoiceEvent): ChoiceEvent {
+      if (!altered || event.kind !== 'end' || !event.holes) return event
+      const { holes: _, ...rest } = event
+      return rest
+    },
     result: () => ({ promptTokens, cachedTokens: 0, completionTokens, forwards }),
   }
   return choice
@@ -286,7 +292,9 @@ export async function judgeJobs(
     const parts =
       prompt.kind === 'chat'
         ? prompt.messages.flatMap(textsOf)
-        : [prompt.kind === 'ids' ? await detokenize(prompt.ids) : prompt.text]
+        : prompt.kind === 'revise'
+          ? prompt.parts.filter((part) => typeof part === 'string')
+          : [prompt.kind === 'ids' ? await detokenize(prompt.ids) : prompt.text]
     let changed = known.get(prompt)
     let behind = suffix
     if (!changed || suffix !== undefined) {
@@ -314,8 +322,10 @@ const textsOf = ({ content, tool_calls: calls = [] }: Message): string[] => [
 ]
 
 function withTexts(prompt: GenerateJob['prompt'], texts: readonly string[]): GenerateJob['prompt'] {
-  if (prompt.kind !== 'chat') return { kind: 'text', text: texts[0] ?? '' }
   let next = 0
+  if (prompt.kind === 'revise')
+    return { ...prompt, parts: prompt.parts.map((part) => (typeof part === 'string' ? (texts[next++] ?? '') : part)) }
+  if (prompt.kind !== 'chat') return { kind: 'text', text: texts[0] ?? '' }
   const messages = prompt.messages.map((message) => {
     const content = texts[next++] ?? ''
     const calls = message.tool_calls?.map((call) => ({

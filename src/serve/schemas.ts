@@ -33,6 +33,7 @@ function refuse(body: Fields, context: z.core.$RefinementCtx): void {
     problem('modalities', 'only text is generated')
 }
 
+// Rows of a forward have the memory of a vocabulary each: block_size times buffer_size stays within what a prompt may take.
 const unmask = z
   .strictObject({
     unmasking: z.boolean().default(false).describe('stream every committed token with position, step and confidence'),
@@ -43,6 +44,23 @@ const unmask = z
       .optional()
       .describe('commit tokens whose probability is above this (diffusion)'),
     strategy: z.enum(strategyNames).optional().describe('rule that decides what a forward commits (diffusion)'),
+    block_size: z.int().min(1).max(128).optional().describe('positions that are decoded together (diffusion)'),
+    buffer_size: z
+      .int()
+      .min(1)
+      .max(4)
+      .optional()
+      .describe('neighbouring blocks that are refined at a time (diffusion)'),
+    tokens_per_step: z.int().min(1).max(4096).optional().describe('strategy fixed: tokens that a forward commits'),
+    low_threshold: z.number().min(0).max(1).optional().describe('strategy hierarchy: the lower threshold'),
+    factor: z.number().min(0).max(1e6).optional().describe('strategy factor'),
+    entropy_bound: z.number().min(0).max(1e6).optional().describe('strategy entropy_bound'),
+    editing_threshold: z
+      .number()
+      .min(0)
+      .max(1)
+      .optional()
+      .describe('strategies edit and soft, and /v1/rewrite: a token becomes another whose probability is above this'),
   })
   .describe('what block diffusion adds; not part of the OpenAI API')
 
@@ -161,6 +179,34 @@ export const completionRequest = z
   })
   .superRefine(refuse)
 
+const { stop: _stop, n: _n, ...revisedSampling } = sampling
+const revised = { model, ...revisedSampling }
+
+function refuseRevised(body: Fields, context: z.core.$RefinementCtx): void {
+  refuse(body, context)
+  for (const field of ['stop', 'n'])
+    if (!isDefault(body[field]) && body[field] !== 1)
+      context.addIssue({ code: 'custom', path: [field], message: 'is not supported here' })
+}
+
+export const infillRequest = z
+  .looseObject({
+    parts: z
+      .array(z.union([text, z.strictObject({ mask: z.int().min(1).max(512) })], 'expected a text or {"mask": N}'))
+      .min(1)
+      .max(512)
+      .describe('the text in order; {"mask": N} is a hole of N tokens'),
+    ...revised,
+  })
+  .superRefine(refuseRevised)
+
+export const rewriteRequest = z
+  .looseObject({
+    input: text.min(1).describe('the text to mend; needs a model that was trained to correct tokens'),
+    ...revised,
+  })
+  .superRefine(refuseRevised)
+
 const responseItem = z.union(
   [
     z.looseObject({
@@ -266,5 +312,7 @@ export const moderationRequest = z.looseObject({
 
 export type ChatRequest = z.output<typeof chatRequest>
 export type CompletionRequest = z.output<typeof completionRequest>
+export type InfillRequest = z.output<typeof infillRequest>
+export type RewriteRequest = z.output<typeof rewriteRequest>
 export type ResponsesRequest = z.output<typeof responsesRequest>
 export type Message = z.output<typeof message>

@@ -50,6 +50,8 @@ const valid: Record<string, Record<string, unknown>> = {
     max_output_tokens: 2,
     text: { format: { type: 'text' } },
   },
+  '/v1/infill': { parts: ['ab', { mask: 2 }, 'c'], unmask: { unmasking: true }, stream: false },
+  '/v1/rewrite': { input: 'abc', unmask: { editing_threshold: 0.9 }, stream: false },
   '/tokenize': { prompt: 'a', add_special_tokens: true },
   '/detokenize': { tokens: [1, 2] },
 }

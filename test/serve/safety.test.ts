@@ -242,3 +242,28 @@ test('wrong rules end the start, saying which', async () => {
   const both = await rulesFile('both.yaml', [{ id: 'b', category: 'own', action: 'stop', words: ['x'] }])
   await expect(withServer({ rules: both }, async () => {})).rejects.toThrow(/rules\.0\.action/)
 })
+
+test('holes and rewritten texts are judged as other answers are', async () => {
+  const infill = { parts: ['The people', { mask: 6 }, ' the state.'], logit_bias: { 256: -100, 258: -100 } }
+  const ask = async (server: RunningServer, body: object) => {
+    const response = await post(`${server.url}/v1/infill`, { model: 'diffusion', ...body })
+    expect(response.status).toBe(200)
+    return (await response.json()) as { text: string; holes?: string[]; finish_reason: string }
+  }
+  const free = await withServer({}, (server) => ask(server, infill))
+  const hole = free.holes![0]!
+  expect(free.finish_reason).toBe('stop')
+  for (const action of ['block', 'redact']) {
+    const rules = await rulesFile(`holes-${action}.yaml`, [
+      { id: 'hole', category: 'own', pattern: quoted(hole), action },
+    ])
+    await withServer({ rules }, async (server) => {
+      const judged = await ask(server, infill)
+      expect(JSON.stringify(judged)).not.toContain(hole)
+      expect(judged.finish_reason).toBe(action === 'block' ? 'content_filter' : 'stop')
+      // The text that the client gives is judged too.
+      const given = await ask(server, { ...infill, parts: [hole, { mask: 2 }] })
+      expect(JSON.stringify(given)).not.toContain(hole)
+    })
+  }
+})

@@ -41,7 +41,7 @@ export interface Chat {
 
 /** What happens to a choice of a chat. */
 export type ChatEvent =
-  | { kind: 'begin'; index: number }
+  | { kind: 'begin'; index: number; promptTokens: number }
   | { kind: 'text'; index: number; text: string; logprobs?: TokenLogprob[]; unmasked?: UnmaskedToken[] }
   | { kind: 'calls'; index: number; calls: ToolCall[] }
   /** Instead of an answer: the prompt was not let through. */
@@ -117,7 +117,7 @@ function* chatEvents(
 ): Generator<ChatEvent> {
   const { index } = event
   if (event.kind === 'text') {
-    if (event.promptTokens !== undefined) yield { kind: 'begin', index }
+    if (event.promptTokens !== undefined) yield { kind: 'begin', index, promptTokens: event.promptTokens }
     const { logprobs, unmasked } = event
     const text = filter ? filter.push(event.text) : event.text
     if (text !== '' || logprobs?.length || unmasked)
@@ -305,8 +305,11 @@ async function* streamChunks(
     const choice = (delta: object, rest: object = {}) => [
       { index, delta, logprobs: null, finish_reason: null, ...rest },
     ]
-    if (event.kind === 'begin') yield chunk(choice({ role: 'assistant', content: '' }))
-    else if (event.kind === 'text')
+    if (event.kind === 'begin') {
+      // Where blocks begin is counted from the start of the prompt.
+      const begin = body.unmask?.unmasking ? { unmask: { tokens: [], prompt_tokens: event.promptTokens } } : {}
+      yield chunk(choice({ role: 'assistant', content: '' }, begin))
+    } else if (event.kind === 'text')
       yield chunk(
         choice(event.text === '' ? {} : { content: event.text }, {
           ...(event.logprobs ? { logprobs: { content: logprobContent(event.logprobs), refusal: null } } : {}),

@@ -74,7 +74,7 @@ export const completionsRoute = (context: RouteContext) => async (c: Context<Env
     const chunks = streamChunks(generate(), head, body, n)
     return eventStream(await startStream(chunks, log), () => c.var.gone.abort())
   }
-  const judged = jobs.filter((_, index) => index % n === 0).map(({ prompt }) => prompt)
+  const judged = jobs.flatMap(({ prompt }, index) => (index % n === 0 && prompt.kind !== 'revise' ? [prompt] : []))
   const scores = echo && !blocked ? await scorePrompts(model, judged, body, { limits, run }) : undefined
   const choices = asked.map(() => ({
     text: '',
@@ -190,7 +190,7 @@ async function* streamChunks(
       yield chunk([{ index, text: '', logprobs: null, finish_reason: event.finish }])
       continue
     }
-    const { text, logprobs, unmasked } = event
+    const { text, logprobs, unmasked, promptTokens } = event
     // The first event of a choice has no text: it begins the response.
     const start = lengths[index] ?? 0
     lengths[index] = start + text.length
@@ -201,6 +201,10 @@ async function* streamChunks(
         logprobs: logprobs ? completionLogprobs(logprobs, undefined, start) : null,
         finish_reason: null,
         ...(unmasked ? { unmask: { tokens: unmasked } } : {}),
+        // Where blocks begin is counted from the start of the prompt.
+        ...(body.unmask?.unmasking && promptTokens !== undefined
+          ? { unmask: { tokens: [], prompt_tokens: promptTokens } }
+          : {}),
       },
     ])
   }

@@ -67,9 +67,27 @@ export function samplingOf(fields: SamplingFields, index: number): Sampling {
     ...(drawn && isSet(min_p) ? { minP: min_p } : {}),
     ...(isSet(repetition_penalty) ? { repetitionPenalty: repetition_penalty } : {}),
     ...(logit_bias ? { logitBias: Object.entries(logit_bias).map(([id, bias]) => [Number(id), bias]) } : {}),
-    ...(unmask?.threshold === undefined ? {} : { threshold: unmask.threshold }),
-    ...(unmask?.strategy === undefined ? {} : { strategy: unmask.strategy }),
+    ...decodingOf(unmask ?? {}),
   }
+}
+
+const decodingKeys = {
+  threshold: 'threshold',
+  strategy: 'strategy',
+  block_size: 'blockSize',
+  buffer_size: 'bufferSize',
+  tokens_per_step: 'tokensPerStep',
+  low_threshold: 'lowThreshold',
+  factor: 'factor',
+  entropy_bound: 'entropyBound',
+  editing_threshold: 'editingThreshold',
+} as const satisfies Partial<Record<keyof NonNullable<SamplingFields['unmask']>, keyof Sampling>>
+
+/** What the extension says of block decoding, in the engine's names. */
+function decodingOf(unmask: Partial<NonNullable<SamplingFields['unmask']>>): Partial<Sampling> {
+  const keys = Object.keys(decodingKeys) as (keyof typeof decodingKeys)[]
+  const given = keys.filter((key) => unmask[key] !== undefined)
+  return Object.fromEntries(given.map((key) => [decodingKeys[key], unmask[key]]))
 }
 
 export const isSet = <T>(value: T | null | undefined): value is T => value !== null && value !== undefined
@@ -127,7 +145,12 @@ export const modelObject = ({ name, created, worker, state }: ServedModel) => ({
   created,
   owned_by: 'unmask',
   ...(worker
-    ? { max_model_len: worker.info.maxPositions, mode: worker.info.mode, block_size: worker.info.blockSize }
+    ? {
+        max_model_len: worker.info.maxPositions,
+        mode: worker.info.mode,
+        block_size: worker.info.blockSize,
+        chat: worker.info.chat,
+      }
     : {}),
   state,
 })

@@ -1,6 +1,7 @@
 // The process that holds one model: loads it, then answers the server's messages. Being a process of its own, it can crash or
 // be killed without the server, and its tokenising never holds up the server's connections.
-import { createServedModel, RequestError, type ServedModel } from './model.ts'
+import { RequestError } from './errors.ts'
+import { createServedModel, type ServedModel } from './model.ts'
 import type { WorkerError, WorkerReply, WorkerRequest } from './protocol.ts'
 
 const send = (reply: WorkerReply): void => {

@@ -5,6 +5,7 @@ import { loadAdapterFor, loadForInference } from '../../load.ts'
 import { createExecutor } from '../../runtime/executor.ts'
 import { UserError } from '../../types.ts'
 import { createAnswerText } from '../text.ts'
+import { RequestError } from './errors.ts'
 import type {
   GenerateEvent,
   GenerateJob,
@@ -17,19 +18,7 @@ import type {
   UnmaskedToken,
   WorkerSettings,
 } from './protocol.ts'
-
-/** A request that this model cannot serve. */
-export class RequestError extends Error {
-  override name = 'RequestError'
-  readonly param: string | undefined
-  readonly code: string | undefined
-
-  constructor(message: string, { param, code }: { param?: string; code?: string } = {}) {
-    super(message)
-    this.param = param
-    this.code = code
-  }
-}
+import { revise } from './revise.ts'
 
 export interface ServedModel {
   info: ModelInfo
@@ -61,7 +50,9 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
   const { vocabSize, maxPositions } = loaded.model.dimensions
   const { chatTemplate } = tokenizer
   const eos = new Set(
-    [tokenizer.eosTokenId, loaded.generationConfig?.eos_token_id, loaded.model.config.eos_token_id].flat(),
+    [tokenizer.eosTokenId, loaded.generationConfig?.eos_token_id, loaded.model.config.eos_token_id]
+      .flat()
+      .filter((id): id is number => typeof id === 'number'),
   )
   const nameOf = (id: number | undefined) => (id === undefined ? undefined : tokenizer.idToToken(id))
 
@@ -117,8 +108,8 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
       const behind = tokenizer.encode(suffix)
       checkLength(end + behind.length, job, 0)
       const hole = new Array<number>(maxNewTokens).fill(generator.maskTokenId!)
-      const { blockSize } = generator
-      return { generation: generator.fill([...prompt, ...hole, ...behind], { ...settings, blockSize }), end }
+      const filling = { blockSize: generator.blockSize, ...settings }
+      return { generation: generator.fill([...prompt, ...hole, ...behind], filling), end }
     } catch (error) {
       throw told(error, constraint?.param)
     }
@@ -145,7 +136,10 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
     },
 
     async generate(job, signal, onEvent) {
-      const prompt = encode(job.prompt, job.promptParam)
+      const { prompt: asked } = job
+      if (asked.kind === 'revise')
+        return revise(asked, job, { generator, tokenizer, maxPositions, eos, signal, onEvent })
+      const prompt = encode(asked, job.promptParam)
       checkLength(prompt.length, job, 1)
       const { stop, unmasking, logprobs } = job
       const text = createAnswerText(tokenizer, stop)

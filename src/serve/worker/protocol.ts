@@ -41,6 +41,13 @@ export type Prompt =
   /** `forced`: the answer begins as a call of one of the tools. */
   | { kind: 'chat'; messages: ChatMessage[]; tools?: Tool[]; forced?: boolean }
 
+/** A text that is not continued but gets its holes filled, `mask` tokens each, or its tokens mended. */
+export interface Revision {
+  kind: 'revise'
+  task: 'fill' | 'rewrite'
+  parts: (string | { mask: number })[]
+}
+
 /** How tokens are chosen. What is left out is the engine's default. */
 export interface Sampling {
   temperature?: number
@@ -53,11 +60,18 @@ export interface Sampling {
   /** Diffusion: commit what is more probable than this. */
   threshold?: number
   strategy?: StrategyName
+  blockSize?: number
+  bufferSize?: number
+  tokensPerStep?: number
+  lowThreshold?: number
+  factor?: number
+  entropyBound?: number
+  editingThreshold?: number
 }
 
 /** One sequence to generate. */
 export interface GenerateJob {
-  prompt: Prompt
+  prompt: Prompt | Revision
   /** Field of the request that a prompt too long is blamed on. */
   promptParam: string
   /** Most tokens that the prompt may have. */
@@ -103,9 +117,18 @@ export interface UnmaskedToken {
   edited?: true
 }
 
+/** A token of a text that is revised. */
+export interface LayoutToken {
+  text: string
+  /** Number of the hole that it belongs to, from 0; its text is empty. */
+  hole?: number
+}
+
 /** The first has no text and tells that generation has begun. */
 export interface GenerateEvent {
   promptTokens?: number
+  /** Of a text that is revised: its tokens as they are given. */
+  layout?: LayoutToken[]
   /** Tokens that are final so far, and forwards that took. */
   tokens?: number
   forwards?: number
@@ -122,6 +145,8 @@ export interface GenerateResult {
   cachedTokens: number
   completionTokens: number
   forwards: number
+  /** Texts of the holes that were filled. */
+  holes?: string[]
 }
 
 export interface ScoreResult {

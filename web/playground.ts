@@ -1,0 +1,186 @@
+// The playground: its tabs, the chosen model, the panel, the theme, the keyboard.
+import { errorView } from './answer.ts'
+import { createClient, type ModelInfo } from './api.ts'
+import { createCharts } from './charts.ts'
+import { createChat } from './chat.ts'
+import { createCompare } from './compare.ts'
+import type { Context, Mode } from './context.ts'
+import { byId, h } from './dom.ts'
+import { createInfill } from './infill.ts'
+import { createRepair } from './repair.ts'
+import type { Sample } from './session.ts'
+import { createSettings } from './settings.ts'
+
+const page = document.documentElement
+const panel = byId('panel', HTMLElement)
+const panelButton = byId('panel-button', HTMLButtonElement)
+const modelSelect = byId('model', HTMLSelectElement)
+const banner = byId('banner', HTMLDivElement)
+const main = byId('main', HTMLElement)
+const tabs = byId('tabs', HTMLElement)
+const help = byId('help', HTMLDialogElement)
+
+let models: readonly ModelInfo[] = []
+const samples: Sample[] = []
+const charts = createCharts()
+let shownKey = ''
+const settings = createSettings(() => {
+  for (const { mode } of modes) mode.refresh()
+  // Another key may see what the last one did not.
+  if (settings.key() !== shownKey) void refresh()
+})
+const client = createClient(settings.key)
+const context: Context = {
+  client,
+  settings,
+  models: () => models,
+  model: () => models.find(({ id }) => id === modelSelect.value),
+  count(sample) {
+    if (!sample) return
+    samples.push(sample)
+    charts.update(samples)
+    // A model that was not loaded is now.
+    if (context.model()?.mode === undefined) void refresh()
+  },
+  askKey() {
+    showPanel(true)
+    settings.askKey()
+  },
+  refresh,
+}
+
+const modes: readonly { name: string; mode: Mode }[] = [
+  { name: 'Chat', mode: createChat(context) },
+  { name: 'Infill', mode: createInfill(context) },
+  { name: 'Repair', mode: createRepair(context) },
+  { name: 'Compare', mode: createCompare(context) },
+]
+let current = 0
+
+async function refresh(): Promise<void> {
+  shownKey = settings.key()
+  const chosen = modelSelect.value
+  modelSelect.setAttribute('aria-busy', 'true')
+  try {
+    models = await client.models()
+    banner.replaceChildren()
+  } catch (error) {
+    models = []
+    banner.replaceChildren(errorView(context, error))
+  }
+  modelSelect.removeAttribute('aria-busy')
+  modelSelect.disabled = models.length === 0
+  const options = models.map(({ id, mode, state }) => {
+    const about = state === 'unloaded' || !mode ? state : mode
+    return h('option', { value: id, selected: id === chosen }, `${id} · ${about === 'ar' ? 'autoregressive' : about}`)
+  })
+  modelSelect.replaceChildren(...(options.length > 0 ? options : [h('option', { value: '' }, 'no model')]))
+  for (const { mode } of modes) mode.refresh()
+}
+
+function showMode(index: number, focus = true): void {
+  current = index
+  for (const [i, { mode }] of modes.entries()) {
+    const tab = tabButtons[i]!
+    tab.setAttribute('aria-selected', String(i === index))
+    tab.tabIndex = i === index ? 0 : -1
+    mode.element.hidden = i !== index
+  }
+  // Comparing chooses its own two.
+  modelSelect.hidden = modes[index]!.name === 'Compare'
+  if (focus) modes[index]!.mode.focus()
+}
+
+const tabButtons = modes.map(({ name }, index) =>
+  h(
+    'button',
+    {
+      ...{
+        type: 'button',
+        role: 'tab',
+        id: `tab-${name.toLowerCase()}`,
+        'aria-controls': `mode-${name.toLowerCase()}`,
+      },
+      ...{ title: `Alt + ${index + 1}`, onclick: () => showMode(index, false) },
+    },
+    name,
+  ),
+)
+tabs.append(...tabButtons)
+tabs.addEventListener('keydown', (event) => {
+  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key]
+  if (step === undefined) return
+  event.preventDefault()
+  showMode((current + step + modes.length) % modes.length, false)
+  tabButtons[current]!.focus()
+})
+for (const { name, mode } of modes) {
+  const { element } = mode
+  element.id = `mode-${name.toLowerCase()}`
+  element.setAttribute('role', 'tabpanel')
+  element.setAttribute('aria-labelledby', `tab-${name.toLowerCase()}`)
+  main.append(element)
+}
+byId('settings', HTMLElement).append(settings.element)
+byId('session', HTMLElement).append(charts.element)
+charts.update(samples)
+modelSelect.addEventListener('change', () => {
+  for (const { mode } of modes) mode.refresh()
+})
+
+const wide = matchMedia('(min-width: 1080px)')
+function showPanel(show: boolean): void {
+  page.classList.toggle('panel-open', show)
+  panel.hidden = !show
+  panelButton.setAttribute('aria-expanded', String(show))
+}
+showPanel(wide.matches)
+wide.addEventListener('change', () => showPanel(wide.matches))
+panelButton.addEventListener('click', () => {
+  showPanel(panel.hidden !== false)
+  if (!panel.hidden && !wide.matches) byId('panel-close', HTMLButtonElement).focus()
+})
+byId('panel-close', HTMLButtonElement).addEventListener('click', closePanel)
+function closePanel(): void {
+  showPanel(false)
+  panelButton.focus()
+}
+
+const themeButton = byId('theme', HTMLButtonElement)
+const prefersDark = matchMedia('(prefers-color-scheme: dark)')
+function isDark(): boolean {
+  return page.dataset.theme === undefined ? prefersDark.matches : page.dataset.theme === 'dark'
+}
+function labelTheme(): void {
+  themeButton.setAttribute('aria-pressed', String(isDark()))
+}
+themeButton.addEventListener('click', () => {
+  const next = isDark() ? 'light' : 'dark'
+  // What the system prefers anyway follows the system again.
+  if ((next === 'dark') === prefersDark.matches) delete page.dataset.theme
+  else page.dataset.theme = next
+  labelTheme()
+})
+prefersDark.addEventListener('change', labelTheme)
+labelTheme()
+
+byId('help-button', HTMLButtonElement).addEventListener('click', () => help.showModal())
+byId('help-close', HTMLButtonElement).addEventListener('click', () => help.close())
+document.addEventListener('keydown', (event) => {
+  if (help.open || event.isComposing) return
+  const typing = event.target instanceof HTMLElement && event.target.matches('input, textarea, select')
+  const mode = modes[current]!.mode
+  if (event.key === 'Escape') {
+    if (!panel.hidden && !wide.matches) closePanel()
+    else mode.stop()
+  } else if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) mode.run()
+  else if (event.altKey && /^Digit[1-4]$/.test(event.code)) showMode(Number(event.code.at(-1)) - 1)
+  else if (event.key === '?' && !typing) help.showModal()
+  else return
+  event.preventDefault()
+})
+
+for (const { mode } of modes) mode.refresh()
+showMode(0, false)
+await refresh()
+if (wide.matches) modes[current]!.mode.focus()
