@@ -87,7 +87,8 @@ Examples:
           })
           const ids = promptIds(prompt, loaded, flags.template ? { template: flags.template } : {})
           const generation = generator.generate(ids, {
-            ...decodeSettings(settings, generator.mode),
+            // All that was asked for: what the way of decoding does not have is an error.
+            ...decodeSettings(settings, 'diffusion'),
             ...(seed === undefined ? {} : { seed }),
             ...(stop.length === 0 ? {} : { stop }),
             ...(constraint === undefined ? {} : { constraint }),
