@@ -1,7 +1,14 @@
 // The library's one-call generation against the embedded model.
 import { describe, expect, it } from 'vitest'
 import { defaultDecoding } from './decode/index.ts'
-import { createGenerator, generate, streamText, withDefaults } from './generate.ts'
+import {
+  createGenerator,
+  generate,
+  generationConfigOf,
+  generationDefaults,
+  streamText,
+  withDefaults,
+} from './generate.ts'
 import { load } from './load.ts'
 import { tinyModel } from './quickstart.ts'
 import { createExecutor } from './runtime/executor.ts'
@@ -65,6 +72,15 @@ describe('settings of block decoding', () => {
     expect(withDefaults({ bufferSize: 1 }, tuned)).toEqual({
       ...{ strategy: 'factor', factor: 0.5, bufferSize: 1, blockSize: 8, reuse: true },
     })
+  })
+
+  it('are written as they are read, whatever the strategy', () => {
+    for (const settings of [
+      { strategy: 'fixed', tokensPerStep: 4, blockSize: 8, bufferSize: 1 },
+      { strategy: 'edit', threshold: 0.7, editingThreshold: 0.9, bufferSize: 2 },
+      { strategy: 'entropy_bound', entropyBound: 0.3, logitScale: 1.2 },
+    ] as const)
+      expect(generationDefaults(generationConfigOf(settings))).toEqual(settings)
   })
 
   it('of one strategy are not taken by another', () => {

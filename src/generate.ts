@@ -187,9 +187,11 @@ export type TunedSettings = Pick<
   BlockOptions,
   | 'strategy'
   | 'threshold'
+  | 'tokensPerStep'
   | 'lowThreshold'
   | 'factor'
   | 'entropyBound'
+  | 'editingThreshold'
   | 'bufferSize'
   | 'activation'
   | 'reuse'
@@ -202,9 +204,11 @@ const tunedKeys = {
   blockSize: 'block_size',
   strategy: 'strategy',
   threshold: 'threshold',
+  tokensPerStep: 'tokens_per_step',
   lowThreshold: 'low_threshold',
   factor: 'factor',
   entropyBound: 'entropy_bound',
+  editingThreshold: 'editing_threshold',
   bufferSize: 'buffer_size',
   activation: 'activation',
   reuse: 'reuse',
@@ -312,10 +316,12 @@ async function* stopAt(
   let tail = ''
   const started = performance.now()
   let away = 0
+  let prefillSeconds = 0
   try {
     for (let forwards = 1; ; forwards++) {
       const { done, value } = await generation.next()
       if (done) return value
+      if (forwards === 1) prefillSeconds = (performance.now() - started) / 1000
       for (const { position, token } of value.tokens) known.set(position, token)
       while (promptTokens + ids.length < value.final) {
         const token = known.get(promptTokens + ids.length) as number
@@ -327,7 +333,7 @@ async function* stopAt(
           const tokens = ids.length
           return {
             ...{ ids, stop: 'stop', tokens, forwards, tpf: tokens / forwards, tps: tokens / seconds, seconds },
-            ...{ promptTokens, cachedTokens: 0, prefillSeconds: seconds },
+            ...{ promptTokens, cachedTokens: 0, prefillSeconds },
           }
         }
         if (tail.length > 4 * longest) tail = tail.slice(-longest)

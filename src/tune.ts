@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { exists, readJsonObject, writeTextAtomically } from './checkpoint/file.ts'
 import { type Calibration, calibrateConfidence } from './confidence.ts'
 import { createForward } from './decode/forward.ts'
-import { type BlockOptions, complete, type StrategyName, strategyReads } from './decode/index.ts'
+import { complete, type StrategyName, strategyReads } from './decode/index.ts'
 import { accuracyUnderParallelism, paretoFront } from './eval/aup.ts'
 import { type Output, type Prompt, summarize } from './eval/evaluate.ts'
 import type { DecodingSummary } from './eval/report/types.ts'
@@ -79,7 +79,7 @@ const ROWS = [1, 2, 4, 8, 16, 32, 64]
 const THRESHOLDS = [0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99]
 
 /** The values of each strategy's own setting that are tried. */
-const RULES: Record<StrategyName, readonly Partial<BlockOptions>[]> = {
+const RULES: Record<StrategyName, readonly TunedSettings[]> = {
   threshold: THRESHOLDS.map((threshold) => ({ threshold })),
   fixed: [1, 2, 4].map((tokensPerStep) => ({ tokensPerStep })),
   hierarchy: THRESHOLDS.map((threshold) => ({ threshold, lowThreshold: Math.min(0.7, threshold) })),
@@ -303,9 +303,8 @@ export function wayName({
   selfVerify,
   ...rest
 }: TunedSettings): string {
-  const { threshold, factor, entropyBound } = rest
-  const value = strategyReads(strategy, 'threshold') ? threshold : (factor ?? entropyBound)
-  const tokens = (rest as { tokensPerStep?: number }).tokensPerStep
+  const { threshold, factor, entropyBound, tokensPerStep } = rest
+  const value = strategyReads(strategy, 'threshold') ? threshold : (factor ?? entropyBound ?? tokensPerStep)
   const extra = `${reuse ? ', reuse' : ''}${selfVerify === undefined ? '' : `, self-verify ${selfVerify}`}`
-  return `${strategy} ${value ?? tokens ?? ''}, block ${blockSize}, buffer ${bufferSize}${extra}`
+  return `${strategy} ${value ?? ''}, block ${blockSize}, buffer ${bufferSize}${extra}`
 }
