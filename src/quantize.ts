@@ -1,6 +1,6 @@
 // Makes a model small: its matrices in 4 or 8 bits, in a folder of its own. Composes reading, calibration, rounding and
 // writing, one tensor in memory at a time.
-
+import { isDeepStrictEqual } from 'node:util'
 import { type Calibration, calibrate } from './calibration.ts'
 import {
   type Checkpoint,
@@ -34,8 +34,10 @@ export interface QuantizeOptions {
   bits?: 4 | 8
   /** Values that share a scale: a power of two from 16, of which every row has a whole number. Default 32. */
   groupSize?: number
-  /** One scale per group and no zero point. Default true. */
+  /** One scale per group; otherwise it has a zero point too, a whole number. Default true, without minima. */
   symmetric?: boolean
+  /** A float32 minimum beside the scale of a group, in place of a zero point, as in ggml's Q4_1. Default false. */
+  minima?: boolean
   /** `rtn`: to the nearest value. `gptq`: so that products with inputs from the calibration text change least. Default rtn. */
   method?: 'rtn' | 'gptq'
   /** For gptq: text like that which the model will read and write; files, folders or globs. */
@@ -64,11 +66,18 @@ export interface QuantizeResult {
 
 /**
  * Quantises every matrix of a model, embedding and output head included, and writes the model to a folder that
- * `loadForInference` reads. Throws UserError where the model is quantised already or its rows are not whole groups.
+ * `loadForInference` reads. Blocks of a GGUF file that have the format already are taken over. Throws UserError where the model is quantised already or its rows are not whole groups.
  */
 export async function quantize(options: QuantizeOptions): Promise<QuantizeResult> {
-  const { out, bits = 4, groupSize = 32, symmetric = true, method = 'rtn', signal, onEvent = () => undefined } = options
-  const format: BlockFormat = { bits, blockSize: groupSize, asymmetric: !symmetric }
+  const { out, bits = 4, groupSize = 32, minima = false, symmetric = !minima, method = 'rtn' } = options
+  const { signal, onEvent = () => undefined } = options
+  if (minima && symmetric) throw new UserError('groups with minima are not symmetric: choose one')
+  const format: BlockFormat = {
+    bits,
+    blockSize: groupSize,
+    asymmetric: !symmetric && !minima,
+    ...(minima ? { minima } : {}),
+  }
   checkFormat(format)
   if ((method === 'gptq') !== (options.calibration !== undefined))
     throw new UserError('--method gptq needs text (--calibration), and no other method takes it')
@@ -118,6 +127,11 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
       const make = async () => {
         signal?.throwIfAborted()
         const values = await readFinite(checkpoint, name)
+        if (isDeepStrictEqual(checkpoint.tensors.get(name)?.blocks, format)) {
+          const stored = await checkpoint.readQuantized(name)
+          measured(name, values, stored)
+          return stored
+        }
         const gram = await calibration?.gram(name)
         const parameter = gram
           ? roundCompensated(shape, values, format, inverseFactor(gram, shape[1]))
@@ -137,6 +151,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
           bits,
           group_size: groupSize,
           sym: symmetric,
+          ...(minima ? { minima } : {}),
         },
       },
       parameters,
@@ -223,6 +238,7 @@ function quantizedTensors(
     [names.packed, { shape: layout.packed, readBytes }],
     [names.scales, { shape: layout.scales, read: async () => slot.matrix!.scales }],
   ]
+  if (format.minima) tensors.push([names.minima, { shape: layout.scales, read: async () => slot.matrix!.minima! }])
   if (format.asymmetric)
     tensors.push([names.zeroPoints, { shape: layout.zeroPoints, readBytes: async () => slot.matrix!.zeroPoints! }])
   return tensors

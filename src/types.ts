@@ -65,7 +65,9 @@ export interface FileRange {
 export interface MappedParameter {
   shape: readonly number[]
   format: BlockFormat | undefined
-  file: { data: FileRange } | { packed: FileRange; scales: FileRange; zeroPoints: FileRange | undefined }
+  file:
+    | { data: FileRange }
+    | { packed: FileRange; scales: FileRange; zeroPoints: FileRange | undefined; minima: FileRange | undefined }
 }
 
 /** A parameter of a model that is only run; training needs float32. */

@@ -48,8 +48,10 @@ export function quantizedTensors(file: SafetensorsFile, config: ModelConfig): Re
   for (const info of file.tensors.values()) {
     const names = quantizedNames(info.name)
     const scales = file.tensors.get(names.scales)
-    if (info.dtype !== 'U8' || !scales || info.name === names.scales || info.name === names.zeroPoints) continue
+    const { packed, ...parts } = names
+    if (info.dtype !== 'U8' || !scales || Object.values(parts).includes(packed)) continue
     const zeroPoints = file.tensors.get(names.zeroPoints)
+    const minima = file.tensors.get(names.minima)
     const fail = (problem: string): never => {
       throw new UserError(`${info.file}: tensor ${JSON.stringify(info.name)}: ${problem}`)
     }
@@ -57,7 +59,8 @@ export function quantizedTensors(file: SafetensorsFile, config: ModelConfig): Re
     const bits = (8 * bytes) / blockSize
     if (info.shape.length !== 3 || (bits !== 4 && bits !== 8))
       return fail(`[${info.shape.join(', ')}] is not [rows, blocks, bytes] of 4 or 8 bits in groups of ${blockSize}`)
-    const format: BlockFormat = { bits, blockSize, asymmetric: zeroPoints !== undefined }
+    if (zeroPoints && minima) return fail(`has both ${zeroPoints.name} and ${minima.name}`)
+    const format: BlockFormat = { bits, blockSize, asymmetric: zeroPoints !== undefined, ...(minima && { minima: true }) }
     const shape = [out, blocks * blockSize]
     const layout = blockLayout(shape, format)
     const check = (part: TensorInfo, expected: readonly number[], types: readonly string[]) => {
@@ -68,10 +71,11 @@ export function quantizedTensors(file: SafetensorsFile, config: ModelConfig): Re
     }
     check(scales, layout.scales, floatTypes)
     if (zeroPoints) check(zeroPoints, layout.zeroPoints, ['U8'])
-    const byteLength = info.byteLength + scales.byteLength + (zeroPoints?.byteLength ?? 0)
+    if (minima) check(minima, layout.scales, floatTypes)
+    const third = zeroPoints ?? minima
+    const byteLength = info.byteLength + scales.byteLength + (third?.byteLength ?? 0)
     tensors.set(info.name, { ...info, dtype: `${bits}-bit`, shape, byteLength, blocks: format })
-    tensors.delete(names.scales)
-    tensors.delete(names.zeroPoints)
+    for (const part of Object.values(parts)) tensors.delete(part)
   }
   return tensors
 }
@@ -92,6 +96,7 @@ export async function readQuantized(
     packed: await bytes(names.packed),
     scales: await file.read(names.scales),
     zeroPoints: info.blocks.asymmetric ? await bytes(names.zeroPoints) : undefined,
+    ...(info.blocks.minima ? { minima: await file.read(names.minima) } : {}),
   }
 }
 
@@ -117,5 +122,8 @@ export async function mapParameter(
   const names = quantizedNames(name)
   const [packed, scales] = [await range(names.packed, 'U8'), await range(names.scales, 'F32')]
   const zeroPoints = format.asymmetric ? await range(names.zeroPoints, 'U8') : undefined
-  return packed && scales && { shape, format, file: { packed, scales, zeroPoints } }
+  const minima = format.minima ? await range(names.minima, 'F32') : undefined
+  // Minima may be stored in fewer bits than the executor's 32; zero points were checked to be bytes.
+  if (!packed || !scales || (format.minima && !minima)) return undefined
+  return { shape, format, file: { packed, scales, zeroPoints, minima } }
 }

