@@ -114,13 +114,17 @@ describe('damaged files give a UserError', () => {
       'model.embed_tokens.zero_points': part('U8', [2, 2], 72, 76),
       'lm_head.weight': part('U8', [2, 1, 16], 76, 108),
       'lm_head.scales': part('F16', [2, 1], 108, 112),
+      'model.layers.0.mlp.up_proj.weight': part('U8', [1, 2, 8], 112, 128),
+      'model.layers.0.mlp.up_proj.scales': part('F32', [1, 2], 128, 136),
+      'model.layers.0.mlp.up_proj.minima': part('F32', [1, 2], 136, 144),
     }
-    await survives('quantized/model.safetensors', safetensors(header, 112), 800, async (path) => {
+    await survives('quantized/model.safetensors', safetensors(header, 144), 800, async (path) => {
       const checkpoint = await openCheckpoint(path)
       try {
         for (const { name, blocks } of checkpoint.tensors.values()) {
           await checkpoint.read(name).catch(userErrorOnly)
           if (blocks) await checkpoint.readQuantized(name)
+          await checkpoint.map(name)
         }
       } finally {
         await checkpoint.close()

@@ -4,13 +4,13 @@ import { describe, expect, it } from 'vitest'
 import { random } from '../random.ts'
 import type { QuantizedParameter } from '../types.ts'
 import { inverseFactor, roundCompensated } from './gptq.ts'
-import { dequantize } from './layout.ts'
+import { dequantize, emptyQuantized } from './layout.ts'
 import { roundToNearest } from './round.ts'
 
 /** Inputs [count, width] whose features depend on each other, and the sum of x x^T. */
 function inputs(seed: number, count: number, width: number) {
   const noise = random(seed).fillNormal(new Float32Array(count * width))
-  const x = noise.map((value, i) => value + (i % width > 0 ? 1.5 * noise[i - 1] : 0))
+  const x = noise.map((value, i) => value + (i % width > 0 ? 1.5 * noise[i - 1] : 0) + (i % width > 1 ? noise[i - 2] : 0))
   const gram = new Float32Array(width * width)
   for (let row = 0; row < count; row++)
     for (let i = 0; i < width; i++)
@@ -65,14 +65,34 @@ describe('rounding', () => {
   it.each([
     { bits: 4, blockSize: 32, asymmetric: false },
     { bits: 4, blockSize: 16, asymmetric: true },
+    { bits: 4, blockSize: 32, asymmetric: false, minima: true },
     { bits: 8, blockSize: 32, asymmetric: true },
   ] as const)('changes the products less than the nearest values do: %o', (format) => {
     const compensated = roundCompensated(shape, values, format, inverseFactor(gram, width))
     expect(change(compensated)).toBeLessThan(0.7 * change(roundToNearest(shape, values, format)))
   })
 
+  it('changes nothing that was rounded before', () => {
+    for (const format of [
+      { bits: 4, blockSize: 32, asymmetric: false },
+      { bits: 4, blockSize: 32, asymmetric: false, minima: true },
+    ] as const) {
+      // Scales and minima in half precision, as in ggml's blocks: no value of the grid is rounded.
+      const stored = emptyQuantized(shape, format)
+      const draw = random(2)
+      const half = () => (1 + draw.integer(1024) / 1024) / 16
+      for (let i = 0; i < stored.packed.length; i++) stored.packed[i] = draw.integer(256)
+      for (let i = 0; i < stored.scales.length; i++) stored.scales[i] = half()
+      if (stored.minima) for (let i = 0; i < stored.minima.length; i++) stored.minima[i] = -8 * half()
+      const grid = dequantize(stored)
+      const again = dequantize(roundCompensated(shape, grid, format, inverseFactor(gram, width)))
+      expect(again.filter((value, i) => value !== grid[i])).toHaveLength(0)
+    }
+  })
+
   it('is rounding to nearest where the inputs are independent', () => {
-    const format = { bits: 4, blockSize: 16, asymmetric: true } as const
+    // In 8 bits, where the grid does not depend on what counts how much.
+    const format = { bits: 8, blockSize: 16, asymmetric: true } as const
     const identity = new Float32Array(width * width)
     for (let i = 0; i < width; i++) identity[i * width + i] = 3
     expect(roundCompensated(shape, values, format, inverseFactor(identity, width))).toEqual(

@@ -50,7 +50,8 @@ export function blockGrid(
   const full = symmetric ? middle : top
   const widest = spanning(full)
   if (widest.scale === 0) return widest
-  for (let span = full; span > 0; span--) {
+  // The coarsest first: its scale is exact, that of a finer one may be a third of it.
+  for (let span = 1; span <= full; span++) {
     const grid = spanning(span)
     if (liesOn(grid, values, start, end, top)) return grid
     if (!symmetric || span === full) continue
