@@ -1,15 +1,8 @@
 // Loads a program that is only run: the weights are part of the session, which packs them once. Knows no model.
-import { exportOnnx, type Program } from '../graph/program.ts'
+import { exportOnnx, type LoadedInput, type Program } from '../graph/program.ts'
 import { quantizedNames } from '../quant/layout.ts'
-import type { Executor, Session, SessionOptions } from '../runtime/executor.ts'
-import {
-  type BlockFormat,
-  type FileRange,
-  type InferenceParameter,
-  isQuantized,
-  type TensorData,
-  type TypedArray,
-} from '../types.ts'
+import type { Executor, Session, SessionOptions, Weight } from '../runtime/executor.ts'
+import { type BlockFormat, type FileRange, type InferenceParameter, isQuantized, type TypedArray } from '../types.ts'
 
 /** The formats of the weights that are quantised, as `createWeights` takes them. */
 export function formatsOf(weights: ReadonlyMap<string, InferenceParameter>): Map<string, BlockFormat> {
@@ -47,32 +40,15 @@ export async function loadInference(
   weights: ReadonlyMap<string, InferenceParameter>,
   options: Pick<SessionOptions, 'optimize'> = {},
 ): Promise<Session> {
-  const tensors = new Map<string, { location: string; offset: number; length: number }>()
-  const files: { path: string; data: Uint8Array }[] = []
-  // ONNX Runtime takes external data from memory or from files, not both: beside mapped weights others go into the model.
   const ranges = externalRanges(weights)
-  const embed = new Map<string, TensorData>()
-  // A file in memory per tensor: one for all would meet the size limit of an array.
-  const add = (name: string, values: TypedArray) => {
-    const data = new Uint8Array(values.slice().buffer)
-    files.push({ path: name, data })
-    tensors.set(name, { location: name, offset: 0, length: data.length })
-  }
+  const loaded = new Set<string>()
   for (const [name, shape] of parameters) {
     const parameter = weights.get(name)
     if (!parameter || parameter.shape.join() !== shape.join())
       throw new Error(`${name} must be [${shape.join(', ')}], is [${parameter?.shape.join(', ') ?? 'missing'}]`)
-    if (isQuantized(parameter)) {
-      const names = quantizedNames(name)
-      add(names.packed, parameter.packed)
-      add(names.scales, parameter.scales)
-      if (parameter.zeroPoints) add(names.zeroPoints, parameter.zeroPoints)
-      if (parameter.minima) add(names.minima, parameter.minima)
-    } else if ('data' in parameter) {
-      if (ranges.size > 0) embed.set(name, { dtype: 'float32', shape, data: parameter.data })
-      else add(name, parameter.data)
-    }
+    if (!('file' in parameter)) for (const part of Object.values(quantizedNames(name))) loaded.add(part)
   }
+  const tensors = new Map<string, { location: string; offset: number; length: number }>()
   const folders = new Set<string>()
   for (const [name, { path, offset, length }] of ranges) {
     const [, folder, location] = /^(.*)[/\\]([^/\\]+)$/.exec(path) as unknown as [string, string, string]
@@ -81,10 +57,36 @@ export async function loadInference(
   }
   if (folders.size > 1) throw new Error(`files to map must be in one folder, are in ${[...folders].join(', ')}`)
   const [externalFolder] = folders
-  const { model: onnx } = exportOnnx(program, { embed, external: { location: '', tensors } })
-  return executor.load(onnx, {
+  const exported = exportOnnx(program, { loaded, external: { location: '', tensors } })
+  return executor.load(exported.model, {
     ...options,
-    externalData: files,
+    weights: weightsOf(weights, exported.loaded),
     ...(externalFolder === undefined ? {} : { externalFolder }),
   })
+}
+
+/** The tensors of weights that a program uses and that stay in no file, one after the other. */
+async function* weightsOf(
+  weights: ReadonlyMap<string, InferenceParameter>,
+  used: ReadonlyMap<string, readonly LoadedInput[]>,
+): AsyncGenerator<Weight> {
+  for (const [name, parameter] of weights) {
+    const names = quantizedNames(name)
+    if ('file' in parameter || !Object.values(names).some((part) => used.get(part)?.length)) continue
+    const stored = 'read' in parameter
+    const values = stored ? await parameter.read() : parameter
+    const parts: [name: string, data: TypedArray | undefined][] = isQuantized(values)
+      ? [
+          [names.packed, values.packed],
+          [names.scales, values.scales],
+          [names.zeroPoints, values.zeroPoints],
+          [names.minima, values.minima],
+        ]
+      : [[name, values.data]]
+    for (const [part, data] of parts) {
+      const uses = used.get(part)
+      // What was read for this is given away, what the caller has is copied.
+      if (data && uses?.length) yield { dtype: uses[0].dtype, data: stored ? data : data.slice(), uses }
+    }
+  }
 }

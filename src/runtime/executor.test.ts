@@ -13,7 +13,7 @@ import { exportOnnx } from '../graph/program.ts'
 import type { Shape } from '../graph/shape.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { type TensorData, UserError } from '../types.ts'
-import { createExecutor } from './executor.ts'
+import { createExecutor, type Weight } from './executor.ts'
 
 const executor = createExecutor({ threads: 1 })
 afterAll(() => executor.dispose())
@@ -38,6 +38,55 @@ function long(products = 24): { model: Uint8Array; feeds: Record<string, TensorD
   const feeds = { x: { dtype: 'float32', shape: [size, size], data: new Float32Array(size * size) } as TensorData }
   return { model: onnx({ y }), feeds }
 }
+
+describe('weights of a session', () => {
+  /** y = a x + b, for x of any length. */
+  const shapes = { a: [64], b: [1] }
+  const program = exportOnnx(
+    { name: 'program', outputs: { y: add(mul(float('x', ['N', 64]), float('a', shapes.a)), float('b', shapes.b)) } },
+    { loaded: new Set(['a', 'b']) },
+  )
+  const weight = (name: 'a' | 'b', value: number): Weight => {
+    const data = new Float32Array(shapes[name][0]).fill(value)
+    return { dtype: 'float32', data, uses: [{ name, shape: shapes[name] }] }
+  }
+  const x = floats([1, 64], ...Array<number>(64).fill(5))
+
+  it('are constants that it takes one after the other', async () => {
+    const taken: Weight[] = []
+    async function* weights() {
+      for (const next of [weight('a', 2), weight('b', 3)]) {
+        for (const { data } of taken) expect(data.length).toBe(0)
+        taken.push(next)
+        yield next
+      }
+    }
+    const session = await executor.load(program.model, { weights: weights() })
+    const other = await executor.load(program.model, { weights: [weight('b', 1), weight('a', 4)] })
+    // A weight is no input any more.
+    const feeds = { x, a: floats([64], ...Array<number>(64).fill(9)) }
+    expect((await session.run(feeds, { y: null })).y.data).toEqual(new Float32Array(64).fill(13))
+    expect((await other.run(feeds, { y: null })).y.data).toEqual(new Float32Array(64).fill(21))
+    await session.release()
+    expect((await other.run(feeds, { y: null })).y.data).toEqual(new Float32Array(64).fill(21))
+    await other.release()
+  })
+
+  it('that cannot be read, or do not fit, are an error, and the executor goes on', async () => {
+    async function* broken() {
+      yield weight('a', 2)
+      throw new UserError('model.gguf: the file became shorter while it was read')
+    }
+    await expect(executor.load(program.model, { weights: broken() })).rejects.toThrow('became shorter')
+    const misnamed = { ...weight('b', 3), uses: [{ name: 'c', shape: [1] }] }
+    await expect(executor.load(program.model, { weights: [misnamed] })).rejects.toThrow('the model has no input c')
+    const short = { ...weight('b', 3), uses: [{ name: 'b', shape: [2] }] }
+    await expect(executor.load(program.model, { weights: [short] })).rejects.toThrow('b is [2], its values are 1')
+    const session = await executor.load(program.model, { weights: [weight('a', 2), weight('b', 3)] })
+    expect((await session.run({ x }, { y: null })).y.data).toEqual(new Float32Array(64).fill(13))
+    await session.release()
+  })
+})
 
 describe('resident buffers', () => {
   it('are zeroed, or hold what they are given, which is moved', async () => {

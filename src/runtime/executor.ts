@@ -2,9 +2,9 @@
 import { availableParallelism } from 'node:os'
 import { SHARE_ENV, Worker } from 'node:worker_threads'
 import { type Device, type DType, type TensorData, type TypedArray, UserError } from '../types.ts'
-import type { Move, Request, Resident, Source } from './protocol.ts'
+import type { Move, Request, Resident, Source, Weight } from './protocol.ts'
 
-export type { Move, Resident, Source } from './protocol.ts'
+export type { Move, Resident, Source, Weight } from './protocol.ts'
 
 export interface RunOptions {
   /** Rejects with the signal's reason at once; the run itself finishes in the worker and its result is dropped. */
@@ -31,9 +31,12 @@ export interface Session {
 export interface SessionOptions {
   /** Inference models gain from ONNX Runtime's graph rewriting; training programs are emitted in their final form. */
   optimize?: boolean
-  /** In-memory files that the model's external data refer to. Moved to the worker, not copied. */
-  externalData?: { path: string; data: Uint8Array }[]
-  /** Folder of the files that the model's other external data refer to; they are mapped into memory. */
+  /**
+   * Values of inputs that are the same in every run: they become part of the session, which packs them. Taken one after the
+   * other, so that they need not exist at the same time; each is moved to the worker and no longer usable here.
+   */
+  weights?: Iterable<Weight> | AsyncIterable<Weight>
+  /** Folder of the files that the model's external data refer to; they are mapped into memory. */
   externalFolder?: string
   /** File prefix for a profile. */
   profile?: string
@@ -132,23 +135,26 @@ export function createExecutor({ threads = availableParallelism(), device = 'cpu
 
   return {
     threads,
-    async load(model, { optimize = true, externalData, externalFolder, profile } = {}) {
+    async load(model, { optimize = true, weights = [], externalFolder, profile } = {}) {
       const session = `session${nextSession++}`
-      const transfer = (externalData ?? []).map(({ data }) => data.buffer as ArrayBuffer)
-      await send(
-        {
+      try {
+        for await (const weight of weights)
+          await send({ kind: 'weight', session, weight }, [weight.data.buffer as ArrayBuffer])
+        await send({
           kind: 'load',
           session,
           model,
           options: {
             optimize,
             config: externalFolder ? { 'session.model_external_initializers_file_folder_path': externalFolder } : {},
-            ...(externalData ? { externalData } : {}),
             ...(profile ? { profile } : {}),
           },
-        },
-        transfer,
-      )
+        })
+      } catch (error) {
+        // Weights that came before the error.
+        if (!failure) await send({ kind: 'unload', session })
+        throw error
+      }
       return {
         run: (feeds, fetches, { signal } = {}) => send({ kind: 'run', session, feeds, fetches }, [], signal),
         bind: (feeds, fetches) => send({ kind: 'bind', session, feeds, fetches }),

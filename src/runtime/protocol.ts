@@ -17,15 +17,23 @@ export interface Move {
   length: number
 }
 
+/** Values of inputs of a model that are the same in every run: one tensor, under each of the names and shapes that use it. */
+export interface Weight {
+  dtype: DType
+  data: TypedArray
+  uses: readonly { name: string; shape: readonly number[] }[]
+}
+
 export interface LoadOptions {
   optimize: boolean
-  externalData?: { path: string; data: Uint8Array }[]
   /** Session configuration entries by ONNX Runtime's names. */
   config: Record<string, string>
   profile?: string
 }
 
 export type Request =
+  /** For a session that is loaded after its weights. */
+  | { kind: 'weight'; session: string; weight: Weight }
   | { kind: 'load'; session: string; model: Uint8Array; options: LoadOptions }
   | { kind: 'unload'; session: string }
   /** Releases everything, before the worker ends. */

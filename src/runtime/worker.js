@@ -2,7 +2,7 @@
 // Plain JavaScript, so that a thread can be started from it in source and in the built package alike.
 // It knows no models: it loads ONNX bytes, runs them and moves values.
 import { parentPort, workerData } from 'node:worker_threads'
-import { arrays, createSession, DeviceError } from './ort.js'
+import { arrays, createSession, createWeight, DeviceError } from './ort.js'
 
 /** @typedef {import('./protocol.ts').Request} Request */
 /** @typedef {import('./protocol.ts').Source} Source */
@@ -11,6 +11,8 @@ const port = /** @type {import('node:worker_threads').MessagePort} */ (parentPor
 
 /** @type {Map<string, ReturnType<typeof createSession>>} */
 const sessions = new Map()
+/** Weights of sessions that are not loaded yet. @type {Map<string, ReturnType<typeof createWeight>[]>} */
+const waiting = new Map()
 /** @type {Map<string, { dtype: import('../types.ts').DType, data: import('../types.ts').TypedArray }>} */
 const residents = new Map()
 /** Names of the resident buffers that are bound, by session. @type {Map<string, Set<string>>} */
@@ -56,11 +58,21 @@ function forget(name) {
 /** @param {Request} request */
 function handle(request) {
   switch (request.kind) {
+    case 'weight': {
+      const weights = waiting.get(request.session) ?? []
+      weights.push(createWeight(request.weight))
+      waiting.set(request.session, weights)
+      return undefined
+    }
     case 'load': {
-      sessions.set(request.session, createSession(request.model, { ...workerData, ...request.options }))
+      const weights = waiting.get(request.session) ?? []
+      sessions.set(request.session, createSession(request.model, { ...workerData, ...request.options, weights }))
+      waiting.delete(request.session)
       return undefined
     }
     case 'unload': {
+      for (const weight of waiting.get(request.session) ?? []) weight.release()
+      waiting.delete(request.session)
       sessions.get(request.session)?.release()
       sessions.delete(request.session)
       bound.delete(request.session)
