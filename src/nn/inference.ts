@@ -1,8 +1,9 @@
 // Loads a program that is only run: the weights are part of the session, which packs them once. Knows no model.
 import { exportOnnx, type LoadedInput, type Program } from '../graph/program.ts'
-import { quantizedNames } from '../quant/layout.ts'
+import { quantizedNames, type StoredNames } from '../quant/layout.ts'
 import type { Executor, Session, SessionOptions, Weight } from '../runtime/executor.ts'
-import { type BlockFormat, type FileRange, type InferenceParameter, isQuantized, type TypedArray } from '../types.ts'
+import type { BlockFormat, FileRange, InferenceParameter, Parameter, QuantizedParameter, TypedArray } from '../types.ts'
+import { joinedName, joinNodes } from './join.ts'
 
 /** The formats of the weights that are quantised, as `createWeights` takes them. */
 export function formatsOf(weights: ReadonlyMap<string, InferenceParameter>): Map<string, BlockFormat> {
@@ -48,7 +49,7 @@ export async function loadInference(
       throw new Error(`${name} must be [${shape.join(', ')}], is [${parameter?.shape.join(', ') ?? 'missing'}]`)
     if (!('file' in parameter)) for (const part of Object.values(quantizedNames(name))) loaded.add(part)
   }
-  const tensors = new Map<string, { location: string; offset: number; length: number }>()
+  const tensors = new Map<string, Range>()
   const folders = new Set<string>()
   for (const [name, { path, offset, length }] of ranges) {
     const [, folder, location] = /^(.*)[/\\]([^/\\]+)$/.exec(path) as unknown as [string, string, string]
@@ -57,36 +58,86 @@ export async function loadInference(
   }
   if (folders.size > 1) throw new Error(`files to map must be in one folder, are in ${[...folders].join(', ')}`)
   const [externalFolder] = folders
-  const exported = exportOnnx(program, { loaded, external: { location: '', tensors } })
+  const joins: (readonly string[])[] = []
+  const mayJoin = (names: readonly string[]): boolean => {
+    const mapped = names.filter((name) => 'file' in weights.get(name)!)
+    if (mapped.length > 0 && mapped.length < names.length) return false
+    const parts = Object.entries(quantizedNames(joinedName(names))) as [keyof StoredNames, string][]
+    if (mapped.length > 0) {
+      const joined = parts.flatMap(([key, part]) => {
+        const pieces = names.flatMap((name) => tensors.get(quantizedNames(name)[key]) ?? [])
+        return pieces.length > 0 ? [{ part, range: oneRange(pieces) }] : []
+      })
+      if (joined.some(({ range }) => !range)) return false
+      for (const { part, range } of joined) if (range) tensors.set(part, range)
+    } else {
+      for (const [, part] of parts) loaded.add(part)
+      joins.push(names)
+    }
+    return true
+  }
+  const exported = exportOnnx(program, {
+    loaded,
+    external: { location: '', tensors },
+    rewrite: (nodes) => joinNodes(nodes, mayJoin),
+  })
   return executor.load(exported.model, {
     ...options,
-    weights: weightsOf(weights, exported.loaded),
+    weights: weightsOf(weights, joins, exported.loaded),
     ...(externalFolder === undefined ? {} : { externalFolder }),
   })
 }
 
-/** The tensors of weights that a program uses and that stay in no file, one after the other. */
+interface Range {
+  location: string
+  offset: number
+  length: number
+}
+
+/** Ranges of a file that follow each other as one; undefined where they do not. */
+function oneRange(pieces: readonly Range[]): Range | undefined {
+  const [{ location, offset }] = pieces
+  let length = 0
+  for (const piece of pieces) {
+    if (piece.location !== location || piece.offset !== offset + length) return undefined
+    length += piece.length
+  }
+  return { location, offset, length }
+}
+
+/** The tensors of weights that a program uses and that stay in no file, one parameter, or those that are joined, at a time. */
 async function* weightsOf(
   weights: ReadonlyMap<string, InferenceParameter>,
+  joins: readonly (readonly string[])[],
   used: ReadonlyMap<string, readonly LoadedInput[]>,
 ): AsyncGenerator<Weight> {
-  for (const [name, parameter] of weights) {
-    const names = quantizedNames(name)
-    if ('file' in parameter || !Object.values(names).some((part) => used.get(part)?.length)) continue
-    const stored = 'read' in parameter
-    const values = stored ? await parameter.read() : parameter
-    const parts: [name: string, data: TypedArray | undefined][] = isQuantized(values)
-      ? [
-          [names.packed, values.packed],
-          [names.scales, values.scales],
-          [names.zeroPoints, values.zeroPoints],
-          [names.minima, values.minima],
-        ]
-      : [[name, values.data]]
-    for (const [part, data] of parts) {
-      const uses = used.get(part)
-      // What was read for this is given away, what the caller has is copied.
-      if (data && uses?.length) yield { dtype: uses[0].dtype, data: stored ? data : data.slice(), uses }
+  for (const names of [...[...weights.keys()].map((name) => [name]), ...joins]) {
+    const stored = quantizedNames(joinedName(names))
+    if (!Object.values(stored).some((part) => used.get(part)?.length)) continue
+    const members: (Parameter | QuantizedParameter)[] = []
+    let read = true
+    for (const name of names) {
+      const parameter = weights.get(name)!
+      if (!('read' in parameter)) read = false
+      if (!('file' in parameter)) members.push('read' in parameter ? await parameter.read() : parameter)
+    }
+    for (const key of ['packed', 'scales', 'zeroPoints', 'minima', 'data'] as const) {
+      const uses = used.get(key === 'data' ? stored.packed : stored[key])
+      const parts = members.flatMap((member) => (member as Partial<Record<typeof key, TypedArray>>)[key] ?? [])
+      if (parts.length > 0 && uses?.length) yield { dtype: uses[0].dtype, data: together(parts, read), uses }
     }
   }
+}
+
+/** The values of all parts in an array that may be given away: a part's own where it is the only one and nobody else's. */
+function together(parts: readonly TypedArray[], own: boolean): TypedArray {
+  if (parts.length === 1) return own ? parts[0] : parts[0].slice()
+  const length = parts.reduce((sum, part) => sum + part.length, 0)
+  const all = new (parts[0].constructor as new (length: number) => TypedArray)(length)
+  let offset = 0
+  for (const part of parts) {
+    all.set(part as never, offset)
+    offset += part.length
+  }
+  return all
 }
