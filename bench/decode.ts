@@ -23,13 +23,12 @@ export const usage = `usage: SMOLLM2_GGUF=FILE npm run bench -- decode [flags]
 A denoising step: one block of ${BLOCK_SIZES.join(', ')} tokens against a cache of ${CACHE_LENGTHS.join(', ')} tokens, every position predicted.
 SMOLLM2_GGUF names the model, such as SmolLM2-135M-Instruct.Q4_1.gguf; its weights are dequantised to float32.
 
-With --peer it measures instead, at about the same bits, node-llama-cpp on that file (Q4_1 takes 5 bits per weight) and
-unmask on the file quantised to 4 bits in groups of 32 (5 bits): autoregressive decoding, and a block of 8, 16 and 32
-tokens beside the peer's processing of that many prompt tokens; time to load; peak memory. NODE_LLAMA_CPP=DIR names the
-folder in which node-llama-cpp is installed.
+With --peer it measures instead node-llama-cpp and unmask on that file, whose Q4_1 blocks both take as they are:
+autoregressive decoding, and a block of 8, 16 and 32 tokens beside the peer's processing of that many prompt tokens; time
+to load; peak memory. NODE_LLAMA_CPP=DIR names the folder in which node-llama-cpp is installed.
 
   --peer          compare with node-llama-cpp
-  --bits N        bits of our weights with --peer, 4 or 8 (default 4)
+  --bits N        with --peer: give unmask the file quantised to 4 or 8 bits by unmask quantize instead
   --rounds N      measured forwards of each case (default 20)
   --warmup N      forwards before them (default 3)
   --threads N     threads (default: the cores of the machine)
@@ -40,7 +39,7 @@ export async function run(args: string[]): Promise<void> {
     args,
     options: {
       peer: { type: 'boolean', default: false },
-      bits: { type: 'string', default: '4' },
+      bits: { type: 'string' },
       rounds: { type: 'string', default: '20' },
       warmup: { type: 'string', default: '3' },
       threads: { type: 'string', default: String(availableParallelism()) },
@@ -86,7 +85,7 @@ export async function run(args: string[]): Promise<void> {
 }
 
 interface PeerFlags {
-  bits: string
+  bits?: string
   rounds: string
   warmup: string
   threads: string
@@ -99,24 +98,25 @@ const PEER_BLOCKS = [8, 16, 32]
 async function comparePeer(file: string, { bits, rounds, warmup, threads }: PeerFlags): Promise<void> {
   if (!process.env.NODE_LLAMA_CPP)
     throw new UserError('bench decode --peer: NODE_LLAMA_CPP must name the folder in which node-llama-cpp is installed')
-  if (bits !== '4' && bits !== '8') throw new UserError(`--bits: expected 4 or 8, not ${bits}`)
+  if (bits !== undefined && bits !== '4' && bits !== '8') throw new UserError(`--bits: expected 4 or 8, not ${bits}`)
   // What is measured is what `npm run build` makes.
   await promisify(execFile)('npm', ['run', 'build'])
   const folder = await mkdtemp(join(tmpdir(), 'unmask-bench-'))
   const children: Child[] = []
   try {
     const out = join(folder, 'model')
-    await quantize({ model: file, out, bits: bits === '4' ? 4 : 8 })
+    if (bits) await quantize({ model: file, out, bits: bits === '4' ? 4 : 8 })
+    const kind = bits ? `${bits} bits` : 'as stored'
     const start = async (script: string, model: string) => {
       const path = fileURLToPath(new URL(script, import.meta.url))
       const child = await startChild(process.execPath, [path, model, threads, String(AR_TOKENS)])
       children.push(child)
       return child
     }
-    const own = await start('./peers/unmask.mjs', out)
+    const own = await start('./peers/unmask.mjs', bits ? out : resolve(file))
     const peer = await start('./peers/llamacpp.mjs', resolve(file))
     const compare = (label: string, unit: string, [value, peerValue]: readonly number[]) =>
-      report({ bench: 'decode', case: `${bits} bits, ${label}`, value, unit, peer: peer.name, peerValue })
+      report({ bench: 'decode', case: `${kind}, ${label}`, value, unit, peer: peer.name, peerValue })
     const inTurn = async (command: string, field: string) => {
       const runs = (child: Child) => async () => (await child.ask<Record<string, number>>(command))[field]
       const medians = await alternate(

@@ -13,7 +13,7 @@ import { createForward } from '../src/decode/forward.ts'
 import { ModelProto } from '../src/graph/onnx/proto.ts'
 import { createModel } from '../src/models/index.ts'
 import { random } from '../src/random.ts'
-import { createExecutor, type Executor, type Session, type Source } from '../src/runtime/executor.ts'
+import { createExecutor, type Executor, type Session, type Source, type Weight } from '../src/runtime/executor.ts'
 import { createTrainer, type TrainerOptions } from '../src/train/program.ts'
 import type { Parameter, TensorData } from '../src/types.ts'
 
@@ -46,27 +46,38 @@ function recording(executor: Executor, folder: string) {
   }
   const recorded: Executor = {
     ...executor,
-    async load(model, options = {}): Promise<Session> {
+    async load(model, { weights = [], ...options } = {}): Promise<Session> {
       const own = join(folder, `program${programs.length}`)
       mkdirSync(own)
       const file = join(own, 'model.onnx')
       writeFileSync(file, model)
-      for (const { path, data } of options.externalData ?? []) writeFileSync(join(own, path), data)
       const { graph } = ModelProto.decode(model) as unknown as { graph: { name: string } }
       const program: Recorded = { name: graph.name, file, inputs: {}, outputs: {} }
       programs.push(program)
-      const session = await executor.load(model, options)
+      const taken: Weight[] = []
+      for await (const weight of weights) {
+        const { dtype, data, uses } = weight
+        for (const { name, shape } of uses) program.inputs[name] = keep({ dtype, shape, data })
+        taken.push(weight)
+      }
+      const session = await executor.load(model, { ...options, weights: taken })
       let first = true
+      let bound: Parameters<Session['bind']> = [{}, {}]
       return {
         ...session,
+        bind(...parts) {
+          bound = parts
+          return session.bind(...parts)
+        },
         async run(feeds, fetches, runOptions) {
           const wanted = first
           first = false
           if (wanted)
-            for (const [name, source] of Object.entries(feeds)) program.inputs[name] = keep(await value(source))
+            for (const [name, source] of Object.entries({ ...bound[0], ...feeds }))
+              program.inputs[name] = keep(await value(source))
           const outputs = await session.run(feeds, fetches, runOptions)
           if (wanted)
-            for (const [name, target] of Object.entries(fetches))
+            for (const [name, target] of Object.entries({ ...bound[1], ...fetches }))
               program.outputs[name] = keep(target ? await value(target) : outputs[name])
           return outputs
         },

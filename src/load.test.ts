@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { saveCheckpoint } from './checkpoint/index.ts'
-import { load } from './load.ts'
+import { load, loadForInference } from './load.ts'
 
 const tiny = join(import.meta.dirname, '..', 'models', 'tiny')
 const folder = mkdtempSync(join(tmpdir(), 'unmask-load-'))
@@ -32,6 +32,22 @@ describe('load', () => {
     const { model, parameters, tokenizer } = await load(tiny, { init: 'random' })
     await saveCheckpoint(path, { config: model.config, parameters, tokenizerFiles: tokenizer.files() })
     expect((await load(path)).parameters).toEqual(parameters)
+  })
+
+  it('leaves weights that cannot be mapped in their file until they are taken', async () => {
+    const path = join(folder, 'halves')
+    const { model, parameters, tokenizer } = await load(tiny, { init: 'random' })
+    const files = { config: model.config, parameters, tokenizerFiles: tokenizer.files() }
+    await saveCheckpoint(path, { ...files, dtype: 'BF16' })
+    const exact = (await load(path)).parameters
+    const stored = (await loadForInference(path)).parameters
+    for (const [name, parameter] of stored) {
+      if (!('read' in parameter)) throw new Error(`${name} was read`)
+      expect(await parameter.read()).toEqual(exact.get(name))
+    }
+    await saveCheckpoint(path, files)
+    const [first] = stored.values()
+    await expect('read' in first! && first.read()).rejects.toThrow(/had \d+ when the model was opened; load it again/)
   })
 
   it('names the tensor that is missing or has another shape', async () => {

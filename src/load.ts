@@ -45,17 +45,18 @@ export function load(source: string, options: LoadOptions = {}): Promise<LoadedM
 }
 
 /**
- * Loads a model to run it, as `load` does, but float32 of safetensors files stays there until an executor maps it, and
- * matrices that are stored in few bits stay so: those of a folder that `quantize` wrote, and of a GGUF file those of
- * types Q8_0, Q4_0, Q4_1 and Q4_K. GGUF's other types become float32.
+ * Loads a model to run it, as `load` does, but its weights stay in their file until an executor takes them: float32 of
+ * safetensors files is mapped, the rest is read then, and anew for each program. Matrices that are stored in few bits stay
+ * so: those of a folder that `quantize` wrote, and of a GGUF file those of types Q8_0, Q4_0, Q4_1 and Q4_K. GGUF's other
+ * types become float32.
  */
 export function loadForInference(source: string, options: LoadOptions = {}): Promise<InferenceModel> {
   return loadWith<InferenceParameter>(source, options, async (checkpoint, name, shape) => {
     const mapped = await checkpoint.map(name)
     if (mapped) return mapped
-    return checkpoint.tensors.get(name)?.blocks
-      ? checkpoint.readQuantized(name)
-      : { shape, data: await checkpoint.read(name) }
+    const format = checkpoint.tensors.get(name)?.blocks
+    const read = async () => (format ? checkpoint.readQuantized(name) : { shape, data: await checkpoint.read(name) })
+    return { shape, format, read }
   })
 }
 

@@ -70,8 +70,19 @@ export interface MappedParameter {
     | { packed: FileRange; scales: FileRange; zeroPoints: FileRange | undefined; minima: FileRange | undefined }
 }
 
+/**
+ * A parameter that stays in its file until an executor takes it, so that no copy waits in memory: `read` gives it anew each
+ * time. The file must not change as long as models are loaded from it.
+ */
+export interface StoredParameter {
+  shape: readonly number[]
+  /** That of what `read` gives; undefined: float32. */
+  format: BlockFormat | undefined
+  read(): Promise<Parameter | QuantizedParameter>
+}
+
 /** A parameter of a model that is only run; training needs float32. */
-export type InferenceParameter = Parameter | QuantizedParameter | MappedParameter
+export type InferenceParameter = Parameter | QuantizedParameter | MappedParameter | StoredParameter
 
 export const isQuantized = (parameter: InferenceParameter): parameter is QuantizedParameter => 'packed' in parameter
 

@@ -8,7 +8,10 @@ import { UserError } from '../types.ts'
 export interface RandomAccessFile {
   path: string
   size: number
-  /** Fills `target` from `offset`. Throws UserError where the file ends before that. */
+  /**
+   * Fills `target` from `offset`, once closed by opening the file for as long as that takes. Throws UserError where the file
+   * ends before that, or has another size by then.
+   */
   read(offset: number, target: Uint8Array): Promise<void>
   close(): Promise<void>
 }
@@ -33,8 +36,7 @@ const openError = (path: string, error: unknown): Error => {
   return error instanceof Error ? error : new Error(String(error))
 }
 
-/** Opens a file for reading. Throws UserError when it is missing, unreadable or not a regular file. */
-export const openFile = async (path: string): Promise<RandomAccessFile> => {
+const openRegular = async (path: string): Promise<{ handle: FileHandle; size: number }> => {
   let handle: FileHandle
   try {
     handle = await open(path, 'r')
@@ -44,27 +46,48 @@ export const openFile = async (path: string): Promise<RandomAccessFile> => {
   try {
     const status = await handle.stat()
     if (!status.isFile()) throw new UserError(`${path}: cannot be read: it is not a regular file`)
-    const { size } = status
-    return {
-      path,
-      size,
-      read: async (offset, target) => {
-        if (offset < 0 || offset + target.byteLength > size)
-          throw new UserError(
-            `${path}: bytes ${offset} to ${offset + target.byteLength} are outside the file of ${size} bytes`,
-          )
-        for (let done = 0; done < target.byteLength; ) {
-          const length = Math.min(MAX_TRANSFER, target.byteLength - done)
-          const { bytesRead } = await handle.read(target, done, length, offset + done)
-          if (bytesRead === 0) throw new UserError(`${path}: the file became shorter while it was read`)
-          done += bytesRead
-        }
-      },
-      close: () => handle.close(),
-    }
+    return { handle, size: status.size }
   } catch (error) {
     await handle.close()
     throw error
+  }
+}
+
+const fill = async (path: string, handle: FileHandle, offset: number, target: Uint8Array): Promise<void> => {
+  for (let done = 0; done < target.byteLength; ) {
+    const length = Math.min(MAX_TRANSFER, target.byteLength - done)
+    const { bytesRead } = await handle.read(target, done, length, offset + done)
+    if (bytesRead === 0) throw new UserError(`${path}: the file became shorter while it was read`)
+    done += bytesRead
+  }
+}
+
+/** Opens a file for reading. Throws UserError when it is missing, unreadable or not a regular file. */
+export const openFile = async (path: string): Promise<RandomAccessFile> => {
+  const { handle, size } = await openRegular(path)
+  let closed = false
+  return {
+    path,
+    size,
+    read: async (offset, target) => {
+      if (offset < 0 || offset + target.byteLength > size)
+        throw new UserError(
+          `${path}: bytes ${offset} to ${offset + target.byteLength} are outside the file of ${size} bytes`,
+        )
+      if (!closed) return fill(path, handle, offset, target)
+      const again = await openRegular(path)
+      try {
+        if (again.size !== size)
+          throw new UserError(`${path}: has ${again.size} bytes, had ${size} when the model was opened; load it again`)
+        await fill(path, again.handle, offset, target)
+      } finally {
+        await again.handle.close()
+      }
+    },
+    close: () => {
+      closed = true
+      return handle.close()
+    },
   }
 }
 

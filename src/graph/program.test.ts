@@ -1,9 +1,12 @@
 // What a program looks like as ONNX: names, order, bytes; and that it runs with other sizes than it was traced with.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { int64, normal } from '../../test/graph/gradient-check.ts'
 import { blockDiffusion } from '../diffusion/attention.ts'
 import { createModel } from '../models/index.ts'
-import { createExecutor } from '../runtime/executor.ts'
+import { createExecutor, type Weight } from '../runtime/executor.ts'
 import { objectiveProgram } from '../train/graph.ts'
 import type { TensorData } from '../types.ts'
 import { ModelProto } from './onnx/proto.ts'
@@ -16,7 +19,11 @@ import { sum } from './ops/reduce.ts'
 import { describe as describeProgram, exportOnnx } from './program.ts'
 
 const executor = createExecutor({ threads: 1 })
-afterAll(() => executor.dispose())
+const folder = mkdtempSync(join(tmpdir(), 'unmask-program-'))
+afterAll(async () => {
+  await executor.dispose()
+  rmSync(folder, { recursive: true })
+})
 
 interface Decoded {
   graph: {
@@ -185,8 +192,8 @@ describe('a program', () => {
     const { model, inputs, externalParameters } = exportOnnx(program, { external: { location: 'weights', tensors } })
     expect(inputs.map(({ name }) => name)).toEqual(['x'])
     expect(externalParameters).toEqual([{ name: 'w', dtype: 'float32', shape: [3, 2] }])
-    const data = new Uint8Array(Float32Array.of(9, 9, 1, 0, 0, 1, 1, 1).buffer)
-    const session = await executor.load(model, { externalData: [{ path: 'weights', data }] })
+    writeFileSync(join(folder, 'weights'), Float32Array.of(9, 9, 1, 0, 0, 1, 1, 1))
+    const session = await executor.load(model, { externalFolder: folder })
     const { y } = await session.run({ x: float([1, 2], [2, 3]) }, { y: null })
     expect(y.data).toEqual(Float32Array.of(2, 3, 5))
     await session.release()
@@ -204,11 +211,40 @@ describe('a program', () => {
     const tensors = new Map([['w', { offset: 0, length: 16 }]])
     const { model } = exportOnnx({ name: 'p', outputs: { y } }, { external: { location: 'weights', tensors } })
     expect(decode(model).graph.node.map(({ opType }) => opType)).toEqual(['GatherBlockQuantized'])
-    const session = await executor.load(model, {
-      externalData: [{ path: 'weights', data: new Uint8Array(16).fill(0x97) }],
-    })
+    writeFileSync(join(folder, 'weights'), new Uint8Array(16).fill(0x97))
+    const session = await executor.load(model, { externalFolder: folder })
     const result = await session.run({ i: int64([1], [1]), s: float([2, 1], [1, 2]) }, { y: null })
     expect(result.y.data).toEqual(Float32Array.from({ length: 16 }, (_, i) => (i % 2 === 0 ? -2 : 2)))
+    await session.release()
+  })
+
+  it('may take values when it is loaded, in each of the shapes that are used', async () => {
+    const stored = {
+      packed: input('w', 'uint8', [2, 1, 8]),
+      scales: input('s', 'float32', [2, 1]),
+      zeroPoints: undefined,
+      minima: undefined,
+    }
+    const matrix = dequantize(stored, { format: { bits: 4, blockSize: 16, asymmetric: false }, width: 16 })
+    const rows = gatherRows(matrix, input('i', 'int64', ['N']))
+    const outputs = { rows, y: linear(rows, matrix) }
+    const { model, inputs, loaded } = exportOnnx({ name: 'p', outputs }, { loaded: new Set(['w', 's', 'unused']) })
+    expect(inputs.map(({ name }) => name)).toEqual(['i'])
+    const uses = loaded.get('w')!
+    expect(uses.map(({ shape }) => shape)).toEqual([
+      [2, 1, 8],
+      [2, 8],
+    ])
+    expect([...loaded.keys()].sort()).toEqual(['s', 'w'])
+    const weights: Weight[] = [
+      { dtype: 'uint8', data: new Uint8Array(16).fill(0x97), uses },
+      { dtype: 'float32', data: Float32Array.of(1, 2), uses: loaded.get('s')! },
+    ]
+    const session = await executor.load(model, { weights })
+    const result = await session.run({ i: int64([1], [1]) }, { rows: null, y: null })
+    // Numbers 7 and 9 around 8, times 2.
+    expect(result.rows.data).toEqual(Float32Array.from({ length: 16 }, (_, i) => (i % 2 === 0 ? -2 : 2)))
+    expect(result.y.data).toEqual(Float32Array.of(32, 64))
     await session.release()
   })
 

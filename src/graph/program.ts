@@ -17,6 +17,13 @@ export interface Signature {
   shape: Shape
 }
 
+/** An input whose values are given when a model is loaded. */
+export interface LoadedInput {
+  name: string
+  dtype: DType
+  shape: readonly number[]
+}
+
 export interface ExportedProgram {
   /** The ONNX model. Parameters given as external data are referred to by name and not contained. */
   model: Uint8Array
@@ -24,6 +31,8 @@ export interface ExportedProgram {
   outputs: Signature[]
   /** Names of the inputs that were made initializers with external data. */
   externalParameters: Signature[]
+  /** By name, what takes the values of an input of `ExportOptions.loaded`: inputs of the model in the shapes that it uses. */
+  loaded: ReadonlyMap<string, readonly LoadedInput[]>
 }
 
 /** Opset 23 is the first with RMSNormalization; com.microsoft holds ONNX Runtime's fused operators. */
@@ -60,6 +69,10 @@ export interface ExportOptions {
   embed?: ReadonlyMap<string, TensorData>
   /** Inputs to refer to as external data, by name -> byte range of `location`, or of a file of their own. */
   external?: { location: string; tensors: ReadonlyMap<string, { offset: number; length: number; location?: string }> }
+  /** Inputs whose values are given once, when the model is loaded. */
+  loaded?: ReadonlySet<string>
+  /** Puts other nodes in place of some, of a program that is only run; both in an order in which they can be computed. */
+  rewrite?(nodes: readonly Node[]): readonly Node[]
 }
 
 /** Lowers a program to ONNX. Inputs keep the order in which they were first used, so the bytes are reproducible. */
@@ -71,7 +84,9 @@ export function exportOnnx(program: Program, options: ExportOptions = {}): Expor
   const externalParameters: Signature[] = []
   const initializers: object[] = []
   const external = new Map<string, object>()
-  for (const node of topologicalOrder(Object.values(program.outputs))) {
+  const loaded = new Map<string, LoadedInput[]>()
+  const nodes = topologicalOrder(Object.values(program.outputs))
+  for (const node of options.rewrite?.(nodes) ?? nodes) {
     const operation = node.operation
     place = node.scope ? `${node.scope}/${operation.name}` : operation.name
     if (operation === (inputOperation as unknown)) {
@@ -84,7 +99,9 @@ export function exportOnnx(program: Program, options: ExportOptions = {}): Expor
       else if (range && options.external) {
         externalParameters.push({ name, dtype: tensor.dtype, shape: tensor.shape })
         external.set(name, externalProto(name, tensor.shape, tensor.dtype))
-      } else inputs.push({ name, dtype: tensor.dtype, shape: tensor.shape })
+      } else if (options.loaded?.has(name))
+        loaded.set(name, [{ name, dtype: tensor.dtype, shape: tensor.shape.map(Number) }])
+      else inputs.push({ name, dtype: tensor.dtype, shape: tensor.shape })
       continue
     }
     const inputNames = node.inputs.map((input) => {
@@ -115,9 +132,14 @@ export function exportOnnx(program: Program, options: ExportOptions = {}): Expor
   }
 
   function viewStored(name: string, shape: readonly number[]): string | undefined {
+    const view = `${name} as [${shape}]`
+    const uses = loaded.get(name)
+    if (uses) {
+      if (!uses.some((use) => use.name === view)) uses.push({ name: view, dtype: uses[0].dtype, shape })
+      return view
+    }
     const parameter = externalParameters.find((other) => other.name === name)
     if (!parameter) return undefined
-    const view = `${name} as [${shape}]`
     external.set(view, externalProto(view, shape, parameter.dtype, name))
     return view
   }
@@ -136,6 +158,11 @@ export function exportOnnx(program: Program, options: ExportOptions = {}): Expor
   const used = new Set(inputNamesOf(emit.nodes))
   // A weight that only views use is not there in its own shape.
   for (const [name, proto] of external) if (used.has(name)) initializers.push(proto)
+  for (const [name, uses] of loaded)
+    loaded.set(
+      name,
+      uses.filter((use) => used.has(use.name)),
+    )
   for (const [name, value] of emit.constants) if (used.has(name)) initializers.push(tensorProto(name, value))
   const model = ModelProto.encode(
     ModelProto.create({
@@ -149,12 +176,12 @@ export function exportOnnx(program: Program, options: ExportOptions = {}): Expor
         name: program.name,
         node: emit.nodes.map(nodeProto),
         initializer: initializers,
-        input: inputs.map(valueInfo),
+        input: [...inputs, ...[...loaded.values()].flat()].map(valueInfo),
         output: outputs.map(valueInfo),
       },
     }),
   ).finish()
-  return { model, inputs, outputs, externalParameters }
+  return { model, inputs, outputs, externalParameters, loaded }
 }
 
 /** Names that nodes use, those in subgraphs too. */

@@ -1,15 +1,9 @@
 // Loads a program that is only run: the weights are part of the session, which packs them once. Knows no model.
-import { exportOnnx, type Program } from '../graph/program.ts'
-import { quantizedNames } from '../quant/layout.ts'
-import type { Executor, Session, SessionOptions } from '../runtime/executor.ts'
-import {
-  type BlockFormat,
-  type FileRange,
-  type InferenceParameter,
-  isQuantized,
-  type TensorData,
-  type TypedArray,
-} from '../types.ts'
+import { exportOnnx, type LoadedInput, type Program } from '../graph/program.ts'
+import { quantizedNames, type StoredNames } from '../quant/layout.ts'
+import type { Executor, Session, SessionOptions, Weight } from '../runtime/executor.ts'
+import type { BlockFormat, FileRange, InferenceParameter, Parameter, QuantizedParameter, TypedArray } from '../types.ts'
+import { joinedName, joinNodes } from './join.ts'
 
 /** The formats of the weights that are quantised, as `createWeights` takes them. */
 export function formatsOf(weights: ReadonlyMap<string, InferenceParameter>): Map<string, BlockFormat> {
@@ -48,32 +42,15 @@ export async function loadInference(
   weights: ReadonlyMap<string, InferenceParameter>,
   options: Pick<SessionOptions, 'optimize'> = {},
 ): Promise<Session> {
-  const tensors = new Map<string, { location: string; offset: number; length: number }>()
-  const files: { path: string; data: Uint8Array }[] = []
-  // ONNX Runtime takes external data from memory or from files, not both: beside mapped weights others go into the model.
   const ranges = externalRanges(weights)
-  const embed = new Map<string, TensorData>()
-  // A file in memory per tensor: one for all would meet the size limit of an array.
-  const add = (name: string, values: TypedArray) => {
-    const data = new Uint8Array(values.slice().buffer)
-    files.push({ path: name, data })
-    tensors.set(name, { location: name, offset: 0, length: data.length })
-  }
+  const loaded = new Set<string>()
   for (const [name, shape] of parameters) {
     const parameter = weights.get(name)
     if (!parameter || parameter.shape.join() !== shape.join())
       throw new Error(`${name} must be [${shape.join(', ')}], is [${parameter?.shape.join(', ') ?? 'missing'}]`)
-    if (isQuantized(parameter)) {
-      const names = quantizedNames(name)
-      add(names.packed, parameter.packed)
-      add(names.scales, parameter.scales)
-      if (parameter.zeroPoints) add(names.zeroPoints, parameter.zeroPoints)
-      if (parameter.minima) add(names.minima, parameter.minima)
-    } else if ('data' in parameter) {
-      if (ranges.size > 0) embed.set(name, { dtype: 'float32', shape, data: parameter.data })
-      else add(name, parameter.data)
-    }
+    if (!('file' in parameter)) for (const part of Object.values(quantizedNames(name))) loaded.add(part)
   }
+  const tensors = new Map<string, Range>()
   const folders = new Set<string>()
   for (const [name, { path, offset, length }] of ranges) {
     const [, folder, location] = /^(.*)[/\\]([^/\\]+)$/.exec(path) as unknown as [string, string, string]
@@ -82,10 +59,86 @@ export async function loadInference(
   }
   if (folders.size > 1) throw new Error(`files to map must be in one folder, are in ${[...folders].join(', ')}`)
   const [externalFolder] = folders
-  const { model: onnx } = exportOnnx(program, { embed, external: { location: '', tensors } })
-  return executor.load(onnx, {
+  const joins: (readonly string[])[] = []
+  const mayJoin = (names: readonly string[]): boolean => {
+    const mapped = names.filter((name) => 'file' in weights.get(name)!)
+    if (mapped.length > 0 && mapped.length < names.length) return false
+    const parts = Object.entries(quantizedNames(joinedName(names))) as [keyof StoredNames, string][]
+    if (mapped.length > 0) {
+      const joined = parts.flatMap(([key, part]) => {
+        const pieces = names.flatMap((name) => tensors.get(quantizedNames(name)[key]) ?? [])
+        return pieces.length > 0 ? [{ part, range: oneRange(pieces) }] : []
+      })
+      if (joined.some(({ range }) => !range)) return false
+      for (const { part, range } of joined) if (range) tensors.set(part, range)
+    } else {
+      for (const [, part] of parts) loaded.add(part)
+      joins.push(names)
+    }
+    return true
+  }
+  const exported = exportOnnx(program, {
+    loaded,
+    external: { location: '', tensors },
+    rewrite: (nodes) => joinNodes(nodes, mayJoin),
+  })
+  return executor.load(exported.model, {
     ...options,
-    externalData: files,
+    weights: weightsOf(weights, joins, exported.loaded),
     ...(externalFolder === undefined ? {} : { externalFolder }),
   })
+}
+
+interface Range {
+  location: string
+  offset: number
+  length: number
+}
+
+/** Ranges of a file that follow each other as one; undefined where they do not. */
+function oneRange(pieces: readonly Range[]): Range | undefined {
+  const [{ location, offset }] = pieces
+  let length = 0
+  for (const piece of pieces) {
+    if (piece.location !== location || piece.offset !== offset + length) return undefined
+    length += piece.length
+  }
+  return { location, offset, length }
+}
+
+/** The tensors of weights that a program uses and that stay in no file, one parameter, or those that are joined, at a time. */
+async function* weightsOf(
+  weights: ReadonlyMap<string, InferenceParameter>,
+  joins: readonly (readonly string[])[],
+  used: ReadonlyMap<string, readonly LoadedInput[]>,
+): AsyncGenerator<Weight> {
+  for (const names of [...[...weights.keys()].map((name) => [name]), ...joins]) {
+    const stored = quantizedNames(joinedName(names))
+    if (!Object.values(stored).some((part) => used.get(part)?.length)) continue
+    const members: (Parameter | QuantizedParameter)[] = []
+    let read = true
+    for (const name of names) {
+      const parameter = weights.get(name)!
+      if (!('read' in parameter)) read = false
+      if (!('file' in parameter)) members.push('read' in parameter ? await parameter.read() : parameter)
+    }
+    for (const key of ['packed', 'scales', 'zeroPoints', 'minima', 'data'] as const) {
+      const uses = used.get(key === 'data' ? stored.packed : stored[key])
+      const parts = members.flatMap((member) => (member as Partial<Record<typeof key, TypedArray>>)[key] ?? [])
+      if (parts.length > 0 && uses?.length) yield { dtype: uses[0].dtype, data: together(parts, read), uses }
+    }
+  }
+}
+
+/** The values of all parts in an array that may be given away: a part's own where it is the only one and nobody else's. */
+function together(parts: readonly TypedArray[], own: boolean): TypedArray {
+  if (parts.length === 1) return own ? parts[0] : parts[0].slice()
+  const length = parts.reduce((sum, part) => sum + part.length, 0)
+  const all = new (parts[0].constructor as new (length: number) => TypedArray)(length)
+  let offset = 0
+  for (const part of parts) {
+    all.set(part as never, offset)
+    offset += part.length
+  }
+  return all
 }

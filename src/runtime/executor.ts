@@ -2,13 +2,11 @@
 import { availableParallelism } from 'node:os'
 import { SHARE_ENV, Worker } from 'node:worker_threads'
 import { type Device, type DType, type TensorData, type TypedArray, UserError } from '../types.ts'
-import type { Copy, Request, Resident, Source } from './protocol.ts'
+import type { Move, Request, Resident, Source, Weight } from './protocol.ts'
 
-export type { Copy, Resident, Source } from './protocol.ts'
+export type { Move, Resident, Source, Weight } from './protocol.ts'
 
 export interface RunOptions {
-  /** Extra outputs copied into resident buffers. */
-  copies?: Copy[]
   /** Rejects with the signal's reason at once; the run itself finishes in the worker and its result is dropped. */
   signal?: AbortSignal
 }
@@ -20,6 +18,11 @@ export interface Session {
     fetches: Record<string, Resident | null>,
     options?: RunOptions,
   ): Promise<Record<string, TensorData>>
+  /**
+   * Inputs and outputs that the runs that follow have beside their own, so that what stays the same is not sent with each.
+   * They take the place of what was bound before, and are bound no longer when one of the buffers is allocated anew or freed.
+   */
+  bind(feeds: Record<string, Resident>, fetches: Record<string, Resident>): Promise<void>
   /** Writes ONNX Runtime's profile; only for sessions loaded with `enableProfiling`. */
   endProfiling(): Promise<void>
   release(): Promise<void>
@@ -28,9 +31,12 @@ export interface Session {
 export interface SessionOptions {
   /** Inference models gain from ONNX Runtime's graph rewriting; training programs are emitted in their final form. */
   optimize?: boolean
-  /** In-memory files that the model's external data refer to. Moved to the worker, not copied. */
-  externalData?: { path: string; data: Uint8Array }[]
-  /** Folder of the files that the model's other external data refer to; they are mapped into memory. */
+  /**
+   * Values of inputs that are the same in every run: they become part of the session, which packs them. Taken one after the
+   * other, so that they need not exist at the same time; each is moved to the worker and no longer usable here.
+   */
+  weights?: Iterable<Weight> | AsyncIterable<Weight>
+  /** Folder of the files that the model's external data refer to; they are mapped into memory. */
   externalFolder?: string
   /** File prefix for a profile. */
   profile?: string
@@ -45,8 +51,8 @@ export interface Executor {
   /** A copy of (part of) a resident buffer; offset and length count elements. */
   read(name: string, offset?: number, length?: number): Promise<TypedArray>
   write(name: string, data: TypedArray, offset?: number): Promise<void>
-  /** Copies `length` elements of a resident buffer to another place in it. */
-  move(name: string, from: number, to: number, length: number): Promise<void>
+  /** Makes the same moves, one after the other, in each of the resident buffers. */
+  move(names: readonly string[], moves: readonly Move[]): Promise<void>
   /** Resident set size of the process in bytes. */
   memory(): Promise<number>
   dispose(): Promise<void>
@@ -129,26 +135,29 @@ export function createExecutor({ threads = availableParallelism(), device = 'cpu
 
   return {
     threads,
-    async load(model, { optimize = true, externalData, externalFolder, profile } = {}) {
+    async load(model, { optimize = true, weights = [], externalFolder, profile } = {}) {
       const session = `session${nextSession++}`
-      const transfer = (externalData ?? []).map(({ data }) => data.buffer as ArrayBuffer)
-      await send(
-        {
+      try {
+        for await (const weight of weights)
+          await send({ kind: 'weight', session, weight }, [weight.data.buffer as ArrayBuffer])
+        await send({
           kind: 'load',
           session,
           model,
           options: {
             optimize,
             config: externalFolder ? { 'session.model_external_initializers_file_folder_path': externalFolder } : {},
-            ...(externalData ? { externalData } : {}),
             ...(profile ? { profile } : {}),
           },
-        },
-        transfer,
-      )
+        })
+      } catch (error) {
+        // Weights that came before the error.
+        if (!failure) await send({ kind: 'unload', session })
+        throw error
+      }
       return {
-        run: (feeds, fetches, { copies, signal } = {}) =>
-          send({ kind: 'run', session, feeds, fetches, copies }, [], signal),
+        run: (feeds, fetches, { signal } = {}) => send({ kind: 'run', session, feeds, fetches }, [], signal),
+        bind: (feeds, fetches) => send({ kind: 'bind', session, feeds, fetches }),
         endProfiling: () => send({ kind: 'endProfiling', session }),
         release: () => send({ kind: 'unload', session }),
       }
@@ -160,7 +169,7 @@ export function createExecutor({ threads = availableParallelism(), device = 'cpu
     free: (name) => send({ kind: 'free', name }),
     read: (name, offset, length) => send({ kind: 'read', name, offset, length }),
     write: (name, data, offset) => send({ kind: 'write', name, data, offset }),
-    move: (name, from, to, length) => send({ kind: 'move', name, from, to, length }),
+    move: (names, moves) => send({ kind: 'move', names, moves }),
     memory: () => send({ kind: 'memory' }),
     async dispose() {
       failure ??= new Error('the executor was disposed')
