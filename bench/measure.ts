@@ -9,10 +9,12 @@ export interface Measurement {
   unit: string
   peer?: string
   peerValue?: number
+  /** Standard error of value - peerValue, where it is known. */
+  error?: number
 }
 
 /** Prints one JSON line. `ratio` is value / peer_value. */
-export function report({ bench, case: label, value, unit, peer, peerValue }: Measurement): void {
+export function report({ bench, case: label, value, unit, peer, peerValue, error }: Measurement): void {
   const line = {
     bench,
     case: label,
@@ -21,6 +23,7 @@ export function report({ bench, case: label, value, unit, peer, peerValue }: Mea
     peer: peer ?? null,
     peer_value: peerValue === undefined ? null : rounded(peerValue),
     ratio: peerValue === undefined ? null : rounded(value / peerValue),
+    ...(error === undefined ? {} : { error: rounded(error) }),
   }
   process.stdout.write(`${JSON.stringify(line)}\n`)
 }

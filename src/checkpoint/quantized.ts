@@ -60,7 +60,12 @@ export function quantizedTensors(file: SafetensorsFile, config: ModelConfig): Re
     if (info.shape.length !== 3 || (bits !== 4 && bits !== 8))
       return fail(`[${info.shape.join(', ')}] is not [rows, blocks, bytes] of 4 or 8 bits in groups of ${blockSize}`)
     if (zeroPoints && minima) return fail(`has both ${zeroPoints.name} and ${minima.name}`)
-    const format: BlockFormat = { bits, blockSize, asymmetric: zeroPoints !== undefined, ...(minima && { minima: true }) }
+    const format: BlockFormat = {
+      bits,
+      blockSize,
+      asymmetric: zeroPoints !== undefined,
+      ...(minima && { minima: true }),
+    }
     const shape = [out, blocks * blockSize]
     const layout = blockLayout(shape, format)
     const check = (part: TensorInfo, expected: readonly number[], types: readonly string[]) => {

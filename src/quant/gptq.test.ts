@@ -10,7 +10,9 @@ import { roundToNearest } from './round.ts'
 /** Inputs [count, width] whose features depend on each other, and the sum of x x^T. */
 function inputs(seed: number, count: number, width: number) {
   const noise = random(seed).fillNormal(new Float32Array(count * width))
-  const x = noise.map((value, i) => value + (i % width > 0 ? 1.5 * noise[i - 1] : 0) + (i % width > 1 ? noise[i - 2] : 0))
+  const x = noise.map(
+    (value, i) => value + (i % width > 0 ? 1.5 * noise[i - 1] : 0) + (i % width > 1 ? noise[i - 2] : 0),
+  )
   const gram = new Float32Array(width * width)
   for (let row = 0; row < count; row++)
     for (let i = 0; i < width; i++)

@@ -125,10 +125,7 @@ function improve(search: { best: BlockGrid; error: number }, grid: BlockGrid, bl
   if (!(determinant > 1e-12 * sum * sumQQ)) return
   const slope = (sum * sumQX - sumQ * sumX) / determinant
   const offset = (sumX - slope * sumQ) / sum
-  keep(
-    { scale: Math.fround(slope), zero: 0, minimum: Math.fround(offset) },
-    sumXX - slope * sumQX - offset * sumX,
-  )
+  keep({ scale: Math.fround(slope), zero: 0, minimum: Math.fround(offset) }, sumXX - slope * sumQX - offset * sumX)
 }
 
 /** The number, from 0 to `top`, whose value on the grid is nearest. */
