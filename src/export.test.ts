@@ -11,21 +11,24 @@ import { quantize } from './quantize.ts'
 
 const tiny = fileURLToPath(new URL('../models/tiny', import.meta.url))
 
-test.each(['float32', '4 bits'])('model.onnx runs in plain onnxruntime, its weights in %s', async (kind) => {
-  const folder = await mkdtemp(join(tmpdir(), 'unmask-export-'))
-  try {
-    const model = kind === 'float32' ? tiny : join(folder, 'quantized')
-    if (kind !== 'float32') await quantize({ model: tiny, out: model, bits: 4 })
-    const out = join(folder, 'onnx')
-    const { files, inputs } = await exportModel({ model, out })
-    expect(files).toContain('model.safetensors')
-    const session = await InferenceSession.create(join(out, 'model.onnx'))
-    expect([...session.inputNames].sort()).toEqual(inputs.map(({ name }) => name).sort())
-    const card = await readFile(join(out, 'README.md'), 'utf8')
-    for (const name of ['input_ids', 'past_key.0', 'token', 'present_value.0']) expect(card).toContain(`| ${name} |`)
-    if (kind === 'float32') expect((await load(out)).model.config).toEqual((await load(tiny)).model.config)
-    await session.release()
-  } finally {
-    await rm(folder, { recursive: true })
-  }
-})
+test.each(['float32', '4 bits', '4 bits with minima'])(
+  'model.onnx runs in plain onnxruntime, its weights in %s',
+  async (kind) => {
+    const folder = await mkdtemp(join(tmpdir(), 'unmask-export-'))
+    try {
+      const model = kind === 'float32' ? tiny : join(folder, 'quantized')
+      if (kind !== 'float32') await quantize({ model: tiny, out: model, bits: 4, minima: kind.endsWith('minima') })
+      const out = join(folder, 'onnx')
+      const { files, inputs } = await exportModel({ model, out })
+      expect(files).toContain('model.safetensors')
+      const session = await InferenceSession.create(join(out, 'model.onnx'))
+      expect([...session.inputNames].sort()).toEqual(inputs.map(({ name }) => name).sort())
+      const card = await readFile(join(out, 'README.md'), 'utf8')
+      for (const name of ['input_ids', 'past_key.0', 'token', 'present_value.0']) expect(card).toContain(`| ${name} |`)
+      if (kind === 'float32') expect((await load(out)).model.config).toEqual((await load(tiny)).model.config)
+      await session.release()
+    } finally {
+      await rm(folder, { recursive: true })
+    }
+  },
+)

@@ -4,13 +4,16 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, describe, expect, it } from 'vitest'
-import { inspectCheckpoint, openCheckpoint } from './checkpoint/index.ts'
+import { float32Tensor, ggufFile, smallLlama } from '../test/checkpoint/gguf-file.ts'
+import { quantizedTypes } from './checkpoint/gguf-dequantize.ts'
+import { inspectCheckpoint, openCheckpoint, type WritableTensor, writeSafetensors } from './checkpoint/index.ts'
 import { createForward } from './decode/forward.ts'
 import { load, loadForInference } from './load.ts'
 import type { Model } from './models/index.ts'
 import { roundToNearest } from './quant/round.ts'
 import { quantize } from './quantize.ts'
 import { tinyModel } from './quickstart.ts'
+import { random } from './random.ts'
 import { createExecutor } from './runtime/executor.ts'
 import { type BlockFormat, type InferenceParameter, UserError } from './types.ts'
 
@@ -71,6 +74,45 @@ describe('a quantised folder', () => {
   })
 })
 
+describe('blocks of a GGUF file that have the format', () => {
+  it.each([
+    ['Q4_1', { minima: true }],
+    ['Q4_0', { symmetric: true }],
+    ['Q8_0', { bits: 8 }],
+  ] as const)('%s are taken over by %o', async (name, options) => {
+    const [number, type] = [...quantizedTypes].find(([, type]) => type.name === name)!
+    const draw = random(6, number)
+    const tensors = smallLlama.tensors.map((tensor) => {
+      // Eight times as wide, so that rows are whole blocks.
+      const shape = tensor.shape.map((size) => (size === 20 ? size : 8 * size))
+      const values = shape.reduce((product, size) => product * size, 1)
+      if (shape.length === 1) return float32Tensor(tensor.name, shape, () => 1)
+      const data = new Uint8Array((values / type.blockSize) * type.blockBytes)
+      for (let i = 0; i < data.length; i++) data[i] = draw.integer(256)
+      // Scales and minima that are numbers, and of about one size.
+      for (let i = 0; i < data.length; i += type.blockBytes)
+        for (const at of name === 'Q4_1' ? [1, 3] : [1]) data[i + at] = (data[i + at] & 0x83) | 0x28
+      return { name: tensor.name, shape, type: number, data }
+    })
+    const metadata = {
+      ...smallLlama.metadata,
+      'llama.embedding_length': { u32: 64 },
+      'llama.feed_forward_length': { u32: 128 },
+      'llama.rope.dimension_count': { u32: 32 },
+    }
+    const [model, out] = [at(`${name}.gguf`), at(name)]
+    writeFileSync(model, ggufFile(metadata, tensors))
+    const result = await quantize({ model, out, ...options })
+    expect(result.error).toBe(0)
+    const [before, after] = [await openCheckpoint(model), await openCheckpoint(out)]
+    for (const [tensor, { blocks }] of before.tensors)
+      if (blocks) expect(await after.readQuantized(tensor)).toEqual(await before.readQuantized(tensor))
+      else expect(await after.read(tensor)).toEqual(await before.read(tensor))
+    expect([...after.tensors.values()].filter(({ blocks }) => blocks)).toHaveLength(result.tensors)
+    await Promise.all([before.close(), after.close()])
+  })
+})
+
 describe('refused:', () => {
   it('formats that do not exist or do not fit', async () => {
     const out = at('none')
@@ -105,6 +147,60 @@ describe('refused:', () => {
       }),
       { numRuns: 100 },
     )
+  })
+})
+
+describe('minima of a folder', () => {
+  const [rows, blocks] = [4, 2]
+  const bytes = (shape: number[]): WritableTensor => ({
+    shape,
+    readBytes: async () => new Uint8Array(shape.reduce((product, size) => product * size, 1)).fill(7),
+  })
+  const floats = (shape: number[]): WritableTensor => ({
+    shape,
+    data: new Float32Array(shape.reduce((product, size) => product * size, 1)).fill(0.5),
+  })
+  async function folderWith(extra: [string, WritableTensor][], dtype: 'F32' | 'F16' = 'F32') {
+    const out = at('parts')
+    mkdirSync(out, { recursive: true })
+    const quantization_config = { checkpoint_format: 'matmul_nbits', group_size: 16 }
+    writeFileSync(join(out, 'config.json'), JSON.stringify({ model_type: 'llama', quantization_config }))
+    const tensors: [string, WritableTensor][] = [
+      ['a.weight', bytes([rows, blocks, 8])],
+      ['a.scales', floats([rows, blocks])],
+    ]
+    await writeSafetensors(join(out, 'model.safetensors'), new Map([...tensors, ...extra]), { dtype })
+    return openCheckpoint(out)
+  }
+
+  it('have a place for every block, and no zero points beside them', async () => {
+    await expect(folderWith([['a.minima', floats([rows, 1])]])).rejects.toThrow(
+      'its a.minima is F32 [4, 1], expected F32 or F16 or BF16 [4, 2]',
+    )
+    await expect(folderWith([['a.minima', bytes([rows, blocks])]])).rejects.toThrow('its a.minima is U8')
+    await expect(
+      folderWith([
+        ['a.minima', floats([rows, blocks])],
+        ['a.zero_points', bytes([rows, 1])],
+      ]),
+    ).rejects.toThrow('has both a.zero_points and a.minima')
+  })
+
+  it('are read where they are in half precision, and mapped where they are not', async () => {
+    for (const dtype of ['F32', 'F16'] as const) {
+      const checkpoint = await folderWith([['a.minima', floats([rows, blocks])]], dtype)
+      expect(checkpoint.tensors.get('a.weight')).toMatchObject({
+        dtype: '4-bit',
+        shape: [4, 32],
+        blocks: { minima: true },
+      })
+      expect([...checkpoint.tensors.keys()]).toEqual(['a.weight'])
+      expect(await checkpoint.read('a.weight')).toEqual(
+        new Float32Array(rows * 32).map((_, i) => (i % 2 === 0 ? 4 : 0.5)),
+      )
+      expect((await checkpoint.map('a.weight')) !== undefined).toBe(dtype === 'F32')
+      await checkpoint.close()
+    }
   })
 })
 
