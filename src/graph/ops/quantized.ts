@@ -86,9 +86,9 @@ function product(
   if (!minima) return y
   // q * scale + minimum is (q - middle) * scale, as above, and a number for all of the block: it meets the sum of the inputs.
   // MatMulNBits takes zero points that are not whole too, but then makes the matrix float32 in each product.
-  const sum = emit.op('ReduceSum', [inBlocks(emit, x, rank, width, blockSize), emit.ints([-1])], { keepdims: 1 })
-  // Of no rows ReduceSum makes what it is given.
-  const sums = emit.op('Reshape', [sum, emit.ints([...Array<number>(rank - 1).fill(0), width / blockSize])])
+  const summed = emit.op('ReduceSum', [inBlocks(emit, x, rank, width, blockSize), emit.ints([-1])], { keepdims: 0 })
+  // Chosen rows, [R, width], may be none: ReduceSum then leaves the shape as it is.
+  const sums = rank === 2 ? emit.op('Reshape', [summed, emit.ints([0, width / blockSize])]) : summed
   return emit.op('Add', [y, emit.contrib('FusedMatMul', [sums, offsets(emit, scales, third, bits)], { transB: 1 })])
 }
 
