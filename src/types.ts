@@ -72,12 +72,18 @@ export interface MappedParameter {
  * A parameter that stays in its file until an executor takes it, so that no copy waits in memory: `read` gives it anew each
  * time. The file must not change as long as models are loaded from it.
  */
-export interface StoredParameter {
+export interface StoredParameter<P extends Parameter | QuantizedParameter = Parameter | QuantizedParameter> {
   shape: readonly number[]
   /** That of what `read` gives; undefined: float32. */
   format: BlockFormat | undefined
-  read(): Promise<Parameter | QuantizedParameter>
+  read(): Promise<P>
 }
+
+/** A parameter that training begins with. */
+export type InitialParameter = Parameter | StoredParameter<Parameter>
+
+export const valuesOf = async (parameter: InitialParameter): Promise<Parameter> =>
+  'read' in parameter ? parameter.read() : parameter
 
 /** A parameter of a model that is only run; training needs float32. */
 export type InferenceParameter = Parameter | QuantizedParameter | MappedParameter | StoredParameter

@@ -47,6 +47,7 @@ export interface Executor {
   free(name: string): Promise<void>
   /** A copy of (part of) a resident buffer; offset and length count elements. */
   read(name: string, offset?: number, length?: number): Promise<TypedArray>
+  /** Overwrites part of a resident buffer with `data`, which is moved to the worker and no longer usable here. */
   write(name: string, data: TypedArray, offset?: number): Promise<void>
   /** Copies `length` elements of a resident buffer to another place in it. */
   move(name: string, from: number, to: number, length: number): Promise<void>
@@ -165,7 +166,7 @@ export function createExecutor({ threads = availableParallelism(), device = 'cpu
         : send({ kind: 'allocate', name, dtype, size: content.length, data: content }, [content.buffer as ArrayBuffer]),
     free: (name) => send({ kind: 'free', name }),
     read: (name, offset, length) => send({ kind: 'read', name, offset, length }),
-    write: (name, data, offset) => send({ kind: 'write', name, data, offset }),
+    write: (name, data, offset) => send({ kind: 'write', name, data, offset }, [data.buffer as ArrayBuffer]),
     move: (name, from, to, length) => send({ kind: 'move', name, from, to, length }),
     memory: () => send({ kind: 'memory' }),
     async dispose() {
