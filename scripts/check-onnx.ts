@@ -62,16 +62,22 @@ function recording(executor: Executor, folder: string) {
       }
       const session = await executor.load(model, { ...options, weights: taken })
       let first = true
+      let bound: Parameters<Session['bind']> = [{}, {}]
       return {
         ...session,
+        bind(...parts) {
+          bound = parts
+          return session.bind(...parts)
+        },
         async run(feeds, fetches, runOptions) {
           const wanted = first
           first = false
           if (wanted)
-            for (const [name, source] of Object.entries(feeds)) program.inputs[name] = keep(await value(source))
+            for (const [name, source] of Object.entries({ ...bound[0], ...feeds }))
+              program.inputs[name] = keep(await value(source))
           const outputs = await session.run(feeds, fetches, runOptions)
           if (wanted)
-            for (const [name, target] of Object.entries(fetches))
+            for (const [name, target] of Object.entries({ ...bound[1], ...fetches }))
               program.outputs[name] = keep(target ? await value(target) : outputs[name])
           return outputs
         },

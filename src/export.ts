@@ -87,7 +87,7 @@ const MEANING: Record<string, string> = {
   position_ids: 'their positions in the text',
   block_ids: 'number of the block of each new token, ascending; the position itself for autoregressive decoding',
   block_ends: 'new token i sees new token j where block_ids[j] <= block_ids[i] < block_ends[j]; a large number for all',
-  cache_length: 'filled positions of the cache, in each row',
+  cache_length: 'filled positions of the cache, in each row; behind them it must have room for the new tokens',
   row_index: 'which new tokens are predicted, counted over all rows',
   logit_scale: 'multiplies the logits of each prediction before the softmax; 1',
   token_bias: 'added to the logits; minus infinity for the mask token',
@@ -107,7 +107,7 @@ function card(
       .map((signature) => {
         const cache = /^(past|present)_(key|value)/.exec(signature.name)
         const meaning = cache
-          ? `${cache[1] === 'past' ? 'cache' : 'what the new tokens add to the cache'}: ${cache[2]}s, one for each layer`
+          ? `${cache[1] === 'past' ? 'cache' : 'the cache with the new tokens in it; it may be the memory of the input'}: ${cache[2]}s, one for each layer`
           : MEANING[signature.name]
         return `| ${signature.name} | ${signature.dtype} | [${signature.shape.join(', ')}] | ${meaning} |`
       })

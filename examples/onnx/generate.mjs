@@ -23,7 +23,7 @@ while (ids.length < begin + 64 && !ids.slice(begin).includes(eos)) {
     // Without a cache, for brevity: every step reads the whole text. generate.py shows how to keep one.
     const feeds = { cache_length: int64([0], [1]), token_bias: bias }
     for (const { name, shape } of session.inputMetadata)
-      if (name.startsWith('past_')) feeds[name] = float([], [1, shape[1], 0, shape[3]])
+      if (name.startsWith('past_')) feeds[name] = float(new Float32Array(end * shape[2]), [1, end, shape[2]])
     const all = [...ids.keys()]
     const masked = all.filter((i) => ids[i] === mask)
     const each = (values) => int64(values, [1, ids.length])

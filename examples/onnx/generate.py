@@ -9,11 +9,11 @@ tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
 session = onnxruntime.InferenceSession(f"{folder}/model.onnx")
 mask, block, eos = config["mask_token_id"], config["block_size"], config["eos_token_id"]
 shift = 0 if config.get("same_token_labels", True) else 1  # 1: the position before predicts
-cache = {i.name: np.zeros([1, i.shape[1], 0, i.shape[3]], np.float32) for i in session.get_inputs() if "past_" in i.name}
+ids = tokenizer.encode(prompt).ids
+begin, stored, room = len(ids), 0, len(ids) + 64 + block
+cache = {i.name: np.zeros([1, room, i.shape[2]], np.float32) for i in session.get_inputs() if "past_" in i.name}
 outputs = ["token", "confidence"] + [name.replace("past", "present") for name in cache]
 bias = np.where(np.arange(config["vocab_size"]) == mask, -np.inf, 0).astype(np.float32)
-ids = tokenizer.encode(prompt).ids
-begin, stored = len(ids), 0
 while len(ids) < begin + 64 and eos not in ids[begin:]:
     start = len(ids) // block * block
     ids += [mask] * (start + block - len(ids))
@@ -25,9 +25,8 @@ while len(ids) < begin + 64 and eos not in ids[begin:]:
             **cache, "input_ids": np.array([ids[stored:]]), "position_ids": new, "block_ids": new // block,
             "block_ends": new * 0 + 2**31, "cache_length": np.array([stored]), "row_index": rows,
             "logit_scale": np.ones(len(rows), np.float32), "token_bias": bias})
-        final = max(0, start - shift - stored)  # what lies before the block is final: it goes into the cache
-        cache = {name: np.concatenate([cache[name], p[:, :, :final]], 2) for name, p in zip(cache, present)}
-        stored += final
+        cache = dict(zip(cache, present))
+        stored = max(stored, start - shift)  # what lies before the block is final: it stays in the cache
         for i, t, c in zip(masked, token, confidence):
             if c > 0.9 or c == confidence.max(): ids[i] = int(t)
 answer = ids[begin:]

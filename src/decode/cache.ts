@@ -2,14 +2,14 @@
 // The buffers grow in steps. A slot that is given back may keep its tokens for a while, so that a prompt which begins like an
 // earlier one need not be computed again. Only one caller at a time may open with a prompt, reserve or run.
 import type { Dimensions } from '../models/types.ts'
-import type { Copy, Executor, Resident } from '../runtime/executor.ts'
+import type { Executor, Resident } from '../runtime/executor.ts'
 
 /** The cache of one sequence. */
 export interface Cache {
   readonly slot: number
   /** Positions stored so far. */
   readonly length: number
-  /** Says that these tokens are stored behind the others. */
+  /** Says that these tokens lie behind the others. */
   append(tokens: readonly number[]): void
   /** Forgets what lies behind the first `length` positions. */
   truncate(length: number): void
@@ -31,16 +31,32 @@ export interface Caches {
   openWith(prefix: Prefix): Promise<Cache>
   /** Caches that are open. */
   readonly count: number
-  /** Makes room for `length` positions in every slot that is open. */
-  reserve(length: number): Promise<void>
-  /** The buffers of `slots` slots from `first` as inputs of the decode program; feeding them moves nothing. */
-  feeds(first: number, slots: number): Record<string, Resident>
-  /** Stores new positions that row `row` of the forward has, behind what the cache holds. Room must be reserved. */
-  copies(cache: Cache, row: number, indices: readonly number[]): Copy[]
+  /** Positions that each of `count` slots from `first` holds. */
+  lengths(first: number, count: number): number[]
+  /** Makes room for `extra` positions behind those that `count` slots from `first` hold. */
+  reserve(first: number, count: number, extra: number): Promise<void>
+  /**
+   * Slots as inputs and outputs of the decode program, which are the same memory; of a single slot no more than it holds with
+   * `extra` positions, or a few more. The same object as before where it is the same view. Room must be reserved.
+   */
+  view(first: number, count: number, extra: number): CacheView
+  /**
+   * Keeps the new positions `indices`, ascending, of those that a forward has written behind what the cache holds; `tokens` are
+   * theirs. Where they are the first ones nothing moves.
+   */
+  store(cache: Cache, indices: readonly number[], tokens: readonly number[]): Promise<void>
+}
+
+export interface CacheView {
+  feeds: Record<string, Resident>
+  fetches: Record<string, Resident>
 }
 
 /** Positions that a cache grows by: attention runs over the whole buffer, so a larger step costs time. */
 const STEP = 256
+
+/** Positions that the view of a single slot grows by: attention runs over the whole view, and binding a new one costs time. */
+const VIEW_STEP = 32
 
 interface Slot {
   open: boolean
@@ -59,37 +75,42 @@ export function createCaches(executor: Executor, dimensions: Dimensions, name: s
   const { layers, kvHeads, headDim, maxPositions } = dimensions
   const kinds = ['key', 'value'].flatMap((kind) => Array.from({ length: layers }, (_, layer) => `${kind}.${layer}`))
   const resident = (kind: string) => `${name}.${kind}`
+  const residents = kinds.map(resident)
+  const width = kvHeads * headDim
   const taken = new Map<number, Slot>()
   let capacity = 0
   let slots = 0
   let clock = 0
-  const shape = () => [slots, kvHeads, capacity, headDim]
-  const matrix = () => capacity * headDim
+  let last: { key: string; view: CacheView } | undefined
+  /** Elements of a slot in each buffer. */
+  const stride = () => capacity * width
   const opened = () => [...taken.values()].filter(({ open }) => open).length
 
   async function resize(toSlots: number, toCapacity: number): Promise<void> {
-    const size = toSlots * kvHeads * toCapacity * headDim
     // One buffer at a time, so that the old and the new cache are never both in memory.
-    for (const kind of kinds) {
-      if (slots === 0) await executor.allocate(resident(kind), 'float32', size)
-      else {
-        const old = (await executor.read(resident(kind))) as Float32Array
-        const grown = new Float32Array(size)
+    for (const name of residents) {
+      const grown = new Float32Array(toSlots * toCapacity * width)
+      if (slots > 0) {
+        const old = (await executor.read(name)) as Float32Array
         for (const [slot, { tokens }] of taken)
-          for (let head = slot * kvHeads; slot < slots && head < (slot + 1) * kvHeads; head++) {
-            const filled = old.subarray(head * matrix(), head * matrix() + tokens.length * headDim)
-            grown.set(filled, head * toCapacity * headDim)
-          }
-        await executor.allocate(resident(kind), 'float32', grown)
+          if (slot < slots)
+            grown.set(old.subarray(slot * stride(), slot * stride() + tokens.length * width), slot * toCapacity * width)
       }
+      await executor.allocate(name, 'float32', grown)
     }
     slots = toSlots
     capacity = toCapacity
+    last = undefined
   }
 
-  async function reserve(length: number): Promise<void> {
+  const lengths = (first: number, count: number): number[] =>
+    Array.from({ length: count }, (_, i) => taken.get(first + i)?.tokens.length ?? 0)
+
+  async function reserve(first: number, count: number, extra: number): Promise<void> {
     const needed = Math.max(...taken.keys()) + 1
-    const room = Math.min(Math.ceil(Math.max(length, 1) / STEP) * STEP, maxPositions)
+    const length = Math.max(...lengths(first, count)) + extra
+    // The padding of a row may lie behind the model's last position.
+    const room = Math.min(Math.ceil(length / STEP) * STEP, Math.max(maxPositions, length))
     if (needed > slots || room > capacity)
       await resize(needed > slots ? Math.max(needed, slots * 2) : slots, Math.max(room, capacity))
   }
@@ -124,7 +145,8 @@ export function createCaches(executor: Executor, dimensions: Dimensions, name: s
         if (taken.size > 0) return
         capacity = 0
         slots = 0
-        await Promise.all(kinds.map((kind) => executor.free(resident(kind))))
+        last = undefined
+        await Promise.all(residents.map((name) => executor.free(name)))
       },
     }
   }
@@ -146,40 +168,41 @@ export function createCaches(executor: Executor, dimensions: Dimensions, name: s
         return take(best.slot, source.tokens, blockSize)
       }
       const cache = take(firstFree(), [], blockSize)
-      await reserve(best.length)
-      for (const kind of kinds)
-        for (let head = 0; head < kvHeads; head++) {
-          const from = (best.slot * kvHeads + head) * matrix()
-          const to = (cache.slot * kvHeads + head) * matrix()
-          await executor.move(resident(kind), from, to, best.length * headDim)
-        }
+      await reserve(cache.slot, 1, best.length)
+      const [from, to] = [best.slot * stride(), cache.slot * stride()]
+      await executor.move(residents, [{ from, to, length: best.length * width }])
       cache.append(tokens.slice(0, best.length))
       return cache
     },
     get count() {
       return opened()
     },
+    lengths,
     reserve,
-    feeds: (first, count) =>
-      Object.fromEntries(
-        kinds.map((kind) => [
-          `past_${kind}`,
-          { resident: resident(kind), offset: first * kvHeads * matrix(), shape: [count, ...shape().slice(1)] },
-        ]),
-      ),
-    copies: ({ slot, length }, row, indices) =>
-      ranges(indices).flatMap(({ start, count, before }) =>
-        kinds.map((kind) => ({
-          output: `present_${kind}`,
-          resident: resident(kind),
-          shape: shape(),
-          rows: { from: row, to: slot },
-          axis: 2,
-          start,
-          length: count,
-          offset: length + before,
-        })),
-      ),
+    view(first, count, extra) {
+      const length = Math.max(...lengths(first, count)) + extra
+      const positions = count === 1 ? Math.min(Math.ceil(length / VIEW_STEP) * VIEW_STEP, capacity) : capacity
+      const key = [first, count, positions].join()
+      if (last?.key !== key) {
+        const part = (name: string) => ({ resident: name, offset: first * stride(), shape: [count, positions, width] })
+        const named = (time: string) =>
+          Object.fromEntries(kinds.map((kind, i) => [`${time}_${kind}`, part(residents[i])]))
+        last = { key, view: { feeds: named('past'), fetches: named('present') } }
+      }
+      return last.view
+    },
+    async store(cache, indices, tokens) {
+      const begin = cache.slot * capacity + cache.length
+      const moves = ranges(indices)
+        .filter(({ start, before }) => start !== before)
+        .map(({ start, count, before }) => ({
+          from: (begin + start) * width,
+          to: (begin + before) * width,
+          length: count * width,
+        }))
+      if (moves.length > 0) await executor.move(residents, moves)
+      cache.append(tokens)
+    },
   }
 }
 

@@ -256,6 +256,23 @@ test('generations at the same time do not disturb each other, and free what they
   expect([...buffers]).toEqual(before)
 })
 
+test('a forward over neighbouring caches leaves the one between them as it is', async () => {
+  const caches = [0, 1, 2].map(() => forward.createCache())
+  const fill = (i: number) => {
+    const ids = randomPrompt(9 + i, i)
+    return forward.run(caches[i], { ids, blockSize: 1, rows: [], store: ids.length })
+  }
+  const probe = async () => {
+    const request = { ids: randomPrompt(4, 7), blockSize: 4, rows: [0, 3], store: 0, logits: true }
+    return (await forward.run(caches[1], request)).logits!
+  }
+  for (const i of [0, 1, 2]) await fill(i)
+  const before = await probe()
+  await Promise.all([fill(0), fill(2)])
+  expect(await probe()).toEqual(before)
+  for (const cache of caches) await cache.free()
+})
+
 /** A forward that changes nothing, to let some time pass. */
 const still = { blockSize: 1, rows: [], store: 0 }
 

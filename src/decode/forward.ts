@@ -3,7 +3,7 @@
 import type { Model } from '../models/types.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { type InferenceParameter, UserError } from '../types.ts'
-import { type Cache, createCaches, type Prefix } from './cache.ts'
+import { type Cache, type CacheView, createCaches, type Prefix } from './cache.ts'
 import { type DecodeExtras, loadDecodeProgram } from './program.ts'
 import type { Predictions, SoftState } from './types.ts'
 
@@ -100,6 +100,7 @@ export async function createForward(
   const caches = createCaches(executor, dimensions, name, keep)
   const queue: Waiting[] = []
   let working = false
+  let bound: CacheView | undefined
   let last: Promise<unknown> = Promise.resolve()
 
   /** One after the other: what moves the buffers. */
@@ -138,13 +139,12 @@ export async function createForward(
     const gate = new Float32Array(adapter ? rows * length : 0)
     const softIds = new BigInt64Array(softStates ? rows * length : 0)
     const softWeights = new Float32Array(softStates ? rows * length : 0)
-    const lengths = new BigInt64Array(rows)
+    const lengths = BigInt64Array.from(caches.lengths(first, rows), BigInt)
     const rowIndex: number[] = []
     const scales: number[] = []
     for (const { cache, request } of batch) {
       const row = cache.slot - first
       const start = row * length
-      lengths[row] = BigInt(cache.length)
       const { blockSize } = request
       for (const [j, id] of request.ids.entries()) {
         const position = typeof blockSize === 'number' ? cache.length + j : blockSize.positions[j]
@@ -165,14 +165,13 @@ export async function createForward(
         scales.push(request.logitScale ?? 1)
       }
     }
-    const stored = batch.map(({ request: { store } }) =>
-      typeof store === 'number' ? Array.from({ length: store }, (_, i) => i) : store,
-    )
-    await caches.reserve(Math.max(...batch.map(({ cache }, i) => cache.length + stored[i].length)))
+    await caches.reserve(first, rows, length)
+    const view = caches.view(first, rows, length)
+    if (view !== bound) await session.bind(view.feeds, view.fetches)
+    bound = view
     const logits = batch.some(({ request }) => request.logits)
     const outputs = await session.run(
       {
-        ...caches.feeds(first, rows),
         input_ids: { dtype: 'int64', shape, data: ids },
         position_ids: { dtype: 'int64', shape, data: positions },
         block_ids: { dtype: 'int64', shape, data: blocks },
@@ -190,12 +189,11 @@ export async function createForward(
           : {}),
       },
       { token: null, confidence: null, ...(logits ? { logits: null } : {}) },
-      { copies: batch.flatMap(({ cache }, i) => caches.copies(cache, cache.slot - first, stored[i])) },
     )
     const tokens = outputs.token.data as BigInt64Array
     const confidence = outputs.confidence.data as Float32Array
     let row = 0
-    for (const [i, { cache, request, resolve, reject }] of batch.entries()) {
+    for (const { cache, request, resolve, reject } of batch) {
       const end = row + request.rows.length
       const result = {
         tokens: Array.from(tokens.subarray(row, end), Number),
@@ -206,7 +204,13 @@ export async function createForward(
           : undefined,
       }
       row = end
-      cache.append(stored[i].map((index) => request.ids[index]))
+      const indices =
+        typeof request.store === 'number' ? Array.from({ length: request.store }, (_, j) => j) : request.store
+      await caches.store(
+        cache,
+        indices,
+        indices.map((index) => request.ids[index]),
+      )
       if (result.confidence.some(Number.isNaN))
         reject(
           new UserError(

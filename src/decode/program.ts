@@ -1,11 +1,10 @@
 // The inference program of a model: new positions against a KV cache, for autoregressive and block decoding alike.
 // Knows the model and the attention of decoding; knows nothing about when to forward or what to commit.
-import { cachedAttention, cachedAttentionBias, splitHeads } from '../graph/ops/cached-attention.ts'
+import { cachedAttention, cachedAttentionBias, cachePlaces, storeInCache } from '../graph/ops/cached-attention.ts'
 import { add, mul, sub } from '../graph/ops/elementwise.ts'
 import { input } from '../graph/ops/input.ts'
 import { gatherRows, reshape } from '../graph/ops/layout.ts'
 import { linear } from '../graph/ops/linear.ts'
-import { lengthBias, treeBias } from '../graph/ops/mask-bias.ts'
 import { predict } from '../graph/ops/predict.ts'
 import type { Program } from '../graph/program.ts'
 import { product } from '../graph/shape.ts'
@@ -33,13 +32,14 @@ export interface DecodeExtras {
  * - `block_ids`, `block_ends` [B, T] int64: new position i sees new position j iff `block_ids[j] <= block_ids[i] < block_ends[j]`.
  *   floor(position / block size) and endless ends make blocks that see themselves and those before (block size 1: causal
  *   attention); entry and exit times of a walk through a tree make branches; -1 and 0 are padding;
- * - `past_key.{layer}`, `past_value.{layer}` [B, key-value heads, C, D]: the cache, keys already rotated;
- * - `cache_length` [B] int64: positions of the cache that are filled, which all new positions see;
+ * - `past_key.{layer}`, `past_value.{layer}` [B, C, key-value heads * D]: the cache, keys already rotated;
+ * - `cache_length` [B] int64: positions of the cache that are filled, which all new positions see; at most C - T;
  * - `row_index` [R] int64: which of the B * T new positions are predicted;
  * - `logit_scale` [R], `token_bias` [vocabulary]: predictions are made of `logits * logit_scale + token_bias`.
  *
  * Outputs: `token` [R] int64 and its probability `confidence` [R]; `logits` [R, vocabulary] before scale and bias;
- * `present_key.{layer}`, `present_value.{layer}` [B, key-value heads, T, D] of the new positions.
+ * `present_key.{layer}`, `present_value.{layer}` [B, C, key-value heads * D]: the cache with the new positions written behind
+ * the filled ones; where they are given the memory of the inputs, nothing else is written.
  *
  * The weights named in `formats` are quantised.
  *
@@ -54,19 +54,19 @@ export function decodeProgram(
   formats?: ReadonlyMap<string, BlockFormat>,
   { adapter = new Map(), softStates = false }: { adapter?: Shapes; softStates?: boolean } = {},
 ): Program {
-  const { layers, heads, kvHeads, headDim, vocabSize } = model.dimensions
+  const { layers, kvHeads, headDim, vocabSize } = model.dimensions
   const ids = input('input_ids', 'int64', ['B', 'T'])
   const positions = input('position_ids', 'int64', ['B', 'T'])
   const blocks = input('block_ids', 'int64', ['B', 'T'])
   const ends = input('block_ends', 'int64', ['B', 'T'])
   const past = Array.from({ length: layers }, (_, layer) => ({
-    key: input(`past_key.${layer}`, 'float32', ['B', kvHeads, 'C', headDim]),
-    value: input(`past_value.${layer}`, 'float32', ['B', kvHeads, 'C', headDim]),
+    key: input(`past_key.${layer}`, 'float32', ['B', 'C', kvHeads * headDim]),
+    value: input(`past_value.${layer}`, 'float32', ['B', 'C', kvHeads * headDim]),
   }))
   const rows = input('row_index', 'int64', ['R'])
-  const ownBias = treeBias(blocks, ends)
-  const pastBias = lengthBias(input('cache_length', 'int64', ['B']), past[0].key)
-  const bias = cachedAttentionBias(ownBias, pastBias, heads / kvHeads)
+  const lengths = input('cache_length', 'int64', ['B'])
+  const bias = cachedAttentionBias(blocks, ends, lengths, past[0].key)
+  const places = cachePlaces(lengths, ids)
   const present: Record<string, Tensor> = {}
   const weights = createWeights(new Map([...model.parameters, ...adapter]), formats)
   const gate = adapter.size > 0 ? input('gate', 'float32', ['B', 'T', 1]) : undefined
@@ -81,11 +81,11 @@ export function decodeProgram(
     ...(gate ? { embeddings: (h) => add(mul(h, sub(1, gate)), mul(gate, weights(maskEmbeddingName(model)))) } : {}),
     ...(softStates ? { embeddings: (h) => add(h, mul(softWeights(), sub(softEmbeddings(), h))) } : {}),
     attention(q, k, v, layer) {
-      const key = splitHeads(k, kvHeads)
-      const value = splitHeads(v, kvHeads)
-      present[`present_key.${layer}`] = key
-      present[`present_value.${layer}`] = value
-      return cachedAttention(q, { key, value }, past[layer], bias)
+      const keys = storeInCache(past[layer].key, places, k)
+      const values = storeInCache(past[layer].value, places, v)
+      present[`present_key.${layer}`] = keys
+      present[`present_value.${layer}`] = values
+      return cachedAttention(q, { keys, values, bias }, kvHeads)
     },
     select: (x) => gatherRows(reshape(x, [product(x.shape.slice(0, -1)), lastDim(x)]), rows),
   })

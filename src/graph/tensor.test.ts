@@ -5,13 +5,13 @@ import { createWeights } from '../nn/weights.ts'
 import { adamw } from './ops/adamw.ts'
 import { attention } from './ops/attention.ts'
 import { blockDiffusionAttention } from './ops/block-diffusion-attention.ts'
-import { cachedAttention } from './ops/cached-attention.ts'
+import { cachedAttention, cachedAttentionBias, storeInCache } from './ops/cached-attention.ts'
 import { crossEntropy } from './ops/cross-entropy.ts'
 import { add, mul } from './ops/elementwise.ts'
 import { input } from './ops/input.ts'
 import { concat, expand, gatherRows, reshape, scatterAddRows, slice, transpose } from './ops/layout.ts'
 import { linear, matmul } from './ops/linear.ts'
-import { lengthBias, rowBias, tileBias } from './ops/mask-bias.ts'
+import { rowBias, tileBias } from './ops/mask-bias.ts'
 import { predict } from './ops/predict.ts'
 import { sum } from './ops/reduce.ts'
 import { rmsNorm } from './ops/rms-norm.ts'
@@ -180,23 +180,26 @@ const mistakes: Record<string, [operation: string, build: () => unknown, why: Re
     },
     /the key columns must be \[1, 2, 16, 1\]/,
   ],
-  'a cache of another head size': [
+  'keys of another head size': [
     'cachedAttention',
     () => {
-      const [own, cache] = [float(1, 2, 3, 4), float(1, 2, 9, 8)]
-      const past = { key: cache, value: cache }
-      return cachedAttention(float(1, 3, 16), { key: own, value: own }, past, float(1, 1, 6, 12))
+      const [keys, values] = [float(1, 9, 8), float(1, 9, 6)]
+      return cachedAttention(float(1, 3, 16), { keys, values, bias: float(1, 1, 3, 9) }, 2)
     },
-    /cache must be two tensors \[1, 2, C, 4\]/,
+    /must both be \[1, C, 8\]/,
   ],
   'a bias for other queries': [
     'cachedAttention',
     () => {
-      const [own, cache] = [float(1, 2, 3, 4), float(1, 2, 9, 4)]
-      const past = { key: cache, value: cache }
-      return cachedAttention(float(1, 3, 16), { key: own, value: own }, past, float(1, 1, 3, 12))
+      const keys = float(1, 9, 8)
+      return cachedAttention(float(1, 3, 16), { keys, values: keys, bias: float(1, 1, 6, 9) }, 2)
     },
-    /bias must be \[1, 1, 6, 12\]/,
+    /bias must be \[1, 1, 3, 9\]/,
+  ],
+  'an update that the cache has no room for': [
+    'storeInCache',
+    () => storeInCache(float(2, 9, 4), whole(2, 3, 2), float(2, 3, 6)),
+    /the update \[2, T, 4\]/,
   ],
   'documents and positions': [
     'maskBias',
@@ -208,7 +211,11 @@ const mistakes: Record<string, [operation: string, build: () => unknown, why: Re
     () => rowBias('same-block', { positions: whole(1, 4), documents: whole(1, 4), blockSize: whole(1), tile: 4 }),
     /block size must be a scalar/,
   ],
-  'lengths that are no vector': ['lengthBias', () => lengthBias(whole(), float(1, 2, 9, 4)), /int64 \[rows\]/],
+  'lengths that are no vector': [
+    'cachedAttentionBias',
+    () => cachedAttentionBias(whole(1, 3), whole(1, 3), whole(), float(1, 9, 4)),
+    /lengths must be \[1\]/,
+  ],
   'logits that are no matrix': ['predict', () => predict(float(4), float(4), float()), /\[positions, vocabulary\]/],
   'moments of another size': [
     'adamw',

@@ -130,22 +130,43 @@ describe('resident buffers', () => {
     await session.release()
   })
 
-  it('take a range of an axis of an output, beside what is returned', async () => {
-    const x = float('x', [2, 2, 3, 2])
-    const session = await executor.load(onnx({ y: mul(x, 1), z: add(x, 1) }))
-    await executor.allocate('cache', 'float32', new Float32Array(3 * 2 * 4 * 2).fill(-1))
-    const values = Array.from({ length: 24 }, (_, i) => i)
-    const range = { rows: { from: 1, to: 2 }, axis: 2, start: 1, length: 2, offset: 2 }
-    const outputs = await session.run(
-      { x: floats([2, 2, 3, 2], ...values) },
-      { z: null },
-      { copies: [{ output: 'y', resident: 'cache', shape: [3, 2, 4, 2], ...range }] },
+  it('are moved in part, each in the same way and one move after the other', async () => {
+    for (const name of ['first', 'second']) await executor.allocate(name, 'float32', Float32Array.of(1, 2, 3, 4, 5))
+    await executor.move(
+      ['first', 'second'],
+      [
+        { from: 2, to: 0, length: 2 },
+        { from: 4, to: 2, length: 1 },
+      ],
     )
-    expect(outputs.z.data[0]).toBe(1)
-    expect(outputs.y).toBeUndefined()
-    const cache = [...((await executor.read('cache')) as Float32Array)]
-    expect(cache.slice(0, 32)).toEqual(new Array(32).fill(-1))
-    expect(cache.slice(32)).toEqual([...[-1, -1, -1, -1, 14, 15, 16, 17], ...[-1, -1, -1, -1, 20, 21, 22, 23]])
+    for (const name of ['first', 'second']) expect(await executor.read(name)).toEqual(Float32Array.of(3, 4, 5, 4, 5))
+  })
+
+  it('are bound to a session for the runs that follow, beside what each run has', async () => {
+    const session = await executor.load(sum)
+    await executor.allocate('bound', 'float32', Float32Array.of(1, 2, 3))
+    const [head, tail] = [
+      { resident: 'bound', shape: [2] },
+      { resident: 'bound', offset: 1, shape: [2] },
+    ]
+    await session.bind({ a: head }, { y: head })
+    for (let i = 0; i < 2; i++) expect(await session.run({ b: floats([2], 1, 10) }, {})).toEqual({})
+    expect(await executor.read('bound')).toEqual(Float32Array.of(3, 22, 3))
+    await session.bind({ a: tail }, {})
+    expect(await session.run({ b: floats([2], 1, 1) }, { y: null })).toEqual({ y: floats([2], 23, 4) })
+    await session.release()
+  })
+
+  it('are bound no longer once they are allocated anew or freed', async () => {
+    const session = await executor.load(sum)
+    for (const end of ['allocate', 'free'] as const) {
+      await executor.allocate('brief', 'float32', Float32Array.of(1))
+      await session.bind({ a: { resident: 'brief', shape: [1] } }, {})
+      expect((await session.run({ b: floats([1], 1) }, { y: null })).y).toEqual(floats([1], 2))
+      if (end === 'free') await executor.free('brief')
+      else await executor.allocate('brief', 'float32', 4)
+      await expect(session.run({ b: floats([1], 1) }, { y: null })).rejects.toThrow(/\ba\b/)
+    }
     await session.release()
   })
 
@@ -175,12 +196,7 @@ describe('errors', () => {
     await executor.allocate('small', 'float32', 3)
     const past = { resident: 'small', offset: 2, shape: [2] }
     await expect(session.run({ a: past, b: past }, { y: null })).rejects.toThrow('resident buffer small ends before 4')
-    const wide = await executor.load(onnx({ y: mul(float('a', [1, 2]), 1) }))
-    const range = { rows: { from: 0, to: 0 }, axis: 1, start: 0, length: 2, offset: 2 }
-    const copies = [{ output: 'y', resident: 'small', shape: [1, 3], ...range }]
-    const running = wide.run({ a: floats([1, 2], 1, 2) }, {}, { copies })
-    await expect(running).rejects.toThrow('copy of 2 at 2 does not fit [1,3]')
-    await wide.release()
+    await expect(session.bind({ a: past }, {})).rejects.toThrow('resident buffer small ends before 4')
     await session.release()
   })
 })

@@ -2,13 +2,11 @@
 import { availableParallelism } from 'node:os'
 import { SHARE_ENV, Worker } from 'node:worker_threads'
 import { type Device, type DType, type TensorData, type TypedArray, UserError } from '../types.ts'
-import type { Copy, Request, Resident, Source, Weight } from './protocol.ts'
+import type { Move, Request, Resident, Source, Weight } from './protocol.ts'
 
-export type { Copy, Resident, Source, Weight } from './protocol.ts'
+export type { Move, Resident, Source, Weight } from './protocol.ts'
 
 export interface RunOptions {
-  /** Extra outputs copied into resident buffers. */
-  copies?: Copy[]
   /** Rejects with the signal's reason at once; the run itself finishes in the worker and its result is dropped. */
   signal?: AbortSignal
 }
@@ -20,6 +18,11 @@ export interface Session {
     fetches: Record<string, Resident | null>,
     options?: RunOptions,
   ): Promise<Record<string, TensorData>>
+  /**
+   * Inputs and outputs that the runs that follow have beside their own, so that what stays the same is not sent with each.
+   * They take the place of what was bound before, and are bound no longer when one of the buffers is allocated anew or freed.
+   */
+  bind(feeds: Record<string, Resident>, fetches: Record<string, Resident>): Promise<void>
   /** Writes ONNX Runtime's profile; only for sessions loaded with `enableProfiling`. */
   endProfiling(): Promise<void>
   release(): Promise<void>
@@ -49,8 +52,8 @@ export interface Executor {
   read(name: string, offset?: number, length?: number): Promise<TypedArray>
   /** Overwrites part of a resident buffer with `data`, which is moved to the worker and no longer usable here. */
   write(name: string, data: TypedArray, offset?: number): Promise<void>
-  /** Copies `length` elements of a resident buffer to another place in it. */
-  move(name: string, from: number, to: number, length: number): Promise<void>
+  /** Makes the same moves, one after the other, in each of the resident buffers. */
+  move(names: readonly string[], moves: readonly Move[]): Promise<void>
   /** Resident set size of the process in bytes. */
   memory(): Promise<number>
   dispose(): Promise<void>
@@ -154,8 +157,8 @@ export function createExecutor({ threads = availableParallelism(), device = 'cpu
         throw error
       }
       return {
-        run: (feeds, fetches, { copies, signal } = {}) =>
-          send({ kind: 'run', session, feeds, fetches, copies }, [], signal),
+        run: (feeds, fetches, { signal } = {}) => send({ kind: 'run', session, feeds, fetches }, [], signal),
+        bind: (feeds, fetches) => send({ kind: 'bind', session, feeds, fetches }),
         endProfiling: () => send({ kind: 'endProfiling', session }),
         release: () => send({ kind: 'unload', session }),
       }
@@ -167,7 +170,7 @@ export function createExecutor({ threads = availableParallelism(), device = 'cpu
     free: (name) => send({ kind: 'free', name }),
     read: (name, offset, length) => send({ kind: 'read', name, offset, length }),
     write: (name, data, offset) => send({ kind: 'write', name, data, offset }, [data.buffer as ArrayBuffer]),
-    move: (name, from, to, length) => send({ kind: 'move', name, from, to, length }),
+    move: (names, moves) => send({ kind: 'move', names, moves }),
     memory: () => send({ kind: 'memory' }),
     async dispose() {
       failure ??= new Error('the executor was disposed')

@@ -152,6 +152,18 @@ function made(call) {
   return place[0]
 }
 
+/**
+ * The names or the values of both.
+ * @typedef {{ parts: readonly unknown[], names: BigUint64Array, values: BigUint64Array }} Prepared
+ * @param {Prepared} a @param {Prepared} b @param {'names' | 'values'} which
+ */
+function joined(a, b, which) {
+  const all = words(a.parts.length + b.parts.length)
+  all.set(a[which].subarray(0, a.parts.length))
+  all.set(b[which].subarray(0, b.parts.length), a.parts.length)
+  return all
+}
+
 /** Room for `count` words that V8 does not move: what is small it keeps, and moves, in its own heap. @param {number} count */
 const words = (count) => new BigUint64Array(Math.max(16, count))
 
@@ -218,10 +230,36 @@ export function createSession(model, { threads, device, optimize, weights, confi
     return known
   }
 
+  /**
+   * Names and tensors as the C API takes them; null stands for an output that ONNX Runtime makes.
+   * @param {[name: string, value: Value | null][]} parts
+   */
+  function prepare(parts) {
+    const [names, values] = [words(parts.length), words(parts.length)]
+    const release = () => {
+      for (const value of values) if (value) api.ReleaseValue(value)
+    }
+    try {
+      for (const [i, [name, value]] of parts.entries()) {
+        names[i] = addressOf(nameOf(name))
+        if (value) values[i] = tensor(value)
+      }
+    } catch (error) {
+      release()
+      throw error
+    }
+    // The memory of the values stays reachable with `parts`.
+    return { parts, names, values, release }
+  }
+  const inputsOf = (/** @type {Record<string, Value>} */ feeds) =>
+    prepare(Object.entries(feeds).filter(([name]) => inputs.has(name)))
+  let boundInputs = prepare([])
+  let boundOutputs = prepare([])
+
   return {
     /**
-     * Runs with `feeds`, of which those that the model does not take are passed over. Outputs with a value are written
-     * there; of those with null, `read` gets views that are gone when it returns.
+     * Runs with `feeds`, of which those that the model does not take are passed over, and what is bound. Outputs with a
+     * value are written there; of those with null, `read` gets views that are gone when it returns.
      * @template T
      * @param {Record<string, Value>} feeds
      * @param {Record<string, Value | null>} fetches
@@ -229,29 +267,46 @@ export function createSession(model, { threads, device, optimize, weights, confi
      * @returns {T}
      */
     run(feeds, fetches, read) {
-      const given = Object.entries(feeds).filter(([name]) => inputs.has(name))
-      const fetched = Object.entries(fetches)
-      const inputTexts = addresses(given.map(([name]) => nameOf(name)))
-      const outputTexts = addresses(fetched.map(([name]) => nameOf(name)))
-      const inputValues = words(given.length)
-      const outputValues = words(fetched.length)
+      const given = inputsOf(feeds)
       try {
-        for (const [i, [, value]] of given.entries()) inputValues[i] = tensor(value)
-        for (const [i, [, value]] of fetched.entries()) if (value) outputValues[i] = tensor(value)
-        const [from, to] = [inputTexts.all, outputTexts.all]
-        api.Run(session, null, from, inputValues, given.length, to, fetched.length, outputValues)
-        /** @type {Record<string, Output>} */
-        const outputs = {}
-        for (const [i, [name, value]] of fetched.entries()) if (!value) outputs[name] = viewOf(outputValues[i])
-        return read(outputs)
+        const fetched = prepare(Object.entries(fetches))
+        try {
+          const inputNames = joined(boundInputs, given, 'names')
+          const inputValues = joined(boundInputs, given, 'values')
+          const outputNames = joined(boundOutputs, fetched, 'names')
+          const outputValues = joined(boundOutputs, fetched, 'values')
+          const inputCount = boundInputs.parts.length + given.parts.length
+          const outputCount = boundOutputs.parts.length + fetched.parts.length
+          api.Run(session, null, inputNames, inputValues, inputCount, outputNames, outputCount, outputValues)
+          fetched.values.set(outputValues.subarray(boundOutputs.parts.length, outputCount))
+          /** @type {Record<string, Output>} */
+          const outputs = {}
+          for (const [i, [name, value]] of fetched.parts.entries())
+            if (!value) outputs[name] = viewOf(fetched.values[i])
+          return read(outputs)
+        } finally {
+          fetched.release()
+        }
       } finally {
-        for (const value of [...inputValues, ...outputValues]) if (value) api.ReleaseValue(value)
+        given.release()
       }
+    },
+    /**
+     * What all runs have, until the next call: tensors are made once.
+     * @param {Record<string, Value>} feeds
+     * @param {Record<string, Value>} fetches
+     */
+    bind(feeds, fetches) {
+      const made = [inputsOf(feeds), prepare(Object.entries(fetches))]
+      boundInputs.release()
+      boundOutputs.release()
+      ;[boundInputs, boundOutputs] = made
     },
     endProfiling() {
       free(made((place) => api.SessionEndProfiling(session, allocator, place)))
     },
     release() {
+      this.bind({}, {})
       api.ReleaseSession(session)
       for (const weight of weights) weight.release()
     },

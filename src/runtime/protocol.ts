@@ -10,19 +10,11 @@ export interface Resident {
 
 export type Source = TensorData | Resident
 
-/** Copies rows of an output into a resident buffer: new keys and values into the cache. */
-export interface Copy {
-  output: string
-  resident: string
-  /** Shape of the resident buffer. */
-  shape: readonly number[]
-  /** Copies only this row of the output's first axis, into that row of the buffer's; `axis` counts the first axis too. */
-  rows: { from: number; to: number }
-  axis: number
-  /** First index of the output's axis, how many, and where they go. */
-  start: number
+/** Copies `length` elements of a buffer to another place in it. */
+export interface Move {
+  from: number
+  to: number
   length: number
-  offset: number
 }
 
 /** Values of inputs of a model that are the same in every run: one tensor, under each of the names and shapes that use it. */
@@ -51,7 +43,6 @@ export type Request =
   | { kind: 'free'; name: string }
   | { kind: 'read'; name: string; offset?: number; length?: number }
   | { kind: 'write'; name: string; data: TypedArray; offset?: number }
-  | { kind: 'move'; name: string; from: number; to: number; length: number }
   | { kind: 'memory' }
   | {
       kind: 'run'
@@ -59,5 +50,8 @@ export type Request =
       feeds: Record<string, Source>
       /** null: return the value; a resident: write it there. */
       fetches: Record<string, Resident | null>
-      copies?: Copy[]
     }
+  /** Inputs and outputs of the runs that follow, until one of the buffers is allocated anew or freed. */
+  | { kind: 'bind'; session: string; feeds: Record<string, Resident>; fetches: Record<string, Resident> }
+  /** The same moves, one after the other, in each of the buffers. */
+  | { kind: 'move'; names: readonly string[]; moves: readonly Move[] }

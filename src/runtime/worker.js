@@ -15,6 +15,8 @@ const sessions = new Map()
 const waiting = new Map()
 /** @type {Map<string, { dtype: import('../types.ts').DType, data: import('../types.ts').TypedArray }>} */
 const residents = new Map()
+/** Names of the resident buffers that are bound, by session. @type {Map<string, Set<string>>} */
+const bound = new Map()
 
 /** @param {string} name */
 function resident(name) {
@@ -37,21 +39,19 @@ function given(source) {
 }
 
 /**
- * Copies a range of an axis of a row of `from` into a row of `to`.
- * @param {import('./ort.js').Output} from
- * @param {import('../types.ts').TypedArray} to
- * @param {import('./protocol.ts').Copy} copy
+ * Parts of resident buffers by the names of the program's inputs or outputs.
+ * @param {Record<string, import('./protocol.ts').Resident>} parts
  */
-function copyRange(from, to, { shape, rows, axis, start, length, offset }) {
-  const inner = shape.slice(axis + 1).reduce((a, b) => a * b, 1)
-  const outer = shape.slice(1, axis).reduce((a, b) => a * b, 1)
-  const fits = start + length <= from.shape[axis] && offset + length <= shape[axis]
-  if (!fits || rows.from >= from.shape[0] || rows.to >= shape[0])
-    throw new Error(`copy of ${length} at ${offset} does not fit [${shape}]`)
-  for (let i = 0; i < outer; i++) {
-    const begin = ((rows.from * outer + i) * from.shape[axis] + start) * inner
-    const target = ((rows.to * outer + i) * shape[axis] + offset) * inner
-    to.set(/** @type {never} */ (from.data.subarray(begin, begin + length * inner)), target)
+function allGiven(parts) {
+  return Object.fromEntries(Object.entries(parts).map(([name, part]) => [name, given(part)]))
+}
+
+/** Sessions do not hold on to a buffer that is gone. @param {string} name */
+function forget(name) {
+  for (const [session, names] of bound) {
+    if (!names.has(name)) continue
+    sessions.get(session)?.bind({}, {})
+    bound.delete(session)
   }
 }
 
@@ -75,6 +75,7 @@ function handle(request) {
       waiting.delete(request.session)
       sessions.get(request.session)?.release()
       sessions.delete(request.session)
+      bound.delete(request.session)
       return undefined
     }
     case 'close': {
@@ -84,11 +85,13 @@ function handle(request) {
       return undefined
     }
     case 'allocate': {
+      forget(request.name)
       const data = request.data ?? new arrays[request.dtype](request.size)
       residents.set(request.name, { dtype: request.dtype, data })
       return undefined
     }
     case 'free': {
+      forget(request.name)
       residents.delete(request.name)
       return undefined
     }
@@ -102,8 +105,10 @@ function handle(request) {
       return undefined
     }
     case 'move': {
-      const { data } = resident(request.name)
-      data.copyWithin(request.to, request.from, request.from + request.length)
+      for (const name of request.names) {
+        const { data } = resident(name)
+        for (const { from, to, length } of request.moves) data.copyWithin(to, from, from + length)
+      }
       return undefined
     }
     case 'endProfiling': {
@@ -112,29 +117,37 @@ function handle(request) {
     }
     case 'memory':
       return process.memoryUsage.rss()
+    case 'bind': {
+      const session = openSession(request.session)
+      session.bind(allGiven(request.feeds), allGiven(request.fetches))
+      const parts = [...Object.values(request.feeds), ...Object.values(request.fetches)]
+      bound.set(request.session, new Set(parts.map((part) => part.resident)))
+      return undefined
+    }
     case 'run': {
-      const session = sessions.get(request.session)
-      if (!session) throw new Error(`no session ${request.session}`)
-      const { copies = [] } = request
+      const session = openSession(request.session)
       /** @type {Record<string, import('./ort.js').Value>} */
       const feeds = {}
       for (const [name, source] of Object.entries(request.feeds)) feeds[name] = given(source)
       /** @type {Record<string, import('./ort.js').Value | null>} */
       const fetches = {}
       for (const [name, target] of Object.entries(request.fetches)) fetches[name] = target ? given(target) : null
-      for (const { output } of copies) fetches[output] ??= null
       return session.run(feeds, fetches, (results) => {
-        for (const copy of copies) {
-          copyRange(results[copy.output], resident(copy.resident).data, copy)
-        }
         /** @type {Record<string, import('../types.ts').TensorData>} */
         const outputs = {}
-        for (const [name, target] of Object.entries(request.fetches))
-          if (!target) outputs[name] = { ...results[name], data: /** @type {never} */ (results[name].data.slice()) }
+        for (const [name, result] of Object.entries(results))
+          outputs[name] = { ...result, data: /** @type {never} */ (result.data.slice()) }
         return outputs
       })
     }
   }
+}
+
+/** @param {string} name */
+function openSession(name) {
+  const session = sessions.get(name)
+  if (!session) throw new Error(`no session ${name}`)
+  return session
 }
 
 /** Buffers that may move to the main thread instead of being copied. */

@@ -7,9 +7,9 @@ import { random } from '../../random.ts'
 import { createExecutor } from '../../runtime/executor.ts'
 import type { TensorData } from '../../types.ts'
 import type { Tensor } from '../tensor.ts'
-import { cachedAttention, cachedAttentionBias, splitHeads } from './cached-attention.ts'
+import { cachedAttention, cachedAttentionBias, cachePlaces, storeInCache } from './cached-attention.ts'
 import { constant } from './input.ts'
-import { lengthBias, tileBias } from './mask-bias.ts'
+import { tileBias } from './mask-bias.ts'
 
 const executor = createExecutor({ threads: 1 })
 afterAll(() => executor.dispose())
@@ -223,7 +223,7 @@ describe('attention', () => {
     property(
       fc.record({ s: small, past: fc.integer({ min: 0, max: 5 }), block: fc.integer({ min: 1, max: 4 }) }),
       async ({ s, past, block }) => {
-        const capacity = 6
+        const capacity = past + block + 2
         const sizes: Sizes = { ...s, copies: 1, length: past + block }
         const { rows, length, kvHeads, group, headDim } = sizes
         const { q, k, v } = values(s.seed, sizes)
@@ -241,17 +241,15 @@ describe('attention', () => {
             const [row, rest] = [Math.floor(i / (block * width)), i % (block * width)]
             return x[(row * length + past) * width + rest]
           })
-        // [rows, heads, capacity, D], garbage behind the filled part.
+        // [rows, capacity, heads * D], garbage behind the filled part.
         const cache = (x: TensorData): TensorData => {
-          const data = new Float32Array(rows * kvHeads * capacity * headDim).fill(7)
-          for (let row = 0; row < rows; row++)
-            for (let head = 0; head < kvHeads; head++)
-              for (let i = 0; i < past; i++)
-                for (let d = 0; d < headDim; d++)
-                  data[((row * kvHeads + head) * capacity + i) * headDim + d] = Number(
-                    x.data[((row * length + i) * kvHeads + head) * headDim + d],
-                  )
-          return { dtype: 'float32', shape: [rows, kvHeads, capacity, headDim], data }
+          const width = kvHeads * headDim
+          const data = new Float32Array(rows * capacity * width).fill(7)
+          for (let row = 0; row < rows; row++) {
+            const filled = (x.data as Float32Array).subarray(row * length * width, (row * length + past) * width)
+            data.set(filled, row * capacity * width)
+          }
+          return { dtype: 'float32', shape: [rows, capacity, width], data }
         }
         const block3 = (x: TensorData, heads: number): TensorData => ({
           dtype: 'float32',
@@ -267,25 +265,24 @@ describe('attention', () => {
             key: cache(k),
             value: cache(v),
             lengths: int64([rows], new Array(rows).fill(past)),
-            positions: int64([rows, block], new Array(rows * block).fill(0)),
-            documents: int64([rows, block], new Array(rows * block).fill(0)),
+            blocks: int64([rows, block], new Array(rows * block).fill(0)),
+            ends: int64([rows, block], new Array(rows * block).fill(1)),
           },
           shapes: {
             q: ['B', 'L', heads * headDim],
             k: ['B', 'L', kvHeads * headDim],
             v: ['B', 'L', kvHeads * headDim],
-            key: ['B', kvHeads, 'C', headDim],
-            value: ['B', kvHeads, 'C', headDim],
+            key: ['B', 'C', kvHeads * headDim],
+            value: ['B', 'C', kvHeads * headDim],
             lengths: ['B'],
-            positions: ['B', 'L'],
-            documents: ['B', 'L'],
+            blocks: ['B', 'L'],
+            ends: ['B', 'L'],
           },
-          build: ({ q, k, v, key, value, lengths, positions, documents }) => {
-            const filled = lengthBias(lengths, key)
-            const blockSize = constant({ dtype: 'int64', shape: [], data: BigInt64Array.of(BigInt(block)) })
-            const own = tileBias('block-causal', { positions, documents, blockSize, tile: 'L' })
-            const present = { key: splitHeads(k, kvHeads), value: splitHeads(v, kvHeads) }
-            return cachedAttention(q, present, { key, value }, cachedAttentionBias(own, filled, group))
+          build: ({ q, k, v, key, value, lengths, blocks, ends }) => {
+            const places = cachePlaces(lengths, blocks)
+            const keys = storeInCache(key, places, k)
+            const values = storeInCache(value, places, v)
+            return cachedAttention(q, { keys, values, bias: cachedAttentionBias(blocks, ends, lengths, key) }, kvHeads)
           },
         })
         expect(result.shape).toEqual([rows, block, heads * headDim])
@@ -314,4 +311,38 @@ it('a bias is 0 where a key is visible and -inf elsewhere', async () => {
     ...[0, 0, 0, hidden],
     ...[hidden, hidden, hidden, 0],
   ])
+})
+
+it('a cache shows what is filled, and of the new positions what blocks and ends say', async () => {
+  const visible = await evaluate(executor, {
+    values: {
+      // A root, a branch of two, another branch; and a row in two blocks with padding.
+      blocks: int64([2, 4], [0, 1, 2, 3, 5, 6, 6, -1]),
+      ends: int64([2, 4], [9, 3, 3, 4, 99, 99, 99, 0]),
+      lengths: int64([2], [1, 2]),
+      cache: normal(1, [2, 6, 3]),
+    },
+    shapes: { blocks: ['B', 'T'], ends: ['B', 'T'], lengths: ['B'], cache: ['B', 'C', 3] },
+    build: ({ blocks, ends, lengths, cache }) => cachedAttentionBias(blocks, ends, lengths, cache),
+  })
+  expect(visible.shape).toEqual([2, 1, 4, 6])
+  const rows = Array.from({ length: 8 }, (_, i) =>
+    [...(visible.data as Float32Array).subarray(6 * i, 6 * i + 6)].map((bias) => (bias === 0 ? 'x' : '.')).join(''),
+  )
+  expect(rows).toEqual(['xx....', 'xxx...', 'xxxx..', 'xx..x.', 'xxx...', 'xxxxx.', 'xxxxx.', 'xx...x'])
+  expect(new Set(visible.data as Float32Array)).toEqual(new Set([0, Number.NEGATIVE_INFINITY]))
+})
+
+it('new keys are written behind what each row of a cache holds, and nothing else changes', async () => {
+  const cache = normal(3, [2, 5, 2])
+  const update = normal(4, [2, 2, 2])
+  const result = await evaluate(executor, {
+    values: { cache, update, lengths: int64([2], [0, 3]), ids: int64([2, 2], [0, 0, 0, 0]) },
+    shapes: { cache: ['B', 'C', 2], update: ['B', 'T', 2], lengths: ['B'], ids: ['B', 'T'] },
+    build: ({ cache, update, lengths, ids }) => storeInCache(cache, cachePlaces(lengths, ids), update),
+  })
+  const expected = (cache.data as Float32Array).slice()
+  expected.set((update.data as Float32Array).subarray(0, 4), 0)
+  expected.set((update.data as Float32Array).subarray(4), 16)
+  expect(result.data).toEqual(expected)
 })

@@ -1,97 +1,126 @@
-// Grouped-query attention of new positions against a KV cache and themselves: what a decoding forward computes, in as few
+// Attention of new positions against a KV cache that they have been written into: what a decoding forward computes, in as few
 // nodes as ONNX Runtime allows, because at a few rows a forward every node's overhead counts. Inference only.
-import { product, type Shape, sameShape, shapeText, sum } from '../shape.ts'
+import type { Emitter } from '../onnx/emitter.ts'
+import { type Shape, sameShape, shapeText } from '../shape.ts'
 import { apply1, lastDim, type Operation, type Tensor } from '../tensor.ts'
 
-const biasOperation: Operation<{ group: number }> = {
+/** Before every block, and behind every block. */
+const FIRST = -(2n ** 62n)
+const LAST = 2n ** 62n
+
+const int64 = (emit: Emitter, value: bigint): string =>
+  emit.constant({ dtype: 'int64', shape: [], data: BigInt64Array.of(value) })
+
+/** 0, 1, ... of an axis. */
+function indices(emit: Emitter, x: string, axis: number): string {
+  const size = emit.op('Squeeze', [emit.op('Shape', [x], { start: axis, end: axis + 1 })])
+  return emit.op('Range', [int64(emit, 0n), size, int64(emit, 1n)])
+}
+
+const biasOperation: Operation<null> = {
   name: 'cachedAttentionBias',
-  infer([own, past], { group }, fail) {
-    const [rows, , , , , length] = own.shape
-    if (!sameShape(own.shape, [rows, 1, 1, 1, 1, length, length])) fail('the tile bias must be [B, 1, 1, 1, 1, T, T]')
-    const width = past.shape[6]
-    if (!sameShape(past.shape, [rows, 1, 1, 1, 1, 1, width])) fail('the cache bias must be [B, 1, 1, 1, 1, 1, C]')
-    return [{ dtype: 'float32', shape: [rows, 1, product([group, length]), sum(length, width)] }]
+  infer([blocks, ends, lengths, cache], _, fail) {
+    for (const x of [blocks, ends, lengths]) if (x.dtype !== 'int64') fail('blocks, ends and lengths must be int64')
+    const [rows, length] = blocks.shape
+    if (blocks.shape.length !== 2 || !sameShape(blocks.shape, ends.shape)) fail('blocks and ends must be [B, T]')
+    if (!sameShape(lengths.shape, [rows])) fail(`the lengths must be [${rows}]`)
+    if (cache.shape.length !== 3 || cache.shape[0] !== rows) fail(`the cache must be [${rows}, C, heads * D]`)
+    return [{ dtype: 'float32', shape: [rows, 1, length, cache.shape[1]] }]
   },
-  onnx(emit, [own, past], { group }) {
-    const queries = emit.op('Shape', [own], { start: 5, end: 6 })
-    const perQuery = emit.op('Concat', [emit.ints([1, 1, 1, 1, 1]), queries, emit.ints([1])], { axis: 0 })
-    const all = emit.op('Concat', [own, emit.op('Expand', [past, perQuery])], { axis: -1 })
-    const perHead = emit.op('Expand', [all, emit.ints([1, 1, 1, 1, group, 1, 1])])
-    const width = emit.op('Shape', [all], { start: 6 })
-    return [emit.op('Reshape', [perHead, emit.op('Concat', [emit.ints([0, 1, -1]), width], { axis: 0 })])]
+  onnx(emit, [blocks, ends, lengths, cache]) {
+    const starts = emit.op('Unsqueeze', [lengths, emit.ints([1])])
+    // What is filled is before every block and ends never; what is not filled is behind every block.
+    const filled = emit.op('Less', [indices(emit, cache, 1), starts])
+    const others = emit.op('Where', [filled, int64(emit, FIRST), int64(emit, LAST)])
+    const endless = emit.op('Expand', [int64(emit, LAST), emit.op('Shape', [others])])
+    const places = emit.op('Add', [indices(emit, blocks, 1), starts])
+    const keyBlocks = emit.op('ScatterElements', [others, places, blocks], { axis: 1 })
+    const keyEnds = emit.op('ScatterElements', [endless, places, ends], { axis: 1 })
+    const queries = emit.op('Unsqueeze', [blocks, emit.ints([1, 3])])
+    const keys = (x: string) => emit.op('Unsqueeze', [x, emit.ints([1, 2])])
+    const visible = emit.op('And', [
+      emit.op('GreaterOrEqual', [queries, keys(keyBlocks)]),
+      emit.op('Less', [queries, keys(keyEnds)]),
+    ])
+    return [emit.op('Where', [visible, emit.float(0), emit.float(Number.NEGATIVE_INFINITY)])]
   },
 }
 
 /**
- * The bias that all layers share: from `treeBias` over the T new positions in one tile [B, 1, 1, 1, 1, T, T] and
- * `lengthBias` over a cache of C positions [B, 1, 1, 1, 1, 1, C] to [B, 1, group * T, T + C], for `group` query heads per
- * key head.
+ * The bias that all layers share, [B, 1, T, C]: new position i, which lies at `lengths[row] + i` of a cache [B, C, heads * D],
+ * sees what is before, and new position j iff `blocks[j] <= blocks[i] < ends[j]`; blocks and ends [B, T], lengths [B], int64.
+ * With endless ends that is block-causal; with the entry and exit times of a walk through a tree, each position sees its
+ * ancestors.
  */
-export const cachedAttentionBias = (own: Tensor, past: Tensor, group: number): Tensor =>
-  apply1(biasOperation, [own, past], { group })
+export const cachedAttentionBias = (blocks: Tensor, ends: Tensor, lengths: Tensor, cache: Tensor): Tensor =>
+  apply1(biasOperation, [blocks, ends, lengths, cache], null)
 
-const perHeadOperation: Operation<{ heads: number }> = {
-  name: 'splitHeads',
-  infer: ([x], { heads }) => [{ dtype: x.dtype, shape: [x.shape[0], heads, x.shape[1], lastDim(x) / heads] }],
-  onnx(emit, [x], { heads }, node) {
-    const split = emit.op('Reshape', [x, emit.ints([0, 0, heads, lastDim(node.inputs[0]) / heads])])
-    return [emit.op('Transpose', [split], { perm: [0, 2, 1, 3] })]
+const placesOperation: Operation<null> = {
+  name: 'cachePlaces',
+  infer([lengths, ids], _, fail) {
+    const [rows, length] = ids.shape
+    if (lengths.dtype !== 'int64' || !sameShape(lengths.shape, [rows])) fail(`the lengths must be int64 [${rows}]`)
+    return [{ dtype: 'int64', shape: [rows, length, 2] }]
+  },
+  onnx(emit, [lengths, ids]) {
+    const sizes = emit.op('Shape', [ids])
+    const rows = emit.op('Expand', [emit.op('Unsqueeze', [indices(emit, ids, 0), emit.ints([1])]), sizes])
+    const positions = emit.op('Add', [indices(emit, ids, 1), emit.op('Unsqueeze', [lengths, emit.ints([1])])])
+    const each = (x: string) => emit.op('Unsqueeze', [x, emit.ints([2])])
+    return [emit.op('Concat', [each(rows), each(positions)], { axis: 2 })]
   },
 }
 
-/** [B, T, heads * D] -> [B, heads, T, D], the layout of the cache. */
-export const splitHeads = (x: Tensor, heads: number): Tensor => apply1(perHeadOperation, [x], { heads })
+/** Row and position in the cache of each new position, [B, T, 2] int64: they follow `lengths` [B]; ids [B, T]. */
+export const cachePlaces = (lengths: Tensor, ids: Tensor): Tensor => apply1(placesOperation, [lengths, ids], null)
 
-const attentionOperation: Operation<null> = {
+const storeOperation: Operation<null> = {
+  name: 'storeInCache',
+  infer([cache, places, update], _, fail) {
+    const [rows, capacity, width] = cache.shape
+    const length = update.shape[1]
+    if (cache.shape.length !== 3 || !sameShape(update.shape, [rows, length, width]))
+      fail(`the cache must be [${rows}, ${capacity}, ${width}] and the update [${rows}, T, ${width}]`)
+    if (places.dtype !== 'int64' || !sameShape(places.shape, [rows, length, 2]))
+      fail(`the places must be int64 [${rows}, ${length}, 2]`)
+    return [{ dtype: 'float32', shape: cache.shape }]
+  },
+  // Where input and output are the same memory, nothing but the update is written.
+  onnx: (emit, inputs) => [emit.op('ScatterND', inputs)],
+}
+
+/** The cache [B, C, W] with the update [B, T, W] written at the places of `cachePlaces`, which are before C. */
+export const storeInCache = (cache: Tensor, places: Tensor, update: Tensor): Tensor =>
+  apply1(storeOperation, [cache, places, update], null)
+
+const attentionOperation: Operation<{ heads: number; kvHeads: number }> = {
   name: 'cachedAttention',
-  infer([q, k, v, pastKey, pastValue, bias], _, fail) {
-    const [rows, kvHeads, length, headDim] = k.shape
-    const capacity = pastKey.shape[2]
-    if (k.shape.length !== 4 || !sameShape(k.shape, v.shape)) fail('keys and values must both be [B, heads, T, D]')
-    if (!sameShape(pastKey.shape, [rows, kvHeads, capacity, headDim]) || !sameShape(pastKey.shape, pastValue.shape))
-      fail(`the cache must be two tensors [${rows}, ${kvHeads}, C, ${headDim}]`)
-    const group = lastDim(q) / (kvHeads as number) / (headDim as number)
-    if (!sameShape(q.shape.slice(0, 2), [rows, length]) || !Number.isInteger(group))
-      fail(`the queries must be [${rows}, ${length}, a multiple of ${kvHeads} * ${headDim}]`)
-    const expected: Shape = [rows, 1, product([group, length]), sum(length, capacity)]
+  infer([q, keys, values, bias], { heads, kvHeads }, fail) {
+    const [rows, length, width] = q.shape
+    const capacity = keys.shape[1]
+    const headDim = Number(width) / heads
+    if (q.shape.length !== 3 || !Number.isInteger(headDim)) fail(`the queries must be [B, T, ${heads} * D]`)
+    if (!sameShape(keys.shape, [rows, capacity, kvHeads * headDim]) || !sameShape(keys.shape, values.shape))
+      fail(`keys and values must both be [${rows}, C, ${kvHeads * headDim}]`)
+    const expected: Shape = [rows, 1, length, capacity]
     if (!sameShape(bias.shape, expected)) fail(`the bias must be ${shapeText(expected)}`)
     return [{ dtype: 'float32', shape: q.shape }]
   },
-  onnx(emit, [q, k, v, pastKey, pastValue, bias], _, node) {
-    const width = lastDim(node.inputs[0])
-    const [kvHeads, headDim] = [Number(node.inputs[1].shape[1]), Number(node.inputs[1].shape[3])]
-    const group = width / kvHeads / headDim
-    // The query heads of a key head are rows of one matrix: [B, key heads, group * T, D].
-    const split = emit.op('Reshape', [q, emit.ints([0, 0, kvHeads, group, headDim])])
-    const grouped = emit.op('Transpose', [split], { perm: [0, 2, 3, 1, 4] })
-    const queries = emit.op('Reshape', [grouped, emit.ints([0, 0, -1, headDim])])
-    const scale = { transB: 1, alpha: { float: 1 / Math.sqrt(headDim) } }
-    const own = emit.contrib('FusedMatMul', [queries, k], scale)
-    const past = emit.contrib('FusedMatMul', [queries, pastKey], scale)
-    const scores = emit.op('Add', [emit.op('Concat', [own, past], { axis: -1 }), bias])
-    const sizes = emit.op('Concat', [lengthOf(k), lengthOf(pastKey)], { axis: 0 })
-    const [ownP, pastP] = emit.node('Split', [emit.op('Softmax', [scores], { axis: -1 }), sizes], {
-      attributes: { axis: -1 },
-      outputs: 2,
-    })
-    const mixed = emit.op('Add', [emit.op('MatMul', [ownP, v]), emit.op('MatMul', [pastP, pastValue])])
-    const perHead = emit.op('Reshape', [mixed, emit.ints([0, 0, group, -1, headDim])])
-    const perPosition = emit.op('Transpose', [perHead], { perm: [0, 3, 1, 2, 4] })
-    return [emit.op('Reshape', [perPosition, emit.ints([0, 0, width])])]
-
-    function lengthOf(x: string): string {
-      return emit.op('Shape', [x], { start: 2, end: 3 })
-    }
-  },
+  onnx: (emit, inputs, { heads, kvHeads }) => [
+    emit.op('Attention', inputs, { q_num_heads: heads, kv_num_heads: kvHeads }),
+  ],
 }
 
 /**
- * softmax(q [k; past k]^T / sqrt(D) + bias) [v; past v]: q [B, T, heads * D]; the new k and v [B, key heads, T, D]; the
- * cache [B, key heads, C, D], its keys rotated; bias of `cachedAttentionBias`. Returns [B, T, heads * D].
+ * softmax(q keys^T / sqrt(D) + bias) values: q [B, T, heads * D]; keys, rotated, and values [B, C, kvHeads * D]; the bias of
+ * `cachedAttentionBias`. Returns [B, T, heads * D].
  */
 export const cachedAttention = (
   q: Tensor,
-  { key, value }: { key: Tensor; value: Tensor },
-  past: { key: Tensor; value: Tensor },
-  bias: Tensor,
-): Tensor => apply1(attentionOperation, [q, key, value, past.key, past.value, bias], null)
+  { keys, values, bias }: { keys: Tensor; values: Tensor; bias: Tensor },
+  kvHeads: number,
+): Tensor =>
+  apply1(attentionOperation, [q, keys, values, bias], {
+    heads: (lastDim(q) / lastDim(keys)) * kvHeads,
+    kvHeads,
+  })

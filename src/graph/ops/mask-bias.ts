@@ -87,53 +87,6 @@ export const tileBias = (visibility: Visibility, description: Description): Tens
 export const rowBias = (visibility: Visibility, description: Description): Tensor =>
   maskBias(visibility, description, false)
 
-const lengthOperation: Operation<null> = {
-  name: 'lengthBias',
-  infer([lengths, buffer], _, fail) {
-    if (lengths.dtype !== 'int64' || lengths.shape.length !== 1) fail('lengths must be int64 [rows]')
-    return [{ dtype: 'float32', shape: [lengths.shape[0], 1, 1, 1, 1, 1, buffer.shape[2]] }]
-  },
-  onnx(emit, [lengths, buffer]) {
-    const size = emit.op('Shape', [buffer], { start: 2, end: 3 })
-    const scalarSize = emit.op('Squeeze', [size])
-    const zero = emit.constant({ dtype: 'int64', shape: [], data: BigInt64Array.of(0n) })
-    const one = emit.constant({ dtype: 'int64', shape: [], data: BigInt64Array.of(1n) })
-    const index = emit.op('Range', [zero, scalarSize, one])
-    const filled = emit.op('Unsqueeze', [lengths, emit.ints([1, 2, 3, 4, 5, 6])])
-    return [bias(emit, emit.op('Less', [index, filled]))]
-  },
-}
-
-/** Bias that shows the first `lengths[row]` positions of a buffer [rows, heads, capacity, D]: [rows, 1, 1, 1, 1, 1, capacity]. */
-export const lengthBias = (lengths: Tensor, buffer: Tensor): Tensor => apply1(lengthOperation, [lengths, buffer], null)
-
-const treeOperation: Operation<null> = {
-  name: 'treeBias',
-  infer([blocks, ends], _, fail) {
-    for (const x of [blocks, ends])
-      if (x.dtype !== 'int64' || x.shape.length !== 2) fail('the inputs must be int64 [rows, length]')
-    if (!sameShape(blocks.shape, ends.shape)) fail('the inputs must have the same shape')
-    const [rows, length] = blocks.shape
-    return [{ dtype: 'float32', shape: [rows, 1, 1, 1, 1, length, length] }]
-  },
-  onnx(emit, [blocks, ends]) {
-    const queries = emit.op('Unsqueeze', [blocks, emit.ints([1, 2, 3, 4, 6])])
-    const keys = (x: string) => emit.op('Unsqueeze', [x, emit.ints([1, 2, 3, 4, 5])])
-    const visible = emit.op('And', [
-      emit.op('GreaterOrEqual', [queries, keys(blocks)]),
-      emit.op('Less', [queries, keys(ends)]),
-    ])
-    return [bias(emit, visible)]
-  },
-}
-
-/**
- * Bias in which position i sees j iff `blocks[j] <= blocks[i] < ends[j]`: int64 [rows, length] -> [rows, 1, 1, 1, 1, length,
- * length]. With endless ends that is block-causal; with the entry and exit times of a walk through a tree, each position sees
- * its ancestors.
- */
-export const treeBias = (blocks: Tensor, ends: Tensor): Tensor => apply1(treeOperation, [blocks, ends], null)
-
 interface ColumnAttributes {
   blockSize: number
   /** First and one past the last position of the group's queries. */

@@ -86,7 +86,9 @@ function product(
   if (!minima) return y
   // q * scale + minimum is (q - middle) * scale, as above, and a number for all of the block: it meets the sum of the inputs.
   // MatMulNBits takes zero points that are not whole too, but then makes the matrix float32 in each product.
-  const sums = emit.op('ReduceSum', [inBlocks(emit, x, rank, width, blockSize), emit.ints([-1])], { keepdims: 0 })
+  const sum = emit.op('ReduceSum', [inBlocks(emit, x, rank, width, blockSize), emit.ints([-1])], { keepdims: 1 })
+  // Of no rows ReduceSum makes what it is given.
+  const sums = emit.op('Reshape', [sum, emit.ints([...Array<number>(rank - 1).fill(0), width / blockSize])])
   return emit.op('Add', [y, emit.contrib('FusedMatMul', [sums, offsets(emit, scales, third, bits)], { transB: 1 })])
 }
 
