@@ -43,12 +43,12 @@ describe('load', () => {
     const exact = (await load(path)).parameters
     const stored = (await loadForInference(path)).parameters
     for (const [name, parameter] of stored) {
-      if (!('read' in parameter)) throw new Error(`${name} was read`)
+      if (!('read' in parameter && parameter.read)) throw new Error(`${name} was read`)
       expect(await parameter.read()).toEqual(exact.get(name))
     }
     await saveCheckpoint(path, files)
     const [first] = stored.values()
-    await expect('read' in first! && first.read()).rejects.toThrow(/had \d+ when the model was opened; load it again/)
+    await expect('read' in first! && first.read?.()).rejects.toThrow(/had \d+ when the model was opened; load it again/)
   })
 
   it.each(['pretrained', 'random'] as const)('gives a trainer the same %s weights one by one', async (init) => {

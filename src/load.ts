@@ -75,11 +75,9 @@ function checkTrainable(checkpoint: Checkpoint, name: string): void {
  */
 export function loadForInference(source: string, options: LoadOptions = {}): Promise<InferenceModel> {
   return loadWith<InferenceParameter>(source, options, async (checkpoint, name, shape) => {
-    const mapped = await checkpoint.map(name)
-    if (mapped) return mapped
     const format = checkpoint.tensors.get(name)?.blocks
     const read = async () => (format ? checkpoint.readQuantized(name) : { shape, data: await checkpoint.read(name) })
-    return { shape, format, read }
+    return { shape, format, ...(await checkpoint.map(name)), read }
   })
 }
 

@@ -44,6 +44,7 @@ export interface SessionOptions {
 
 export interface Executor {
   readonly threads: number
+  readonly device: Device
   load(model: Uint8Array, options?: SessionOptions): Promise<Session>
   /** A zeroed buffer in the worker, or one made of `data`, which is moved there and no longer usable here. */
   allocate(name: string, dtype: DType, content: number | TypedArray): Promise<void>
@@ -136,6 +137,7 @@ export function createExecutor({ threads = availableParallelism(), device = 'cpu
 
   return {
     threads,
+    device,
     async load(model, { optimize = true, weights = [], externalFolder, profile } = {}) {
       const session = `session${nextSession++}`
       try {
