@@ -71,6 +71,8 @@ export interface ExportOptions {
   external?: { location: string; tensors: ReadonlyMap<string, { offset: number; length: number; location?: string }> }
   /** Inputs whose values are given once, when the model is loaded. */
   loaded?: ReadonlySet<string>
+  /** Puts other nodes in place of some, of a program that is only run; both in an order in which they can be computed. */
+  rewrite?(nodes: readonly Node[]): readonly Node[]
 }
 
 /** Lowers a program to ONNX. Inputs keep the order in which they were first used, so the bytes are reproducible. */
@@ -83,7 +85,8 @@ export function exportOnnx(program: Program, options: ExportOptions = {}): Expor
   const initializers: object[] = []
   const external = new Map<string, object>()
   const loaded = new Map<string, LoadedInput[]>()
-  for (const node of topologicalOrder(Object.values(program.outputs))) {
+  const nodes = topologicalOrder(Object.values(program.outputs))
+  for (const node of options.rewrite?.(nodes) ?? nodes) {
     const operation = node.operation
     place = node.scope ? `${node.scope}/${operation.name}` : operation.name
     if (operation === (inputOperation as unknown)) {

@@ -1,16 +1,19 @@
 // Loads a program that is only run: the weights are part of the session, which packs them once. Knows no model.
 import { encodeFloat16 } from '../checkpoint/float.ts'
 import { exportOnnx, type LoadedInput, type Program } from '../graph/program.ts'
-import { isMatrixToQuantize, quantizedNames } from '../quant/layout.ts'
+import { isMatrixToQuantize, quantizedNames, type StoredNames } from '../quant/layout.ts'
 import type { Executor, Session, SessionOptions, Weight } from '../runtime/executor.ts'
 import {
   type Device,
   type FileRange,
   type InferenceParameter,
   isQuantized,
+  type Parameter,
+  type QuantizedParameter,
   type TypedArray,
   type WeightFormat,
 } from '../types.ts'
+import { joinedName, joinNodes } from './join.ts'
 
 /**
  * The formats in which a device has weights, as `createWeights` takes them: those that are quantised stay so, and where it is
@@ -72,7 +75,7 @@ export async function loadInference(
     if (!('file' in parameter) || half.has(name))
       for (const part of Object.values(quantizedNames(name))) loaded.add(part)
   }
-  const tensors = new Map<string, { location: string; offset: number; length: number }>()
+  const tensors = new Map<string, Range>()
   const folders = new Set<string>()
   for (const [name, { path, offset, length }] of ranges) {
     const [, folder, location] = /^(.*)[/\\]([^/\\]+)$/.exec(path) as unknown as [string, string, string]
@@ -81,12 +84,80 @@ export async function loadInference(
   }
   if (folders.size > 1) throw new Error(`files to map must be in one folder, are in ${[...folders].join(', ')}`)
   const [externalFolder] = folders
-  const exported = exportOnnx(program, { loaded, external: { location: '', tensors } })
+  const joins: (readonly string[])[] = []
+  const mayJoin = (names: readonly string[]): boolean => {
+    const mapped = names.filter((name) => 'file' in weights.get(name)!)
+    if (mapped.length > 0 && mapped.length < names.length) return false
+    const parts = Object.entries(quantizedNames(joinedName(names))) as [keyof StoredNames, string][]
+    if (mapped.length > 0) {
+      const joined = parts.flatMap(([key, part]) => {
+        const pieces = names.flatMap((name) => tensors.get(quantizedNames(name)[key]) ?? [])
+        return pieces.length > 0 ? [{ part, range: oneRange(pieces) }] : []
+      })
+      if (joined.some(({ range }) => !range)) return false
+      for (const { part, range } of joined) if (range) tensors.set(part, range)
+    } else {
+      for (const [, part] of parts) loaded.add(part)
+      joins.push(names)
+    }
+    return true
+  }
+  const exported = exportOnnx(program, {
+    loaded,
+    external: { location: '', tensors },
+    rewrite: (nodes) => joinNodes(nodes, mayJoin),
+  })
   return executor.load(exported.model, {
     ...options,
-    weights: weightsOf(weights, exported.loaded),
+    weights: weightsOf(weights, joins, exported.loaded),
     ...(externalFolder === undefined ? {} : { externalFolder }),
   })
+}
+
+interface Range {
+  location: string
+  offset: number
+  length: number
+}
+
+/** Ranges of a file that follow each other as one; undefined where they do not. */
+function oneRange(pieces: readonly Range[]): Range | undefined {
+  const [{ location, offset }] = pieces
+  let length = 0
+  for (const piece of pieces) {
+    if (piece.location !== location || piece.offset !== offset + length) return undefined
+    length += piece.length
+  }
+  return { location, offset, length }
+}
+
+/** The tensors of weights that a program is given when it is loaded, one parameter, or those that are joined, at a time. */
+async function* weightsOf(
+  weights: ReadonlyMap<string, InferenceParameter>,
+  joins: readonly (readonly string[])[],
+  used: ReadonlyMap<string, readonly LoadedInput[]>,
+): AsyncGenerator<Weight> {
+  for (const names of [...[...weights.keys()].map((name) => [name]), ...joins]) {
+    const stored = quantizedNames(joinedName(names))
+    if (!Object.values(stored).some((part) => used.get(part)?.length)) continue
+    const members = await Promise.all(names.map((name) => valuesOf(name, weights.get(name)!)))
+    const own = members.every((member, i) => member !== weights.get(names[i]))
+    for (const key of ['packed', 'scales', 'zeroPoints', 'minima', 'data'] as const) {
+      const uses = used.get(key === 'data' ? stored.packed : stored[key])
+      const parts = members.flatMap((member) => (member as Partial<Record<typeof key, TypedArray>>)[key] ?? [])
+      if (parts.length === 0 || !uses?.length) continue
+      const [{ dtype }] = uses
+      const data = dtype === 'float16' ? toFloat16(parts[0] as Float32Array) : together(parts, own)
+      yield { dtype, data, uses }
+    }
+  }
+}
+
+/** A parameter's values: read where they are not there, which can only be asked of what may be read. */
+async function valuesOf(name: string, parameter: InferenceParameter): Promise<Parameter | QuantizedParameter> {
+  if ('read' in parameter && parameter.read) return parameter.read()
+  if (isQuantized(parameter) || 'data' in parameter) return parameter
+  throw new Error(`${name} can only be mapped`)
 }
 
 function toFloat16(values: Float32Array): Uint16Array {
@@ -95,34 +166,15 @@ function toFloat16(values: Float32Array): Uint16Array {
   return bits
 }
 
-/** The tensors of weights that a program is given when it is loaded, one after the other. */
-async function* weightsOf(
-  weights: ReadonlyMap<string, InferenceParameter>,
-  used: ReadonlyMap<string, readonly LoadedInput[]>,
-): AsyncGenerator<Weight> {
-  for (const [name, parameter] of weights) {
-    const names = quantizedNames(name)
-    if (!Object.values(names).some((part) => used.get(part)?.length)) continue
-    const values = 'read' in parameter && parameter.read ? await parameter.read() : parameter
-    if (!isQuantized(values) && !('data' in values)) throw new Error(`${name} can only be mapped`)
-    const parts: [name: string, data: TypedArray | undefined][] = isQuantized(values)
-      ? [
-          [names.packed, values.packed],
-          [names.scales, values.scales],
-          [names.zeroPoints, values.zeroPoints],
-          [names.minima, values.minima],
-        ]
-      : [[name, values.data]]
-    for (const [part, data] of parts) {
-      const uses = used.get(part)
-      // What was read for this is given away, what the caller has is copied.
-      if (!data || !uses?.length) continue
-      const [{ dtype }] = uses
-      yield {
-        dtype,
-        data: dtype === 'float16' ? toFloat16(data as Float32Array) : values === parameter ? data.slice() : data,
-        uses,
-      }
-    }
+/** The values of all parts in an array that may be given away: a part's own where it is the only one and nobody else's. */
+function together(parts: readonly TypedArray[], own: boolean): TypedArray {
+  if (parts.length === 1) return own ? parts[0] : parts[0].slice()
+  const length = parts.reduce((sum, part) => sum + part.length, 0)
+  const all = new (parts[0].constructor as new (length: number) => TypedArray)(length)
+  let offset = 0
+  for (const part of parts) {
+    all.set(part as never, offset)
+    offset += part.length
   }
+  return all
 }

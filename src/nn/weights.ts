@@ -61,7 +61,8 @@ export function createWeights(
   return below('')
 }
 
-function quantizedMatrix(name: string, shape: readonly number[], format: BlockFormat): Tensor {
+/** The matrix `name` [out, in], made of inputs for each of the tensors that store it. */
+export function quantizedMatrix(name: string, shape: readonly number[], format: BlockFormat): Tensor {
   const names = quantizedNames(name)
   const layout = blockLayout(shape, format)
   const stored = {

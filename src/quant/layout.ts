@@ -23,8 +23,15 @@ export function blockLayout(shape: readonly number[], { bits, blockSize }: Block
   }
 }
 
+export interface StoredNames {
+  packed: string
+  scales: string
+  zeroPoints: string
+  minima: string
+}
+
 /** Names of the tensors that store the matrix `name`: `x.weight` is x.weight, x.scales and x.zero_points or x.minima. */
-export function quantizedNames(name: string): { packed: string; scales: string; zeroPoints: string; minima: string } {
+export function quantizedNames(name: string): StoredNames {
   const base = name.replace(/\.weight$/, '')
   return { packed: name, scales: `${base}.scales`, zeroPoints: `${base}.zero_points`, minima: `${base}.minima` }
 }

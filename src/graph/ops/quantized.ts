@@ -3,7 +3,7 @@
 import type { BlockFormat } from '../../types.ts'
 import type { Emitter } from '../onnx/emitter.ts'
 import { sameShape } from '../shape.ts'
-import { apply1, type Operation, type Tensor } from '../tensor.ts'
+import { apply1, type Node, type Operation, type Tensor } from '../tensor.ts'
 import { emitHalfLinear } from './half.ts'
 
 interface MatrixAttributes {
@@ -87,9 +87,9 @@ function product(
   if (!minima) return y
   // q * scale + minimum is (q - middle) * scale, as above, and a number for all of the block: it meets the sum of the inputs.
   // MatMulNBits takes zero points that are not whole too, but then makes the matrix float32 in each product.
-  const sum = emit.op('ReduceSum', [inBlocks(emit, x, rank, width, blockSize), emit.ints([-1])], { keepdims: 1 })
-  // Of no rows ReduceSum makes what it is given.
-  const sums = emit.op('Reshape', [sum, emit.ints([...Array<number>(rank - 1).fill(0), width / blockSize])])
+  const summed = emit.op('ReduceSum', [inBlocks(emit, x, rank, width, blockSize), emit.ints([-1])], { keepdims: 0 })
+  // Chosen rows, [R, width], may be none: ReduceSum then leaves the shape as it is.
+  const sums = rank === 2 ? emit.op('Reshape', [summed, emit.ints([0, width / blockSize])]) : summed
   return emit.op('Add', [y, emit.contrib('FusedMatMul', [sums, offsets(emit, scales, third, bits)], { transB: 1 })])
 }
 
@@ -105,6 +105,51 @@ const inBlocks = (emit: Emitter, x: string, rank: number, width: number, blockSi
 export function quantizedLinear(x: Tensor, weight: Tensor, bias: Tensor | undefined): Tensor | undefined {
   const stored = storage(weight)
   return stored && apply1(linearOperation, [x, ...stored.inputs, ...(bias ? [bias] : [])], stored.attributes)
+}
+
+const joinedOperation: Operation<MatrixAttributes & { sizes: readonly number[] }> = {
+  name: 'joinedLinear',
+  infer: ([x], { sizes }) => sizes.map((size) => ({ dtype: 'float32', shape: [...x.shape.slice(0, -1), size] })),
+  onnx(emit, [x, ...stored], { sizes, ...attributes }, node) {
+    const out = sizes.reduce((a, b) => a + b, 0)
+    const y = product(emit, { name: x, rank: node.inputs[0].shape.length }, stored, attributes, out)
+    return emit.node('Split', [y, emit.ints(sizes)], { attributes: { axis: -1 }, outputs: sizes.length })
+  },
+}
+
+/** Products of one input with quantised matrices of one format, without biases: nodes in groups of two or more. */
+export function productsOfOneInput(nodes: readonly Node[]): Node[][] {
+  const groups = new Map<Tensor, Node[]>()
+  for (const node of nodes) {
+    if (node.operation !== (linearOperation as unknown)) continue
+    const [x, , , ...rest] = node.inputs
+    const { format } = node.attributes as MatrixAttributes
+    if (rest.length > (format.asymmetric || format.minima ? 1 : 0)) continue
+    groups.set(x, [...(groups.get(x) ?? []), node])
+  }
+  const formatOf = (node: Node) => JSON.stringify((node.attributes as MatrixAttributes).format)
+  return [...groups.values()].filter(
+    (group) => group.length > 1 && group.every((node) => formatOf(node) === formatOf(group[0])),
+  )
+}
+
+/** The packed values and the format of the matrix of such a product. */
+export const matrixOf = ({ inputs, attributes }: Node): { packed: Tensor } & MatrixAttributes => ({
+  packed: inputs[1],
+  ...(attributes as MatrixAttributes),
+})
+
+/** One product in place of a group of `productsOfOneInput`, with a quantised matrix that has the rows of all theirs. */
+export function joinProducts(group: readonly Node[], matrix: Tensor): Node {
+  const stored = storage(matrix)
+  if (!stored) throw new Error('only quantised matrices are joined')
+  return {
+    operation: joinedOperation as Operation<never>,
+    inputs: [group[0].inputs[0], ...stored.inputs],
+    attributes: { ...stored.attributes, sizes: group.map((node) => Number(matrixOf(node).packed.shape[0])) },
+    outputs: group.map((node) => node.outputs[0]),
+    scope: group[0].scope,
+  }
 }
 
 const gatherOperation: Operation<MatrixAttributes> = {
