@@ -13,7 +13,7 @@ import { random } from '../src/random.ts'
 import { createExecutor } from '../src/runtime/executor.ts'
 import { type Parameter, UserError } from '../src/types.ts'
 import { type Child, startChild } from './child.ts'
-import { alternate, peakMemory, report } from './measure.ts'
+import { alternate, type Contestant, peakMemory, report } from './measure.ts'
 
 const BLOCK_SIZES = [1, 8, 32]
 const CACHE_LENGTHS = [0, 256, 1024]
@@ -23,12 +23,13 @@ export const usage = `usage: SMOLLM2_GGUF=FILE npm run bench -- decode [flags]
 A denoising step: one block of ${BLOCK_SIZES.join(', ')} tokens against a cache of ${CACHE_LENGTHS.join(', ')} tokens, every position predicted.
 SMOLLM2_GGUF names the model, such as SmolLM2-135M-Instruct.Q4_1.gguf; its weights are dequantised to float32.
 
-With --peer it measures instead node-llama-cpp and unmask on that file, whose Q4_1 blocks both take as they are:
-autoregressive decoding, and a block of 8, 16 and 32 tokens beside the peer's processing of that many prompt tokens; time
-to load; peak memory. NODE_LLAMA_CPP=DIR names the folder in which node-llama-cpp is installed.
+With --peer it measures instead, beside node-llama-cpp on that file (Q4_1 takes 5 bits per weight), unmask on the file
+quantised to 4 bits in groups of 32 (5 bits), and on the file's own blocks as they are: autoregressive decoding, and a
+block of 8, 16 and 32 tokens beside the peer's processing of that many prompt tokens; time to load; peak memory.
+NODE_LLAMA_CPP=DIR names the folder in which node-llama-cpp is installed.
 
   --peer          compare with node-llama-cpp
-  --bits N        with --peer: give unmask the file quantised to 4 or 8 bits by unmask quantize instead
+  --bits N        bits of our weights with --peer, 4 or 8 (default 4)
   --rounds N      measured forwards of each case (default 20)
   --warmup N      forwards before them (default 3)
   --threads N     threads (default: the cores of the machine)
@@ -39,7 +40,7 @@ export async function run(args: string[]): Promise<void> {
     args,
     options: {
       peer: { type: 'boolean', default: false },
-      bits: { type: 'string' },
+      bits: { type: 'string', default: '4' },
       rounds: { type: 'string', default: '20' },
       warmup: { type: 'string', default: '3' },
       threads: { type: 'string', default: String(availableParallelism()) },
@@ -47,7 +48,7 @@ export async function run(args: string[]): Promise<void> {
   })
   const file = process.env.SMOLLM2_GGUF
   if (!file) throw new UserError('bench decode: SMOLLM2_GGUF must name a GGUF file')
-  if (values.peer) return comparePeer(file, values)
+  if (values.peer) return comparePeer(resolve(file), values)
   const checkpoint = await openCheckpoint(file)
   const model = createModel(checkpoint.config)
   const weights = new Map<string, Parameter>()
@@ -85,7 +86,7 @@ export async function run(args: string[]): Promise<void> {
 }
 
 interface PeerFlags {
-  bits?: string
+  bits: string
   rounds: string
   warmup: string
   threads: string
@@ -98,43 +99,50 @@ const PEER_BLOCKS = [8, 16, 32]
 async function comparePeer(file: string, { bits, rounds, warmup, threads }: PeerFlags): Promise<void> {
   if (!process.env.NODE_LLAMA_CPP)
     throw new UserError('bench decode --peer: NODE_LLAMA_CPP must name the folder in which node-llama-cpp is installed')
-  if (bits !== undefined && bits !== '4' && bits !== '8') throw new UserError(`--bits: expected 4 or 8, not ${bits}`)
+  if (bits !== '4' && bits !== '8') throw new UserError(`--bits: expected 4 or 8, not ${bits}`)
   // What is measured is what `npm run build` makes.
   await promisify(execFile)('npm', ['run', 'build'])
   const folder = await mkdtemp(join(tmpdir(), 'unmask-bench-'))
   const children: Child[] = []
   try {
     const out = join(folder, 'model')
-    if (bits) await quantize({ model: file, out, bits: bits === '4' ? 4 : 8 })
-    const kind = bits ? `${bits} bits` : 'as stored'
+    await quantize({ model: file, out, bits: bits === '4' ? 4 : 8 })
     const start = async (script: string, model: string) => {
       const path = fileURLToPath(new URL(script, import.meta.url))
       const child = await startChild(process.execPath, [path, model, threads, String(AR_TOKENS)])
       children.push(child)
       return child
     }
-    const own = await start('./peers/unmask.mjs', bits ? out : resolve(file))
-    const peer = await start('./peers/llamacpp.mjs', resolve(file))
-    const compare = (label: string, unit: string, [value, peerValue]: readonly number[]) =>
-      report({ bench: 'decode', case: `${kind}, ${label}`, value, unit, peer: peer.name, peerValue })
-    const inTurn = async (command: string, field: string) => {
-      const runs = (child: Child) => async () => (await child.ask<Record<string, number>>(command))[field]
-      const medians = await alternate(
-        { own: runs(own), peer: runs(peer) },
-        { rounds: Number(rounds), warmup: Number(warmup) },
-      )
-      return [medians.own, medians.peer]
+    const own = {
+      [`${bits} bits`]: await start('./peers/unmask.mjs', out),
+      'as stored': await start('./peers/unmask.mjs', file),
     }
-    const load = async (child: Child) => (await child.ask<{ seconds: number }>('load')).seconds
-    compare('load', 's', [await load(own), await load(peer)])
+    const peer = await start('./peers/llamacpp.mjs', file)
+    const compare = (label: string, unit: string, values: Readonly<Record<string, number>>) => {
+      for (const kind of Object.keys(own))
+        report({
+          ...{ bench: 'decode', case: `${kind}, ${label}`, value: values[kind], unit },
+          ...{ peer: peer.name, peerValue: values.peer },
+        })
+    }
+    const each = async (measure: (child: Child) => Promise<number>) => {
+      const values: Record<string, number> = {}
+      for (const [name, child] of Object.entries({ ...own, peer })) values[name] = await measure(child)
+      return values
+    }
+    const inTurn = (command: string, field: string) => {
+      const runs = (child: Child) => async () => (await child.ask<Record<string, number>>(command))[field]
+      const contestants = Object.entries({ ...own, peer }).map(([name, child]) => [name, runs(child)])
+      return alternate(Object.fromEntries(contestants) as Record<string, Contestant>, {
+        rounds: Number(rounds),
+        warmup: Number(warmup),
+      })
+    }
+    compare('load', 's', await each(async (child) => (await child.ask<{ seconds: number }>('load')).seconds))
     compare('AR', 'tokens/s', await inTurn('ar', 'speed'))
     for (const size of PEER_BLOCKS)
       compare(`block of ${size}`, 'ms/forward', await inTurn(`forward ${size}`, 'milliseconds'))
-    compare(
-      'peak memory',
-      'MB',
-      children.map(({ pid }) => (peakMemory(pid) ?? Number.NaN) / 1e6),
-    )
+    compare('peak memory', 'MB', await each(async ({ pid }) => (peakMemory(pid) ?? Number.NaN) / 1e6))
   } finally {
     for (const child of children) await child.close()
     await rm(folder, { recursive: true })

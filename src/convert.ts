@@ -12,7 +12,7 @@ import { likelihood } from './eval/likelihood.ts'
 import { type ReportFiles, writeReport } from './eval/report/index.ts'
 import { runReport } from './eval/report/run.ts'
 import { allDocuments, compareModels, type EvaluateEvent, evaluationPrompts } from './evaluate.ts'
-import { type LoadedModel, load } from './load.ts'
+import { type LoadedModel, load, loadForTraining } from './load.ts'
 import { parameterCounts, trainedConfig } from './models/index.ts'
 import { parseRecipe, type Recipe, type RecipeInput } from './recipe.ts'
 import { createExecutor, type Executor } from './runtime/executor.ts'
@@ -21,7 +21,7 @@ import { withMaskToken } from './train/mask.ts'
 import { type MetricsRecord, readMetrics } from './train/metrics.ts'
 import { createTrainer } from './train/program.ts'
 import type { Evaluation, Stage } from './train/types.ts'
-import { type ModelConfig, UserError } from './types.ts'
+import { type InitialParameter, type ModelConfig, UserError } from './types.ts'
 import { versions } from './versions.ts'
 
 export interface ConvertOptions {
@@ -81,7 +81,7 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
   const phase = (message: string) => onEvent({ type: 'phase', message })
 
   phase(`loading ${recipe.model}`)
-  const { loaded, maskToken, dropped } = await loadForTraining(recipe, signal)
+  const { loaded, maskToken, dropped } = await startingModel(recipe, signal)
   const { total, active } = parameterCounts(loaded.model)
   onEvent({ type: 'model', name: loaded.name, parameters: total, activeParameters: active, maskToken, dropped })
   await keepRecipe(folder, recipe, resume)
@@ -95,8 +95,6 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
   const executor = createExecutor(recipe.threads > 0 ? { threads: recipe.threads } : {})
   try {
     const trainer = await createTrainer(executor, loaded.model, loaded.parameters, trainerOptions(recipe, maskToken))
-    // The trainer has its own copy; for a large model this one would double the memory.
-    loaded.parameters.clear()
     phase('training')
     const result = await train({
       trainer,
@@ -285,11 +283,15 @@ export function blockSchedule(recipe: Recipe): Stage[] {
 }
 
 /** The model to start from, with its mask token where it is to be converted. */
-async function loadForTraining(
+async function startingModel(
   recipe: Recipe,
   signal: AbortSignal | undefined,
-): Promise<{ loaded: LoadedModel; maskToken: MaskToken | undefined; dropped: string | undefined }> {
-  const read = await load(recipe.model, {
+): Promise<{
+  loaded: LoadedModel<InitialParameter>
+  maskToken: MaskToken | undefined
+  dropped: string | undefined
+}> {
+  const read = await loadForTraining(recipe.model, {
     init: recipe.init,
     seed: recipe.train.seed,
     ...(signal ? { signal } : {}),
@@ -405,7 +407,7 @@ function resumeConfig(recipe: Recipe): Record<string, unknown> {
 }
 
 /** Files that make a training checkpoint a model that loads on its own. */
-function modelFiles({ model, tokenizer, generationConfig }: LoadedModel): Record<string, string> {
+function modelFiles({ model, tokenizer, generationConfig }: Omit<LoadedModel, 'parameters'>): Record<string, string> {
   const json = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`
   return {
     ...tokenizer.files(),

@@ -9,7 +9,7 @@ import { createModel, type Model } from './models/index.ts'
 import { loraShapes } from './nn/lora.ts'
 import { random } from './random.ts'
 import { loadTokenizer, type Tokenizer } from './tokenizer/index.ts'
-import { type InferenceParameter, type ModelConfig, type Parameter, UserError } from './types.ts'
+import { type InferenceParameter, type InitialParameter, type ModelConfig, type Parameter, UserError } from './types.ts'
 
 export interface LoadedModel<P extends InferenceParameter = Parameter> {
   /** Name for people: the last part of what was asked for, never a path. */
@@ -37,11 +37,34 @@ export type InferenceModel = LoadedModel<InferenceParameter>
  */
 export function load(source: string, options: LoadOptions = {}): Promise<LoadedModel> {
   return loadWith(source, options, async (checkpoint, name, shape) => {
-    // A GGUF file is often all there is of a model; a quantised folder was made from one with better weights.
-    if (checkpoint.format === 'safetensors' && checkpoint.tensors.get(name)?.blocks)
-      throw new UserError(`${checkpoint.path}: is quantised; training needs the model that it was made from`)
+    checkTrainable(checkpoint, name)
     return { shape, data: await checkpoint.read(name) }
   })
+}
+
+/** Loads a model to train it, as `load` does, but each tensor is read, or drawn, when a trainer takes it. */
+export function loadForTraining(source: string, options: LoadOptions = {}): Promise<LoadedModel<InitialParameter>> {
+  return loadWith<InitialParameter>(
+    source,
+    options,
+    async (checkpoint, name, shape) => {
+      checkTrainable(checkpoint, name)
+      return stored(shape, () => checkpoint.read(name))
+    },
+    (shape, draw) => stored(shape, async () => draw()),
+  )
+}
+
+const stored = (shape: readonly number[], read: () => Promise<Float32Array>): InitialParameter => ({
+  shape,
+  format: undefined,
+  read: async () => ({ shape, data: await read() }),
+})
+
+function checkTrainable(checkpoint: Checkpoint, name: string): void {
+  // A GGUF file is often all there is of a model; a quantised folder was made from one with better weights.
+  if (checkpoint.format === 'safetensors' && checkpoint.tensors.get(name)?.blocks)
+    throw new UserError(`${checkpoint.path}: is quantised; training needs the model that it was made from`)
 }
 
 /**
@@ -52,11 +75,9 @@ export function load(source: string, options: LoadOptions = {}): Promise<LoadedM
  */
 export function loadForInference(source: string, options: LoadOptions = {}): Promise<InferenceModel> {
   return loadWith<InferenceParameter>(source, options, async (checkpoint, name, shape) => {
-    const mapped = await checkpoint.map(name)
-    if (mapped) return mapped
     const format = checkpoint.tensors.get(name)?.blocks
     const read = async () => (format ? checkpoint.readQuantized(name) : { shape, data: await checkpoint.read(name) })
-    return { shape, format, read }
+    return { shape, format, ...(await checkpoint.map(name)), read }
   })
 }
 
@@ -85,6 +106,10 @@ async function loadWith<P extends InferenceParameter>(
   source: string,
   options: LoadOptions,
   read: (checkpoint: Checkpoint, name: string, shape: readonly number[]) => Promise<P | Parameter>,
+  drawn: (shape: readonly number[], draw: () => Float32Array) => P | Parameter = (shape, draw) => ({
+    shape,
+    data: draw(),
+  }),
 ): Promise<LoadedModel<P | Parameter>> {
   const { init = 'pretrained', seed = 0 } = options
   const { path } = await pull(source, options)
@@ -101,7 +126,7 @@ async function loadWith<P extends InferenceParameter>(
     return {
       name,
       model,
-      parameters: randomParameters(model, seed),
+      parameters: drawParameters(model, seed, drawn),
       tokenizer: loadTokenizer(files),
       generationConfig: (await exists(generation)) ? await readJsonObject(generation) : undefined,
     }
@@ -113,7 +138,7 @@ async function loadWith<P extends InferenceParameter>(
     const tokenizer = loadTokenizer(await checkpoint.tokenizerFiles())
     const { generationConfig } = checkpoint
     if (init === 'random') {
-      return { name, model, parameters: randomParameters(model, seed), tokenizer, generationConfig }
+      return { name, model, parameters: drawParameters(model, seed, drawn), tokenizer, generationConfig }
     }
     checkTensors(checkpoint, model)
     const parameters = new Map<string, P | Parameter>()
@@ -148,20 +173,31 @@ const WEIGHT_STREAM = 77
  * Random weights as Hugging Face draws them: matrices normal with `initializer_range` (default 0.02) of the config,
  * norms 1, biases 0. A matrix depends on the seed and its place among the matrices alone.
  */
-export function randomParameters(model: Model, seed: number): Map<string, Parameter> {
+export const randomParameters = (model: Model, seed: number): Map<string, Parameter> =>
+  drawParameters(model, seed, (shape, draw) => ({ shape, data: draw() }))
+
+function drawParameters<P>(
+  model: Model,
+  seed: number,
+  make: (shape: readonly number[], draw: () => Float32Array) => P,
+): Map<string, P> {
   const { initializer_range: range } = model.config
   const sigma = typeof range === 'number' ? range : 0.02
-  const parameters = new Map<string, Parameter>()
-  let index = 0
-  for (const [name, shape] of model.parameters) {
-    const data = new Float32Array(shape.reduce((product, size) => product * size, 1))
-    if (shape.length > 1) {
-      random(seed, WEIGHT_STREAM, index++).fillNormal(data)
-      for (let i = 0; i < data.length; i++) data[i]! *= sigma
-    } else if (!name.endsWith('bias')) {
-      data.fill(1)
-    }
-    parameters.set(name, { shape, data })
-  }
-  return parameters
+  let matrices = 0
+  return new Map(
+    [...model.parameters].map(([name, shape]) => {
+      const index = shape.length > 1 ? matrices++ : undefined
+      const draw = (): Float32Array => {
+        const data = new Float32Array(shape.reduce((product, size) => product * size, 1))
+        if (index !== undefined) {
+          random(seed, WEIGHT_STREAM, index).fillNormal(data)
+          for (let i = 0; i < data.length; i++) data[i]! *= sigma
+        } else if (!name.endsWith('bias')) {
+          data.fill(1)
+        }
+        return data
+      }
+      return [name, make(shape, draw)]
+    }),
+  )
 }

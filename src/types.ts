@@ -33,6 +33,9 @@ export interface BlockFormat {
   minima?: boolean
 }
 
+/** How a program has a weight that is not float32. */
+export type WeightFormat = BlockFormat | 'float16'
+
 /**
  * A matrix [out, in] in few bits, in the layout of ONNX Runtime's MatMulNBits: the value is (q - zero point) * scale, or with
  * minima q * scale + minimum.
@@ -74,15 +77,28 @@ export interface MappedParameter {
  * A parameter that stays in its file until an executor takes it, so that no copy waits in memory: `read` gives it anew each
  * time. The file must not change as long as models are loaded from it.
  */
-export interface StoredParameter {
+export interface StoredParameter<P extends Parameter | QuantizedParameter = Parameter | QuantizedParameter> {
   shape: readonly number[]
   /** That of what `read` gives; undefined: float32. */
   format: BlockFormat | undefined
-  read(): Promise<Parameter | QuantizedParameter>
+  read(): Promise<P>
 }
 
-/** A parameter of a model that is only run; training needs float32. */
-export type InferenceParameter = Parameter | QuantizedParameter | MappedParameter | StoredParameter
+/** A parameter that training begins with. */
+export type InitialParameter = Parameter | StoredParameter<Parameter>
+
+export const valuesOf = async (parameter: InitialParameter): Promise<Parameter> =>
+  'read' in parameter ? parameter.read() : parameter
+
+/**
+ * A parameter of a model that is only run; training needs float32. One that can be mapped may also be read, for a program that
+ * has it in another form.
+ */
+export type InferenceParameter =
+  | Parameter
+  | QuantizedParameter
+  | (MappedParameter & Partial<StoredParameter>)
+  | StoredParameter
 
 export const isQuantized = (parameter: InferenceParameter): parameter is QuantizedParameter => 'packed' in parameter
 

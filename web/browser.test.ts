@@ -26,7 +26,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await server?.close()
   await folder?.remove()
-})
+}, 60_000)
 
 describe('the files', () => {
   test('come with a policy that allows nothing else', async () => {

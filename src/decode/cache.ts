@@ -52,8 +52,9 @@ export interface CacheView {
   fetches: Record<string, Resident>
 }
 
-/** Positions that a cache grows by: attention runs over the whole buffer, so a larger step costs time. */
-const STEP = 256
+/** A cache grows to a multiple of so many positions, and by a quarter at least: growing copies it, and room costs memory. */
+const STEP = 64
+const GROWTH = 1.25
 
 /** Positions that the view of a single slot grows by: attention runs over the whole view, and binding a new one costs time. */
 const VIEW_STEP = 32
@@ -109,8 +110,9 @@ export function createCaches(executor: Executor, dimensions: Dimensions, name: s
   async function reserve(first: number, count: number, extra: number): Promise<void> {
     const needed = Math.max(...taken.keys()) + 1
     const length = Math.max(...lengths(first, count)) + extra
+    const wanted = length > capacity ? Math.ceil(Math.max(length, GROWTH * capacity) / STEP) * STEP : capacity
     // The padding of a row may lie behind the model's last position.
-    const room = Math.min(Math.ceil(length / STEP) * STEP, Math.max(maxPositions, length))
+    const room = Math.min(wanted, Math.max(maxPositions, length))
     if (needed > slots || room > capacity)
       await resize(needed > slots ? Math.max(needed, slots * 2) : slots, Math.max(room, capacity))
   }

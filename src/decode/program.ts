@@ -14,7 +14,7 @@ import { formatsOf, loadInference } from '../nn/inference.ts'
 import { maskEmbeddingName } from '../nn/lora.ts'
 import { createWeights } from '../nn/weights.ts'
 import type { Executor, Session } from '../runtime/executor.ts'
-import type { BlockFormat, InferenceParameter, Parameter } from '../types.ts'
+import type { InferenceParameter, Parameter, WeightFormat } from '../types.ts'
 
 type Shapes = ReadonlyMap<string, readonly number[]>
 
@@ -41,7 +41,7 @@ export interface DecodeExtras {
  * `present_key.{layer}`, `present_value.{layer}` [B, C, key-value heads * D]: the cache with the new positions written behind
  * the filled ones; where they are given the memory of the inputs, nothing else is written.
  *
- * The weights named in `formats` are quantised.
+ * The weights named in `formats` are quantised or in float16.
  *
  * With the parameters of an adapter there is one more input, `gate` [B, T, 1]: 1 where a mask stands, whose embedding is the
  * adapter's and at which its low-rank weights act, else 0; at those positions the values are exactly those of the model alone.
@@ -51,7 +51,7 @@ export interface DecodeExtras {
  */
 export function decodeProgram(
   model: Model,
-  formats?: ReadonlyMap<string, BlockFormat>,
+  formats?: ReadonlyMap<string, WeightFormat>,
   { adapter = new Map(), softStates = false }: { adapter?: Shapes; softStates?: boolean } = {},
 ): Program {
   const { layers, kvHeads, headDim, vocabSize } = model.dimensions
@@ -103,11 +103,13 @@ export function loadDecodeProgram(
   { adapter = new Map(), softStates = false }: DecodeExtras = {},
 ): Promise<Session> {
   const shapes = new Map([...adapter].map(([name, { shape }]) => [name, shape]))
-  const program = decodeProgram(model, formatsOf(weights), { adapter: shapes, softStates })
+  const formats = formatsOf(weights, executor.device)
+  const program = decodeProgram(model, formats, { adapter: shapes, softStates })
   return loadInference(
     executor,
     program,
     new Map([...model.parameters, ...shapes]),
     new Map<string, InferenceParameter>([...weights, ...adapter]),
+    { formats },
   )
 }

@@ -1,15 +1,35 @@
 // Loads a program that is only run: the weights are part of the session, which packs them once. Knows no model.
+import { encodeFloat16 } from '../checkpoint/float.ts'
 import { exportOnnx, type LoadedInput, type Program } from '../graph/program.ts'
-import { quantizedNames, type StoredNames } from '../quant/layout.ts'
+import { isMatrixToQuantize, quantizedNames, type StoredNames } from '../quant/layout.ts'
 import type { Executor, Session, SessionOptions, Weight } from '../runtime/executor.ts'
-import type { BlockFormat, FileRange, InferenceParameter, Parameter, QuantizedParameter, TypedArray } from '../types.ts'
+import {
+  type Device,
+  type FileRange,
+  type InferenceParameter,
+  isQuantized,
+  type Parameter,
+  type QuantizedParameter,
+  type TypedArray,
+  type WeightFormat,
+} from '../types.ts'
 import { joinedName, joinNodes } from './join.ts'
 
-/** The formats of the weights that are quantised, as `createWeights` takes them. */
-export function formatsOf(weights: ReadonlyMap<string, InferenceParameter>): Map<string, BlockFormat> {
-  const formats = new Map<string, BlockFormat>()
-  for (const [name, parameter] of weights)
-    if ('format' in parameter && parameter.format) formats.set(name, parameter.format)
+/**
+ * The formats in which a device has weights, as `createWeights` takes them: those that are quantised stay so, and where it is
+ * not the processor, which computes in float32 only, the other matrices become float16.
+ */
+export function formatsOf(
+  weights: ReadonlyMap<string, InferenceParameter>,
+  device: Device = 'cpu',
+): Map<string, WeightFormat> {
+  const formats = new Map<string, WeightFormat>()
+  for (const [name, parameter] of weights) {
+    const quantized = 'format' in parameter ? parameter.format : undefined
+    const readable = 'data' in parameter || ('read' in parameter && parameter.read)
+    if (quantized) formats.set(name, quantized)
+    else if (device !== 'cpu' && readable && isMatrixToQuantize(name, parameter.shape)) formats.set(name, 'float16')
+  }
   return formats
 }
 
@@ -31,24 +51,30 @@ export function externalRanges(weights: ReadonlyMap<string, InferenceParameter>)
   return ranges
 }
 
+export interface LoadInferenceOptions extends Pick<SessionOptions, 'optimize'> {
+  formats?: ReadonlyMap<string, WeightFormat>
+}
+
 /**
- * Loads a program whose weights, traced with `formatsOf(weights)`, have the names and shapes `parameters`. Throws where
- * one is missing or has another shape.
+ * Loads a program whose weights have the names and shapes `parameters`, and the formats with which it was traced. Default:
+ * `formatsOf(weights)`. Throws where one is missing or has another shape.
  */
 export async function loadInference(
   executor: Executor,
   program: Program,
   parameters: ReadonlyMap<string, readonly number[]>,
   weights: ReadonlyMap<string, InferenceParameter>,
-  options: Pick<SessionOptions, 'optimize'> = {},
+  { formats = new Map(), ...options }: LoadInferenceOptions = {},
 ): Promise<Session> {
-  const ranges = externalRanges(weights)
+  const half = new Set([...formats].filter(([, format]) => format === 'float16').map(([name]) => name))
+  const ranges = externalRanges(new Map([...weights].filter(([name]) => !half.has(name))))
   const loaded = new Set<string>()
   for (const [name, shape] of parameters) {
     const parameter = weights.get(name)
     if (!parameter || parameter.shape.join() !== shape.join())
       throw new Error(`${name} must be [${shape.join(', ')}], is [${parameter?.shape.join(', ') ?? 'missing'}]`)
-    if (!('file' in parameter)) for (const part of Object.values(quantizedNames(name))) loaded.add(part)
+    if (!('file' in parameter) || half.has(name))
+      for (const part of Object.values(quantizedNames(name))) loaded.add(part)
   }
   const tensors = new Map<string, Range>()
   const folders = new Set<string>()
@@ -106,7 +132,7 @@ function oneRange(pieces: readonly Range[]): Range | undefined {
   return { location, offset, length }
 }
 
-/** The tensors of weights that a program uses and that stay in no file, one parameter, or those that are joined, at a time. */
+/** The tensors of weights that a program is given when it is loaded, one parameter, or those that are joined, at a time. */
 async function* weightsOf(
   weights: ReadonlyMap<string, InferenceParameter>,
   joins: readonly (readonly string[])[],
@@ -115,19 +141,30 @@ async function* weightsOf(
   for (const names of [...[...weights.keys()].map((name) => [name]), ...joins]) {
     const stored = quantizedNames(joinedName(names))
     if (!Object.values(stored).some((part) => used.get(part)?.length)) continue
-    const members: (Parameter | QuantizedParameter)[] = []
-    let read = true
-    for (const name of names) {
-      const parameter = weights.get(name)!
-      if (!('read' in parameter)) read = false
-      if (!('file' in parameter)) members.push('read' in parameter ? await parameter.read() : parameter)
-    }
+    const members = await Promise.all(names.map((name) => valuesOf(name, weights.get(name)!)))
+    const own = members.every((member, i) => member !== weights.get(names[i]))
     for (const key of ['packed', 'scales', 'zeroPoints', 'minima', 'data'] as const) {
       const uses = used.get(key === 'data' ? stored.packed : stored[key])
       const parts = members.flatMap((member) => (member as Partial<Record<typeof key, TypedArray>>)[key] ?? [])
-      if (parts.length > 0 && uses?.length) yield { dtype: uses[0].dtype, data: together(parts, read), uses }
+      if (parts.length === 0 || !uses?.length) continue
+      const [{ dtype }] = uses
+      const data = dtype === 'float16' ? toFloat16(parts[0] as Float32Array) : together(parts, own)
+      yield { dtype, data, uses }
     }
   }
+}
+
+/** A parameter's values: read where they are not there, which can only be asked of what may be read. */
+async function valuesOf(name: string, parameter: InferenceParameter): Promise<Parameter | QuantizedParameter> {
+  if ('read' in parameter && parameter.read) return parameter.read()
+  if (isQuantized(parameter) || 'data' in parameter) return parameter
+  throw new Error(`${name} can only be mapped`)
+}
+
+function toFloat16(values: Float32Array): Uint16Array {
+  const bits = new Uint16Array(values.length)
+  encodeFloat16(values, bits)
+  return bits
 }
 
 /** The values of all parts in an array that may be given away: a part's own where it is the only one and nobody else's. */

@@ -4,7 +4,7 @@ import { input } from '../graph/ops/input.ts'
 import { dequantize } from '../graph/ops/quantized.ts'
 import { scope, type Tensor } from '../graph/tensor.ts'
 import { blockLayout, quantizedNames } from '../quant/layout.ts'
-import type { BlockFormat } from '../types.ts'
+import type { BlockFormat, WeightFormat } from '../types.ts'
 
 export interface Weights {
   (name: string): Tensor
@@ -27,12 +27,12 @@ export interface Weights {
 export type Gate = (x: Tensor) => Tensor | number
 
 /**
- * Weights of the given shapes, those named in `formats` quantised. Asking for an unknown name is an error of the model's
+ * Weights of the given shapes, those named in `formats` quantised or in float16. Asking for an unknown name is an error of the model's
  * code.
  */
 export function createWeights(
   shapes: ReadonlyMap<string, readonly number[]>,
-  formats: ReadonlyMap<string, BlockFormat> = new Map(),
+  formats: ReadonlyMap<string, WeightFormat> = new Map(),
 ): Weights {
   const used = new Map<string, Tensor>()
   const below = (prefix: string, gate?: Gate): Weights => {
@@ -44,7 +44,8 @@ export function createWeights(
       const shape = shapes.get(key)
       if (!shape) throw new Error(`the model has no parameter ${key}`)
       const format = formats.get(key)
-      const tensor = format ? quantizedMatrix(key, shape, format) : input(key, 'float32', shape)
+      const tensor =
+        typeof format === 'object' ? quantizedMatrix(key, shape, format) : input(key, format ?? 'float32', shape)
       used.set(key, tensor)
       return tensor
     }

@@ -14,6 +14,7 @@ import type { Shape } from '../graph/shape.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import { type TensorData, UserError } from '../types.ts'
 import { createExecutor, type Weight } from './executor.ts'
+import { DeviceError, withoutHalf } from './ort.js'
 
 const executor = createExecutor({ threads: 1 })
 afterAll(() => executor.dispose())
@@ -38,6 +39,16 @@ function long(products = 24): { model: Uint8Array; feeds: Record<string, TensorD
   const feeds = { x: { dtype: 'float32', shape: [size, size], data: new Float32Array(size * size) } as TensorData }
   return { model: onnx({ y }), feeds }
 }
+
+it('says what to do where a device lacks float16', () => {
+  const lacking = new Error(
+    'Status Message: shader_helper.cc:401 Program Gemm requires f16 but the device does not support it',
+  )
+  expect(withoutHalf('webgpu', lacking)).toBeInstanceOf(DeviceError)
+  expect(String(withoutHalf('webgpu', lacking))).toMatch(/leave --device out, or quantise .* Program Gemm requires f16/)
+  for (const other of [new Error('device lost'), 'no error']) expect(withoutHalf('webgpu', other)).toBe(other)
+  expect(withoutHalf('cpu', lacking)).toBe(lacking)
+})
 
 describe('weights of a session', () => {
   /** y = a x + b, for x of any length. */

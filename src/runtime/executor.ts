@@ -44,12 +44,14 @@ export interface SessionOptions {
 
 export interface Executor {
   readonly threads: number
+  readonly device: Device
   load(model: Uint8Array, options?: SessionOptions): Promise<Session>
   /** A zeroed buffer in the worker, or one made of `data`, which is moved there and no longer usable here. */
   allocate(name: string, dtype: DType, content: number | TypedArray): Promise<void>
   free(name: string): Promise<void>
   /** A copy of (part of) a resident buffer; offset and length count elements. */
   read(name: string, offset?: number, length?: number): Promise<TypedArray>
+  /** Overwrites part of a resident buffer with `data`, which is moved to the worker and no longer usable here. */
   write(name: string, data: TypedArray, offset?: number): Promise<void>
   /** Makes the same moves, one after the other, in each of the resident buffers. */
   move(names: readonly string[], moves: readonly Move[]): Promise<void>
@@ -135,6 +137,7 @@ export function createExecutor({ threads = availableParallelism(), device = 'cpu
 
   return {
     threads,
+    device,
     async load(model, { optimize = true, weights = [], externalFolder, profile } = {}) {
       const session = `session${nextSession++}`
       try {
@@ -168,7 +171,7 @@ export function createExecutor({ threads = availableParallelism(), device = 'cpu
         : send({ kind: 'allocate', name, dtype, size: content.length, data: content }, [content.buffer as ArrayBuffer]),
     free: (name) => send({ kind: 'free', name }),
     read: (name, offset, length) => send({ kind: 'read', name, offset, length }),
-    write: (name, data, offset) => send({ kind: 'write', name, data, offset }),
+    write: (name, data, offset) => send({ kind: 'write', name, data, offset }, [data.buffer as ArrayBuffer]),
     move: (names, moves) => send({ kind: 'move', names, moves }),
     memory: () => send({ kind: 'memory' }),
     async dispose() {

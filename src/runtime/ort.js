@@ -277,7 +277,11 @@ export function createSession(model, { threads, device, optimize, weights, confi
           const outputValues = joined(boundOutputs, fetched, 'values')
           const inputCount = boundInputs.parts.length + given.parts.length
           const outputCount = boundOutputs.parts.length + fetched.parts.length
-          api.Run(session, null, inputNames, inputValues, inputCount, outputNames, outputCount, outputValues)
+          try {
+            api.Run(session, null, inputNames, inputValues, inputCount, outputNames, outputCount, outputValues)
+          } catch (error) {
+            throw withoutHalf(device, error)
+          }
           fetched.values.set(outputValues.subarray(boundOutputs.parts.length, outputCount))
           /** @type {Record<string, Output>} */
           const outputs = {}
@@ -454,9 +458,26 @@ function useDevice(options, device) {
   }
 }
 
+/** @param {unknown} error */
+const firstLine = (error) => (error instanceof Error ? error.message : String(error)).split('\n')[0]
+
+/**
+ * The error of a run: where it says that the device does not compute in float16, one that says what to do.
+ * @param {SessionOptions['device']} device
+ * @param {unknown} error
+ */
+export function withoutHalf(device, error) {
+  if (device === 'cpu' || !(error instanceof Error) || !/requires f16/.test(error.message)) return error
+  return new DeviceError(
+    `--device ${device}: this device, or its driver, does not compute in float16 (WebGPU's feature shader-f16), as matrices ` +
+      'that are not quantised need it there; leave --device out, or quantise the model first (unmask quantize). ' +
+      `ONNX Runtime says: ${firstLine(error)}`,
+  )
+}
+
 /** @param {'webgpu' | 'cuda'} device @param {unknown} error */
 function noDevice(device, error) {
-  const [reason] = (error instanceof Error ? error.message : String(error)).split('\n')
+  const reason = firstLine(error)
   return new DeviceError(
     `--device ${device} cannot be used here; it needs ${NEEDS[device]}. ONNX Runtime says: ${reason}`,
   )

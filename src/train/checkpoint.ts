@@ -13,7 +13,7 @@ import {
 import { openSafetensors, type SafetensorsFile } from '../checkpoint/safetensors.ts'
 import { writeSafetensors, writeShardedSafetensors } from '../checkpoint/safetensors-write.ts'
 import type { DataPosition } from '../data/types.ts'
-import { type Parameter, UserError } from '../types.ts'
+import { type InitialParameter, UserError } from '../types.ts'
 import type { RecentSteps } from './divergence.ts'
 import type { Evaluation, Trainer } from './types.ts'
 
@@ -47,8 +47,8 @@ export interface TrainerState {
 /** Everything a resumed run is restored from. */
 export interface TrainingCheckpoint {
   state: TrainerState
-  parameters: Map<string, Parameter>
-  optimizer: { step: number; tensors: Map<string, Parameter> }
+  parameters: Map<string, InitialParameter>
+  optimizer: { step: number; tensors: Map<string, InitialParameter> }
 }
 
 export interface CheckpointEntry {
@@ -161,11 +161,14 @@ export async function readState(path: string): Promise<TrainerState> {
   return state as unknown as TrainerState
 }
 
-/** Reads a whole checkpoint into memory. Throws UserError naming the file where something is missing or wrong. */
+/**
+ * Opens a checkpoint, whose tensors are read when a trainer takes them. Throws UserError naming the file where something is
+ * missing or wrong.
+ */
 export async function readTrainingCheckpoint(path: string): Promise<TrainingCheckpoint> {
   const state = await readState(path)
-  const parameters = await readAll(await openWeights(path))
-  const tensors = await readAll(await openOptimizer(path))
+  const parameters = await storedTensors(await openWeights(path))
+  const tensors = await storedTensors(await openOptimizer(path))
   return { state, parameters, optimizer: { step: state.optimizer_step, tensors } }
 }
 
@@ -204,14 +207,14 @@ export async function openWeights(folder: string): Promise<SafetensorsFile> {
 
 const openOptimizer = (folder: string): Promise<SafetensorsFile> => openSafetensors(join(folder, optimizerFile))
 
-async function readAll(file: SafetensorsFile): Promise<Map<string, Parameter>> {
-  try {
-    const parameters = new Map<string, Parameter>()
-    for (const { name, shape } of file.tensors.values()) parameters.set(name, { shape, data: await file.read(name) })
-    return parameters
-  } finally {
-    await file.close()
-  }
+async function storedTensors(file: SafetensorsFile): Promise<Map<string, InitialParameter>> {
+  await file.close()
+  return new Map(
+    [...file.tensors.values()].map(({ name, shape }) => [
+      name,
+      { shape, format: undefined, read: async () => ({ shape, data: await file.read(name) }) },
+    ]),
+  )
 }
 
 async function listFolder(folder: string): Promise<string[]> {

@@ -11,7 +11,7 @@ import { product } from '../graph/shape.ts'
 import { lastDim, type Tensor } from '../graph/tensor.ts'
 import type { Model } from '../models/types.ts'
 import { createWeights } from '../nn/weights.ts'
-import type { BlockFormat } from '../types.ts'
+import type { WeightFormat } from '../types.ts'
 import { balanceLoss, countedPositions, expertLoad, type RoutingOptions, untrained } from './routing.ts'
 
 /** What the model is trained on. */
@@ -41,7 +41,7 @@ export interface ObjectiveOptions {
   /** How mixtures of experts are trained. Default: with everything else, without balancing. */
   routing?: RoutingOptions
   /** The weights that are quantised, for a program without gradients. Default none. */
-  formats?: ReadonlyMap<string, BlockFormat>
+  formats?: ReadonlyMap<string, WeightFormat>
 }
 
 /**

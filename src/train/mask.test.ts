@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { type LoadedModel, load, randomParameters } from '../load.ts'
 import { createModel } from '../models/index.ts'
 import { loadTokenizer } from '../tokenizer/index.ts'
+import { valuesOf } from '../types.ts'
 import { withMaskToken } from './mask.ts'
 
 const tiny = () => load(join(import.meta.dirname, '..', '..', 'models', 'tiny'), { init: 'random' })
@@ -53,7 +54,7 @@ describe('withMaskToken', () => {
       expect(masked.tokenizer.tokenToId('<|mask|>')).toBe(rows)
       expect(masked.tokenizer.encode('a<|mask|>')).toEqual([97, rows])
       for (const [name, shape] of masked.model.parameters) {
-        const { data } = masked.parameters.get(name)!
+        const { data } = await valuesOf(masked.parameters.get(name)!)
         expect(data.length, name).toBe(shape.reduce((product, size) => product * size, 1))
         const before = loaded.parameters.get(name)!.data
         expect(data.subarray(0, before.length), name).toEqual(before)

@@ -5,7 +5,7 @@ import { createModel } from '../models/index.ts'
 import { addSpecialToken } from '../tokenizer/add-token.ts'
 import { loadTokenizer } from '../tokenizer/index.ts'
 import type { Tokenizer } from '../tokenizer/types.ts'
-import { type Parameter, UserError } from '../types.ts'
+import { type InitialParameter, type Parameter, UserError } from '../types.ts'
 
 /**
  * The model with a mask token, recorded as `mask_token_id` in its config. `configured` is a token or an id; without it
@@ -13,9 +13,9 @@ import { type Parameter, UserError } from '../types.ts'
  * Throws UserError where the tokenizer does not know the configured token.
  */
 export function withMaskToken(
-  loaded: LoadedModel,
+  loaded: LoadedModel<InitialParameter>,
   configured?: string | number,
-): { loaded: LoadedModel; maskToken: MaskToken } {
+): { loaded: LoadedModel<InitialParameter>; maskToken: MaskToken } {
   const { model, tokenizer } = loaded
   const { config } = model
   const rows = model.dimensions.vocabSize
@@ -25,11 +25,16 @@ export function withMaskToken(
   const changed = createModel({ ...config, vocab_size: grown, mask_token_id: id })
   if (source !== 'added') return { loaded: { ...loaded, model: changed }, maskToken }
 
-  const parameters = new Map<string, Parameter>(loaded.parameters)
+  const parameters = new Map(loaded.parameters)
   for (const [name, shape] of changed.parameters) {
     const before = loaded.parameters.get(name)!
     // One more row have the embedding and, where it is not tied, the output head.
-    if (before.shape[0] !== shape[0]) parameters.set(name, { shape, data: growEmbedding(before.data, shape[1]!, id) })
+    if (before.shape[0] === shape[0]) continue
+    const grown = (values: Parameter) => ({ shape, data: growEmbedding(values.data, shape[1]!, id) })
+    parameters.set(
+      name,
+      'read' in before ? { shape, format: undefined, read: async () => grown(await before.read()) } : grown(before),
+    )
   }
   const files = addSpecialToken(tokenizer.files(), { id, content: token, role: 'mask_token' })
   return { loaded: { ...loaded, model: changed, parameters, tokenizer: loadTokenizer(files) }, maskToken }

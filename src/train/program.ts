@@ -4,7 +4,7 @@ import type { NoiseOptions } from '../diffusion/noise.ts'
 import type { Weighting } from '../diffusion/objective.ts'
 import type { Model } from '../models/types.ts'
 import type { Executor } from '../runtime/executor.ts'
-import type { Parameter } from '../types.ts'
+import type { InitialParameter } from '../types.ts'
 import { meanLoss } from './evaluator.ts'
 import { arMicroBatch, diffusionMicroBatch } from './micro-batch.ts'
 import { createStepper, type OptimizerOptions } from './stepper.ts'
@@ -28,7 +28,7 @@ export interface TrainerOptions extends OptimizerOptions {
 export async function createTrainer(
   executor: Executor,
   model: Model,
-  initial: ReadonlyMap<string, Parameter>,
+  initial: ReadonlyMap<string, InitialParameter>,
   options: TrainerOptions,
 ): Promise<Trainer> {
   const stepper = await createStepper(executor, model, initial, options)

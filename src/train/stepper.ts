@@ -7,7 +7,7 @@ import { sumSquares } from '../graph/ops/reduce.ts'
 import { exportOnnx } from '../graph/program.ts'
 import type { Model } from '../models/types.ts'
 import type { Executor, Resident, Session, Source } from '../runtime/executor.ts'
-import { type Parameter, type TensorData, UserError } from '../types.ts'
+import { type InitialParameter, type Parameter, type TensorData, UserError, valuesOf } from '../types.ts'
 import { type FlatLayout, flatLayout } from './flat.ts'
 import { type Objective, objectiveProgram } from './graph.ts'
 import { balanceBiases, checkRouting, type RoutingOptions, untrained } from './routing.ts'
@@ -42,8 +42,8 @@ export interface Stepper<O = Objective> {
   parameters(): Promise<Map<string, Parameter>>
   optimizerState(): Promise<{ step: number; tensors: Map<string, Parameter> }>
   restore(state: {
-    parameters: ReadonlyMap<string, Parameter>
-    optimizer?: { step: number; tensors: ReadonlyMap<string, Parameter> }
+    parameters: ReadonlyMap<string, InitialParameter>
+    optimizer?: { step: number; tensors: ReadonlyMap<string, InitialParameter> }
   }): Promise<void>
   dispose(): Promise<void>
 }
@@ -58,7 +58,7 @@ const scalar = (value: number): TensorData => ({ dtype: 'float32', shape: [], da
 export async function createStepper(
   executor: Executor,
   model: Model,
-  initial: ReadonlyMap<string, Parameter>,
+  initial: ReadonlyMap<string, InitialParameter>,
   options: OptimizerOptions,
 ): Promise<Stepper> {
   const { routing = {}, gradientCheckpointing } = options
@@ -84,7 +84,7 @@ export interface Trainable extends Pick<Model, 'parameters' | 'mixtures'> {
 export async function createUpdater<O>(
   executor: Executor,
   model: Trainable,
-  initial: ReadonlyMap<string, Parameter>,
+  initial: ReadonlyMap<string, InitialParameter>,
   options: OptimizerOptions,
   open: (microBatch: MicroBatch<O>, gradients: boolean) => Promise<Session>,
 ): Promise<Stepper<O>> {
@@ -92,11 +92,15 @@ export async function createUpdater<O>(
   const untrainedNames = model.untrained
   const layout = flatLayout(new Map([...model.parameters].filter(([name]) => !untrainedNames.has(name))))
   let fixed = new Map<string, Parameter>()
-  const keepUntrained = (parameters: ReadonlyMap<string, Parameter>) => {
-    fixed = new Map([...parameters].filter(([name]) => untrainedNames.has(name)))
+  const keepUntrained = async (parameters: ReadonlyMap<string, InitialParameter>) => {
+    fixed = new Map()
+    for (const [name, parameter] of parameters) if (untrainedNames.has(name)) fixed.set(name, await valuesOf(parameter))
   }
-  keepUntrained(initial)
-  await executor.allocate(buffers.parameters, 'float32', flatten(layout, initial))
+  await keepUntrained(initial)
+  const fill = (buffer: string, values: ReadonlyMap<string, InitialParameter>, prefix?: string) =>
+    fillFlat(executor, buffer, layout, values, prefix)
+  await executor.allocate(buffers.parameters, 'float32', layout.size)
+  await fill(buffers.parameters, initial)
   for (const name of [buffers.gradients, buffers.m, buffers.v]) await executor.allocate(name, 'float32', layout.size)
   let updates = 0
   let accumulating = false
@@ -199,11 +203,13 @@ export async function createUpdater<O>(
     },
 
     async restore({ parameters, optimizer: state }) {
-      await executor.allocate(buffers.parameters, 'float32', flatten(layout, parameters))
-      keepUntrained(parameters)
+      await fill(buffers.parameters, parameters)
+      await keepUntrained(parameters)
       updates = state?.step ?? 0
-      for (const moment of [buffers.m, buffers.v])
-        await executor.allocate(moment, 'float32', state ? flatten(layout, state.tensors, `${moment}.`) : layout.size)
+      for (const moment of [buffers.m, buffers.v]) {
+        await executor.allocate(moment, 'float32', layout.size)
+        if (state) await fill(moment, state.tensors, `${moment}.`)
+      }
     },
 
     async dispose() {
@@ -214,16 +220,27 @@ export async function createUpdater<O>(
   }
 }
 
-function flatten(layout: FlatLayout, values: ReadonlyMap<string, Parameter>, prefix = ''): Float32Array {
-  const flat = new Float32Array(layout.size)
+/** Puts tensors where they belong in a flat buffer of the executor, one after the other, so that no second copy of all exists. */
+async function fillFlat(
+  executor: Executor,
+  buffer: string,
+  layout: FlatLayout,
+  values: ReadonlyMap<string, InitialParameter>,
+  prefix = '',
+): Promise<void> {
+  const found: [offset: number, value: InitialParameter][] = []
   for (const [name, { offset, size, shape }] of layout.entries) {
     const value = values.get(prefix + name)
     if (!value) throw new UserError(`tensor ${prefix}${name} is missing`)
-    if (value.data.length !== size)
+    if (value.shape.reduce((product, length) => product * length, 1) !== size)
       throw new UserError(`tensor ${prefix}${name} has shape [${value.shape}], the model needs [${shape}]`)
-    flat.set(value.data, offset)
+    found.push([offset, value])
   }
-  return flat
+  for (const [offset, value] of found) {
+    const { data } = await valuesOf(value)
+    // What was read for this is given away, what the caller has is copied.
+    await executor.write(buffer, 'read' in value ? data : data.slice(), offset)
+  }
 }
 
 function unflatten(layout: FlatLayout, flat: Float32Array): Map<string, Parameter> {

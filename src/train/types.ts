@@ -1,6 +1,6 @@
 // The seam between the training loop and the compiled step that it drives.
 import type { Batch } from '../data/types.ts'
-import type { Parameter } from '../types.ts'
+import type { InitialParameter, Parameter } from '../types.ts'
 
 /** One stage of the block-size schedule. */
 export interface Stage {
@@ -56,8 +56,8 @@ export interface Trainer {
   /** Optimiser moments, named `exp_avg.<parameter>` and `exp_avg_sq.<parameter>`, and the update count. */
   optimizerState(): Promise<{ step: number; tensors: Map<string, Parameter> }>
   restore(state: {
-    parameters: Map<string, Parameter>
-    optimizer?: { step: number; tensors: Map<string, Parameter> }
+    parameters: ReadonlyMap<string, InitialParameter>
+    optimizer?: { step: number; tensors: ReadonlyMap<string, InitialParameter> }
   }): Promise<void>
   dispose(): Promise<void>
 }

@@ -5,7 +5,7 @@ import { drawNoise } from '../../src/diffusion/noise.ts'
 import { lossPositions, noisedIds } from '../../src/diffusion/objective.ts'
 import { random } from '../../src/random.ts'
 import type { Trainer } from '../../src/train/types.ts'
-import type { Parameter } from '../../src/types.ts'
+import { type InitialParameter, type Parameter, valuesOf } from '../../src/types.ts'
 
 export const vocabSize = 17
 const maskTokenId = vocabSize - 1
@@ -166,11 +166,13 @@ export function bigramTrainer(seed: number): Trainer {
     },
 
     async restore({ parameters, optimizer }) {
-      weight.set(parameters.get('bigram.weight')!.data)
+      const read = async (values: ReadonlyMap<string, InitialParameter>, name: string) =>
+        (await valuesOf(values.get(name)!)).data
+      weight.set(await read(parameters, 'bigram.weight'))
       if (!optimizer) return
       updates = optimizer.step
-      average = optimizer.tensors.get('exp_avg.bigram.weight')!.data.slice()
-      averageSquare = optimizer.tensors.get('exp_avg_sq.bigram.weight')!.data.slice()
+      average = (await read(optimizer.tensors, 'exp_avg.bigram.weight')).slice()
+      averageSquare = (await read(optimizer.tensors, 'exp_avg_sq.bigram.weight')).slice()
     },
 
     async dispose() {},

@@ -14,7 +14,7 @@ import type { EvaluationPoint, ReportData } from './types.ts'
 
 export interface RunOutcome {
   recipe: Recipe
-  loaded: LoadedModel
+  loaded: Omit<LoadedModel, 'parameters'>
   maskToken: MaskToken | undefined
   schedule: readonly Stage[]
   evaluation: Evaluation

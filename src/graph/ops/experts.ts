@@ -29,7 +29,9 @@ const selectOperation: Operation<Selection> = {
   onnx(emit, [scores], { topK, groups, topGroups }, node) {
     const experts = lastDim(node.inputs[0])
     const size = experts / groups
-    let rows = emit.op('Reshape', [scores, emit.ints([-1, experts])])
+    // One row more than there are: TopK dies of a division by zero where there are none.
+    const spare = emit.constant({ dtype: 'float32', shape: [1, experts], data: new Float32Array(experts) })
+    let rows = emit.op('Concat', [emit.op('Reshape', [scores, emit.ints([-1, experts])]), spare], { axis: 0 })
     if (topGroups < groups) {
       const grouped = emit.op('Reshape', [rows, emit.ints([-1, groups, size])])
       const [best] = emit.node('TopK', [grouped, emit.ints([Math.min(2, size)])], { outputs: 2 })
@@ -39,7 +41,9 @@ const selectOperation: Operation<Selection> = {
       const kept = emit.op('Where', [emit.op('Greater', [open, emit.float(0)]), grouped, lowest])
       rows = emit.op('Reshape', [kept, emit.ints([-1, experts])])
     }
-    return [emit.op('Reshape', [chosen(emit, rows, topK, experts), emit.op('Shape', [scores])])]
+    const all = chosen(emit, rows, topK, experts)
+    const wanted = emit.op('Slice', [all, emit.ints([0]), emit.ints([-1]), emit.ints([0])])
+    return [emit.op('Reshape', [wanted, emit.op('Shape', [scores])], { allowzero: 1 })]
   },
 }
 

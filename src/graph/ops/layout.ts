@@ -165,9 +165,16 @@ const gatherOperation: Operation<null> = {
   onnx: (emit, inputs) => [emit.op('Gather', inputs, { axis: 0 })],
 }
 
-/** Rows `x[index]`: x [n, ...], index of any shape S -> [...S, ...]. An embedding is this with the vocabulary as rows. */
-export const gatherRows = (x: Tensor, index: Tensor): Tensor =>
-  quantizedGatherRows(x, index) ?? apply1(gatherOperation, [x, index], null)
+/**
+ * Rows `x[index]`: x [n, ...], index of any shape S -> [...S, ...], from float16 widened to float32. An embedding is this with
+ * the vocabulary as rows.
+ */
+export function gatherRows(x: Tensor, index: Tensor): Tensor {
+  const quantized = quantizedGatherRows(x, index)
+  if (quantized) return quantized
+  const rows = apply1(gatherOperation, [x, index], null)
+  return x.dtype === 'float16' ? cast(rows, 'float32') : rows
+}
 
 const scatterOperation: Operation<{ shape: Shape }> = {
   name: 'scatterAddRows',

@@ -1,6 +1,7 @@
 // Matrix products. `linear` is y = x W^T + b with W stored [out, in], as checkpoints do.
 import { product, type Shape, shapeText } from '../shape.ts'
 import { apply1, lastDim, type Operation, type Tensor } from '../tensor.ts'
+import { halfLinear } from './half.ts'
 import { reshape } from './layout.ts'
 import { quantizedLinear } from './quantized.ts'
 import { sum } from './reduce.ts'
@@ -82,6 +83,8 @@ const linearOperation: Operation<null> = {
   },
 }
 
-/** y = x W^T + b: x [..., in], weight [out, in] (quantised or not), bias [out] -> [..., out]. */
+/** y = x W^T + b: x [..., in], weight [out, in] (float32, float16 or quantised), bias [out] -> [..., out]. */
 export const linear = (x: Tensor, weight: Tensor, bias?: Tensor): Tensor =>
-  quantizedLinear(x, weight, bias) ?? apply1(linearOperation, bias ? [x, weight, bias] : [x, weight], null)
+  quantizedLinear(x, weight, bias) ??
+  halfLinear(x, weight, bias) ??
+  apply1(linearOperation, bias ? [x, weight, bias] : [x, weight], null)

@@ -117,6 +117,12 @@ describe('blocks with minima', () => {
     }
   })
 
+  it('linear of no rows', async () => {
+    const x: TensorData = { dtype: 'float32', shape: [0, width], data: new Float32Array(0) }
+    const y = await run(parameter, { x }, (matrix) => linear(input('x', 'float32', ['R', width]), matrix))
+    expect(y.shape).toEqual([0, out])
+  })
+
   it.each([[[4]], [[1, 4]]])('gatherRows of %j', async (shape) => {
     const index: TensorData = { dtype: 'int64', shape, data: BigInt64Array.of(5n, 0n, 11n, 5n) }
     const y = await run(parameter, { i: index }, (matrix) =>

@@ -4,6 +4,7 @@ import type { BlockFormat } from '../../types.ts'
 import type { Emitter } from '../onnx/emitter.ts'
 import { sameShape } from '../shape.ts'
 import { apply1, type Node, type Operation, type Tensor } from '../tensor.ts'
+import { emitHalfLinear } from './half.ts'
 
 interface MatrixAttributes {
   format: BlockFormat
@@ -86,9 +87,9 @@ function product(
   if (!minima) return y
   // q * scale + minimum is (q - middle) * scale, as above, and a number for all of the block: it meets the sum of the inputs.
   // MatMulNBits takes zero points that are not whole too, but then makes the matrix float32 in each product.
-  const sum = emit.op('ReduceSum', [inBlocks(emit, x, rank, width, blockSize), emit.ints([-1])], { keepdims: 1 })
-  // Of no rows ReduceSum makes what it is given.
-  const sums = emit.op('Reshape', [sum, emit.ints([...Array<number>(rank - 1).fill(0), width / blockSize])])
+  const summed = emit.op('ReduceSum', [inBlocks(emit, x, rank, width, blockSize), emit.ints([-1])], { keepdims: 0 })
+  // Chosen rows, [R, width], may be none: ReduceSum then leaves the shape as it is.
+  const sums = rank === 2 ? emit.op('Reshape', [summed, emit.ints([0, width / blockSize])]) : summed
   return emit.op('Add', [y, emit.contrib('FusedMatMul', [sums, offsets(emit, scales, third, bits)], { transB: 1 })])
 }
 
@@ -187,6 +188,8 @@ export interface StoredMatrix {
   out: number
   /** Of a quantised matrix. */
   quantized?: MatrixAttributes
+  /** Whether it is float16. Default false. */
+  half?: boolean
 }
 
 /** The tensors that a matrix is made of, and how they are read. */
@@ -196,12 +199,18 @@ export function matrixStorage(matrix: Tensor): { tensors: readonly Tensor[]; mat
   const out = Number(matrix.shape[0])
   return {
     tensors,
-    matrix: { inputs: tensors.length, out, ...(stored ? { quantized: stored.attributes } : {}) },
+    matrix: {
+      inputs: tensors.length,
+      out,
+      ...(stored ? { quantized: stored.attributes } : {}),
+      ...(matrix.dtype === 'float16' ? { half: true } : {}),
+    },
   }
 }
 
 /** x W^T of a matrix whose tensors are called `stored`, for x [n, width]. */
-export const emitLinear = (emit: Emitter, x: string, stored: readonly string[], matrix: StoredMatrix): string =>
-  matrix.quantized
-    ? product(emit, { name: x, rank: 2 }, stored, matrix.quantized, matrix.out)
-    : emit.contrib('FusedMatMul', [x, stored[0]], { transB: 1 })
+export function emitLinear(emit: Emitter, x: string, stored: readonly string[], matrix: StoredMatrix): string {
+  if (matrix.quantized) return product(emit, { name: x, rank: 2 }, stored, matrix.quantized, matrix.out)
+  if (matrix.half) return emitHalfLinear(emit, x, stored[0])
+  return emit.contrib('FusedMatMul', [x, stored[0]], { transB: 1 })
+}
