@@ -70,7 +70,7 @@ export interface MappedParameter {
   format: BlockFormat | undefined
   file:
     | { data: FileRange }
-    | { packed: FileRange; scales: FileRange; zeroPoints: FileRange | undefined; minima: FileRange | undefined }
+    | { packed: FileRange; scales: FileRange; zeroPoints: FileRange | undefined; minima?: FileRange | undefined }
 }
 
 /**
