@@ -8,13 +8,14 @@ import { float32Tensor, ggufFile, smallLlama } from '../test/checkpoint/gguf-fil
 import { quantizedTypes } from './checkpoint/gguf-dequantize.ts'
 import { inspectCheckpoint, openCheckpoint, type WritableTensor, writeSafetensors } from './checkpoint/index.ts'
 import { createForward } from './decode/forward.ts'
+import { ModelProto } from './graph/onnx/proto.ts'
 import { load, loadForInference } from './load.ts'
 import type { Model } from './models/index.ts'
 import { roundToNearest } from './quant/round.ts'
 import { quantize } from './quantize.ts'
 import { tinyModel } from './quickstart.ts'
 import { random } from './random.ts'
-import { createExecutor } from './runtime/executor.ts'
+import { createExecutor, type Executor } from './runtime/executor.ts'
 import { type BlockFormat, type InferenceParameter, UserError } from './types.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'unmask-quantize-'))
@@ -48,6 +49,30 @@ describe('a quantised folder', () => {
     expect(result.error).toBeLessThan(options.bits === 4 ? 0.15 : 0.02)
     expect(result.bytes).toBeLessThan(result.floatBytes * (options.bits === 4 ? 0.21 : 0.4))
   })
+
+  it.each([{}, { symmetric: false }, { minima: true }])(
+    'is mapped with products of one input as one: %o',
+    async (options) => {
+      const out = at('joined')
+      await quantize({ model: tinyModel, out, ...options })
+      const { model, parameters } = await loadForInference(out)
+      const executor = createExecutor({ threads: 1 })
+      const types: string[] = []
+      const reading: Executor = {
+        ...executor,
+        load(program, settings) {
+          const { graph } = ModelProto.decode(program) as unknown as { graph: { node: { opType: string }[] } }
+          types.push(...graph.node.map(({ opType }) => opType))
+          return executor.load(program, settings)
+        },
+      }
+      const forward = await createForward(reading, model, parameters, [])
+      // In a layer: queries, keys and values; output; gate and up; down. And the head.
+      expect(types.filter((type) => type === 'MatMulNBits')).toHaveLength(4 * model.dimensions.layers + 1)
+      await forward.dispose()
+      await executor.dispose()
+    },
+  )
 
   it('describes itself, and is not trained', async () => {
     await quantize({ model: tinyModel, out: at('info'), bits: 8 })

@@ -66,7 +66,8 @@ export interface QuantizeResult {
 
 /**
  * Quantises every matrix of a model, embedding and output head included, and writes the model to a folder that
- * `loadForInference` reads. Blocks of a GGUF file that have the format already are taken over. Throws UserError where the model is quantised already or its rows are not whole groups.
+ * `loadForInference` reads. Blocks of a GGUF file that have the format already are taken over. Throws UserError where the
+ * model is quantised already or its rows are not whole groups.
  */
 export async function quantize(options: QuantizeOptions): Promise<QuantizeResult> {
   const { out, bits = 4, groupSize = 32, minima = false, symmetric = !minima, method = 'rtn' } = options
@@ -117,30 +118,26 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
       errors.push({ name, error })
       onEvent({ type: 'tensor', name, done: errors.length, total: matrices.length, error })
     }
-    const parameters = new Map<string, WritableTensor>()
-    const slot: Slot = {}
-    for (const [name, shape] of model.parameters) {
-      if (!isMatrixToQuantize(name, shape)) {
-        parameters.set(name, { shape, read: () => checkpoint.read(name) })
-        continue
+    const make = async (name: string, shape: readonly number[]) => {
+      signal?.throwIfAborted()
+      const values = await readFinite(checkpoint, name)
+      if (isDeepStrictEqual(checkpoint.tensors.get(name)?.blocks, format)) {
+        const stored = await checkpoint.readQuantized(name)
+        measured(name, values, stored)
+        return stored
       }
-      const make = async () => {
-        signal?.throwIfAborted()
-        const values = await readFinite(checkpoint, name)
-        if (isDeepStrictEqual(checkpoint.tensors.get(name)?.blocks, format)) {
-          const stored = await checkpoint.readQuantized(name)
-          measured(name, values, stored)
-          return stored
-        }
-        const gram = await calibration?.gram(name)
-        const parameter = gram
-          ? roundCompensated(shape, values, format, inverseFactor(gram, shape[1]))
-          : roundToNearest(shape, values, format)
-        measured(name, values, parameter)
-        return parameter
-      }
-      for (const [part, tensor] of quantizedTensors(name, shape, format, slot, make)) parameters.set(part, tensor)
+      const gram = await calibration?.gram(name)
+      const parameter = gram
+        ? roundCompensated(shape, values, format, inverseFactor(gram, shape[1]))
+        : roundToNearest(shape, values, format)
+      measured(name, values, parameter)
+      return parameter
     }
+    const parameters = writableTensors(model.parameters, {
+      formatOf: (name, shape) => (isMatrixToQuantize(name, shape) ? format : undefined),
+      read: checkpoint.read,
+      make,
+    })
     const { generationConfig } = checkpoint
     await saveCheckpoint(out, {
       config: {
@@ -178,16 +175,11 @@ export function storedTensors(
   checkpoint: Checkpoint,
   parameters: ReadonlyMap<string, readonly number[]>,
 ): Map<string, WritableTensor> {
-  const slot: Slot = {}
-  const tensors = new Map<string, WritableTensor>()
-  for (const [name, shape] of parameters) {
-    const format = checkpoint.format === 'safetensors' ? checkpoint.tensors.get(name)?.blocks : undefined
-    if (!format) tensors.set(name, { shape, read: () => checkpoint.read(name) })
-    else
-      for (const [part, tensor] of quantizedTensors(name, shape, format, slot, () => checkpoint.readQuantized(name)))
-        tensors.set(part, tensor)
-  }
-  return tensors
+  return writableTensors(parameters, {
+    formatOf: (name) => (checkpoint.format === 'safetensors' ? checkpoint.tensors.get(name)?.blocks : undefined),
+    read: checkpoint.read,
+    make: checkpoint.readQuantized,
+  })
 }
 
 function checkFormat({ bits, blockSize }: BlockFormat): void {
@@ -215,32 +207,62 @@ async function readFinite(checkpoint: Checkpoint, name: string): Promise<Float32
   return values
 }
 
-/** The matrix that is being written: its parts follow each other, so there is one at a time. */
-interface Slot {
-  matrix?: QuantizedParameter
+interface Source {
+  /** In which format a parameter is written; undefined: float32. */
+  formatOf(name: string, shape: readonly number[]): BlockFormat | undefined
+  read(name: string): Promise<Float32Array>
+  make(name: string, shape: readonly number[]): Promise<QuantizedParameter>
 }
 
-/** The tensors of a quantised matrix, in the order in which they are written; `make` runs when the first one is. */
-function quantizedTensors(
-  name: string,
-  shape: readonly number[],
-  format: BlockFormat,
-  slot: Slot,
-  make: () => Promise<QuantizedParameter>,
-): [string, WritableTensor][] {
-  const layout = blockLayout(shape, format)
-  const names = quantizedNames(name)
-  const readBytes = async () => {
-    slot.matrix = await make()
-    return slot.matrix.packed
+/** The module that a parameter belongs to: `model.layers.0.self_attn` of its projections. */
+const moduleOf = (name: string): string => name.split('.').slice(0, -2).join('.')
+
+/**
+ * The tensors that store parameters, in the order in which they are written, each read once. Those of the quantised matrices
+ * of a module lie together, part by part, so that several of them can be mapped as one (queries, keys and values).
+ */
+function writableTensors(
+  parameters: ReadonlyMap<string, readonly number[]>,
+  { formatOf, read, make }: Source,
+): Map<string, WritableTensor> {
+  const tensors = new Map<string, WritableTensor>()
+  let group: { module: string; rest: [string, WritableTensor][] } | undefined
+  const endGroup = () => {
+    const order = ['scales', 'minima', 'zero_points']
+    const part = (name: string) => order.indexOf(name.slice(name.lastIndexOf('.') + 1))
+    for (const [name, tensor] of group?.rest.sort(([a], [b]) => part(a) - part(b)) ?? []) tensors.set(name, tensor)
+    group = undefined
   }
-  const tensors: [string, WritableTensor][] = [
-    [names.packed, { shape: layout.packed, readBytes }],
-    [names.scales, { shape: layout.scales, read: async () => slot.matrix!.scales }],
-  ]
-  if (format.minima) tensors.push([names.minima, { shape: layout.scales, read: async () => slot.matrix!.minima! }])
-  if (format.asymmetric)
-    tensors.push([names.zeroPoints, { shape: layout.zeroPoints, readBytes: async () => slot.matrix!.zeroPoints! }])
+  for (const [name, shape] of parameters) {
+    const format = formatOf(name, shape)
+    const module = moduleOf(name)
+    if (!format || group?.module !== module) endGroup()
+    if (!format) {
+      tensors.set(name, { shape, read: () => read(name) })
+      continue
+    }
+    group ??= { module, rest: [] }
+    const layout = blockLayout(shape, format)
+    const names = quantizedNames(name)
+    // Made when its packed numbers are written, and let go part by part.
+    const made: Partial<QuantizedParameter> = {}
+    const readBytes = async () => {
+      const { packed, ...others } = await make(name, shape)
+      Object.assign(made, others)
+      return packed
+    }
+    const take = async <Key extends 'scales' | 'minima' | 'zeroPoints'>(key: Key) => {
+      const values = made[key]
+      delete made[key]
+      return values as NonNullable<typeof values>
+    }
+    tensors.set(names.packed, { shape: layout.packed, readBytes })
+    group.rest.push([names.scales, { shape: layout.scales, read: () => take('scales') }])
+    if (format.minima) group.rest.push([names.minima, { shape: layout.scales, read: () => take('minima') }])
+    if (format.asymmetric)
+      group.rest.push([names.zeroPoints, { shape: layout.zeroPoints, readBytes: () => take('zeroPoints') }])
+  }
+  endGroup()
   return tensors
 }
 
