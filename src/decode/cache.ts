@@ -88,17 +88,14 @@ export function createCaches(executor: Executor, dimensions: Dimensions, name: s
   const opened = () => [...taken.values()].filter(({ open }) => open).length
 
   async function resize(toSlots: number, toCapacity: number): Promise<void> {
-    // One buffer at a time, so that the old and the new cache are never both in memory.
-    for (const name of residents) {
-      const grown = new Float32Array(toSlots * toCapacity * width)
-      if (slots > 0) {
-        const old = (await executor.read(name)) as Float32Array
-        for (const [slot, { tokens }] of taken)
-          if (slot < slots)
-            grown.set(old.subarray(slot * stride(), slot * stride() + tokens.length * width), slot * toCapacity * width)
-      }
-      await executor.allocate(name, 'float32', grown)
-    }
+    const moves = [...taken]
+      .filter(([slot, { tokens }]) => slot < slots && tokens.length > 0)
+      .map(([slot, { tokens }]) => ({
+        from: slot * stride(),
+        to: slot * toCapacity * width,
+        length: tokens.length * width,
+      }))
+    await executor.resize(residents, 'float32', toSlots * toCapacity * width, moves)
     slots = toSlots
     capacity = toCapacity
     last = undefined
@@ -148,7 +145,7 @@ export function createCaches(executor: Executor, dimensions: Dimensions, name: s
         capacity = 0
         slots = 0
         last = undefined
-        await Promise.all(residents.map((name) => executor.free(name)))
+        await executor.free(...residents)
       },
     }
   }

@@ -36,9 +36,13 @@ beforeAll(async () => {
       buffers.add(name)
       return plain.allocate(name, dtype, content)
     },
-    free(name) {
-      buffers.delete(name)
-      return plain.free(name)
+    resize(names, ...content) {
+      for (const name of names) buffers.add(name)
+      return plain.resize(names, ...content)
+    },
+    free(...names) {
+      for (const name of names) buffers.delete(name)
+      return plain.free(...names)
     },
   }
   endless = await createEngine(executor, model, weights, { maskTokenId: MASK, eosTokenIds: [] })

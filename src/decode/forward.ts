@@ -120,6 +120,7 @@ export async function createForward(
       try {
         await exclusive(() => runBatch(batch))
       } catch (error) {
+        bound = undefined
         for (const { reject } of batch) reject(error)
       }
     }
@@ -167,10 +168,11 @@ export async function createForward(
     }
     await caches.reserve(first, rows, length)
     const view = caches.view(first, rows, length)
-    if (view !== bound) await session.bind(view.feeds, view.fetches)
+    // The worker does what it is sent in order: nothing waits for the binding alone.
+    const binding = view === bound ? undefined : session.bind(view.feeds, view.fetches)
     bound = view
     const logits = batch.some(({ request }) => request.logits)
-    const outputs = await session.run(
+    const run = session.run(
       {
         input_ids: { dtype: 'int64', shape, data: ids },
         position_ids: { dtype: 'int64', shape, data: positions },
@@ -190,6 +192,7 @@ export async function createForward(
       },
       { token: null, confidence: null, ...(logits ? { logits: null } : {}) },
     )
+    const [outputs] = await Promise.all([run, binding])
     const tokens = outputs.token.data as BigInt64Array
     const confidence = outputs.confidence.data as Float32Array
     let row = 0

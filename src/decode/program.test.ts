@@ -16,9 +16,9 @@ beforeAll(async () => {
   const plain = createExecutor({ threads: 1 })
   executor = {
     ...plain,
-    allocate(name, dtype, content) {
-      allocated.add(name)
-      return plain.allocate(name, dtype, content)
+    resize(names, ...content) {
+      for (const name of names) allocated.add(name)
+      return plain.resize(names, ...content)
     },
   }
   session = await loadDecodeProgram(executor, model, weights)

@@ -181,6 +181,21 @@ describe('resident buffers', () => {
     await session.release()
   })
 
+  it('get another size, zeros but for what is moved', async () => {
+    await executor.resize(['grows', 'too'], 'float32', 2, [])
+    expect(await executor.read('too')).toEqual(new Float32Array(2))
+    await executor.write('grows', Float32Array.of(1, 2))
+    await executor.write('too', Float32Array.of(3, 4))
+    await executor.resize(['grows', 'too'], 'float32', 4, [
+      { from: 1, to: 0, length: 1 },
+      { from: 0, to: 2, length: 2 },
+    ])
+    expect(await executor.read('grows')).toEqual(Float32Array.of(2, 0, 1, 2))
+    expect(await executor.read('too')).toEqual(Float32Array.of(4, 0, 3, 4))
+    await executor.free('grows', 'too')
+    await expect(executor.read('too')).rejects.toThrow('no resident buffer too')
+  })
+
   it('are gone when freed', async () => {
     await executor.allocate('gone', 'float32', 1)
     await executor.free('gone')

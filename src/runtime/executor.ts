@@ -48,7 +48,12 @@ export interface Executor {
   load(model: Uint8Array, options?: SessionOptions): Promise<Session>
   /** A zeroed buffer in the worker, or one made of `data`, which is moved there and no longer usable here. */
   allocate(name: string, dtype: DType, content: number | TypedArray): Promise<void>
-  free(name: string): Promise<void>
+  /**
+   * Gives each of the buffers `size` elements, zeros but for what the moves copy from the old buffer, which need not exist
+   * where there are none. One buffer after the other, so that no two are there twice.
+   */
+  resize(names: readonly string[], dtype: DType, size: number, moves: readonly Move[]): Promise<void>
+  free(...names: string[]): Promise<void>
   /** A copy of (part of) a resident buffer; offset and length count elements. */
   read(name: string, offset?: number, length?: number): Promise<TypedArray>
   /** Overwrites part of a resident buffer with `data`, which is moved to the worker and no longer usable here. */
@@ -169,7 +174,8 @@ export function createExecutor({ threads = availableParallelism(), device = 'cpu
       typeof content === 'number'
         ? send({ kind: 'allocate', name, dtype, size: content })
         : send({ kind: 'allocate', name, dtype, size: content.length, data: content }, [content.buffer as ArrayBuffer]),
-    free: (name) => send({ kind: 'free', name }),
+    resize: (names, dtype, size, moves) => send({ kind: 'resize', names, dtype, size, moves }),
+    free: (...names) => send({ kind: 'free', names }),
     read: (name, offset, length) => send({ kind: 'read', name, offset, length }),
     write: (name, data, offset) => send({ kind: 'write', name, data, offset }, [data.buffer as ArrayBuffer]),
     move: (names, moves) => send({ kind: 'move', names, moves }),

@@ -40,7 +40,9 @@ export type Request =
   | { kind: 'close' }
   | { kind: 'endProfiling'; session: string }
   | { kind: 'allocate'; name: string; dtype: DType; size: number; data?: TypedArray }
-  | { kind: 'free'; name: string }
+  /** Zeroed buffers in place of those of these names, if there are any, with the moves made from the old to the new. */
+  | { kind: 'resize'; names: readonly string[]; dtype: DType; size: number; moves: readonly Move[] }
+  | { kind: 'free'; names: readonly string[] }
   | { kind: 'read'; name: string; offset?: number; length?: number }
   | { kind: 'write'; name: string; data: TypedArray; offset?: number }
   | { kind: 'memory' }

@@ -90,9 +90,21 @@ function handle(request) {
       residents.set(request.name, { dtype: request.dtype, data })
       return undefined
     }
+    case 'resize': {
+      for (const name of request.names) {
+        forget(name)
+        const data = new arrays[request.dtype](request.size)
+        for (const { from, to, length } of request.moves)
+          data.set(/** @type {never} */ (resident(name).data.subarray(from, from + length)), to)
+        residents.set(name, { dtype: request.dtype, data })
+      }
+      return undefined
+    }
     case 'free': {
-      forget(request.name)
-      residents.delete(request.name)
+      for (const name of request.names) {
+        forget(name)
+        residents.delete(name)
+      }
       return undefined
     }
     case 'read': {
