@@ -178,6 +178,12 @@ function waysOf(options: TuneOptions, own: number): TunedSettings[] {
   )
 }
 
+/**
+ * Prompts that a way decodes before it is another's turn: the base is a session with threads of its own, and those of the
+ * session before go on spinning for a while, which would slow the one that most often follows another, the base.
+ */
+const IN_A_ROW = 20
+
 async function decodeAll(
   executor: Executor,
   loaded: InferenceModel,
@@ -202,17 +208,20 @@ async function decodeAll(
   try {
     let done = 0
     const started = performance.now()
-    for (const [i, prompt] of prompts.entries()) {
-      // Another order for every prompt, so that none always follows the same one.
-      for (const run of random(options.seed, 71, i).shuffle([...runs])) {
-        const generated = await run.decode(prompt.ids)
-        const end = generated.ids.indexOf(eosTokenId)
-        const text = loaded.tokenizer.decode(end === -1 ? generated.ids : generated.ids.slice(0, end))
-        run.outputs.push({ ...generated, prompt, text })
-        done++
+    for (let first = 0; first < prompts.length; first += IN_A_ROW) {
+      const some = prompts.slice(first, first + IN_A_ROW)
+      // Another order each time, so that none always follows the same one.
+      for (const run of random(options.seed, 71, first).shuffle([...runs])) {
+        for (const prompt of some) {
+          const generated = await run.decode(prompt.ids)
+          const end = generated.ids.indexOf(eosTokenId)
+          const text = loaded.tokenizer.decode(end === -1 ? generated.ids : generated.ids.slice(0, end))
+          run.outputs.push({ ...generated, prompt, text })
+        }
+        done += some.length
+        const secondsLeft = ((performance.now() - started) / 1000 / done) * (total - done)
+        onEvent?.({ type: 'progress', done, total, secondsLeft })
       }
-      const secondsLeft = ((performance.now() - started) / 1000 / done) * (total - done)
-      onEvent?.({ type: 'progress', done, total, secondsLeft })
     }
   } finally {
     await ar?.dispose()
