@@ -52,12 +52,13 @@ export interface CacheView {
   fetches: Record<string, Resident>
 }
 
-/** A cache grows to a multiple of so many positions, and by a quarter at least: growing copies it, and room costs memory. */
+/**
+ * Views of caches are multiples of so many positions. ONNX Runtime's softmax adds 64 values at a time and then the rest: so
+ * its sums, in which what is hidden counts nothing, do not depend on how much room there is.
+ */
 const STEP = 64
+/** A cache grows by a quarter at least: growing copies it, and room costs memory. */
 const GROWTH = 1.25
-
-/** Positions that the view of a single slot grows by: attention runs over the whole view, and binding a new one costs time. */
-const VIEW_STEP = 32
 
 interface Slot {
   open: boolean
@@ -73,7 +74,7 @@ interface Slot {
  * are gone when the last cache is.
  */
 export function createCaches(executor: Executor, dimensions: Dimensions, name: string, keep = 0): Caches {
-  const { layers, kvHeads, headDim, maxPositions } = dimensions
+  const { layers, kvHeads, headDim } = dimensions
   const kinds = ['key', 'value'].flatMap((kind) => Array.from({ length: layers }, (_, layer) => `${kind}.${layer}`))
   const resident = (kind: string) => `${name}.${kind}`
   const residents = kinds.map(resident)
@@ -107,11 +108,8 @@ export function createCaches(executor: Executor, dimensions: Dimensions, name: s
   async function reserve(first: number, count: number, extra: number): Promise<void> {
     const needed = Math.max(...taken.keys()) + 1
     const length = Math.max(...lengths(first, count)) + extra
-    const wanted = length > capacity ? Math.ceil(Math.max(length, GROWTH * capacity) / STEP) * STEP : capacity
-    // The padding of a row may lie behind the model's last position.
-    const room = Math.min(wanted, Math.max(maxPositions, length))
-    if (needed > slots || room > capacity)
-      await resize(needed > slots ? Math.max(needed, slots * 2) : slots, Math.max(room, capacity))
+    const room = length > capacity ? roundUp(Math.max(length, GROWTH * capacity)) : capacity
+    if (needed > slots || room > capacity) await resize(needed > slots ? Math.max(needed, slots * 2) : slots, room)
   }
 
   function firstFree(): number {
@@ -180,7 +178,7 @@ export function createCaches(executor: Executor, dimensions: Dimensions, name: s
     reserve,
     view(first, count, extra) {
       const length = Math.max(...lengths(first, count)) + extra
-      const positions = count === 1 ? Math.min(Math.ceil(length / VIEW_STEP) * VIEW_STEP, capacity) : capacity
+      const positions = count === 1 ? roundUp(length) : capacity
       const key = [first, count, positions].join()
       if (last?.key !== key) {
         const part = (name: string) => ({ resident: name, offset: first * stride(), shape: [count, positions, width] })
@@ -204,6 +202,8 @@ export function createCaches(executor: Executor, dimensions: Dimensions, name: s
     },
   }
 }
+
+const roundUp = (length: number): number => Math.ceil(length / STEP) * STEP
 
 /** Positions that two texts share in whole blocks, less than all of `wanted`: its last token must still predict. */
 function commonBlocks(known: readonly number[], wanted: readonly number[], blockSize: number): number {

@@ -70,6 +70,14 @@ const MOST_POSITIONS = 2048
 /** Turns of the microtask queue in which those whose forward has ended may ask for the next, to share it. */
 const TURNS = 256
 
+/**
+ * Positions of a forward of one sequence, and predictions of a forward, if any, are at least so many. ONNX Runtime multiplies
+ * a single row by other means than several, and their sums differ in the last bits, which the rounding of activations for
+ * weights in few bits makes larger. From two on, what a position gives does not depend on how many there are: as the next
+ * token, as a draft that is verified and in a block it is the same, bit for bit.
+ */
+const LEAST_ROWS = 2
+
 let instances = 0
 
 /** New positions without an end are seen by all that come later. */
@@ -92,6 +100,8 @@ export async function createForward(
   const { vocabSize } = dimensions
   const name = `decode${instances++}`
   const { adapter, softStates = false } = extras
+  // Experts get as many rows as chose them, whatever the forward has.
+  const least = model.mixtures.length > 0 ? 1 : LEAST_ROWS
   const session = await loadDecodeProgram(executor, model, weights, extras)
   const tokenBias = new Float32Array(vocabSize)
   for (const token of forbidden) tokenBias[token] = Number.NEGATIVE_INFINITY
@@ -131,7 +141,8 @@ export async function createForward(
   async function runBatch(batch: readonly Waiting[]): Promise<void> {
     const first = batch[0].cache.slot
     const rows = batch[batch.length - 1].cache.slot - first + 1
-    const length = Math.max(...batch.map(({ request: { ids } }) => ids.length))
+    const longest = Math.max(...batch.map(({ request: { ids } }) => ids.length))
+    const length = rows === 1 ? Math.max(longest, least) : longest
     const shape = [rows, length]
     const int64s = (value: bigint) => new BigInt64Array(rows * length).fill(value)
     const [ids, positions] = [int64s(0n), int64s(0n)]
@@ -166,6 +177,11 @@ export async function createForward(
         scales.push(request.logitScale ?? 1)
       }
     }
+    if (rowIndex.length > 0)
+      while (rowIndex.length < least) {
+        rowIndex.push(rowIndex[0])
+        scales.push(1)
+      }
     await caches.reserve(first, rows, length)
     const view = caches.view(first, rows, length)
     // The worker does what it is sent in order: nothing waits for the binding alone.

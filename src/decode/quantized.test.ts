@@ -64,3 +64,29 @@ describe('a forward with weights of', () => {
     expect(distance(actual, expected)).toBeLessThan(0.04)
   })
 })
+
+it.each(['float32', '4 bits'])('%s: a token at a time gives what all at once give, bit for bit', async (kind) => {
+  const weights = kind === 'float32' ? tiny.weights : quantized({ bits: 4, blockSize: 32, asymmetric: false }).weights
+  const forward = await createForward(executor, tiny.model, weights, [])
+  const { vocabSize } = tiny.model.dimensions
+  // Some more than fit into the first view of a cache.
+  const text = Array.from({ length: 70 }, (_, i) => (i * i + 3 * i) % vocabSize)
+  const read = async (parts: readonly number[]) => {
+    const cache = forward.createCache()
+    const rows: number[] = []
+    for (const length of parts) {
+      const next = text.slice(cache.length, cache.length + length)
+      const all = next.map((_, i) => i)
+      const result = await forward.run(cache, { ids: next, blockSize: 1, rows: all, store: length, logits: true })
+      expect(result.tokens).toHaveLength(length)
+      rows.push(...result.logits!)
+    }
+    await cache.free()
+    return rows
+  }
+  const whole = await read([70])
+  expect(whole).toHaveLength(70 * vocabSize)
+  expect(await read(new Array(70).fill(1))).toEqual(whole)
+  expect(await read([1, 8, 2, 33, 26])).toEqual(whole)
+  await forward.dispose()
+})
