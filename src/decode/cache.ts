@@ -52,10 +52,7 @@ export interface CacheView {
   fetches: Record<string, Resident>
 }
 
-/**
- * Views of caches are multiples of so many positions. ONNX Runtime's softmax adds 64 values at a time and then the rest: so
- * its sums, in which what is hidden counts nothing, do not depend on how much room there is.
- */
+/** Room and views are multiples of so many positions: attention runs over a whole view, and binding a new one costs time. */
 const STEP = 64
 /** A cache grows by a quarter at least: growing copies it, and room costs memory. */
 const GROWTH = 1.25

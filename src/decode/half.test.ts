@@ -1,5 +1,6 @@
 // Decoding with matrices in float16, as on devices, run on the processor, which computes such products between casts.
 import { afterAll, describe, expect, it } from 'vitest'
+import { distance } from '../../test/distance.ts'
 import { tinyLlama } from '../../test/tiny-llama.ts'
 import { loadForInference } from '../load.ts'
 import { createModel, type Model } from '../models/index.ts'
@@ -30,13 +31,6 @@ async function logits(
   await cache.free()
   await forward.dispose()
   return logits!
-}
-
-/** Relative root mean square difference. */
-function distance(actual: Float32Array, expected: Float32Array): number {
-  const square = (sum: number, value: number) => sum + value * value
-  const difference = expected.map((value, i) => value - actual[i])
-  return Math.sqrt(difference.reduce(square, 0) / expected.reduce(square, 0))
 }
 
 /**

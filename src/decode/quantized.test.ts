@@ -1,5 +1,6 @@
 // Decoding with quantised weights against the same program with what they stand for in float32.
 import { afterAll, describe, expect, it } from 'vitest'
+import { distance } from '../../test/distance.ts'
 import { tinyLlama } from '../../test/tiny-llama.ts'
 import { createModel } from '../models/index.ts'
 import { dequantize } from '../quant/layout.ts'
@@ -40,13 +41,6 @@ function quantized(format: BlockFormat) {
   return { weights, floats }
 }
 
-/** Relative root mean square difference. The kernels round activations to 8 bits per block, so it is not 0. */
-function distance(actual: Float32Array, expected: Float32Array): number {
-  const square = (sum: number, value: number) => sum + value * value
-  const difference = expected.map((value, i) => value - actual[i])
-  return Math.sqrt(difference.reduce(square, 0) / expected.reduce(square, 0))
-}
-
 describe('a forward with weights of', () => {
   for (const bits of [4, 8] as const)
     for (const asymmetric of [false, true])
@@ -54,6 +48,7 @@ describe('a forward with weights of', () => {
         it(`${bits} bits, ${asymmetric ? 'asymmetric' : 'symmetric'}, in blocks of ${blockSize}`, async () => {
           const { weights, floats } = quantized({ bits, blockSize, asymmetric })
           const [actual, expected] = [await logits(tiny.model, weights), await logits(tiny.model, floats)]
+          // The kernels round activations to 8 bits per block, so it is not 0.
           expect(distance(actual, expected)).toBeLessThan(0.04)
         })
 
