@@ -95,7 +95,8 @@ export function createApp(config: ServeConfig, context: Omit<RouteContext, 'limi
       cors({
         origin: config.cors_origins,
         allowMethods: ['GET', 'POST'],
-        allowHeaders: ['Authorization', 'Content-Type'],
+        // Without a list every header that a page asks for: clients add names of their own (x-stainless-..., openai-...),
+        // and no header but authorization, which the page has to know, lets anyone in.
         exposeHeaders: ['X-Request-Id', 'Retry-After'],
         maxAge: 600,
       }),

@@ -1,4 +1,6 @@
-// Reads a request: its size, its encoding, its nesting and its shape, in that order, each before the next costs anything.
+// Reads a request: its size, its encodings, its nesting and its shape, in that order, each before the next costs anything.
+import { promisify } from 'node:util'
+import { brotliDecompress, gunzip, type InputType, inflate, type ZlibOptions } from 'node:zlib'
 import type { Context } from 'hono'
 import type * as z from 'zod'
 import type { Limits } from './config.ts'
@@ -6,10 +8,13 @@ import { ApiError, badRequest } from './errors.ts'
 
 /** Reads and checks a JSON body. Throws ApiError, with the field where it is one's fault. */
 export async function readBody<S extends z.ZodType>(c: Context, schema: S, limits: Limits): Promise<z.output<S>> {
+  const type = c.req.header('content-type') ?? ''
   // A form or plain text is what a page of another origin could send without asking.
-  if (!/^application\/json\s*(;|$)/i.test(c.req.header('content-type') ?? ''))
-    throw new ApiError(415, 'the body must be JSON: Content-Type: application/json', { code: 'unsupported_media_type' })
-  const bytes = await readBytes(c.req.raw, limits.body_bytes)
+  if (!/^application\/json\s*(;|$)/i.test(type))
+    throw unsupported('the body must be JSON: Content-Type: application/json')
+  const charset = /;\s*charset\s*=\s*"?([^\s;"]*)/i.exec(type)?.[1] ?? 'utf-8'
+  if (!/^(utf-?8|us-ascii)$/i.test(charset)) throw unsupported(`the body must be UTF-8, not charset ${charset}`)
+  const bytes = await readDecoded(c.req.raw, limits.body_bytes)
   let text: string
   try {
     text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
@@ -30,15 +35,45 @@ export async function readBody<S extends z.ZodType>(c: Context, schema: S, limit
   throw badRequest(path.length > 0 ? `${fieldName(path)}: ${message}` : message, fieldName(path) || null)
 }
 
+const unsupported = (message: string) => new ApiError(415, message, { code: 'unsupported_media_type' })
+
+const tooLarge = (most: number) =>
+  new ApiError(413, `the body is larger than ${most} bytes`, { code: 'body_too_large' })
+
+type Decoder = (body: InputType, options: ZlibOptions) => Promise<Buffer>
+
+/** By their names in Content-Encoding. */
+const decoders = new Map<string, Decoder>([
+  ['gzip', promisify(gunzip)],
+  ['x-gzip', promisify(gunzip)],
+  ['deflate', promisify(inflate)],
+  ['br', promisify(brotliDecompress)],
+])
+
+/** The body as it was before it was compressed, of at most `most` bytes then as now. */
+async function readDecoded(request: Request, most: number): Promise<Uint8Array> {
+  const coding = (request.headers.get('content-encoding') ?? 'identity').trim().toLowerCase()
+  const decode = decoders.get(coding)
+  if (coding !== 'identity' && !decode)
+    throw unsupported(`Content-Encoding ${coding} is not supported: send gzip, deflate, br or none`)
+  const bytes = await readBytes(request, most)
+  if (!decode) return bytes
+  try {
+    return await decode(bytes, { maxOutputLength: most })
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') throw tooLarge(most)
+    throw badRequest(`the body is not valid ${coding}`)
+  }
+}
+
 async function readBytes(request: Request, most: number): Promise<Uint8Array> {
-  const tooLarge = () => new ApiError(413, `the body is larger than ${most} bytes`, { code: 'body_too_large' })
-  if (Number(request.headers.get('content-length') ?? 0) > most) throw tooLarge()
+  if (Number(request.headers.get('content-length') ?? 0) > most) throw tooLarge(most)
   const chunks: Uint8Array[] = []
   let size = 0
   try {
     for await (const chunk of (request.body ?? []) as AsyncIterable<Uint8Array>) {
       size += chunk.length
-      if (size > most) throw tooLarge()
+      if (size > most) throw tooLarge(most)
       chunks.push(chunk)
     }
   } catch (error) {

@@ -12,6 +12,17 @@ const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'expected the 64 hexadecimal d
 /** Names that clients say; also labels of metrics. */
 const name = z.string().regex(/^[\w./:@-]{1,128}$/, 'expected letters, digits and ./:@_- only')
 
+/** An origin as browsers send it: without a path, in lower case, without the port that its scheme implies. */
+const origin = z.string().transform((given, context) => {
+  const url = URL.canParse(given) ? new URL(given) : undefined
+  const written = url && url.host !== '' ? `${url.protocol}//${url.host}` : undefined
+  const rest = url && [url.username, url.password, url.pathname.replace(/^\/$/, ''), url.search, url.hash].join('')
+  if (written !== undefined && rest === '') return written
+  const message = `expected an origin such as ${written ?? 'https://app.example'}, got ${JSON.stringify(given)}`
+  context.addIssue({ code: 'custom', message })
+  return z.NEVER
+})
+
 const model = z.strictObject({
   name: name.optional().describe('what clients call it (default: the last part of path)'),
   path: z.string().min(1).describe('folder, file, pypi: or Hub source, as for unmask generate'),
@@ -106,7 +117,7 @@ export const configSchema = z.strictObject({
     .array(z.string().min(1))
     .optional()
     .describe('host names that requests may name (default: on a loopback address its names, else any)'),
-  cors_origins: z.array(z.url()).default([]).describe('web origins whose pages may call the server'),
+  cors_origins: z.array(origin).default([]).describe('web origins whose pages may call the server'),
   limits: limits.prefault({}),
   safety: safety.prefault({}).describe('docs/safety.md'),
   shutdown_seconds: seconds.default(30).describe('time that running requests have after SIGTERM'),
