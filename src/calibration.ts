@@ -57,7 +57,7 @@ export async function calibrate(
   const { signal } = options
   const microBatches = await prepareBatches(model, tokenizer, options)
   const parts = partsOf(productsOf(model, microBatches[0]))
-  const executor = createExecutor(options.threads ? { threads: options.threads } : {})
+  const executor = createExecutor({ threads: options.threads })
   const weights: Record<string, Resident> = {}
   try {
     for (const [name, shape] of model.parameters) {
@@ -94,7 +94,7 @@ async function prepareBatches(
   const { config, dimensions } = model
   const maskTokenId = typeof config.mask_token_id === 'number' ? config.mask_token_id : undefined
   const blockSize = maskTokenId === undefined ? 1 : typeof config.block_size === 'number' ? config.block_size : 32
-  const text = wholeFiles(paths, { model, tokenizer }, { blockSize, seed: 0, ...(template ? { template } : {}) })
+  const text = wholeFiles(paths, { model, tokenizer }, { blockSize, seed: 0, template })
   const batches = await validationBatches(text, tokens)
   if (batches.length === 0) throw new UserError(`--calibration: there is no text in ${paths.join(', ')}`)
   if (maskTokenId === undefined) return batches.map((batch) => arMicroBatch(batch).microBatch)

@@ -1,5 +1,5 @@
 // Exporting: the folder is a model of its own, and model.onnx finds its weights beside it.
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -32,3 +32,24 @@ test.each(['float32', '4 bits', '4 bits with minima'])(
     }
   },
 )
+
+test('an export replaces a folder by force alone, and never its model', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'unmask-export-'))
+  try {
+    const out = join(folder, 'onnx')
+    await exportModel({ model: tiny, out })
+    await writeFile(join(out, 'README.md'), 'old')
+    await writeFile(join(out, 'notes.md'), 'mine')
+    await expect(exportModel({ model: tiny, out })).rejects.toThrow('exists already')
+    const stop = AbortSignal.abort(new Error('stopped'))
+    await expect(exportModel({ model: tiny, out, force: true, signal: stop })).rejects.toThrow('stopped')
+    expect(await readFile(join(out, 'README.md'), 'utf8')).toBe('old')
+    const { files } = await exportModel({ model: tiny, out, force: true })
+    expect(await readFile(join(out, 'README.md'), 'utf8')).toContain('# onnx as ONNX')
+    expect(await readdir(out)).toEqual(expect.arrayContaining([...files, 'notes.md']))
+    await expect(exportModel({ model: out, out, force: true })).rejects.toThrow('is an input')
+    expect(await readdir(folder)).toEqual(['onnx'])
+  } finally {
+    await rm(folder, { recursive: true })
+  }
+})

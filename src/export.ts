@@ -1,9 +1,9 @@
 // Writes a model as ONNX for runtimes other than unmask: a Hugging Face folder with one more file, model.onnx, which takes its
 // weights from the safetensors files beside it. Composes reading, writing and the decoding program.
 import { readFile } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { basename, join, resolve } from 'node:path'
 import { writeAtomically, writeTextAtomically } from './checkpoint/file.ts'
-import { openCheckpoint, pull, saveCheckpoint } from './checkpoint/index.ts'
+import { claimOutput, makeCheckpointFolder, openCheckpoint, pull, writeCheckpoint } from './checkpoint/index.ts'
 import { decodeProgram } from './decode/program.ts'
 import { exportOnnx, type Signature } from './graph/program.ts'
 import { checkTensors, loadForInference } from './load.ts'
@@ -15,8 +15,10 @@ import { packageVersion } from './versions.ts'
 export interface ExportModelOptions {
   /** Model to export; see `load`. */
   model: string
-  /** Folder to write; see `saveCheckpoint`. */
+  /** Folder to write. It must not exist, or be empty; never the model's own, nor in or around it. */
   out: string
+  /** Whether a checkpoint in `out` may be replaced. Default false. */
+  force?: boolean
   signal?: AbortSignal
   onPhase?: (message: string) => void
 }
@@ -30,17 +32,29 @@ export interface ExportModelResult {
 }
 
 /**
- * Writes `out`: config.json, the tokenizer, the weights as safetensors (float32, or the few bits of a folder that
- * `quantize` wrote), model.onnx with the decoding step of `decodeProgram`, and README.md, a card that says how to run it.
+ * Writes `out`: config.json, the tokenizer, the weights as safetensors (float32, or as a folder that `quantize` wrote has
+ * them), model.onnx with the decoding step of `decodeProgram`, and README.md, a card that says how to run it. The folder
+ * appears when it is whole. Throws UserError where the model cannot be read or `out` may not be written.
  */
-export async function exportModel({
-  model: source,
-  out,
-  signal,
-  onPhase = () => undefined,
-}: ExportModelOptions): Promise<ExportModelResult> {
-  const { path } = await pull(source, signal ? { signal } : {})
-  const checkpoint = await openCheckpoint(path)
+export async function exportModel(options: ExportModelOptions): Promise<ExportModelResult> {
+  const { model: source, out, force, signal } = options
+  await claimOutput(out, { inputs: [source], force })
+  const { path } = await pull(source, { signal })
+  await claimOutput(out, { inputs: [path], force })
+  let written: Omit<ExportModelResult, 'out'> | undefined
+  await makeCheckpointFolder(out, async (folder) => {
+    written = await writeFiles(path, folder, basename(resolve(out)), options)
+  })
+  return { out, ...written! }
+}
+
+async function writeFiles(
+  source: string,
+  folder: string,
+  name: string,
+  { signal, onPhase = () => undefined }: ExportModelOptions,
+): Promise<Omit<ExportModelResult, 'out'>> {
+  const checkpoint = await openCheckpoint(source)
   try {
     const model = createModel(checkpoint.config)
     checkTensors(checkpoint, model)
@@ -48,39 +62,29 @@ export async function exportModel({
     const parameters = storedTensors(checkpoint, model.parameters)
     const { config, generationConfig } = checkpoint
     const tokenizerFiles = await checkpoint.tokenizerFiles()
-    await saveCheckpoint(out, { config, parameters, tokenizerFiles, ...(generationConfig ? { generationConfig } : {}) })
+    await writeCheckpoint(folder, { config, parameters, tokenizerFiles, generationConfig })
   } finally {
     await checkpoint.close()
   }
   signal?.throwIfAborted()
   onPhase('writing model.onnx')
-  const { model, parameters, name } = await loadForInference(out)
+  const { model, parameters } = await loadForInference(folder)
   const tensors = new Map<string, { location: string; offset: number; length: number }>()
   for (const [tensor, { path, offset, length }] of externalRanges(parameters))
     tensors.set(tensor, { location: basename(path), offset, length })
   const program = exportOnnx(decodeProgram(model, formatsOf(parameters)), { external: { location: '', tensors } })
-  await writeAtomically(join(out, 'model.onnx'), (sink) => sink(program.model))
-  const examples = await Promise.all(
-    ['generate.py', 'generate.mjs'].map((file) =>
-      readFile(new URL(`../examples/onnx/${file}`, import.meta.url), 'utf8'),
-    ),
-  )
-  await writeTextAtomically(join(out, 'generate.py'), examples[0])
-  await writeTextAtomically(join(out, 'generate.mjs'), examples[1])
-  await writeTextAtomically(join(out, 'README.md'), card(name, model.config, program))
-  return {
-    out,
-    files: [
-      ...new Set([...tensors.values()].map(({ location }) => location)),
-      'model.onnx',
-      'generate.py',
-      'generate.mjs',
-      'README.md',
-    ],
-    inputs: program.inputs,
-    outputs: program.outputs,
+  await writeAtomically(join(folder, 'model.onnx'), (sink) => sink(program.model))
+  for (const example of EXAMPLES) {
+    const text = await readFile(new URL(`../examples/onnx/${example}`, import.meta.url), 'utf8')
+    await writeTextAtomically(join(folder, example), text)
   }
+  await writeTextAtomically(join(folder, 'README.md'), card(name, model.config, program))
+  const weights = new Set([...tensors.values()].map(({ location }) => location))
+  const { inputs, outputs } = program
+  return { files: [...weights, 'model.onnx', ...EXAMPLES, 'README.md'], inputs, outputs }
 }
+
+const EXAMPLES = ['generate.py', 'generate.mjs']
 
 const MEANING: Record<string, string> = {
   input_ids: 'new tokens: those that follow the cache',

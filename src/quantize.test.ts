@@ -32,7 +32,7 @@ describe('a quantised folder', () => {
     { bits: 8, groupSize: 64, minima: true },
   ] as const)('holds what rounding gives: %o', async (options) => {
     const out = at('model')
-    const result = await quantize({ model: tinyModel, out, ...options })
+    const result = await quantize({ model: tinyModel, out, force: true, ...options })
     const original = await load(tinyModel)
     const checkpoint = await openCheckpoint(out)
     expect([...checkpoint.tensors.keys()]).toEqual([...original.parameters.keys()])
@@ -54,7 +54,7 @@ describe('a quantised folder', () => {
     'is mapped with products of one input as one: %o',
     async (options) => {
       const out = at('joined')
-      await quantize({ model: tinyModel, out, ...options })
+      await quantize({ model: tinyModel, out, force: true, ...options })
       const { model, parameters } = await loadForInference(out)
       const executor = createExecutor({ threads: 1 })
       const types: string[] = []
@@ -135,6 +135,40 @@ describe('blocks of a GGUF file that have the format', () => {
       else expect(await after.read(tensor)).toEqual(await before.read(tensor))
     expect([...after.tensors.values()].filter(({ blocks }) => blocks)).toHaveLength(result.tensors)
     await Promise.all([before.close(), after.close()])
+  })
+})
+
+describe('what exists', () => {
+  const list = (name: string) => readdirSync(at(name)).sort()
+
+  it('is replaced by force alone, and by what is whole', async () => {
+    const out = at('kept')
+    await quantize({ model: tinyModel, out })
+    writeFileSync(join(out, 'notes.md'), 'mine')
+    const before = readFileSync(join(out, 'model.safetensors'))
+    await expect(quantize({ model: tinyModel, out, bits: 8 })).rejects.toThrow('exists already')
+    const stopped = new AbortController()
+    const options = { model: tinyModel, out, bits: 8, force: true } as const
+    await expect(
+      quantize({ ...options, signal: stopped.signal, onEvent: () => stopped.abort(new Error('stopped')) }),
+    ).rejects.toThrow('stopped')
+    expect(readFileSync(join(out, 'model.safetensors')).equals(before)).toBe(true)
+    await quantize(options)
+    expect(readFileSync(join(out, 'model.safetensors')).equals(before)).toBe(false)
+    expect(list('kept')).toContain('notes.md')
+    expect(readdirSync(folder).filter((name) => name.startsWith('.'))).toEqual([])
+  })
+
+  it('is never the model', async () => {
+    const model = at('model-itself')
+    mkdirSync(model)
+    for (const name of readdirSync(tinyModel))
+      if (name !== 'data') writeFileSync(join(model, name), readFileSync(join(tinyModel, name)))
+    symlinkSync(model, at('other-name'))
+    const before = list('model-itself')
+    for (const out of [model, at('other-name'), join(model, 'q4'), folder])
+      for (const force of [true, false]) await expect(quantize({ model, out, force })).rejects.toThrow('an input')
+    expect(list('model-itself')).toEqual(before)
   })
 })
 
@@ -249,7 +283,7 @@ describe('weights that are mapped from their file', () => {
     { bits: 32 },
   ] as const)('of %o give what those that are read give, through a link too', async (options) => {
     const source = options.bits === 32 ? tinyModel : at('mapped')
-    if (options.bits !== 32) await quantize({ model: tinyModel, out: source, ...options })
+    if (options.bits !== 32) await quantize({ model: tinyModel, out: source, force: true, ...options })
     const linked = at('linked')
     rmSync(linked, { recursive: true, force: true })
     mkdirSync(linked)
@@ -285,7 +319,7 @@ describe('gptq', () => {
       if (name !== 'data' && name !== 'config.json') symlinkSync(join(tinyModel, name), join(model, name))
     const original = JSON.parse(readFileSync(join(tinyModel, 'config.json'), 'utf8'))
     writeFileSync(join(model, 'config.json'), JSON.stringify({ ...original, ...config }))
-    const options = { model, bits: 4, threads: 1, template: 'none' } as const
+    const options = { model, force: true, bits: 4, threads: 1, template: 'none' } as const
     const nearest = await quantize({ ...options, out: at('nearest') })
     const compensated = await quantize({ ...options, out: at('gptq'), method: 'gptq', calibration: [text] })
     // Farther from the weights, nearer in what they do.

@@ -4,8 +4,8 @@ import { isDeepStrictEqual } from 'node:util'
 import { type Calibration, calibrate } from './calibration.ts'
 import {
   type Checkpoint,
+  claimOutput,
   openCheckpoint,
-  type PullOptions,
   pull,
   saveCheckpoint,
   type WritableTensor,
@@ -28,8 +28,10 @@ export type QuantizeEvent =
 export interface QuantizeOptions {
   /** Model to quantise; see `load`. */
   model: string
-  /** Folder to write; see `saveCheckpoint`. */
+  /** Folder to write. It must not exist, or be empty; never the model's own, nor in or around it. */
   out: string
+  /** Whether a checkpoint in `out` may be replaced. Default false. */
+  force?: boolean
   /** Default 4. */
   bits?: 4 | 8
   /** Values that share a scale: a power of two from 16, of which every row has a whole number. Default 32. */
@@ -67,11 +69,11 @@ export interface QuantizeResult {
 /**
  * Quantises every matrix of a model, embedding and output head included, and writes the model to a folder that
  * `loadForInference` reads. Blocks of a GGUF file that have the format already are taken over. Throws UserError where the
- * model is quantised already or its rows are not whole groups.
+ * model is quantised already, its rows are not whole groups, or `out` may not be written.
  */
 export async function quantize(options: QuantizeOptions): Promise<QuantizeResult> {
   const { out, bits = 4, groupSize = 32, minima = false, symmetric = !minima, method = 'rtn' } = options
-  const { signal, onEvent = () => undefined } = options
+  const { force, signal, onEvent = () => undefined } = options
   if (minima && symmetric) throw new UserError('groups with minima are not symmetric: choose one')
   const format: BlockFormat = {
     bits,
@@ -82,8 +84,9 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
   checkFormat(format)
   if ((method === 'gptq') !== (options.calibration !== undefined))
     throw new UserError('--method gptq needs text (--calibration), and no other method takes it')
-  const pulling: PullOptions = signal ? { signal } : {}
-  const { path } = await pull(options.model, pulling)
+  await claimOutput(out, { inputs: [options.model, ...(options.calibration ?? [])], force })
+  const { path } = await pull(options.model, { signal })
+  await claimOutput(out, { inputs: [path], force })
   const checkpoint = await openCheckpoint(path)
   let calibration: Calibration | undefined
   try {
@@ -103,9 +106,9 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
       calibration = await calibrate({ model, tokenizer: loadTokenizer(tokenizerFiles) }, checkpoint.read, {
         paths: options.calibration,
         tokens,
-        ...(template ? { template } : {}),
-        ...(threads ? { threads } : {}),
-        ...pulling,
+        template,
+        threads,
+        signal,
       })
     }
     const errors: { name: string; error: number }[] = []
@@ -153,7 +156,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
       },
       parameters,
       tokenizerFiles,
-      ...(generationConfig ? { generationConfig } : {}),
+      generationConfig,
     })
     const floatBytes = [...model.parameters.values()].reduce((sum, shape) => sum + 4 * elements(shape), 0)
     return {

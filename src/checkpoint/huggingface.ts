@@ -216,6 +216,7 @@ const existingEntries = async (folder: string): Promise<string[] | undefined> =>
 
 /** Puts the finished folder in the place of the old one. What in the old one is not part of a checkpoint is kept. */
 const replaceFolder = async (finished: string, folder: string, oldNames: readonly string[]): Promise<void> => {
+  const newNames = await list(finished)
   const old = temporaryName(folder)
   await rename(folder, old)
   try {
@@ -224,39 +225,28 @@ const replaceFolder = async (finished: string, folder: string, oldNames: readonl
     await rename(old, folder)
     throw error
   }
-  for (const name of oldNames) if (!isCheckpointFile(name)) await rename(join(old, name), join(folder, name))
+  for (const name of oldNames)
+    if (!isCheckpointFile(name) && !newNames.includes(name)) await rename(join(old, name), join(folder, name))
   await rm(old, { recursive: true })
 }
 
 /**
- * Saves a model in Hugging Face layout: config.json, model.safetensors or its shards, generation_config.json and the
- * tokenizer files. Everything is written to a temporary folder beside `folder`, which then takes its place; a folder
- * that exists is replaced only when it is empty or holds a checkpoint, and keeps its other files. (Between the two
+ * Makes a checkpoint folder as a whole: `write` fills a temporary folder beside `folder`, which then takes its place; a
+ * folder that exists is replaced only when it is empty or holds a checkpoint, and keeps its other files. (Between the two
  * renames that replace it, an instant, the old folder has the hidden name `.<name>.<random>.tmp`.)
  */
-export const saveCheckpoint = async (folder: string, options: SaveOptions): Promise<void> => {
-  const { config, parameters, tokenizerFiles = {}, generationConfig, dtype = 'F32', maxShardBytes } = options
-  for (const name of Object.keys(tokenizerFiles))
-    if (!tokenizerFileNames.includes(name)) throw new UserError(`${name} is not the name of a tokenizer file`)
+export const makeCheckpointFolder = async (
+  folder: string,
+  write: (temporary: string) => Promise<void>,
+): Promise<void> => {
   // A link stays one: what it points to is replaced.
   const target = (await exists(folder)) ? await realpath(folder) : resolve(folder)
   const oldNames = await existingEntries(target)
-  const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`
-  // Current transformers writes the type as `dtype`, earlier ones as `torch_dtype`; both read the latter.
-  const dtypeKeys = 'dtype' in config ? { dtype: torchDTypes[dtype] } : { torch_dtype: torchDTypes[dtype] }
-
   await mkdir(dirname(target), { recursive: true })
   const temporary = temporaryName(target)
   await mkdir(temporary)
   try {
-    await writeShardedSafetensors(temporary, parameters, {
-      dtype,
-      ...(maxShardBytes === undefined ? {} : { maxShardBytes }),
-    })
-    await writeTextAtomically(join(temporary, 'config.json'), json({ ...config, ...dtypeKeys }))
-    if (generationConfig !== undefined)
-      await writeTextAtomically(join(temporary, 'generation_config.json'), json(generationConfig))
-    for (const [name, text] of Object.entries(tokenizerFiles)) await writeTextAtomically(join(temporary, name), text)
+    await write(temporary)
     if (oldNames === undefined) await rename(temporary, target)
     else await replaceFolder(temporary, target, oldNames)
   } catch (error) {
@@ -265,3 +255,25 @@ export const saveCheckpoint = async (folder: string, options: SaveOptions): Prom
   }
   await syncFolder(dirname(target))
 }
+
+/** Writes a model in Hugging Face layout to a folder that exists; see `saveCheckpoint`. */
+export const writeCheckpoint = async (folder: string, options: SaveOptions): Promise<void> => {
+  const { config, parameters, tokenizerFiles = {}, generationConfig, dtype = 'F32', maxShardBytes } = options
+  for (const name of Object.keys(tokenizerFiles))
+    if (!tokenizerFileNames.includes(name)) throw new UserError(`${name} is not the name of a tokenizer file`)
+  const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`
+  // Current transformers writes the type as `dtype`, earlier ones as `torch_dtype`; both read the latter.
+  const dtypeKeys = 'dtype' in config ? { dtype: torchDTypes[dtype] } : { torch_dtype: torchDTypes[dtype] }
+  await writeShardedSafetensors(folder, parameters, { dtype, maxShardBytes })
+  await writeTextAtomically(join(folder, 'config.json'), json({ ...config, ...dtypeKeys }))
+  if (generationConfig !== undefined)
+    await writeTextAtomically(join(folder, 'generation_config.json'), json(generationConfig))
+  for (const [name, text] of Object.entries(tokenizerFiles)) await writeTextAtomically(join(folder, name), text)
+}
+
+/**
+ * Saves a model in Hugging Face layout: config.json, model.safetensors or its shards, generation_config.json and the
+ * tokenizer files, by `makeCheckpointFolder`.
+ */
+export const saveCheckpoint = (folder: string, options: SaveOptions): Promise<void> =>
+  makeCheckpointFolder(folder, (temporary) => writeCheckpoint(temporary, options))

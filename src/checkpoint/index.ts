@@ -1,8 +1,15 @@
 // The checkpoint layer: opening, saving, describing and fetching models.
 
 export { type PullOptions, pull } from './hub.ts'
-export { openCheckpoint, type SaveOptions, saveCheckpoint } from './huggingface.ts'
+export {
+  makeCheckpointFolder,
+  openCheckpoint,
+  type SaveOptions,
+  saveCheckpoint,
+  writeCheckpoint,
+} from './huggingface.ts'
 export { type CheckpointInfo, compareTensors, inspectCheckpoint, type TensorDifferences } from './info.ts'
+export { claimOutput } from './output.ts'
 export { openSafetensors, type SafetensorsFile } from './safetensors.ts'
 export {
   type DeferredParameter,

@@ -106,6 +106,10 @@ describe('info and merge', () => {
     const merged = await unmask(['merge', golden, golden, '--out', out, '--json'])
     expect(merged.stderr).toBe('')
     expect(JSON.parse(merged.stdout)).toEqual({ out, merged: [golden, golden] })
+    const again = await unmask(['merge', golden, golden, '--out', out])
+    expect(again).toMatchObject({ code: 1, stdout: '' })
+    expect(again.stderr).toContain('--force')
+    expect(await unmask(['merge', golden, golden, '--out', out, '--force'])).toMatchObject({ code: 0 })
     const info = await unmask(['info', out, '--json'])
     expect(JSON.parse(info.stdout)).toMatchObject({
       format: 'safetensors',

