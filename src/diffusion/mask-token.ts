@@ -11,6 +11,12 @@ export interface MaskToken {
   source: 'configured' | 'unused' | 'added'
 }
 
+/** What choosing looks at. */
+export type TokenNames = Pick<
+  Tokenizer,
+  'vocabSize' | 'bosTokenId' | 'eosTokenId' | 'padTokenId' | 'specialTokenIds' | 'chatTemplate' | 'idToToken'
+>
+
 /** Name of the token that is added where the tokenizer has no unused special token. */
 export const addedMaskToken = '<|mask|>'
 
@@ -36,7 +42,7 @@ const byPreference: readonly RegExp[] = [/mask/, /reserved/, /unused/, /extra|du
  * @throws UserError where `configured` is not an id of the model.
  */
 export function chooseMaskToken(
-  tokenizer: Tokenizer,
+  tokenizer: TokenNames,
   options: { rows: number; configured?: number; inUse?: readonly number[] },
 ): MaskToken {
   const { rows, configured } = options

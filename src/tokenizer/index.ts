@@ -3,8 +3,9 @@
 import { UserError } from '../types.ts'
 import { tokenBytes } from './bytes.ts'
 import { readChatTemplate, renderChat } from './chat.ts'
-import { parseObject, parseTokenizerJson } from './files.ts'
-import { createLibraryTokenizer } from './library.ts'
+import { createEncoder } from './encode.ts'
+import { isObject, parseObject, parseTokenizerJson } from './files.ts'
+import { createLibraryTokenizers, type LibraryTokenizer, prefixOf } from './library.ts'
 import type { Tokenizer } from './types.ts'
 
 export type { ChatMessage, Tokenizer, Tool } from './types.ts'
@@ -27,7 +28,7 @@ export function loadTokenizer(files: Readonly<Record<string, string>>): Tokenize
     ...parseObject(files['special_tokens_map.json'] ?? '{}', 'special_tokens_map.json'),
     ...parseObject(files['tokenizer_config.json'] ?? '{}', 'tokenizer_config.json'),
   }
-  const library = createLibraryTokenizer(json, config)
+  const { whole: library, start, inside } = createLibraryTokenizers(json, config)
   const idToToken: (string | undefined)[] = []
   for (const [token, id] of library.get_vocab()) if (token !== undefined) idToToken[id] = token
   const added = library.get_added_tokens_decoder()
@@ -49,6 +50,21 @@ export function loadTokenizer(files: Readonly<Record<string, string>>): Tokenize
   const idOf = (token: string | undefined) => (token === undefined ? undefined : library.token_to_id(token))
   const chatTemplate = readChatTemplate(config.chat_template, files['chat_template.jinja'])
   const pieces = tokenBytes(json, idToToken, added)
+  const encoder = createEncoder({
+    ...{ start, inside, prefix: prefixOf(json), found: [...added.values()].filter((t) => t.special || !t.normalized) },
+    special,
+    unknownId: library.model.unk_token_id,
+    around: tokensAround(library),
+  })
+  /** Messages and tools with all of their texts guarded; roles are names that templates compare. */
+  function guarded<T>(value: T): T
+  function guarded(value: unknown): unknown {
+    if (typeof value === 'string') return encoder.guard(value)
+    if (Array.isArray(value)) return value.map((item) => guarded(item))
+    if (!isObject(value)) return value
+    const entries = Object.entries(value)
+    return Object.fromEntries(entries.map(([key, item]) => [encoder.guard(key), key === 'role' ? item : guarded(item)]))
+  }
 
   return {
     vocabSize: idToToken.length,
@@ -57,7 +73,9 @@ export function loadTokenizer(files: Readonly<Record<string, string>>): Tokenize
     padTokenId: idOf(names.pad_token),
     chatTemplate,
     specialTokenIds: [...specialIds].sort((a, b) => a - b),
-    encode: (text, options) => library.encode(text, { add_special_tokens: options?.addSpecialTokens ?? false }).ids,
+    encode: (text, options) => encoder.encodeParts([text], options)[0],
+    encodeParts: encoder.encodeParts,
+    guard: encoder.guard,
     decode(ids, options) {
       const known = Array.from(ids).filter(
         (id) => idToToken[id] !== undefined && !(options?.skipSpecialTokens && specialIds.has(id)),
@@ -82,13 +100,23 @@ export function loadTokenizer(files: Readonly<Record<string, string>>): Tokenize
           'the tokenizer has no chat template; add one as chat_template to tokenizer_config.json, or use plain prompts',
         )
       }
+      const given = { messages, tools: options?.tools }
       return renderChat(chatTemplate, {
         ...names,
-        messages,
+        ...(options?.guard ? guarded(given) : given),
         add_generation_prompt: options?.addGenerationPrompt ?? false,
-        tools: options?.tools,
       })
     },
     files: () => ({ ...files }),
   }
+}
+
+/** The ids that a tokenizer puts before and behind a text when special tokens are asked for. */
+function tokensAround(library: LibraryTokenizer): { before: number[]; behind: number[] } {
+  const text = '\ufdd0'
+  const { tokens } = library.post_processor?.([text], null, true) ?? { tokens: [text] }
+  const ids = tokens.map((token) => library.token_to_id(token))
+  const at = tokens.indexOf(text)
+  const known = (some: (number | undefined)[]) => some.filter((id) => id !== undefined)
+  return { before: known(ids.slice(0, at)), behind: known(ids.slice(at + 1)) }
 }

@@ -10,9 +10,21 @@ export interface LibraryTokenizer {
   decode(ids: number[], options: { clean_up_tokenization_spaces: boolean }): string
   token_to_id(token: string): number | undefined
   get_vocab(): Map<string | undefined, number>
-  get_added_tokens_decoder(): Map<number, { id: number; content: string; special: boolean; single_word: boolean }>
-  model: { cache?: object; bpe_ranks?: Map<string, number> }
+  get_added_tokens_decoder(): Map<number, AddedToken>
+  model: { cache?: object; bpe_ranks?: Map<string, number>; unk_token_id?: number }
+  post_processor: ((tokens: string[], pair: null, addSpecialTokens: boolean) => { tokens: string[] }) | null
   decoder: LibraryDecoder | null
+}
+
+export interface AddedToken {
+  id: number
+  content: string
+  special: boolean
+  /** Found in normalised text. */
+  normalized: boolean
+  /** Takes the space before it, or behind it. */
+  lstrip: boolean
+  rstrip: boolean
 }
 
 interface LibraryDecoder {
@@ -21,14 +33,23 @@ interface LibraryDecoder {
   text_decoder?: InstanceType<typeof TextDecoder>
 }
 
-/** The library's tokenizer for checked files; UserError where it cannot use them. */
-export function createLibraryTokenizer(json: TokenizerJson, config: Json): LibraryTokenizer {
+export interface LibraryTokenizers {
+  whole: LibraryTokenizer
+  /** Encode text without special tokens and without others that are found before it is normalised. */
+  start: LibraryTokenizer
+  /** The same for text that continues another: without the space that a tokenizer puts before a text. */
+  inside: LibraryTokenizer
+}
+
+/** The library's tokenizers for checked files; UserError where it cannot use them. They share one vocabulary. */
+export function createLibraryTokenizers(json: TokenizerJson, config: Json): LibraryTokenizers {
   let tokenizer: LibraryTokenizer
+  const independent = wordsAreIndependent(json.model)
+  const { merges } = json.model
+  const isBpe = json.model.type === 'BPE' && Array.isArray(merges)
   try {
-    const rewritten = forLibrary(json)
-    const { merges } = rewritten.model
-    const isBpe = rewritten.model.type === 'BPE' && Array.isArray(merges)
-    tokenizer = new Tokenizer(isBpe ? { ...rewritten, model: { ...rewritten.model, merges: [] } } : rewritten, config)
+    const model = isBpe ? { ...json.model, merges: [] } : json.model
+    tokenizer = new Tokenizer({ ...forLibrary(json, independent), model }, config)
     if (isBpe) rankMerges(merges, tokenizer.model.bpe_ranks!)
   } catch (error) {
     throw new UserError(`tokenizer.json cannot be used: ${error instanceof Error ? error.message : error}`)
@@ -38,7 +59,54 @@ export function createLibraryTokenizer(json: TokenizerJson, config: Json): Libra
   for (const part of tokenizer.decoder?.decoders ?? [tokenizer.decoder]) {
     if (part?.config.type === 'ByteFallback') part.text_decoder = new ByteRunDecoder()
   }
-  return tokenizer
+  const added = [...tokenizer.get_added_tokens_decoder().values()].filter((token) => token.normalized && !token.special)
+  const textEncoder = (source: TokenizerJson): LibraryTokenizer => {
+    const empty = { type: 'BPE', vocab: {}, merges: [] }
+    const text: LibraryTokenizer = new Tokenizer(
+      { ...forLibrary(source, independent), model: empty, added_tokens: added, post_processor: null },
+      config,
+    )
+    return Object.assign(text, { model: tokenizer.model })
+  }
+  const { normalizer, pre_tokenizer: preTokenizer } = json
+  return {
+    whole: tokenizer,
+    start: textEncoder(json),
+    inside: textEncoder({
+      ...json,
+      normalizer: withoutPrefix(normalizer),
+      pre_tokenizer: withoutPrefix(preTokenizer),
+    }),
+  }
+}
+
+/** Whether a space is put before every text, before every text between added tokens, or before none. */
+export type Prefix = 'none' | 'once' | 'every'
+
+export function prefixOf(json: TokenizerJson): Prefix {
+  const steps = [...stepsOf(json.normalizer), ...stepsOf(json.pre_tokenizer)]
+  const has = (type: string, scheme?: string) =>
+    steps.some((step) => step.type === type && (step.prepend_scheme ?? 'always') === (scheme ?? 'always'))
+  if (has('Prepend') || has('Metaspace', 'always')) return 'every'
+  if (steps.some((step) => step.type === 'ByteLevel' && step.add_prefix_space === true)) return 'every'
+  return has('Metaspace', 'first') ? 'once' : 'none'
+}
+
+/** A normalizer or a pre-tokenizer; of a sequence its parts. */
+function stepsOf(node: unknown): Json[] {
+  if (!isObject(node)) return []
+  const parts = node.type === 'Sequence' ? (node.normalizers ?? node.pretokenizers) : undefined
+  return Array.isArray(parts) ? parts.flatMap(stepsOf) : [node]
+}
+
+function withoutPrefix(node: unknown): unknown {
+  if (!isObject(node)) return node
+  if (node.type === 'Prepend') return { type: 'Sequence', normalizers: [] }
+  if (node.type === 'Metaspace') return { ...node, prepend_scheme: 'never' }
+  if (node.type === 'ByteLevel') return { ...node, add_prefix_space: false }
+  if (node.type === 'Strip') return { ...node, strip_left: false }
+  const lists = ['normalizers', 'pretokenizers'].filter((name) => Array.isArray(node[name]))
+  return { ...node, ...Object.fromEntries(lists.map((name) => [name, (node[name] as unknown[]).map(withoutPrefix)])) }
 }
 
 /**
@@ -91,9 +159,9 @@ class ByteRunDecoder extends TextDecoder {
  * - BPE over a whole document as one word (Llama 2 style): where no token continues from another character into `▁`, no
  *   merge can cross that boundary, so splitting there gives the same ids and lets the library's word cache work.
  */
-function forLibrary(json: TokenizerJson): TokenizerJson {
+function forLibrary(json: TokenizerJson, independent: boolean): TokenizerJson {
   const preTokenizer = rewritePreTokenizer(json.pre_tokenizer)
-  if (!wordsAreIndependent(json.model)) return { ...json, pre_tokenizer: preTokenizer }
+  if (!independent) return { ...json, pre_tokenizer: preTokenizer }
   const steps = preTokenizer === null ? [] : [preTokenizer]
   return { ...json, pre_tokenizer: sequence(...steps, split('▁+[^▁]*|[^▁]+')) }
 }

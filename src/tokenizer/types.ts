@@ -16,6 +16,16 @@ export interface Tool {
   function: { name: string; description?: string; parameters?: Record<string, unknown> }
 }
 
+export interface EncodeOptions {
+  /** Puts the tokens around the text that the tokenizer has for that (BOS, EOS). Default false. */
+  addSpecialTokens?: boolean
+  /**
+   * What the names of special tokens in the text are: the `tokens`; `text` like any other, for what users write; or, where
+   * it is `guarded` (see `guard`), both. Default `tokens`.
+   */
+  special?: 'tokens' | 'text' | 'guarded'
+}
+
 export interface Tokenizer {
   /** Number of ids the tokenizer knows, added tokens included (the model may have more rows). */
   readonly vocabSize: number
@@ -23,8 +33,17 @@ export interface Tokenizer {
   readonly eosTokenId: number | undefined
   readonly padTokenId: number | undefined
   readonly chatTemplate: string | undefined
-  /** Special tokens are recognised in the text; none are added around it unless asked for. */
-  encode(text: string, options?: { addSpecialTokens?: boolean }): number[]
+  encode(text: string, options?: EncodeOptions): number[]
+  /**
+   * Encodes one text that comes in parts: ids by part, none over a boundary. Only the first part begins a text: no space is
+   * put before the others, so the ids of all parts in a row stand for the parts in a row.
+   */
+  encodeParts(parts: readonly string[], options?: EncodeOptions): number[][]
+  /**
+   * Marks the names of special tokens in a text as text, so that it can be put among text whose special tokens count, such as
+   * a chat template's. To be encoded as `guarded`. Marks are noncharacters (U+FDD0); cutting and trimming keeps them right.
+   */
+  guard(text: string): string
   decode(ids: ArrayLike<number>, options?: { skipSpecialTokens?: boolean }): string
   tokenToId(token: string): number | undefined
   idToToken(id: number): string | undefined
@@ -37,10 +56,13 @@ export interface Tokenizer {
    * which SentencePiece drops. Throws UserError for tokenizers of another kind.
    */
   tokenBytes(): (Uint8Array | undefined)[]
-  /** Renders the chat template. Throws UserError where the tokenizer has none. */
+  /**
+   * Renders the chat template. `guard`: what messages and tools hold is guarded, for encoding as `guarded`; without it the
+   * text is for people. Throws UserError where the tokenizer has none.
+   */
   applyChatTemplate(
     messages: readonly ChatMessage[],
-    options?: { addGenerationPrompt?: boolean; tools?: readonly Tool[] },
+    options?: { addGenerationPrompt?: boolean; tools?: readonly Tool[]; guard?: boolean },
   ): string
   /** File name -> text (tokenizer.json, tokenizer_config.json, special_tokens_map.json), to be written beside a model. */
   files(): Record<string, string>
