@@ -8,7 +8,7 @@ import { taskPrompts } from '../src/eval/evaluate.ts'
 import { TASK_NAMES, type TaskName } from '../src/eval/tasks/index.ts'
 import { createGenerator, type GenerateSettings, type Generator, promptIds } from '../src/generate.ts'
 import { type InferenceModel, loadAdapterFor, loadForInference } from '../src/load.ts'
-import { createExecutor } from '../src/runtime/executor.ts'
+import { createExecutor } from '../src/runtime/onnxruntime/executor.ts'
 import { UserError } from '../src/types.ts'
 import { alternate, report } from './measure.ts'
 

@@ -17,7 +17,7 @@ import {
 } from '../src/decode/index.ts'
 import { loadForInference } from '../src/load.ts'
 import { random } from '../src/random.ts'
-import { createExecutor } from '../src/runtime/executor.ts'
+import { createExecutor } from '../src/runtime/onnxruntime/executor.ts'
 import { UserError } from '../src/types.ts'
 import { randomSchema } from '../test/random-schema.ts'
 import { median, report } from './measure.ts'

@@ -10,7 +10,7 @@ import { createForward } from '../src/decode/forward.ts'
 import { createModel } from '../src/models/index.ts'
 import { blockLayout, isMatrixToQuantize, quantizedNames } from '../src/quant/layout.ts'
 import { random } from '../src/random.ts'
-import { createExecutor } from '../src/runtime/executor.ts'
+import { createExecutor } from '../src/runtime/onnxruntime/executor.ts'
 import { type InferenceParameter, type ModelConfig, UserError } from '../src/types.ts'
 import { median, peakMemory, report } from './measure.ts'
 

@@ -13,7 +13,7 @@ import { evaluateLoaded } from '../src/evaluate.ts'
 import { type InferenceModel, load, loadForInference } from '../src/load.ts'
 import { type QuantizeOptions, quantize } from '../src/quantize.ts'
 import { parseRecipe } from '../src/recipe.ts'
-import { createExecutor } from '../src/runtime/executor.ts'
+import { createExecutor } from '../src/runtime/onnxruntime/executor.ts'
 import { UserError } from '../src/types.ts'
 import { report } from './measure.ts'
 

@@ -8,7 +8,7 @@ import { complete } from './decode/index.ts'
 import { createGenerator } from './generate.ts'
 import { loadForInference } from './load.ts'
 import { random } from './random.ts'
-import { createExecutor } from './runtime/executor.ts'
+import { createExecutor } from './runtime/onnxruntime/executor.ts'
 import { UserError } from './types.ts'
 
 export interface AugmentOptions {

@@ -5,7 +5,7 @@ import { taskRows } from './eval/tasks/index.ts'
 import { load } from './load.ts'
 import { createModel } from './models/index.ts'
 import { tinyModel } from './quickstart.ts'
-import { createExecutor } from './runtime/executor.ts'
+import { createExecutor } from './runtime/onnxruntime/executor.ts'
 
 const executor = createExecutor({ threads: 1 })
 afterAll(() => executor.dispose())

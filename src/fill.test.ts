@@ -4,7 +4,7 @@ import { createGenerator, type Generator } from './generate.ts'
 import { type LoadedModel, load } from './load.ts'
 import { createModel } from './models/index.ts'
 import { tinyModel } from './quickstart.ts'
-import { createExecutor } from './runtime/executor.ts'
+import { createExecutor } from './runtime/onnxruntime/executor.ts'
 
 const executor = createExecutor({ threads: 1 })
 let loaded: LoadedModel

@@ -11,7 +11,7 @@ import {
 } from './generate.ts'
 import { load } from './load.ts'
 import { tinyModel } from './quickstart.ts'
-import { createExecutor } from './runtime/executor.ts'
+import { createExecutor } from './runtime/onnxruntime/executor.ts'
 
 describe('generate', () => {
   it('answers, and what it shows on the way only grows into the answer', async () => {

@@ -34,7 +34,8 @@ export {
   type Recipe,
   type RecipeInput,
 } from './recipe.ts'
-export { createExecutor, type Executor } from './runtime/executor.ts'
+export type { Executor } from './runtime/executor.ts'
+export { createExecutor } from './runtime/onnxruntime/executor.ts'
 export type { ChatMessage, Tokenizer } from './tokenizer/types.ts'
 export { mergeCheckpoints } from './train/merge.ts'
 export { type InferenceParameter, type Parameter, type QuantizedParameter, UserError } from './types.ts'

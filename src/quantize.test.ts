@@ -15,7 +15,8 @@ import { roundToNearest } from './quant/round.ts'
 import { quantize } from './quantize.ts'
 import { tinyModel } from './quickstart.ts'
 import { random } from './random.ts'
-import { createExecutor, type Executor } from './runtime/executor.ts'
+import type { Executor } from './runtime/executor.ts'
+import { createExecutor } from './runtime/onnxruntime/executor.ts'
 import { type BlockFormat, type InferenceParameter, UserError } from './types.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'unmask-quantize-'))

@@ -7,7 +7,7 @@ import { createGenerator, generationDefaults } from './generate.ts'
 import { load } from './load.ts'
 import { tinyModel } from './quickstart.ts'
 import { parseSections } from './recipe.ts'
-import { createExecutor } from './runtime/executor.ts'
+import { createExecutor } from './runtime/onnxruntime/executor.ts'
 import { tune, writeTuned } from './tune.ts'
 
 let folder: string

@@ -14,7 +14,8 @@ import { createGenerator, generationConfigOf, type TunedSettings } from './gener
 import { type InferenceModel, loadForInference } from './load.ts'
 import { random } from './random.ts'
 import type { Recipe } from './recipe.ts'
-import { createExecutor, type Executor } from './runtime/executor.ts'
+import type { Executor } from './runtime/executor.ts'
+import { createExecutor } from './runtime/onnxruntime/executor.ts'
 import { type Device, UserError } from './types.ts'
 
 export interface TuneOptions {

@@ -3,7 +3,8 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { createForward, type Forward } from '../src/decode/forward.ts'
 import { random } from '../src/random.ts'
-import { createExecutor, type Executor } from '../src/runtime/executor.ts'
+import type { Executor } from '../src/runtime/executor.ts'
+import { createExecutor } from '../src/runtime/onnxruntime/executor.ts'
 import { logits } from './golden/logits.ts'
 import { tinyLlama } from './tiny-llama.ts'
 

@@ -1,5 +1,7 @@
 // Reads the rows of a Parquet file through a worker thread that is stopped where the file leads it astray.
-import { Worker } from 'node:worker_threads'
+import type { Worker } from 'node:worker_threads'
+import { startThread } from '../threads/start.ts'
+import type { Answer, WorkerData } from './parquet-worker.ts'
 import type { Row } from './rows.ts'
 
 // A thread may use this much memory, and this long for a row group, and then more for each byte of the file.
@@ -19,8 +21,8 @@ export async function* readParquet(
   columns: readonly string[],
   patienceMs = PATIENCE_MS + (PATIENCE_MS_PER_MB * size) / 2 ** 20,
 ): AsyncGenerator<Row, void> {
-  const worker = new Worker(new URL('./parquet-worker.js', import.meta.url), {
-    workerData: { path, columns },
+  const worker = startThread(new URL('./parquet-worker.ts', import.meta.url), {
+    workerData: { path, columns } satisfies WorkerData,
     resourceLimits: { maxOldGenerationSizeMb: Math.min(MAX_HEAP_MB, HEAP_MB + (8 * size) / 2 ** 20) },
   })
   let line = 1
@@ -35,8 +37,6 @@ export async function* readParquet(
     await worker.terminate()
   }
 }
-
-type Answer = import('./parquet-worker.js').Answer
 
 function ask(worker: Worker, patience: number): Promise<Answer> {
   return new Promise((resolve) => {

@@ -2,7 +2,8 @@
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { tinyLlama } from '../../test/tiny-llama.ts'
-import { createExecutor, type Executor } from '../runtime/executor.ts'
+import type { Executor } from '../runtime/executor.ts'
+import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import {
   type BlockOptions,
   type ConstraintSource,

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { tinyLlama } from '../../test/tiny-llama.ts'
-import { createExecutor, type Executor, type Session } from '../runtime/executor.ts'
+import type { Executor, Session } from '../runtime/executor.ts'
+import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import type { TensorData } from '../types.ts'
 import { createForward, type Forward } from './forward.ts'
 import { loadDecodeProgram } from './program.ts'

@@ -5,7 +5,7 @@ import { tinyLlama } from '../../test/tiny-llama.ts'
 import { createModel } from '../models/index.ts'
 import { dequantize } from '../quant/layout.ts'
 import { roundToNearest } from '../quant/round.ts'
-import { createExecutor } from '../runtime/executor.ts'
+import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import type { BlockFormat, InferenceParameter, QuantizedParameter } from '../types.ts'
 import { createForward } from './forward.ts'
 

@@ -5,7 +5,7 @@ import { createForward } from '../decode/forward.ts'
 import { scoreAutoregressive } from '../decode/score.ts'
 import { load } from '../load.ts'
 import { tinyModel } from '../quickstart.ts'
-import { createExecutor } from '../runtime/executor.ts'
+import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import { choiceItems, choose } from './choices.ts'
 import { taskRows } from './tasks/index.ts'
 

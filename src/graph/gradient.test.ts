@@ -11,7 +11,7 @@ import {
   positive,
 } from '../../test/graph/gradient-check.ts'
 import { type Attend, blockCausal, blockDiffusion, fullAttention, type Heads } from '../diffusion/attention.ts'
-import { createExecutor } from '../runtime/executor.ts'
+import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import type { TensorData } from '../types.ts'
 import { gradients } from './gradient.ts'
 import { attention } from './ops/attention.ts'

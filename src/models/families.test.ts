@@ -6,7 +6,7 @@ import { logits } from '../../test/golden/logits.ts'
 import { openCheckpoint, openSafetensors } from '../checkpoint/index.ts'
 import { decodeProgram } from '../decode/program.ts'
 import { exportOnnx } from '../graph/program.ts'
-import { createExecutor } from '../runtime/executor.ts'
+import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import { type ModelConfig, type Parameter, UserError } from '../types.ts'
 import { createModel, parameterCounts, trainedConfig } from './index.ts'
 

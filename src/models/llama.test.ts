@@ -4,7 +4,7 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { logits } from '../../test/golden/logits.ts'
 import { inverseFrequencies, ropeConfig } from '../nn/rope.ts'
 import { random } from '../random.ts'
-import { createExecutor } from '../runtime/executor.ts'
+import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import { type ModelConfig, type Parameter, UserError } from '../types.ts'
 import { createModel, type Model, supportedModelTypes } from './index.ts'
 

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import { input } from '../graph/ops/input.ts'
 import { exportOnnx } from '../graph/program.ts'
-import { createExecutor } from '../runtime/executor.ts'
+import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import type { TensorData } from '../types.ts'
 import { inverseFrequencies, ropeConfig, ropeRows, ropeTables } from './rope.ts'
 

@@ -6,7 +6,7 @@ import type { Batch } from '../data/types.ts'
 import { drawStrides } from '../diffusion/strides.ts'
 import { loadInference } from '../nn/inference.ts'
 import { initialLora, loraShapes, maskEmbeddingName } from '../nn/lora.ts'
-import { createExecutor } from '../runtime/executor.ts'
+import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import type { Parameter } from '../types.ts'
 import { createStridedTrainer, stridedMicroBatch, stridedProgram } from './strided.ts'
 

@@ -2,7 +2,7 @@
 import { neg } from '../../src/graph/ops/elementwise.ts'
 import { input } from '../../src/graph/ops/input.ts'
 import { exportOnnx } from '../../src/graph/program.ts'
-import { createExecutor } from '../../src/runtime/executor.ts'
+import { createExecutor } from '../../src/runtime/onnxruntime/executor.ts'
 
 const executor = createExecutor({ threads: 1 })
 const { model } = exportOnnx({ name: 'negate', outputs: { y: neg(input('x', 'float32', [1])) } })

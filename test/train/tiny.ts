@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import type { Batch } from '../../src/data/types.ts'
 import { createModel } from '../../src/models/index.ts'
 import { random } from '../../src/random.ts'
-import { createExecutor } from '../../src/runtime/executor.ts'
+import { createExecutor } from '../../src/runtime/onnxruntime/executor.ts'
 import { createTrainer, type TrainerOptions } from '../../src/train/program.ts'
 import type { Parameter } from '../../src/types.ts'
 

@@ -75,7 +75,7 @@ Examples:
         const prompt = flags.prompt === '-' ? (await readStream(process.stdin)).replace(/\r?\n$/, '') : flags.prompt
         const { loadAdapterFor, loadForInference } = await import('../../load.ts')
         const { createGenerator, decodeSettings, promptIds } = await import('../../generate.ts')
-        const { createExecutor } = await import('../../runtime/executor.ts')
+        const { createExecutor } = await import('../../runtime/onnxruntime/executor.ts')
         const { signal } = context
         const loaded = await loadForInference(command.args[0]!, { signal })
         const executor = createExecutor({ threads: context.threads, device: context.device })

@@ -46,7 +46,7 @@ Examples:
         const rightContext = wholeNumber('--right-context', flags.rightContext, 0)
         const { loadForInference } = await import('../../load.ts')
         const { createGenerator, decodeSettings } = await import('../../generate.ts')
-        const { createExecutor } = await import('../../runtime/executor.ts')
+        const { createExecutor } = await import('../../runtime/onnxruntime/executor.ts')
         const { signal } = context
         const { maxNewTokens: _, ...settings } = decodeSettings(sectionFlags(command.opts()).decode, 'diffusion')
         const loaded = await loadForInference(command.args[0]!, { signal })

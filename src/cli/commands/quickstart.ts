@@ -68,7 +68,7 @@ function positive(flag: string, value: string | undefined): number | undefined {
 async function watch(model: string, context: Context): Promise<void> {
   const { load } = await import('../../load.ts')
   const { createGenerator, promptIds } = await import('../../generate.ts')
-  const { createExecutor } = await import('../../runtime/executor.ts')
+  const { createExecutor } = await import('../../runtime/onnxruntime/executor.ts')
   const { TASK_NAMES, taskRow } = await import('../../eval/tasks/index.ts')
   const { display, signal } = context
   const loaded = await load(model, { signal })

@@ -40,7 +40,7 @@ Examples:
         const { loadForInference } = await import('../../load.ts')
         const { createGenerator } = await import('../../generate.ts')
         const { complete } = await import('../../decode/index.ts')
-        const { createExecutor } = await import('../../runtime/executor.ts')
+        const { createExecutor } = await import('../../runtime/onnxruntime/executor.ts')
         const { signal } = context
         const { decode } = sectionFlags(command.opts())
         const { threshold, editing_threshold: editingThreshold, max_post_steps: maxPostSteps } = decode

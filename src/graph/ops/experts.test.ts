@@ -5,7 +5,7 @@ import { checkGradients, evaluate, normal } from '../../../test/graph/gradient-c
 import { createWeights } from '../../nn/weights.ts'
 import { dequantize } from '../../quant/layout.ts'
 import { roundToNearest } from '../../quant/round.ts'
-import { createExecutor } from '../../runtime/executor.ts'
+import { createExecutor } from '../../runtime/onnxruntime/executor.ts'
 import type { TensorData } from '../../types.ts'
 import { exportOnnx } from '../program.ts'
 import type { Tensor } from '../tensor.ts'

@@ -1,7 +1,7 @@
 // The values that operations with a formula of their own compute, against that formula in float64.
 import { afterAll, expect, it } from 'vitest'
 import { evaluate, indices, int64, normal, positive } from '../../../test/graph/gradient-check.ts'
-import { createExecutor } from '../../runtime/executor.ts'
+import { createExecutor } from '../../runtime/onnxruntime/executor.ts'
 import type { TensorData } from '../../types.ts'
 import { exportOnnx } from '../program.ts'
 import type { Tensor } from '../tensor.ts'

@@ -2,7 +2,7 @@
 import type { CommittedToken, Generation } from '../../decode/index.ts'
 import { createGenerator, promptIds } from '../../generate.ts'
 import { loadAdapterFor, loadForInference } from '../../load.ts'
-import { createExecutor } from '../../runtime/executor.ts'
+import { createExecutor } from '../../runtime/onnxruntime/executor.ts'
 import { UserError } from '../../types.ts'
 import { createAnswerText } from '../text.ts'
 import { RequestError } from './errors.ts'

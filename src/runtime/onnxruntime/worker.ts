@@ -1,35 +1,32 @@
-// The worker that owns ONNX Runtime: sessions, and buffers that stay here between runs ("resident").
-// Plain JavaScript, so that a thread can be started from it in source and in the built package alike.
-// It knows no models: it loads ONNX bytes, runs them and moves values.
+// The worker that owns ONNX Runtime: sessions, and buffers that stay here between runs ("resident"). It knows no models: it
+// loads ONNX bytes, runs them and moves values.
 import { parentPort, workerData } from 'node:worker_threads'
-import { arrays, createSession, createWeight, DeviceError } from './ort.js'
+import type { DType, TensorData, TypedArray } from '../../types.ts'
+import type { Resident, Source } from '../executor.ts'
+import { DeviceError } from './device.ts'
+import type { Answer, Request, WorkerData } from './protocol.ts'
+import { createSession, type Session } from './session.ts'
+import { arrays, type Value } from './values.ts'
+import { type HeldWeight, holdWeight } from './weights.ts'
 
-/** @typedef {import('./protocol.ts').Request} Request */
-/** @typedef {import('./protocol.ts').Source} Source */
+const port = parentPort!
+const { threads, device } = workerData as WorkerData
 
-const port = /** @type {import('node:worker_threads').MessagePort} */ (parentPort)
+const sessions = new Map<string, Session>()
+/** Weights of sessions that are not loaded yet. */
+const waiting = new Map<string, HeldWeight[]>()
+const residents = new Map<string, { dtype: DType; data: TypedArray }>()
+/** Names of the resident buffers that are bound, by session. */
+const bound = new Map<string, Set<string>>()
 
-/** @type {Map<string, ReturnType<typeof createSession>>} */
-const sessions = new Map()
-/** Weights of sessions that are not loaded yet. @type {Map<string, ReturnType<typeof createWeight>[]>} */
-const waiting = new Map()
-/** @type {Map<string, { dtype: import('../types.ts').DType, data: import('../types.ts').TypedArray }>} */
-const residents = new Map()
-/** Names of the resident buffers that are bound, by session. @type {Map<string, Set<string>>} */
-const bound = new Map()
-
-/** @param {string} name */
-function resident(name) {
+function resident(name: string) {
   const found = residents.get(name)
   if (!found) throw new Error(`no resident buffer ${name}`)
   return found
 }
 
-/**
- * The values of a request or part of a resident buffer, without a copy.
- * @param {Source} source
- */
-function given(source) {
+/** The values of a request or part of a resident buffer, without a copy. */
+function given(source: Source): Value {
   if ('data' in source) return source
   const { dtype, data } = resident(source.resident)
   const size = source.shape.reduce((a, b) => a * b, 1)
@@ -38,16 +35,13 @@ function given(source) {
   return { dtype, data: data.subarray(offset, offset + size), shape: source.shape }
 }
 
-/**
- * Parts of resident buffers by the names of the program's inputs or outputs.
- * @param {Record<string, import('./protocol.ts').Resident>} parts
- */
-function allGiven(parts) {
+/** Parts of resident buffers by the names of the program's inputs or outputs. */
+function allGiven(parts: Record<string, Resident>): Record<string, Value> {
   return Object.fromEntries(Object.entries(parts).map(([name, part]) => [name, given(part)]))
 }
 
-/** Sessions do not hold on to a buffer that is gone. @param {string} name */
-function forget(name) {
+/** Sessions do not hold on to a buffer that is gone. */
+function forget(name: string): void {
   for (const [session, names] of bound) {
     if (!names.has(name)) continue
     sessions.get(session)?.bind({}, {})
@@ -55,18 +49,24 @@ function forget(name) {
   }
 }
 
-/** @param {Request} request */
-function handle(request) {
+function openSession(name: string): Session {
+  const session = sessions.get(name)
+  if (!session) throw new Error(`no session ${name}`)
+  return session
+}
+
+/** Does what a request asks, and returns what the answer holds. */
+function handle(request: Request): Answer {
   switch (request.kind) {
     case 'weight': {
       const weights = waiting.get(request.session) ?? []
-      weights.push(createWeight(request.weight))
+      weights.push(holdWeight(request.weight))
       waiting.set(request.session, weights)
       return undefined
     }
     case 'load': {
       const weights = waiting.get(request.session) ?? []
-      sessions.set(request.session, createSession(request.model, { ...workerData, ...request.options, weights }))
+      sessions.set(request.session, createSession(request.model, { threads, device, ...request.options, weights }))
       waiting.delete(request.session)
       return undefined
     }
@@ -95,7 +95,7 @@ function handle(request) {
         forget(name)
         const data = new arrays[request.dtype](request.size)
         for (const { from, to, length } of request.moves)
-          data.set(/** @type {never} */ (resident(name).data.subarray(from, from + length)), to)
+          data.set(resident(name).data.subarray(from, from + length) as never, to)
         residents.set(name, { dtype: request.dtype, data })
       }
       return undefined
@@ -113,7 +113,7 @@ function handle(request) {
       return data.slice(offset, offset + (request.length ?? data.length))
     }
     case 'write': {
-      resident(request.name).data.set(/** @type {never} */ (request.data), request.offset ?? 0)
+      resident(request.name).data.set(request.data as never, request.offset ?? 0)
       return undefined
     }
     case 'move': {
@@ -138,40 +138,27 @@ function handle(request) {
     }
     case 'run': {
       const session = openSession(request.session)
-      /** @type {Record<string, import('./ort.js').Value>} */
-      const feeds = {}
+      const feeds: Record<string, Value> = {}
       for (const [name, source] of Object.entries(request.feeds)) feeds[name] = given(source)
-      /** @type {Record<string, import('./ort.js').Value | null>} */
-      const fetches = {}
+      const fetches: Record<string, Value | null> = {}
       for (const [name, target] of Object.entries(request.fetches)) fetches[name] = target ? given(target) : null
       return session.run(feeds, fetches, (results) => {
-        /** @type {Record<string, import('../types.ts').TensorData>} */
-        const outputs = {}
-        for (const [name, result] of Object.entries(results))
-          outputs[name] = { ...result, data: /** @type {never} */ (result.data.slice()) }
+        const outputs: Record<string, TensorData> = {}
+        for (const [name, result] of Object.entries(results)) outputs[name] = { ...result, data: result.data.slice() }
         return outputs
       })
     }
   }
 }
 
-/** @param {string} name */
-function openSession(name) {
-  const session = sessions.get(name)
-  if (!session) throw new Error(`no session ${name}`)
-  return session
-}
-
 /** Buffers that may move to the main thread instead of being copied. */
-/** @param {unknown} value @returns {ArrayBuffer[]} */
-function transferable(value) {
-  if (ArrayBuffer.isView(value)) return [/** @type {ArrayBuffer} */ (value.buffer)]
-  if (value && typeof value === 'object')
-    return Object.values(value).map((output) => /** @type {ArrayBuffer} */ (output.data.buffer))
+function transferable(answer: Answer): ArrayBuffer[] {
+  if (ArrayBuffer.isView(answer)) return [answer.buffer as ArrayBuffer]
+  if (typeof answer === 'object') return Object.values(answer).map((output) => output.data.buffer as ArrayBuffer)
   return []
 }
 
-port.on('message', (/** @type {{ id: number, request: Request }} */ { id, request }) => {
+port.on('message', ({ id, request }: { id: number; request: Request }) => {
   try {
     const value = handle(request)
     port.postMessage({ id, value }, transferable(value))

@@ -1,33 +1,16 @@
 // Messages between the executor and its worker.
-import type { DType, TensorData, TypedArray } from '../types.ts'
+import type { Device, DType, TensorData, TypedArray } from '../../types.ts'
+import type { Move, Resident, Source, Weight } from '../executor.ts'
 
-/** Part of a buffer that stays in the worker. `offset` counts elements. */
-export interface Resident {
-  resident: string
-  offset?: number
-  shape: readonly number[]
+/** What the worker is started with. */
+export interface WorkerData {
+  threads: number
+  device: Device
 }
 
-export type Source = TensorData | Resident
-
-/** Copies `length` elements of a buffer to another place in it. */
-export interface Move {
-  from: number
-  to: number
-  length: number
-}
-
-/** Values of inputs of a model that are the same in every run: one tensor, under each of the names and shapes that use it. */
-export interface Weight {
-  dtype: DType
-  data: TypedArray
-  uses: readonly { name: string; shape: readonly number[] }[]
-}
-
-export interface LoadOptions {
+interface LoadOptions {
   optimize: boolean
-  /** Session configuration entries by ONNX Runtime's names. */
-  config: Record<string, string>
+  externalFolder?: string
   profile?: string
 }
 
@@ -57,3 +40,6 @@ export type Request =
   | { kind: 'bind'; session: string; feeds: Record<string, Resident>; fetches: Record<string, Resident> }
   /** The same moves, one after the other, in each of the buffers. */
   | { kind: 'move'; names: readonly string[]; moves: readonly Move[] }
+
+/** What a request gives back. */
+export type Answer = undefined | number | TypedArray | Record<string, TensorData>

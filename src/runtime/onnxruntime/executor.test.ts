@@ -5,16 +5,17 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
-import { add, mul } from '../graph/ops/elementwise.ts'
-import { input } from '../graph/ops/input.ts'
-import { cast } from '../graph/ops/layout.ts'
-import { matmul } from '../graph/ops/linear.ts'
-import { exportOnnx } from '../graph/program.ts'
-import type { Shape } from '../graph/shape.ts'
-import type { Tensor } from '../graph/tensor.ts'
-import { type TensorData, UserError } from '../types.ts'
-import { createExecutor, type Weight } from './executor.ts'
-import { DeviceError, withoutHalf } from './ort.js'
+import { add, mul } from '../../graph/ops/elementwise.ts'
+import { input } from '../../graph/ops/input.ts'
+import { cast } from '../../graph/ops/layout.ts'
+import { matmul } from '../../graph/ops/linear.ts'
+import { exportOnnx } from '../../graph/program.ts'
+import type { Shape } from '../../graph/shape.ts'
+import type { Tensor } from '../../graph/tensor.ts'
+import { type TensorData, UserError } from '../../types.ts'
+import type { Weight } from '../executor.ts'
+import { DeviceError, withoutHalf } from './device.ts'
+import { createExecutor } from './executor.ts'
 
 const executor = createExecutor({ threads: 1 })
 afterAll(() => executor.dispose())
@@ -283,7 +284,7 @@ describe('disposing', () => {
   })
 
   it('is not needed for the process to end, and a run under way holds it', async () => {
-    const script = fileURLToPath(new URL('../../test/runtime/idle.ts', import.meta.url))
+    const script = fileURLToPath(new URL('../../../test/runtime/idle.ts', import.meta.url))
     const child = spawn(process.execPath, ['--import', 'tsx', script], { stdio: ['ignore', 'pipe', 'inherit'] })
     let output = ''
     child.stdout.on('data', (chunk) => {
@@ -393,7 +394,7 @@ it.each(['webgpu', 'cuda'] as const)('runs on %s, or says what the machine lacks
 it("sends and keeps nothing of ONNX Runtime's telemetry", async () => {
   const home = await mkdtemp(join(tmpdir(), 'unmask-executor-'))
   try {
-    const script = fileURLToPath(new URL('../../test/runtime/idle.ts', import.meta.url))
+    const script = fileURLToPath(new URL('../../../test/runtime/idle.ts', import.meta.url))
     const env: NodeJS.ProcessEnv = { ...process.env, HOME: home, XDG_CACHE_HOME: home }
     delete env.ORT_DISABLE_TELEMETRY
     const child = spawn(process.execPath, ['--import', 'tsx', script], { env, stdio: 'ignore' })

@@ -4,10 +4,20 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } from 'hyparquet'
 import { compressors } from 'hyparquet-compressors'
 
-/** @typedef {{ rowStart: number, rows: unknown[] } | { error: string } | { done: true }} Answer */
+export interface WorkerData {
+  path: string
+  columns: readonly string[]
+}
 
-const port = /** @type {import('node:worker_threads').MessagePort} */ (parentPort)
-const { path, columns } = /** @type {{ path: string, columns: string[] }} */ (workerData)
+interface Group {
+  rowStart: number
+  rows: unknown[]
+}
+
+export type Answer = Group | { error: string } | { done: true }
+
+const port = parentPort!
+const { path, columns } = workerData as WorkerData
 
 // Larger pages than this are taken for corrupt; writers make pages of about 1 MiB.
 const MAX_PAGE_BYTES = 1 << 28
@@ -15,16 +25,14 @@ const MAX_PAGE_BYTES = 1 << 28
 const guarded = Object.fromEntries(
   Object.entries(compressors).map(([codec, decompress]) => [
     codec,
-    /** @type {(input: Uint8Array, outputLength: number) => Uint8Array} */
-    (input, outputLength) => {
+    (input: Uint8Array, outputLength: number): Uint8Array => {
       if (outputLength > MAX_PAGE_BYTES) throw new Error(`a page claims to hold ${outputLength} bytes`)
       return decompress(input, outputLength)
     },
   ]),
 )
 
-/** @returns {AsyncGenerator<{ rowStart: number, rows: unknown[] }, void>} */
-async function* readGroups() {
+async function* readGroups(): AsyncGenerator<Group, void> {
   const file = await asyncBufferFromFile(path)
   const metadata = await parquetMetadataAsync(file)
   const present = [...new Set(metadata.row_groups[0]?.columns.map((column) => column.meta_data?.path_in_schema[0]))]
@@ -44,8 +52,7 @@ async function* readGroups() {
 const groups = readGroups()
 
 port.on('message', async () => {
-  /** @type {Answer} */
-  let answer
+  let answer: Answer
   try {
     const { value } = await groups.next()
     answer = value ?? { done: true }
