@@ -1,10 +1,8 @@
 // A lossless accelerator for an autoregressive model: an adapter that drafts tokens at mask positions, which the model itself
 // then verifies. It composes data, training and decoding and holds no method of its own.
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { stringify } from 'yaml'
 import { type AdapterConfig, saveAdapter } from './checkpoint/adapter.ts'
-import { exists, readText, writeTextAtomically } from './checkpoint/file.ts'
 import { type Choice, chooseSettings } from './choose-settings.ts'
 import { heldOut, loopSettings, toDataOptions } from './convert.ts'
 import { completionBatches, completionSource, splitCompletions } from './data/completions.ts'
@@ -22,15 +20,14 @@ import { createExecutor } from './runtime/onnxruntime/executor.ts'
 import { selfGenerate } from './self-generate.ts'
 import { type TrainEvent, train } from './train/loop.ts'
 import { maskTokenOf } from './train/mask.ts'
+import { type RunFolderOptions, withRunFolder, writeRunRecipe } from './train/run-folder.ts'
 import { createStridedTrainer } from './train/strided.ts'
 import type { Evaluation } from './train/types.ts'
 import { UserError } from './types.ts'
 import { versions } from './versions.ts'
 
-export interface AccelerateOptions {
+export interface AccelerateOptions extends RunFolderOptions {
   recipe: AcceleratorRecipeInput
-  /** Continue the run in `output_dir`. Default false. */
-  resume?: boolean
   /** On abort the step under way is finished and saved. */
   signal?: AbortSignal
   onEvent?: (event: AccelerateEvent) => void
@@ -62,6 +59,13 @@ export interface AccelerateResult {
  */
 export async function accelerate(options: AccelerateOptions): Promise<AccelerateResult> {
   const recipe = parseAcceleratorRecipe(options.recipe)
+  return withRunFolder(recipe.output_dir, options, () => accelerateInFolder(recipe, options))
+}
+
+async function accelerateInFolder(
+  recipe: AcceleratorRecipe,
+  options: Omit<AccelerateOptions, 'recipe'>,
+): Promise<AccelerateResult> {
   const { signal, onEvent = () => undefined, resume = false } = options
   const folder = recipe.output_dir
   const phase = (message: string) => onEvent({ type: 'phase', message })
@@ -74,7 +78,7 @@ export async function accelerate(options: AccelerateOptions): Promise<Accelerate
   const { rank, lora_alpha: alpha, block_size: blockSize, copies, distill } = recipe.adapter
   const shapes = loraShapes(model, { rank, targetModules })
   const maskToken = maskTokenOf(loaded, recipe.adapter.mask_token)
-  await keepRecipe(folder, recipe, resume)
+  if (!resume) await writeRunRecipe(folder, stringify(recipe))
 
   const executor = createExecutor(recipe.threads > 0 ? { threads: recipe.threads } : {})
   try {
@@ -115,6 +119,7 @@ export async function accelerate(options: AccelerateOptions): Promise<Accelerate
         ...(signal ? { signal } : {}),
         onEvent,
       })
+      if (resume) await writeRunRecipe(folder, stringify(recipe))
       const outcome = {
         step: result.step,
         tokens: result.tokens,
@@ -242,16 +247,4 @@ function resumeConfig(
     max_new_tokens: decode.max_new_tokens,
     optimizer: { max_grad_norm, weight_decay, beta1, beta2, adam_eps, micro_batch_size },
   }
-}
-
-/** Writes the merged recipe beside the run; a fresh run does not write over the recipe of another one. */
-async function keepRecipe(folder: string, recipe: AcceleratorRecipe, resume: boolean): Promise<void> {
-  await mkdir(folder, { recursive: true })
-  const file = join(folder, 'recipe.yaml')
-  const text = stringify(recipe)
-  if (!resume && (await exists(join(folder, 'checkpoints'))) && (await exists(file)) && (await readText(file)) !== text)
-    throw new UserError(
-      `${folder} holds a run with another recipe; resume it with --resume, or name another output_dir.`,
-    )
-  await writeTextAtomically(file, text)
 }

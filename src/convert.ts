@@ -1,8 +1,7 @@
 // The main path: a recipe in, a trained model and its report out. It composes the layers and holds no method of its own.
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { stringify } from 'yaml'
-import { exists, readText, writeTextAtomically } from './checkpoint/file.ts'
+import { exists } from './checkpoint/file.ts'
 import { saveCheckpoint } from './checkpoint/index.ts'
 import { type DataOptions, type DataReport, openData, validationBatches } from './data/index.ts'
 import type { MaskToken } from './diffusion/mask-token.ts'
@@ -21,14 +20,13 @@ import { type TrainEvent, type TrainResult, train } from './train/loop.ts'
 import { withMaskToken } from './train/mask.ts'
 import { type MetricsRecord, readMetrics } from './train/metrics.ts'
 import { createTrainer } from './train/program.ts'
+import { type RunFolderOptions, runRecipePath, withRunFolder, writeRunRecipe } from './train/run-folder.ts'
 import type { Evaluation, Stage } from './train/types.ts'
 import { type InitialParameter, type ModelConfig, UserError } from './types.ts'
 import { versions } from './versions.ts'
 
-export interface ConvertOptions {
+export interface ConvertOptions extends RunFolderOptions {
   recipe: RecipeInput
-  /** Continue the run in `output_dir`. Default false. */
-  resume?: boolean
   /** The command to print in the report. Default: `unmask convert --recipe recipe.yaml`. */
   command?: string
   /** Skip the report's decoding: only training and likelihood. Default false. */
@@ -77,6 +75,11 @@ export interface ConvertResult {
  */
 export async function convert(options: ConvertOptions): Promise<ConvertResult> {
   const recipe = parseRecipe(options.recipe)
+  return withRunFolder(recipe.output_dir, options, () => convertInFolder(recipe, options))
+}
+
+/** `convert` in a run folder that the caller has locked. */
+export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptions, 'recipe'>): Promise<ConvertResult> {
   const { signal, onEvent = () => undefined, resume = false } = options
   const folder = recipe.output_dir
   const phase = (message: string) => onEvent({ type: 'phase', message })
@@ -85,7 +88,6 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
   const { loaded, maskToken, dropped } = await startingModel(recipe, signal)
   const { total, active } = parameterCounts(loaded.model)
   onEvent({ type: 'model', name: loaded.name, parameters: total, activeParameters: active, maskToken, dropped })
-  await keepRecipe(folder, recipe, resume)
 
   const schedule = blockSchedule(recipe)
   const dataOptions = toDataOptions({ ...recipe, blockSize: finalBlockSize(recipe) }, loaded)
@@ -93,6 +95,7 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
   const documents = heldOut(recipe, dataOptions)
   const validation = await validationBatches(documents, recipe.data.validation_tokens)
   const source = await openData(dataOptions)
+  if (!resume) await writeRunRecipe(folder, stringify(recipe))
   const executor = createExecutor(recipe.threads > 0 ? { threads: recipe.threads } : {})
   try {
     const trainer = await createTrainer(executor, loaded.model, loaded.parameters, trainerOptions(recipe, maskToken))
@@ -111,6 +114,7 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
       ...(signal ? { signal } : {}),
       onEvent,
     })
+    if (resume) await writeRunRecipe(folder, stringify(recipe))
     const outcome = {
       step: result.step,
       tokens: result.tokens,
@@ -247,7 +251,10 @@ async function compareWithBase({
 }
 
 /** The same run from random weights, in a folder of its own; it is resumed where it has begun. Returns its metrics. */
-async function trainFromRandom(recipe: Recipe, options: ConvertOptions): Promise<MetricsRecord[] | 'interrupted'> {
+async function trainFromRandom(
+  recipe: Recipe,
+  options: Omit<ConvertOptions, 'recipe'>,
+): Promise<MetricsRecord[] | 'interrupted'> {
   const folder = join(recipe.output_dir, 'from-random')
   options.onEvent?.({ type: 'phase', message: 'once more, from random weights' })
   const { status } = await convert({
@@ -259,7 +266,8 @@ async function trainFromRandom(recipe: Recipe, options: ConvertOptions): Promise
       train: { ...recipe.train, total_tokens: Math.round(recipe.train.total_tokens * recipe.eval.from_random) },
       eval: { ...recipe.eval, from_random: 0 },
     },
-    resume: true,
+    resume: await exists(runRecipePath(folder)),
+    force: false,
     skipDecoding: true,
   })
   return status === 'interrupted' ? status : readMetrics(join(folder, 'metrics.jsonl'))
@@ -415,22 +423,4 @@ function modelFiles({ model, tokenizer, generationConfig }: Omit<LoadedModel, 'p
     'config.json': json(model.config),
     ...(generationConfig ? { 'generation_config.json': json(generationConfig) } : {}),
   }
-}
-
-/** Writes the merged recipe beside the run; a fresh run does not write over the recipe of another one. */
-async function keepRecipe(folder: string, recipe: Recipe, resume: boolean): Promise<void> {
-  await mkdir(folder, { recursive: true })
-  const file = join(folder, 'recipe.yaml')
-  const text = stringify(recipe)
-  if (
-    !resume &&
-    (await exists(join(folder, 'checkpoints'))) &&
-    (await exists(file)) &&
-    (await readText(file)) !== text
-  ) {
-    throw new UserError(
-      `${folder} holds a run with another recipe; resume it with --resume, or name another output_dir.`,
-    )
-  }
-  await writeTextAtomically(file, text)
 }

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
@@ -34,8 +34,7 @@ describe('quickstart', () => {
   })
 
   it('does not write over a run', async () => {
-    const { mkdir } = await import('node:fs/promises')
-    await mkdir(join(folder, 'checkpoints'))
+    mkdirSync(join(folder, 'checkpoints'))
     await expect(quickstart({ outputDir: folder })).rejects.toThrow('holds a run already; resume it with --resume')
   })
 })

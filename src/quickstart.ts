@@ -1,16 +1,15 @@
 // The embedded example: converts the tiny model that comes with unmask on data that comes with it.
 // It knows where those stand in the package, and nothing that a user's own recipe could not say.
-import { existsSync } from 'node:fs'
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parse } from 'yaml'
-import { type ConvertEvent, type ConvertResult, convert } from './convert.ts'
+import { type ConvertEvent, type ConvertResult, convertInFolder } from './convert.ts'
 import { mixture, readTexts, writeJsonl } from './data/synthetic.ts'
-import type { RecipeInput } from './recipe.ts'
-import { UserError } from './types.ts'
+import { parseRecipe, type RecipeInput } from './recipe.ts'
+import { type RunFolderOptions, runRecipePath, withRunFolder } from './train/run-folder.ts'
 
-export interface QuickstartOptions {
+export interface QuickstartOptions extends RunFolderOptions {
   /** Folder of the run. Default `runs/quickstart`. */
   outputDir?: string
   /** Training tokens; default those of the recipe. */
@@ -18,8 +17,6 @@ export interface QuickstartOptions {
   /** Train once more, from random weights, for this many times the tokens; the report compares. Default 0: not. */
   fromRandom?: number
   threads?: number
-  /** Continue a run that was stopped. Default false. */
-  resume?: boolean
   command?: string
   signal?: AbortSignal
   onEvent?: (event: ConvertEvent) => void
@@ -31,10 +28,11 @@ const packaged = (...path: string[]): string => join(fileURLToPath(new URL('..',
 /** The embedded autoregressive model. */
 export const tinyModel = packaged('models', 'tiny')
 
-/** The recipe of the quickstart, with its data and output in `outputDir`. */
+/** The recipe of the quickstart, with its data and output in `outputDir`; of a run to resume, the recipe that it keeps. */
 export async function quickstartRecipe(options: QuickstartOptions = {}): Promise<RecipeInput> {
-  const { outputDir = join('runs', 'quickstart'), totalTokens, fromRandom, threads } = options
-  const recipe = parse(await readFile(packaged('recipes', 'tiny-convert.yaml'), 'utf8')) as RecipeInput
+  const { outputDir = join('runs', 'quickstart'), totalTokens, fromRandom, threads, resume } = options
+  const file = resume ? runRecipePath(outputDir) : packaged('recipes', 'tiny-convert.yaml')
+  const recipe = parse(await readFile(file, 'utf8')) as RecipeInput
   return {
     ...recipe,
     model: tinyModel,
@@ -69,21 +67,16 @@ export async function writeQuickstartData(outputDir: string): Promise<void> {
   )
 }
 
-/** Converts the embedded model, measures it against its base and writes the report. */
+/**
+ * Converts the embedded model, measures it against its base and writes the report. Throws UserError where the folder holds
+ * another run, or none to resume.
+ */
 export async function quickstart(options: QuickstartOptions = {}): Promise<ConvertResult> {
-  const { outputDir = join('runs', 'quickstart'), resume = false, signal, onEvent } = options
-  if (!resume && existsSync(join(outputDir, 'checkpoints'))) {
-    throw new UserError(
-      `${outputDir} holds a run already; resume it with --resume, or name another folder with --output-dir`,
-    )
-  }
-  onEvent?.({ type: 'phase', message: 'writing the data' })
-  await writeQuickstartData(outputDir)
-  return convert({
-    recipe: await quickstartRecipe(options),
-    resume,
-    command: options.command ?? 'unmask quickstart',
-    ...(signal ? { signal } : {}),
-    ...(onEvent ? { onEvent } : {}),
+  const { outputDir = join('runs', 'quickstart'), onEvent } = options
+  return withRunFolder(outputDir, options, async () => {
+    onEvent?.({ type: 'phase', message: 'writing the data' })
+    await writeQuickstartData(outputDir)
+    const recipe = parseRecipe(await quickstartRecipe(options))
+    return convertInFolder(recipe, { ...options, command: options.command ?? 'unmask quickstart' })
   })
 }

@@ -1,5 +1,6 @@
 // A conversion through the command line, killed with SIGKILL at random steps and resumed, ends with the same bytes.
 import { type ChildProcess, spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -19,7 +20,7 @@ beforeAll(async () => {
 })
 afterAll(() => rm(folder, { recursive: true, force: true }))
 
-function start(run: string): ChildProcess {
+function start(run: string, resume: boolean): ChildProcess {
   const flags = {
     model: tinyModel,
     'train-path': join(folder, 'data.jsonl'),
@@ -39,14 +40,14 @@ function start(run: string): ChildProcess {
     threads: 1,
   }
   const given = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, String(value)])
-  const script = ['--import', 'tsx', 'src/cli/main.ts', 'convert', '--resume', '--complementary-masking', ...given]
-  return spawn(process.execPath, script, { stdio: ['ignore', 'ignore', 'pipe'] })
+  const script = ['--import', 'tsx', 'src/cli/main.ts', 'convert', '--complementary-masking', ...given]
+  return spawn(process.execPath, resume ? [...script, '--resume'] : script, { stdio: ['ignore', 'ignore', 'pipe'] })
 }
 
-/** Runs to the end, or kills after the step line of `killAfter`. */
+/** Runs to the end, or kills after the step line of `killAfter`. Continues a run that has begun. */
 function finish(run: string, killAfter?: number): Promise<number | null> {
   return new Promise((resolve, reject) => {
-    const child = start(run)
+    const child = start(run, existsSync(join(folder, run)))
     let text = ''
     child.stderr?.on('data', (chunk) => {
       text += chunk

@@ -8,6 +8,12 @@ export const deviceOption = (): Option =>
     .choices(devices)
     .default('cpu')
 
+/** The flags of commands that train in a run folder. */
+export const runFolderOptions = (): Option[] => [
+  new Option('--resume', 'continue the run in output_dir from its newest checkpoint; its settings are kept there'),
+  new Option('--force', 'delete the run that output_dir holds, and start anew').conflicts('resume'),
+]
+
 /** A whole number of at least `least`; undefined where the flag is not given. Throws UserError that names the flag. */
 export function wholeNumber(flag: string, value: string | undefined, least = 1): number | undefined {
   return value === undefined ? undefined : parse(flag, value, least, true)

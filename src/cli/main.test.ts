@@ -198,7 +198,17 @@ decode: { max_new_tokens: 16 }
     expect(again.code).toBe(1)
     expect(again.stderr).toContain('resume it')
 
-    const { code, stdout, stderr } = await unmask(['convert', '--recipe', recipe, '--resume', '--json'])
+    const mistyped = await unmask(['convert', '--output-dir', join(folder, 'rnu'), '--resume'])
+    expect(mistyped).toMatchObject({ code: 1, stdout: '' })
+    expect(mistyped.stderr).toContain('rnu: no run to resume: no such folder')
+    expect(existsSync(join(folder, 'rnu'))).toBe(false)
+    const { code, stdout, stderr } = await unmask([
+      'convert',
+      '--output-dir',
+      join(folder, 'run'),
+      '--resume',
+      '--json',
+    ])
     expect(stderr).toContain('resumed from')
     expect(code).toBe(0)
     const result = JSON.parse(stdout)

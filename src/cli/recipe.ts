@@ -58,6 +58,22 @@ function splitList(value: string): string[] {
     .filter((part) => part !== '')
 }
 
+/** The recipe file of a training command: the one that is named or, to resume, the one that the run has kept. */
+export async function recipeFile({
+  recipe,
+  resume,
+  outputDir,
+}: {
+  recipe?: string
+  resume?: boolean
+  outputDir?: string
+}): Promise<string | undefined> {
+  if (recipe !== undefined || !resume) return recipe
+  if (outputDir === undefined) throw new UserError('--resume: name the run with --output-dir or --recipe')
+  const { findRunRecipe } = await import('../train/run-folder.ts')
+  return findRunRecipe(outputDir)
+}
+
 /** A recipe with where each of its values came from. */
 export interface LoadedRecipe<R = Recipe> {
   recipe: R

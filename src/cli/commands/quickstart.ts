@@ -3,6 +3,7 @@ import { Command } from 'commander'
 import { UserError } from '../../types.ts'
 import type { Context } from '../context.ts'
 import { exitCodes } from '../exit-codes.ts'
+import { runFolderOptions } from '../flags.ts'
 import { decimals } from '../format.ts'
 import { showGeneration } from '../generation.ts'
 import { action, type Session } from '../session.ts'
@@ -13,6 +14,7 @@ interface Flags {
   totalTokens?: string
   fromRandom?: string | true
   resume?: boolean
+  force?: boolean
 }
 
 export function quickstartCommand(session: Session): Command {
@@ -24,7 +26,7 @@ export function quickstartCommand(session: Session): Command {
       '--from-random [times]',
       'train once more, from random weights, for this many times the tokens (default: 2)',
     )
-    .option('--resume', 'continue a run that was stopped')
+  for (const option of runFolderOptions()) command.addOption(option)
   return command
     .addHelpText(
       'after',
@@ -44,7 +46,8 @@ Examples:
           outputDir: flags.outputDir,
           ...(totalTokens === undefined ? {} : { totalTokens }),
           ...(fromRandom === undefined ? {} : { fromRandom }),
-          resume: flags.resume ?? false,
+          resume: flags.resume,
+          force: flags.force,
           threads: context.threads,
           command: `unmask ${process.argv.slice(2).join(' ')}`,
           signal: context.signal,
