@@ -33,7 +33,7 @@ async function write(name: string, values: readonly unknown[]): Promise<string> 
 
 async function run(data: string, settings: Partial<AugmentOptions> = {}) {
   const out = join(folder, 'out.jsonl')
-  const result = await augment({ model: model.path, data, out, threads: 1, ...settings })
+  const result = await augment({ model: model.path, data, out, force: true, threads: 1, ...settings })
   const text = await readFile(out, 'utf8')
   return {
     result,
@@ -87,6 +87,18 @@ test('passes over rows that cannot be used, and says so', async () => {
   await expect(run(data, { maskRatio: 1 })).rejects.toThrow(UserError)
   await expect(run(data, { n: 0 })).rejects.toThrow(UserError)
   await expect(run(data, { model: tiny })).rejects.toThrow(/diffusion model/)
+})
+
+test('replaces an output on request only, and never an input', async () => {
+  const data = await write('kept.jsonl', rows)
+  const held = await write('kept-held.jsonl', rows.slice(0, 1))
+  const before = await readFile(data, 'utf8')
+  const out = await write('there.jsonl', [{ text: 'mine' }])
+  await expect(run(data, { out, force: false })).rejects.toThrow(/there.jsonl: exists already; .*--force/)
+  expect(await readFile(out, 'utf8')).toBe('{"text":"mine"}')
+  for (const path of [data, held, join(folder, 'new', '..', 'kept.jsonl')])
+    await expect(run(join(folder, '{kept,none}.jsonl'), { out: path, heldOut: [held] })).rejects.toThrow(/is an input/)
+  expect(await readFile(data, 'utf8')).toBe(before)
 })
 
 test('masks as much as was asked for, never the first token', () => {

@@ -1,6 +1,7 @@
 // Data augmentation: masks spans of a text field and lets a diffusion model fill them again. Labels and every other field stay
 // as they are; what comes out twice, unchanged or too near to held-out data is left out.
 import { writeAtomically } from './checkpoint/file.ts'
+import { claimOutput } from './checkpoint/index.ts'
 import { findFiles } from './data/files.ts'
 import { readRows } from './data/rows.ts'
 import type { BlockOptions } from './decode/index.ts'
@@ -18,6 +19,8 @@ export interface AugmentOptions {
   data: string
   /** File to write: the new rows alone, in the order of the data. */
   out: string
+  /** Replace a file that exists. Data, held-out data and the model are never replaced. Default false. */
+  force?: boolean
   /** Field whose text is varied. Default `text`. */
   field?: string
   /** Share of a text's tokens that is masked, in (0, 1). Default 0.15. */
@@ -62,7 +65,10 @@ const TRIES = 3
 const AT_ONCE = 8
 const SPANS = 91
 
-/** Varies rows. Throws UserError for settings that make no sense, a model without a mask token, or no data. */
+/**
+ * Varies rows. Throws UserError for settings that make no sense, a model without a mask token, no data, or an output that
+ * exists or is an input.
+ */
 export async function augment(options: AugmentOptions): Promise<AugmentResult> {
   const { field = 'text', maskRatio = 0.15, span = 3, n = 1, seed = 0, temperature = 1, leakWords = 8 } = options
   const { signal } = options
@@ -72,6 +78,7 @@ export async function augment(options: AugmentOptions): Promise<AugmentResult> {
     throw new UserError(`n must be a whole number from 1 to 1000, got ${n}`)
   if (!Number.isSafeInteger(leakWords) || leakWords < 1)
     throw new UserError(`leakWords must be a whole number of at least 1, got ${leakWords}`)
+  await claimOutput(options.out, { inputs: await inputsOf(options), force: options.force })
   const leaks = await heldOutTexts(options.heldOut ?? [], field, leakWords)
   const result: AugmentResult = {
     ...{ out: options.out, rows: 0, written: 0, unusable: 0, heldOut: 0, unchanged: 0, duplicates: 0, leaks: 0 },
@@ -162,6 +169,12 @@ export async function augment(options: AugmentOptions): Promise<AugmentResult> {
     await executor.dispose()
   }
   return result
+}
+
+/** Everything that is read: what is named, and the files that folders and globs stand for. */
+async function inputsOf({ model, data, heldOut = [] }: AugmentOptions): Promise<string[]> {
+  const files = await Promise.all([data, ...heldOut].map(findFiles))
+  return [model, data, ...heldOut, ...files.flat().map(({ path }) => path)]
 }
 
 /**

@@ -8,7 +8,7 @@ import { load } from './load.ts'
 import { tinyModel } from './quickstart.ts'
 import { parseSections } from './recipe.ts'
 import { createExecutor } from './runtime/onnxruntime/executor.ts'
-import { tune, writeTuned } from './tune.ts'
+import { checkTunable, tune, writeTuned } from './tune.ts'
 
 let folder: string
 beforeAll(async () => {
@@ -41,7 +41,10 @@ describe('tune', () => {
     expect(result.aup).toHaveLength(2 * 2 * 2)
     expect(result.front.length).toBeGreaterThan(0)
     const chosen = result.rows[result.chosen]
+    await checkTunable(folder)
     const path = await writeTuned(folder, chosen.settings)
+    await expect(checkTunable(folder)).rejects.toThrow(/has settings of decoding already \(.*--force/)
+    await checkTunable(folder, { force: true })
     const written = JSON.parse(await readFile(path, 'utf8'))
     expect(generationDefaults(written)).toEqual(chosen.settings)
     const executor = createExecutor({ threads: 1 })

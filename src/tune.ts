@@ -134,16 +134,32 @@ export async function tune(options: TuneOptions): Promise<TuneResult> {
   }
 }
 
+/**
+ * Checks that `writeTuned` may write: the model is a folder, and has no settings of an earlier choice unless `force` is set.
+ * Throws UserError otherwise.
+ */
+export async function checkTunable(model: string, { force = false }: { force?: boolean } = {}): Promise<void> {
+  const path = await generationConfigPath(model)
+  const config = (await exists(path)) ? await readJsonObject(path) : {}
+  const written = Object.keys(config).filter((key) => !(key in withoutTuned(config)))
+  if (written.length > 0 && !force)
+    throw new UserError(`${path}: has settings of decoding already (${written.join(', ')}); replace them with --force`)
+}
+
 /** Writes settings into the generation_config.json of a model folder, where `generate` finds them. */
 export async function writeTuned(model: string, settings: TunedSettings): Promise<string> {
-  if (!(await stat(model).catch(() => undefined))?.isDirectory())
-    throw new UserError(`${model}: settings are written into a model folder; this is none`)
-  const path = join(model, 'generation_config.json')
+  const path = await generationConfigPath(model)
   const config = (await exists(path)) ? await readJsonObject(path) : {}
   const merged = { ...config, ...generationConfigOf(settings) }
   const kept = Object.fromEntries(Object.entries(merged).filter(([, value]) => value !== null))
   await writeTextAtomically(path, `${JSON.stringify(kept, null, 2)}\n`)
   return path
+}
+
+async function generationConfigPath(model: string): Promise<string> {
+  if (!(await stat(model).catch(() => undefined))?.isDirectory())
+    throw new UserError(`${model}: settings are written into a model folder; this is none`)
+  return join(model, 'generation_config.json')
 }
 
 function withoutTuned(config: Record<string, unknown> = {}): Record<string, unknown> {

@@ -7,6 +7,7 @@ import { action, type Session } from '../session.ts'
 interface Flags {
   model: string
   out: string
+  force?: boolean
   field: string
   maskRatio: string
   span: string
@@ -25,6 +26,7 @@ export function augmentCommand(session: Session): Command {
     .argument('<data>', '.jsonl file, folder or glob')
     .requiredOption('--model <model>', 'diffusion model: folder, file, Hub repository or pypi:PACKAGE; see pull')
     .requiredOption('--out <file>', 'file to write; it holds the new rows alone')
+    .option('--force', 'replace that file where it exists')
     .option('--field <name>', 'field whose text is varied; all others stay as they are', 'text')
     .option('--mask-ratio <share>', 'share of a text that is masked', '0.15')
     .option('--span <tokens>', 'mean length of a masked span', '3')
@@ -56,6 +58,7 @@ Examples:
           model: flags.model,
           data: command.args[0]!,
           out: flags.out,
+          force: flags.force,
           field: flags.field,
           maskRatio: number('--mask-ratio', flags.maskRatio),
           span: number('--span', flags.span),

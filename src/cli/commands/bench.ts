@@ -16,6 +16,7 @@ interface Flags {
   prompt?: string[]
   seed: string
   outputDir?: string
+  force?: boolean
 }
 
 const PROMPTS = [
@@ -43,6 +44,7 @@ export function benchCommand(session: Session): Command {
     .option('--prompt <texts...>', 'prompts, taken in turn (default: eight beginnings of speeches)')
     .option('--seed <number>', 'of the arrivals', '0')
     .option('--output-dir <folder>', 'writes serve.json and serve.svg there')
+    .option('--force', 'replace these files where they exist')
     .addHelpText(
       'after',
       `
@@ -56,6 +58,7 @@ Requests arrive at random (a Poisson process) and do not wait for answers. Times
       action(session, async (context, command) => {
         const flags = command.opts<Flags>()
         const { display, signal } = context
+        const files = flags.outputDir === undefined ? undefined : await outputFiles(flags.outputDir, flags.force)
         const { sweep } = await import('../../serve/load.ts')
         const apiKey = process.env.UNMASK_API_KEY
         const results = await sweep({
@@ -69,15 +72,23 @@ Requests arrive at random (a Poisson process) and do not wait for answers. Times
           onResult: ({ model, rate, completed, requests }) =>
             display.line(`${model} at ${rate} per second: ${completed} of ${requests} answered`),
         })
-        if (flags.outputDir !== undefined) {
+        if (files) {
           const { loadFigure } = await import('../../serve/load-figure.ts')
-          await mkdir(flags.outputDir, { recursive: true })
-          await writeFile(join(flags.outputDir, 'serve.json'), `${JSON.stringify(results, null, 2)}\n`)
-          await writeFile(join(flags.outputDir, 'serve.svg'), loadFigure(results))
+          await writeFile(files.json, `${JSON.stringify(results, null, 2)}\n`)
+          await writeFile(files.svg, loadFigure(results))
         }
         context.result(results, () => describe(results))
       }),
     )
+}
+
+/** Makes the folder before anything is measured, and checks that nothing in it would be replaced unasked. */
+async function outputFiles(folder: string, force: boolean | undefined): Promise<{ json: string; svg: string }> {
+  const { claimOutput } = await import('../../checkpoint/index.ts')
+  const files = { json: join(folder, 'serve.json'), svg: join(folder, 'serve.svg') }
+  for (const path of Object.values(files)) await claimOutput(path, { inputs: [], force })
+  await mkdir(folder, { recursive: true })
+  return files
 }
 
 function describe(results: readonly LoadResult[]): string {

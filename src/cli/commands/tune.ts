@@ -22,6 +22,7 @@ interface Flags {
   template?: 'none' | 'chat'
   seed?: string
   write?: boolean
+  force?: boolean
   all?: boolean
 }
 
@@ -42,6 +43,7 @@ export function tuneCommand(session: Session): Command {
     .addOption(deviceOption())
     .option('--seed <number>', 'seed of the task rows (default: 0)')
     .option('--write', "put the choice into the model's generation_config.json, where generate and serve find it")
+    .option('--force', 'with --write, replace the choice of an earlier time')
     .option('--all', 'print every row, not only the front of best choices')
   addRecipeFlags(command, ({ path }) =>
     ['eval.tasks', 'eval.task_rows', 'eval.prompts', 'decode.max_new_tokens'].includes(path),
@@ -57,9 +59,10 @@ Examples:
     .action(
       action(session, async (context) => {
         const flags = command.opts<Flags>()
-        const { tune, wayName, writeTuned } = await import('../../tune.ts')
+        const { checkTunable, tune, wayName, writeTuned } = await import('../../tune.ts')
         const { decode, eval: settings } = sectionFlags(command.opts())
         const model = command.args[0]!
+        if (flags.write) await checkTunable(model, { force: flags.force })
         const seed = wholeNumber('--seed', flags.seed, 0)
         const [tolerance] = numberList('--tolerance', flags.tolerance, { least: 0, whole: false }) ?? []
         const blockSizes = numberList('--block-sizes', flags.blockSizes, { least: 1 })
