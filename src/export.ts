@@ -10,6 +10,8 @@ import { checkTensors, loadForInference } from './load.ts'
 import { createModel } from './models/index.ts'
 import { externalRanges, formatsOf } from './nn/inference.ts'
 import { storedTensors } from './quantize.ts'
+import { endTokens } from './tokenizer/end-tokens.ts'
+import { loadTokenizer } from './tokenizer/index.ts'
 import { packageVersion } from './versions.ts'
 
 export interface ExportModelOptions {
@@ -62,7 +64,10 @@ async function writeFiles(
     const parameters = storedTensors(checkpoint, model.parameters)
     const { config, generationConfig } = checkpoint
     const tokenizerFiles = await checkpoint.tokenizerFiles()
-    await writeCheckpoint(folder, { config, parameters, tokenizerFiles, generationConfig })
+    const ends = endTokens({ tokenizer: loadTokenizer(tokenizerFiles), model, generationConfig })
+    // All that decoding needs to know stands in config.json.
+    const complete = ends.length === 0 ? config : { ...config, eos_token_id: ends }
+    await writeCheckpoint(folder, { config: complete, parameters, tokenizerFiles, generationConfig })
   } finally {
     await checkpoint.close()
   }

@@ -27,6 +27,7 @@ import type { InferenceModel, LoadedModel } from './load.ts'
 import type { Recipe } from './recipe.ts'
 import type { Executor } from './runtime/executor.ts'
 import { createExecutor } from './runtime/onnxruntime/executor.ts'
+import { endTokens } from './tokenizer/end-tokens.ts'
 import { createTextStream } from './tokenizer/stream.ts'
 import type { ChatMessage, Tokenizer } from './tokenizer/types.ts'
 import { type Device, UserError } from './types.ts'
@@ -68,6 +69,8 @@ export interface Generator {
   blockSize: number
   /** Token of a hole, and of what is not yet decided; undefined for autoregressive models. */
   maskTokenId: number | undefined
+  /** Tokens that end a text. */
+  endTokens: readonly number[]
   /**
    * Steps as they come, then the result. With a stop string the result's `ids` end with the token that completed it.
    */
@@ -95,14 +98,10 @@ export async function createGenerator(
   if (mode === 'diffusion' && maskTokenId === undefined) {
     throw new UserError('this model is autoregressive (no mask_token_id in config.json): convert it, or use mode ar')
   }
-  const eosTokenIds = new Set(
-    [tokenizer.eosTokenId, model.config.eos_token_id, generationConfig?.eos_token_id]
-      .flat()
-      .filter((id): id is number => typeof id === 'number'),
-  )
+  const eosTokenIds = endTokens({ tokenizer, model, generationConfig })
   const engine = await createEngine(executor, model, parameters, {
     ...(maskTokenId === undefined ? {} : { maskTokenId }),
-    eosTokenIds: [...eosTokenIds],
+    eosTokenIds,
     shift: model.config.same_token_labels === false,
     softStates: model.config.soft_states === true,
     keepPrefixes: options.keepPrefixes ?? 0,
@@ -131,7 +130,7 @@ export async function createGenerator(
   const compile = constraintCompiler(() =>
     createVocabulary({
       tokens: tokenizer.tokenBytes(),
-      eosTokenIds: [...eosTokenIds],
+      eosTokenIds,
       size: model.dimensions.vocabSize,
     }),
   )
@@ -139,6 +138,7 @@ export async function createGenerator(
     mode,
     blockSize,
     maskTokenId,
+    endTokens: eosTokenIds,
     generate(prompt, { stop = [], ...settings }) {
       if (stop.some((text) => text === '')) throw new UserError('a stop string must not be empty')
       const { constraint, ...rest } = settings

@@ -6,7 +6,7 @@ import { InferenceSession, Tensor } from 'onnxruntime-node'
 const [folder, prompt] = process.argv.slice(2)
 const read = (file) => JSON.parse(readFileSync(`${folder}/${file}`, 'utf8'))
 const config = read('config.json')
-const { mask_token_id: mask, block_size: block, eos_token_id: eos, vocab_size: vocabulary } = config
+const { mask_token_id: mask, block_size: block, eos_token_id: ends, vocab_size: vocabulary } = config
 const shift = config.same_token_labels === false ? 1 : 0 // 1: the position before predicts
 const tokenizer = new Tokenizer(read('tokenizer.json'), read('tokenizer_config.json'))
 const session = await InferenceSession.create(`${folder}/model.onnx`)
@@ -16,7 +16,7 @@ const bias = float(new Float32Array(vocabulary), [vocabulary])
 bias.data[mask] = Number.NEGATIVE_INFINITY
 const ids = [...tokenizer.encode(prompt).ids]
 const begin = ids.length
-while (ids.length < begin + 64 && !ids.slice(begin).includes(eos)) {
+while (ids.length < begin + 64 && !ids.slice(begin).some((id) => ends.includes(id))) {
   const end = (Math.floor(ids.length / block) + 1) * block
   while (ids.length < end) ids.push(mask)
   while (ids.includes(mask)) {
@@ -44,5 +44,5 @@ while (ids.length < begin + 64 && !ids.slice(begin).includes(eos)) {
       if (confidence.data[j] > 0.9 || confidence.data[j] === best) ids[i] = Number(token.data[j])
   }
 }
-const answer = ids.slice(begin)
-console.log(tokenizer.decode(answer.includes(eos) ? answer.slice(0, answer.indexOf(eos)) : answer))
+const end = ids.findIndex((id, i) => i >= begin && ends.includes(id))
+console.log(tokenizer.decode(ids.slice(begin, end === -1 ? ids.length : end)))

@@ -5,8 +5,9 @@ import { dirname, join, resolve } from 'node:path'
 import { dequantize } from '../quant/layout.ts'
 import { type ModelConfig, UserError } from '../types.ts'
 import { errorCode, exists, readJsonObject, readText, syncFolder, temporaryName, writeTextAtomically } from './file.ts'
-import { openGguf } from './gguf.ts'
+import { type GgufMetadata, openGguf } from './gguf.ts'
 import { blockFormatOf } from './gguf-blocks.ts'
+import { ggufEndTokens } from './gguf-end-tokens.ts'
 import { ggufModel, restoreRotaryRows } from './gguf-model.ts'
 import { ggufTokenizerFiles } from './gguf-tokenizer.ts'
 import { splitExperts } from './merged-experts.ts'
@@ -65,7 +66,7 @@ const openGgufCheckpoint = async (opened: string, path: string): Promise<Checkpo
       path: opened,
       format: 'gguf',
       config,
-      generationConfig: undefined,
+      generationConfig: generationConfigOf(file.metadata, config),
       tensors,
       read: async (name) => {
         const source = sourceOf(name)
@@ -254,6 +255,12 @@ export const makeCheckpointFolder = async (
     throw error
   }
   await syncFolder(dirname(target))
+}
+
+/** What generation_config.json would say: the tokens that end a text, where config.json does not name them all. */
+const generationConfigOf = (metadata: GgufMetadata, config: ModelConfig): Record<string, unknown> | undefined => {
+  const ends = ggufEndTokens(metadata)
+  return ends.some((id) => id !== config.eos_token_id) ? { eos_token_id: ends } : undefined
 }
 
 /** Writes a model in Hugging Face layout to a folder that exists; see `saveCheckpoint`. */

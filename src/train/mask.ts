@@ -3,6 +3,7 @@ import { chooseMaskToken, growEmbedding, type MaskToken } from '../diffusion/mas
 import type { LoadedModel } from '../load.ts'
 import { createModel } from '../models/index.ts'
 import { addSpecialToken } from '../tokenizer/add-token.ts'
+import { endTokens } from '../tokenizer/end-tokens.ts'
 import { loadTokenizer } from '../tokenizer/index.ts'
 import type { Tokenizer } from '../tokenizer/types.ts'
 import { type InitialParameter, type Parameter, UserError } from '../types.ts'
@@ -50,7 +51,7 @@ export function maskTokenOf(
   return chooseMaskToken(tokenizer, {
     rows: dimensions.vocabSize,
     ...(wanted === undefined ? {} : { configured: wanted }),
-    inUse: [config, generationConfig ?? {}].flatMap((source) => endIds(source.eos_token_id)),
+    inUse: endTokens({ tokenizer, model: { config }, generationConfig }),
   })
 }
 
@@ -63,6 +64,3 @@ function idOf(tokenizer: Tokenizer, token: string): number {
   }
   return id
 }
-
-const endIds = (value: unknown): number[] =>
-  (Array.isArray(value) ? value : [value]).filter((id): id is number => typeof id === 'number')

@@ -49,11 +49,7 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
   const { tokenizer } = loaded
   const { vocabSize, maxPositions } = loaded.model.dimensions
   const { chatTemplate } = tokenizer
-  const eos = new Set(
-    [tokenizer.eosTokenId, loaded.generationConfig?.eos_token_id, loaded.model.config.eos_token_id]
-      .flat()
-      .filter((id): id is number => typeof id === 'number'),
-  )
+  const eos = new Set(generator.endTokens)
   const nameOf = (id: number | undefined) => (id === undefined ? undefined : tokenizer.idToToken(id))
 
   /** Text of one token, unique among the tokens of a vocabulary. */
