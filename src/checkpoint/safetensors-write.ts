@@ -1,5 +1,6 @@
-// The safetensors format, writing: one file or Hugging Face shards with their index, one tensor in memory at a time.
+// Writing safetensors: one file or Hugging Face shards with their index, one tensor in memory at a time.
 import { join } from 'node:path'
+import { encodeHeader } from '../formats/safetensors.ts'
 import { type Parameter, UserError } from '../types.ts'
 import { type ByteSink, writeAtomically, writeTextAtomically } from './file.ts'
 import { encodeBFloat16, encodeFloat16 } from './float.ts'
@@ -32,30 +33,16 @@ export interface WriteOptions {
 const elementCount = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1)
 
 /** The type of a tensor in a file whose numbers are of type `dtype`, and the bytes that it takes there. */
-const stored = (tensor: WritableTensor, dtype: StoredDType): { dtype: StoredDType | 'U8'; bytes: number } => {
+const stored = (tensor: WritableTensor, dtype: StoredDType): { dtype: StoredDType | 'U8'; byteLength: number } => {
   const type = 'readBytes' in tensor ? 'U8' : dtype
-  return { dtype: type, bytes: elementCount(tensor.shape) * (type === 'U8' ? 1 : type === 'F32' ? 4 : 2) }
+  return { dtype: type, byteLength: elementCount(tensor.shape) * (type === 'U8' ? 1 : type === 'F32' ? 4 : 2) }
 }
 
-const buildHeader = (tensors: WritableTensors, dtype: StoredDType, metadata: Readonly<Record<string, string>>) => {
-  let offset = 0
-  // Entries, not an object literal: a tensor may be called __proto__, and numeric names must keep their place.
-  const entries = [`"__metadata__":${JSON.stringify({ format: 'pt', ...metadata })}`]
-  for (const [name, tensor] of tensors) {
-    if (name === '__metadata__') throw new UserError('a tensor cannot be called __metadata__ in a safetensors file')
-    const { dtype: type, bytes } = stored(tensor, dtype)
-    const end = offset + bytes
-    const entry = { dtype: type, shape: tensor.shape, data_offsets: [offset, end] }
-    entries.push(`${JSON.stringify(name)}:${JSON.stringify(entry)}`)
-    offset = end
-  }
-  const json = new TextEncoder().encode(`{${entries.join(',')}}`)
-  // Spaces pad the header so that the data begin at a multiple of eight.
-  const padded = new Uint8Array(8 + Math.ceil(json.length / 8) * 8).fill(0x20)
-  new DataView(padded.buffer).setBigUint64(0, BigInt(padded.length - 8), true)
-  padded.set(json, 8)
-  return padded
-}
+const buildHeader = (tensors: WritableTensors, dtype: StoredDType, metadata: Readonly<Record<string, string>>) =>
+  encodeHeader(
+    [...tensors].map(([name, tensor]) => [name, { shape: tensor.shape, ...stored(tensor, dtype) }]),
+    { format: 'pt', ...metadata },
+  )
 
 /** Elements that are converted to 16 bits at a time. */
 const CHUNK = 1 << 20
@@ -114,14 +101,14 @@ export const writeShardedSafetensors = async (
   let shardBytes = 0
   let totalBytes = 0
   for (const [name, tensor] of tensors) {
-    const { bytes } = stored(tensor, options.dtype ?? 'F32')
-    if (shardBytes > 0 && shardBytes + bytes > maxShardBytes) {
+    const { byteLength } = stored(tensor, options.dtype ?? 'F32')
+    if (shardBytes > 0 && shardBytes + byteLength > maxShardBytes) {
       shards.push(new Map())
       shardBytes = 0
     }
     shards.at(-1)!.set(name, tensor)
-    shardBytes += bytes
-    totalBytes += bytes
+    shardBytes += byteLength
+    totalBytes += byteLength
   }
   if (shards.length === 1) {
     await writeSafetensors(join(folder, 'model.safetensors'), tensors, options)

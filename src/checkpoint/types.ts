@@ -1,16 +1,9 @@
 // What a checkpoint is to the other layers, whatever file format it came from.
+import type { StoredTensor } from '../formats/safetensors.ts'
 import type { BlockFormat, MappedParameter, ModelConfig, QuantizedParameter } from '../types.ts'
 
-export interface TensorInfo {
-  /** Hugging Face name (GGUF names are translated). */
-  name: string
-  /** Stored type: F32, F16, BF16, Q8_0, Q4_1, Q6_K ... */
-  dtype: string
-  /** Row-major, outermost first (GGUF's order is reversed on reading). */
-  shape: readonly number[]
-  file: string
-  byteOffset: number
-  byteLength: number
+/** Names are Hugging Face's (GGUF names are translated); stored types F32, F16, BF16, Q8_0, Q4_1, Q6_K ... */
+export interface TensorInfo extends StoredTensor {
   /** Set where `readQuantized` can read it: the matrix is stored in blocks that decoding uses as they are. */
   blocks?: BlockFormat
 }

@@ -4,7 +4,6 @@ import { join } from 'node:path'
 import {
   errorCode,
   exists,
-  isRecord,
   readJsonObject,
   syncFolder,
   temporaryName,
@@ -13,6 +12,7 @@ import {
 import { openSafetensors, type SafetensorsFile } from '../checkpoint/safetensors.ts'
 import { writeSafetensors, writeShardedSafetensors } from '../checkpoint/safetensors-write.ts'
 import type { DataPosition } from '../data/types.ts'
+import { isRecord } from '../formats/json.ts'
 import { type InitialParameter, UserError } from '../types.ts'
 import type { RecentSteps } from './divergence.ts'
 import type { Evaluation, Trainer } from './types.ts'

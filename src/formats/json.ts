@@ -1,4 +1,4 @@
-// A check that JSON.parse does not make: nesting depth and duplicate keys. Knows nothing about what the JSON means.
+// What JSON.parse does not check: what a value is, nesting depth and duplicate keys. Knows nothing about what the JSON means.
 
 const QUOTE = 0x22
 const BACKSLASH = 0x5c
@@ -41,3 +41,6 @@ export const checkJsonStructure = (text: string, maxDepth: number): void => {
     }
   }
 }
+
+export const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
