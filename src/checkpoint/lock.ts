@@ -2,8 +2,9 @@
 import { open, readFile, rename, rm } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
+import { isRecord } from '../formats/json.ts'
 import { UserError } from '../types.ts'
-import { errorCode, isRecord, temporaryName } from './file.ts'
+import { errorCode, temporaryName } from './file.ts'
 
 interface Holder {
   pid: number
