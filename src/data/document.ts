@@ -55,7 +55,8 @@ export function toDocument(
 }
 
 /**
- * The ids of a prompt exactly as training saw it: what generation and evaluation start from.
+ * The ids of a prompt exactly as training saw it: what generation and evaluation start from. Names of special tokens in it are
+ * text; those of the chat template are tokens.
  */
 export function encodePrompt(
   prompt: string | readonly ChatMessage[],
@@ -64,10 +65,11 @@ export function encodePrompt(
 ): number[] {
   if (options.template === 'chat') {
     const messages = typeof prompt === 'string' ? [{ role: 'user', content: prompt }] : prompt
-    return tokenizer.encode(tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true }))
+    const text = tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true, guard: true })
+    return tokenizer.encode(text, { special: 'guarded' })
   }
   if (typeof prompt !== 'string') throw new UserError('a chat needs the chat template; the template is set to plain')
-  return [...leadingBos(tokenizer), ...tokenizer.encode(prompt + options.separator)]
+  return [...leadingBos(tokenizer), ...tokenizer.encode(prompt + options.separator, { special: 'text' })]
 }
 
 /** The id that closes documents and pads them. */

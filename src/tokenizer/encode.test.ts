@@ -83,6 +83,7 @@ test('only the first part gets the space that SentencePiece puts before a text',
     const [prompt, completion] = tokenizer.encodeParts(['the', 'the'])
     expect(names(tokenizer, prompt)[0]).toMatch(/^▁/)
     expect(names(tokenizer, completion).join('')).toBe('the')
+    expect(tokenizer.encode('the', { continues: true })).toEqual(completion)
   }
 })
 

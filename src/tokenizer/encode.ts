@@ -50,11 +50,14 @@ export function createEncoder({ start, inside, prefix, ...options }: EncoderOpti
       .filter((id) => !specialIds.has(id))
   }
 
-  function encodeParts(parts: readonly string[], { special: mode = 'tokens', addSpecialTokens }: EncodeOptions = {}) {
+  function encodeParts(
+    parts: readonly string[],
+    { special: mode = 'tokens', addSpecialTokens, continues }: EncodeOptions = {},
+  ) {
     const find = mode === 'text' ? ordinary : tokens
     const clean = mode === 'guarded' ? unguard : (text: string) => text
     // What stands before the next text: nothing, a token, or text that it continues.
-    let before: 'nothing' | 'token' | 'text' = 'nothing'
+    let before: 'nothing' | 'token' | 'text' = continues ? 'text' : 'nothing'
     const encoded = parts.map((part) => {
       const ids: number[] = []
       const add = (text: string) => {

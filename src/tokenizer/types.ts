@@ -24,6 +24,8 @@ export interface EncodeOptions {
    * it is `guarded` (see `guard`), both. Default `tokens`.
    */
   special?: 'tokens' | 'text' | 'guarded'
+  /** The text continues another: no space is put before it. Default false. */
+  continues?: boolean
 }
 
 export interface Tokenizer {
