@@ -1,5 +1,7 @@
-// Medians of alternating runs, peak memory and the JSON line of a measurement. Knows nothing of what is measured.
+// Medians of alternating runs, peak memory and the JSON lines of a run. Knows nothing of what is measured.
+import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import { type Provenance, provenance } from '../src/eval/report/provenance.ts'
 
 /** One measurement; the last three are null without a peer. */
 export interface Measurement {
@@ -13,9 +15,32 @@ export interface Measurement {
   error?: number
 }
 
-/** Prints one JSON line. `ratio` is value / peer_value. */
+/** The first JSON line of a run: what the lines after it were measured with. */
+export interface RunLine {
+  run: Provenance
+}
+
+/** Prints the first line of a run. `commit` among the versions is that of the sources, where git knows it. */
+export function reportRun(command: string, threads: number | undefined): void {
+  const run = provenance(command, threads)
+  run.versions.commit = commit() ?? 'unknown'
+  print({ run } satisfies RunLine)
+}
+
+function commit(): string | undefined {
+  try {
+    return execFileSync('git', ['describe', '--always', '--dirty', '--exclude=*'], { encoding: 'utf8' }).trim()
+  } catch {
+    return undefined
+  }
+}
+
+/** Prints one JSON line. */
+export const print = (line: object): void => void process.stdout.write(`${JSON.stringify(line)}\n`)
+
+/** Prints the JSON line of a measurement. `ratio` is value / peer_value. */
 export function report({ bench, case: label, value, unit, peer, peerValue, error }: Measurement): void {
-  const line = {
+  print({
     bench,
     case: label,
     value: rounded(value),
@@ -23,13 +48,12 @@ export function report({ bench, case: label, value, unit, peer, peerValue, error
     peer: peer ?? null,
     peer_value: peerValue === undefined ? null : rounded(peerValue),
     ratio: peerValue === undefined ? null : rounded(value / peerValue),
-    ...(error === undefined ? {} : { error: rounded(error) }),
-  }
-  process.stdout.write(`${JSON.stringify(line)}\n`)
+    error: error === undefined ? undefined : rounded(error),
+  })
 }
 
 /** Four significant digits: more is noise. */
-const rounded = (value: number): number => Number(value.toPrecision(4))
+export const rounded = (value: number): number => Number(value.toPrecision(4))
 
 /** The middle value, or the mean of the two in the middle. */
 export function median(values: readonly number[]): number {

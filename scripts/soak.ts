@@ -1,6 +1,7 @@
 // Many clients for minutes against a running server: no error, and no answer that differs from that of the same request
 // alone. `npx tsx scripts/soak.ts URL [--clients 32] [--seconds 300] [--model NAME...]`; exit code 1 where it fails.
 import { parseArgs } from 'node:util'
+import { reportRun } from '../bench/measure.ts'
 import { random } from '../src/random.ts'
 import { type LoadAnswer, type LoadRequest, streamCompletion, summarize } from '../src/serve/load.ts'
 
@@ -17,6 +18,7 @@ if (url === undefined) {
   process.stderr.write('usage: npx tsx scripts/soak.ts URL [--clients 32] [--seconds 300] [--model NAME...]\n')
   process.exit(2)
 }
+reportRun(`npx tsx scripts/soak.ts ${process.argv.slice(2).join(' ')}`, undefined)
 const target = { url }
 const clients = Number(values.clients)
 const models = values.model ?? [undefined]

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { blockSchedule, decodingConfig } from './convert.ts'
-import { publishable } from './eval/report/run.ts'
+import { publishable } from './eval/report/provenance.ts'
 import { parseRecipe, type RecipeInput } from './recipe.ts'
 
 const recipe = (change: Partial<RecipeInput>) =>

@@ -7,7 +7,7 @@ import { renderMarkdown } from './markdown.ts'
 import type { ReportData } from './types.ts'
 
 export { tokenEfficiency, tokensToReach } from './efficiency.ts'
-export { machineSummary } from './machine.ts'
+export { provenance } from './provenance.ts'
 export type * from './types.ts'
 
 export interface ReportFiles {

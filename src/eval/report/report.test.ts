@@ -8,8 +8,8 @@ import { tokenEfficiency, tokensToReach } from './efficiency.ts'
 import { drawFigures } from './figures.ts'
 import { renderHtml } from './html.ts'
 import { writeReport } from './index.ts'
-import { machineSummary } from './machine.ts'
 import { renderMarkdown } from './markdown.ts'
+import { provenance } from './provenance.ts'
 import { tables } from './tables.ts'
 import type { ReportData } from './types.ts'
 
@@ -148,8 +148,11 @@ describe('token efficiency', () => {
   })
 })
 
-describe('machineSummary', () => {
+describe('provenance', () => {
   it('has no host name and no path', () => {
-    expect(Object.keys(machineSummary(2)).sort()).toEqual(['cores', 'cpu', 'memoryBytes', 'platform', 'threads'])
+    const { command, machine, versions } = provenance('unmask convert --model /home/me/base', 2)
+    expect(command).toBe('unmask convert --model base')
+    expect(Object.keys(machine).sort()).toEqual(['cores', 'cpu', 'memoryBytes', 'platform', 'threads'])
+    expect(Object.keys(versions).sort()).toEqual(['node', 'onnxruntime-node', 'unmask'])
   })
 })

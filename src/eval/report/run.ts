@@ -6,10 +6,9 @@ import { parameterCounts } from '../../models/index.ts'
 import type { Recipe } from '../../recipe.ts'
 import type { MetricsRecord } from '../../train/metrics.ts'
 import type { Evaluation, Stage } from '../../train/types.ts'
-import { versions } from '../../versions.ts'
 import type { ComparisonResult } from '../compare.ts'
 import { tokenEfficiency } from './efficiency.ts'
-import { machineSummary } from './machine.ts'
+import { provenance, publishable } from './provenance.ts'
 import type { EvaluationPoint, ReportData } from './types.ts'
 
 export interface RunOutcome {
@@ -44,11 +43,8 @@ export function runReport(input: RunOutcome): ReportData {
     summary: isAr
       ? `${loaded.name} was trained from ${start} on ${count} tokens to predict the next token.`
       : `${loaded.name} was trained from ${start} on ${count} tokens to denoise blocks of ${recipe.diffusion.block_size} tokens.`,
-    created: new Date().toISOString(),
-    command: publishable(input.command),
+    ...provenance(input.command, input.threads),
     seed: recipe.train.seed,
-    versions: versions(),
-    machine: machineSummary(input.threads),
     model: {
       name: loaded.name,
       architecture: config.model_type,
@@ -111,11 +107,6 @@ function evaluationPoints(metrics: readonly MetricsRecord[], isAr: boolean): Eva
       ? []
       : [{ step, tokens, blockSize: isAr ? undefined : block_size, nelbo, bitsPerByte: bits_per_byte }],
   )
-}
-
-/** Absolute paths name people and machines; a report keeps their last part. */
-export function publishable(text: string): string {
-  return text.replace(/(^|[\s=,])(?:\/|[A-Za-z]:\\)[^\s,]*[\\/]([^\s,\\/]+)/g, '$1$2')
 }
 
 function publishableSettings(recipe: Recipe): Record<string, unknown> {

@@ -1,5 +1,6 @@
 // What a report holds: plain JSON, written as report.json and drawn as Markdown and HTML.
 // Knows nothing about how the numbers came to be. Every part that was not measured is undefined and left out of the page.
+import type { Provenance } from './provenance.ts'
 
 /** One training step of the loss curve. */
 export interface TrainingPoint {
@@ -82,20 +83,12 @@ export interface Sample {
   diffusion: string | undefined
 }
 
-export interface ReportData {
+export interface ReportData extends Provenance {
   format: 1
   title: string
   /** One or two sentences: what was done. */
   summary: string
-  /** ISO 8601. */
-  created: string
-  /** The command that repeats the run. */
-  command: string
   seed: number
-  /** Name -> version: unmask, node, onnxruntime-node. */
-  versions: Record<string, string>
-  /** No host name and no path: reports are published. */
-  machine: { cpu: string; cores: number; memoryBytes: number; platform: string; threads: number }
   model: {
     name: string
     architecture: string

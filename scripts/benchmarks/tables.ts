@@ -1,0 +1,343 @@
+// The tables of docs/benchmarks.md: what stands in a report's file, as Markdown.
+import type { ModelSummary, ReportData } from '../../src/eval/report/types.ts'
+import type { LoadResult } from '../../src/serve/load.ts'
+import type { Line } from './lines.ts'
+import { change, figure, percent, table, times } from './markdown.ts'
+
+/** Tables of a conversion: report.json of `convert` and `quickstart`. */
+export function conversion(report: ReportData): string {
+  const { ar, diffusion, sweep, training, tokenEfficiency: efficiency } = report
+  const speed = (model: ModelSummary) =>
+    ar?.tokensPerSecond && model.tokensPerSecond ? times(model.tokensPerSecond / ar.tokensPerSecond) : ''
+  const cells = (model: ModelSummary) => [
+    model.score ? percent(model.score.accuracy) : '–',
+    figure(model.tokensPerForward ?? Number.NaN),
+    figure(model.tokensPerSecond ?? Number.NaN),
+    speed(model),
+  ]
+  const parts = [
+    table([
+      ['', 'score', 'TPF', 'TPS', 'speed'],
+      ...(ar ? [['autoregressive base', ...cells(ar)]] : []),
+      ...sweep.map((point) => [
+        `converted, threshold ${point.threshold}`,
+        ...cells({ ...point, bitsPerByte: undefined, nll: undefined }),
+      ]),
+    ]),
+    table([
+      ['', 'bits per byte'],
+      ...(ar?.bitsPerByte ? [['autoregressive base', ar.bitsPerByte.toFixed(3)]] : []),
+      ...(diffusion?.bitsPerByte ? [['converted (upper bound)', diffusion.bitsPerByte.toFixed(3)]] : []),
+    ]),
+  ]
+  if (training)
+    parts.push(
+      table([
+        ['training', ''],
+        ['tokens', figure(training.tokens)],
+        ['minutes', figure(training.seconds / 60)],
+        ['tokens per second', figure(training.tokensPerSecond)],
+        ...(training.peakMemoryBytes ? [['peak memory', `${figure(training.peakMemoryBytes / 1e9)} GB`]] : []),
+      ]),
+    )
+  if (efficiency) {
+    const reached = (tokens: number | undefined) => (tokens === undefined ? 'not reached' : figure(tokens))
+    parts.push(
+      table([
+        [`tokens to a bound of ${efficiency.target.toFixed(3)} nats per token`, ''],
+        ['from the base', reached(efficiency.tokensFromBase)],
+        ['from random weights', reached(efficiency.tokensFromRandom)],
+      ]),
+    )
+  }
+  return parts.join('\n\n')
+}
+
+/** Lines of `npm run bench -- tune`. */
+export interface Way {
+  seed?: number
+  base?: { score: number; tokens_per_forward: number; tokens_per_second: number }
+  strategy?: string
+  blockSize: number
+  bufferSize: number
+  threshold?: number
+  factor?: number
+  entropyBound?: number
+  tokensPerStep?: number
+  reuse?: boolean
+  selfVerify?: number
+  score?: number
+  tokens_per_forward?: number
+  tokens_per_second?: number
+  of_ar?: number
+  aup?: number
+}
+
+const DEFAULT = { strategy: 'hierarchy', threshold: 0.95, blockSize: 16, bufferSize: 2 }
+
+const isDefault = (way: Way): boolean =>
+  Object.entries(DEFAULT).every(([name, value]) => way[name as keyof Way] === value)
+
+export function decoding(lines: readonly Way[]): string {
+  const base = lines.find((line) => line.base)?.base
+  const ways = lines.filter((line) => line.score !== undefined)
+  const faster = (a: Way, b: Way) => a.tokens_per_second! > b.tokens_per_second! && a.score! >= b.score!
+  const front = ways.filter((way) => !ways.some((other) => faster(other, way) || betterAtSpeed(other, way)))
+  const shown = [...new Set([...front, ...ways.filter(isDefault)])].sort((a, b) => b.score! - a.score!)
+  const bold = (way: Way, text: string) => (isDefault(way) ? `**${text} (default)**` : text)
+  const plain = ways.filter((way) => way.strategy === 'threshold' && way.blockSize === 16 && !way.reuse)
+  const of = (threshold: number, bufferSize: number) =>
+    plain.find((way) => way.threshold === threshold && way.bufferSize === bufferSize)
+  const cell = (way: Way | undefined) => (way ? [percent(way.score!), figure(way.tokens_per_forward!)] : ['', ''])
+  const thresholds = [...new Set(plain.map((way) => way.threshold!))].sort((a, b) => b - a)
+  const aup = lines.filter((line) => line.aup !== undefined && line.blockSize === 16)
+  const strategies = [...new Set(aup.map(({ strategy }) => strategy!))]
+  return [
+    table([
+      ['', 'score', 'TPF', 'speed'],
+      ...(base ? [['autoregressive base', percent(base.score), '1', times(1)]] : []),
+      ...shown.map((way) => [
+        bold(way, wayName(way)),
+        percent(way.score!),
+        figure(way.tokens_per_forward!),
+        times(way.of_ar!),
+      ]),
+    ]),
+    table([
+      ['`threshold`, block 16', 'one block: score', 'TPF', 'two blocks: score', 'TPF'],
+      ...thresholds.map((value) => [String(value), ...cell(of(value, 1)), ...cell(of(value, 2))]),
+    ]),
+    table([
+      ['AUP, block 16', ...strategies.map((name) => `\`${name}\``)],
+      ...[1, 2].map((buffer) => [
+        `buffer ${buffer}`,
+        ...strategies.map((name) => {
+          const found = aup.find((line) => line.strategy === name && line.bufferSize === buffer)
+          return found ? figure(found.aup!) : ''
+        }),
+      ]),
+    ]),
+    `All ${ways.length} ways: [lines](reports/decoding/tiny.jsonl).`,
+  ].join('\n\n')
+}
+
+const betterAtSpeed = (a: Way, b: Way): boolean => a.tokens_per_second! >= b.tokens_per_second! && a.score! > b.score!
+
+function wayName({ strategy, threshold, factor, entropyBound, tokensPerStep, blockSize, bufferSize }: Way): string {
+  return `\`${strategy}\` ${threshold ?? factor ?? entropyBound ?? tokensPerStep}, block ${blockSize}, buffer ${bufferSize}`
+}
+
+export function seeds(lines: readonly Way[]): string {
+  const bases = lines.filter((line) => line.base)
+  const of = (seed: number | undefined) => lines.find((way) => way.seed === seed && isDefault(way) && way.score)
+  const rows = bases.map(({ seed, base }) => ({ seed, base: base!, way: of(seed)! }))
+  const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length
+  const points = (share: number) => `${(100 * share).toFixed(1)} points`
+  return table([
+    ['seed', 'base', 'converted, default', 'difference', 'TPF', 'speed'],
+    ...rows.map(({ seed, base, way }) => [
+      String(seed),
+      percent(base.score),
+      percent(way.score!),
+      points(way.score! - base.score),
+      figure(way.tokens_per_forward!),
+      times(way.of_ar!),
+    ]),
+    [
+      'mean',
+      percent(mean(rows.map(({ base }) => base.score))),
+      percent(mean(rows.map(({ way }) => way.score!))),
+      points(mean(rows.map(({ way, base }) => way.score! - base.score))),
+      figure(mean(rows.map(({ way }) => way.tokens_per_forward!))),
+      times(mean(rows.map(({ way }) => way.of_ar!))),
+    ],
+  ])
+}
+
+/** Any measurements, one a row. */
+export function measurements(lines: readonly Line[]): string {
+  return table([
+    ['', 'unmask', '', 'beside', '', 'ratio'],
+    ...lines.map(({ case: label, value, unit, peer, peer_value, ratio }) => [
+      label,
+      figure(value),
+      unit,
+      peer ?? '',
+      peer_value === null ? '' : figure(peer_value),
+      ratio === null ? '' : times(ratio),
+    ]),
+  ])
+}
+
+export function forwards(lines: readonly Line[]): string {
+  const parsed = lines.map(({ case: label, value }) => {
+    const [, block, cache] = /^block (\d+), cache (\d+)$/.exec(label)!
+    return { block, cache, value }
+  })
+  const caches = [...new Set(parsed.map(({ cache }) => cache))]
+  return table([
+    ['block size', ...caches.map((cache) => `cache ${cache}`)],
+    ...[...new Set(parsed.map(({ block }) => block))].map((block) => [
+      block,
+      ...caches.map((cache) => {
+        const found = parsed.find((line) => line.block === block && line.cache === cache)
+        return found ? figure(found.value) : ''
+      }),
+    ]),
+  ])
+}
+
+export function besidePeer(lines: readonly Line[]): string {
+  const split = (label: string) => [label.slice(0, label.lastIndexOf(', ')), label.slice(label.lastIndexOf(', ') + 2)]
+  const kinds = [...new Set(lines.map((line) => split(line.case)[0]))]
+  const cases = [...new Set(lines.map((line) => split(line.case)[1]))]
+  const cell = (kind: string, name: string) => {
+    const line = lines.find((line) => line.case === `${kind}, ${name}`)
+    if (!line) return ''
+    // Time of a forward is the inverse of speed.
+    const ratio = line.unit === 'ms/forward' ? 1 / line.ratio! : line.ratio!
+    return `${figure(line.value)} ${line.unit}, ${times(ratio)}`
+  }
+  const peers = (name: string) => {
+    const line = lines.find((line) => line.case.endsWith(`, ${name}`))
+    return line ? `${figure(line.peer_value!)} ${line.unit}` : ''
+  }
+  return table([
+    ['', ...kinds, lines[0].peer ?? ''],
+    ...cases.map((name) => [name, ...kinds.map((kind) => cell(kind, name)), peers(name)]),
+  ])
+}
+
+export function accelerated(lines: readonly Line[]): string {
+  const labels = [...new Set(lines.map((line) => line.case))]
+  return table([
+    ['', 'alone, tokens/s', 'with the adapter', 'speed', 'TPF', 'time of a forward', 'same answers'],
+    ...labels.map((label) => {
+      const of = (unit: string) => lines.find((line) => line.case === label && line.unit.startsWith(unit))
+      const [speed, tpf, time, equal] = ['tokens/s', 'tokens/forward', 'ms/forward', 'equal answers'].map(of)
+      return [
+        label,
+        figure(speed!.peer_value!),
+        figure(speed!.value),
+        times(speed!.ratio!),
+        figure(tpf!.value),
+        times(time!.ratio!),
+        `${equal!.value} ${equal!.unit.replace('equal answers ', '')}`,
+      ]
+    }),
+  ])
+}
+
+export function quantised(lines: readonly Line[]): string {
+  const labels = [...new Set(lines.map((line) => line.case))]
+  const shares = [...new Set(lines.map((line) => line.unit).filter((unit) => unit !== 'nats/token'))]
+  return table([
+    ['', 'nats/token', 'float32', 'change', ...shares.flatMap((unit) => [`right ${unit}`, 'float32'])],
+    ...labels.map((label) => {
+      const of = (unit: string) => lines.find((line) => line.case === label && line.unit === unit)
+      const nats = of('nats/token')
+      return [
+        label,
+        nats ? nats.value.toFixed(3) : '',
+        nats ? nats.peer_value!.toFixed(3) : '',
+        nats ? change(nats.value / nats.peer_value!) : '',
+        ...shares.flatMap((unit) => {
+          const line = of(unit)
+          if (!line) return ['', '']
+          const error = line.error === undefined ? '' : ` (± ${(100 * line.error).toFixed(1)})`
+          return [`${percent(line.value)}${error}`, percent(line.peer_value!)]
+        }),
+      ]
+    }),
+  ])
+}
+
+export function constrained(lines: readonly Line[]): string {
+  const strategies = [
+    ...new Set(lines.filter((line) => line.case.includes(', speed')).map((line) => line.case.split(',')[0])),
+  ]
+  const of = (strategy: string, what: string) => lines.find((line) => line.case.startsWith(`${strategy}, ${what}`))
+  const compile = lines.find((line) => line.case === 'compile, median')
+  return [
+    table([
+      ['strategy', 'valid', 'tokens/s', 'of unconstrained', 'TPF', 'unconstrained', 'constraint, ms/step'],
+      ...strategies.map((name) => {
+        const [valid, speed, tpf, time] = ['valid', 'speed', 'tokens per forward', 'constraint'].map(
+          (what) => of(name, what)!,
+        )
+        return [
+          `\`${name}\``,
+          `${valid.value} of ${valid.case.split(' ').at(-1)}`,
+          figure(speed.value),
+          times(speed.ratio!),
+          figure(tpf.value),
+          figure(tpf.peer_value!),
+          figure(time.value),
+        ]
+      }),
+    ]),
+    ...(compile ? [`A schema compiles in ${figure(compile.value)} ms (median).`] : []),
+  ].join('\n\n')
+}
+
+export function served(lines: readonly LoadResult[]): string {
+  const ms = ({ p50, p95, p99 }: { p50: number; p95: number; p99: number }) =>
+    [p50, p95, p99].map((seconds) => (seconds * 1000).toFixed(1)).join(' / ')
+  return [
+    table([
+      ['model', 'requests/s', 'answered', 'first token, ms', 'per token, ms', 'tokens/s', 'TPF'],
+      ...lines.map((line) => [
+        line.model,
+        String(line.rate),
+        `${line.completed} of ${line.requests}`,
+        ms(line.firstToken),
+        ms(line.perToken),
+        figure(line.tokensPerSecond),
+        line.tokensPerForward === undefined ? '' : figure(line.tokensPerForward),
+      ]),
+    ]),
+    '![time to first token and tokens per second over the rate of requests](reports/serve/serve.svg)',
+  ].join('\n\n')
+}
+
+export interface Soak {
+  clients: number
+  seconds: number
+  requests: number
+  failed: number
+  differing: number
+  tokens: number
+  first_token_ms: { p50: number; p95: number; p99: number }
+  per_token_ms: { p50: number; p95: number; p99: number }
+}
+
+export const soaked = (lines: readonly Soak[]): string =>
+  table([
+    ['clients', 'seconds', 'requests', 'tokens', 'failed', 'other than alone', 'first token, ms', 'per token, ms'],
+    ...lines.map((line) => [
+      ...[line.clients, line.seconds, line.requests, line.tokens, line.failed, line.differing].map(figure),
+      ...[line.first_token_ms, line.per_token_ms].map(({ p50, p95, p99 }) => [p50, p95, p99].map(figure).join(' / ')),
+    ]),
+  ])
+
+export interface Judged {
+  set: string
+  label: string
+  labelled: number
+  positives: number
+  precision: number
+  recall: number
+}
+
+export const judged = (lines: readonly Judged[]): string =>
+  table([
+    ['set', 'label', 'cases', 'positive', 'precision', 'recall'],
+    ...lines.map(({ set, label, labelled, positives, precision, recall }) => [
+      set,
+      label,
+      figure(labelled),
+      figure(positives),
+      precision.toFixed(3),
+      recall.toFixed(3),
+    ]),
+  ])
