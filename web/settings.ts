@@ -64,7 +64,7 @@ const sampling: readonly NumberField[] = [
     label: 'Seed',
     hint: 'the same seed, the same answer',
     min: 0,
-    max: 4294967295,
+    max: Number.MAX_SAFE_INTEGER,
     step: 1,
     placeholder: 'random',
   },

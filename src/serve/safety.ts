@@ -315,9 +315,10 @@ export async function judgeJobs(
 
 type Message = Extract<GenerateJob['prompt'], { kind: 'chat' }>['messages'][number]
 
-/** What a message says: its content, and the arguments of its calls as JSON. */
-const textsOf = ({ content, tool_calls: calls = [] }: Message): string[] => [
+/** What a message says: its content, its reasoning, and the arguments of its calls as JSON. */
+const textsOf = ({ content, reasoning_content: reasoning, tool_calls: calls = [] }: Message): string[] => [
   content,
+  ...(reasoning === undefined ? [] : [reasoning]),
   ...calls.map((call) => JSON.stringify(call.function.arguments) ?? ''),
 ]
 
@@ -327,12 +328,14 @@ function withTexts(prompt: GenerateJob['prompt'], texts: readonly string[]): Gen
     return { ...prompt, parts: prompt.parts.map((part) => (typeof part === 'string' ? (texts[next++] ?? '') : part)) }
   if (prompt.kind !== 'chat') return { kind: 'text', text: texts[0] ?? '' }
   const messages = prompt.messages.map((message) => {
-    const content = texts[next++] ?? ''
-    const calls = message.tool_calls?.map((call) => ({
-      ...call,
-      function: { ...call.function, arguments: fromJson(texts[next++] ?? '') },
-    }))
-    return { ...message, content, ...(calls ? { tool_calls: calls } : {}) }
+    const said: Message = { ...message, content: texts[next++] ?? '' }
+    if (message.reasoning_content !== undefined) said.reasoning_content = texts[next++]
+    if (message.tool_calls)
+      said.tool_calls = message.tool_calls.map((call) => ({
+        ...call,
+        function: { ...call.function, arguments: fromJson(texts[next++] ?? '') },
+      }))
+    return said
   })
   return { ...prompt, messages }
 }

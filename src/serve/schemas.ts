@@ -1,7 +1,8 @@
-// Requests as zod schemas, from which the OpenAPI document is made. Fields that are not known are let through as OpenAI does,
-// except those that ask for something else than what would come: these are refused by name.
+// Requests as zod schemas, from which the OpenAPI document is made. Fields that a schema does not know are left out, so that
+// nothing obeys them; those that would change what comes back are known and refused by name.
 import * as z from 'zod'
-import { strategyNames } from '../decode/index.ts'
+import { decodingFields } from './decoding.ts'
+import { inputItem, message } from './messages.ts'
 
 const whole = z.int().min(0)
 const text = z.string()
@@ -9,291 +10,180 @@ const tokenId = z.int().min(0).max(0x7fff_ffff)
 
 const model = text.max(256).nullish().describe('a name that GET /v1/models lists; default: the first')
 
-/** Fields that would change what is returned, and what to do instead. */
-const refused = {
-  functions: 'use tools',
-  function_call: 'use tool_choice',
-  audio: 'only text is generated',
-  web_search_options: 'there is no search',
-  best_of: 'use n',
-} as const
+/** A field of the API that is not supported, and what to do instead. */
+const unsupported = (instead: string) =>
+  z.null(`is not supported: ${instead}`).optional().describe(`not supported: ${instead}`)
 
-type Fields = Record<string, unknown>
+const only = <T extends z.core.util.Literal>(value: T, otherwise: string) =>
+  z.literal(value, `is not supported: ${otherwise}`).nullish().describe(`only ${value}: ${otherwise}`)
 
-const isDefault = (value: unknown) => value === undefined || value === null
-
-function refuse(body: Fields, context: z.core.$RefinementCtx): void {
-  const problem = (path: string, message: string) => context.addIssue({ code: 'custom', path: [path], message })
-  for (const [field, instead] of Object.entries(refused))
-    if (!isDefault(body[field])) problem(field, `is not supported: ${instead}`)
-  for (const field of ['frequency_penalty', 'presence_penalty'])
-    if (!isDefault(body[field]) && body[field] !== 0) problem(field, 'is not supported: use repetition_penalty')
-  const { modalities } = body
-  if (!isDefault(modalities) && JSON.stringify(modalities) !== '["text"]')
-    problem('modalities', 'only text is generated')
-}
-
-// Rows of a forward have the memory of a vocabulary each: block_size times buffer_size stays within what a prompt may take.
-const unmask = z
-  .strictObject({
-    unmasking: z.boolean().default(false).describe('stream every committed token with position, step and confidence'),
-    threshold: z
-      .number()
-      .min(0)
-      .max(1)
-      .optional()
-      .describe('commit tokens whose probability is above this (diffusion)'),
-    strategy: z.enum(strategyNames).optional().describe('rule that decides what a forward commits (diffusion)'),
-    block_size: z.int().min(1).max(128).optional().describe('positions that are decoded together (diffusion)'),
-    buffer_size: z
-      .int()
-      .min(1)
-      .max(4)
-      .optional()
-      .describe('neighbouring blocks that are refined at a time (diffusion)'),
-    tokens_per_step: z.int().min(1).max(4096).optional().describe('strategy fixed: tokens that a forward commits'),
-    low_threshold: z.number().min(0).max(1).optional().describe('strategy hierarchy: the lower threshold'),
-    factor: z.number().min(0).max(1e6).optional().describe('strategy factor'),
-    entropy_bound: z.number().min(0).max(1e6).optional().describe('strategy entropy_bound'),
-    editing_threshold: z
-      .number()
-      .min(0)
-      .max(1)
-      .optional()
-      .describe('strategies edit and soft, and /v1/rewrite: a token becomes another whose probability is above this'),
-  })
-  .describe('what block diffusion adds; not part of the OpenAI API')
-
-const sampling = {
-  temperature: z.number().min(0).max(2).nullish().describe('0, the default, takes the most probable token'),
-  top_p: z.number().min(0).max(1).nullish(),
-  top_k: z.int().min(-1).max(1_000_000).nullish().describe('-1 and 0 mean all; not part of the OpenAI API'),
-  min_p: z.number().min(0).max(1).nullish().describe('not part of the OpenAI API'),
-  repetition_penalty: z.number().positive().max(10).nullish().describe('not part of the OpenAI API'),
-  seed: z.int().nullish().describe('the same seed gives the same answer on the same machine'),
-  logit_bias: z
-    .record(z.string().regex(/^\d{1,9}$/, 'keys are token ids'), z.number().min(-100).max(100))
-    .refine((value) => Object.keys(value).length <= 1024, 'at most 1024 tokens')
-    .nullish(),
-  frequency_penalty: z.number().min(-2).max(2).nullish().describe('only 0'),
-  presence_penalty: z.number().min(-2).max(2).nullish().describe('only 0'),
-  stop: z
-    .union([text.min(1).max(256), z.array(text.min(1).max(256)).max(16)], 'expected a text or up to 16 texts')
-    .nullish()
-    .describe('the answer ends before the first of these'),
-  n: z.int().min(1).max(16).nullish(),
+/** What every route that generates knows. */
+const generating = {
+  model,
+  ...decodingFields,
   stream: z.boolean().nullish(),
-  stream_options: z.looseObject({ include_usage: z.boolean().nullish() }).nullish(),
-  unmask: unmask.nullish(),
+  stream_options: z.object({ include_usage: z.boolean().nullish() }).nullish(),
 }
 
-export type SamplingFields = Pick<
-  z.output<z.ZodObject<typeof sampling>>,
-  'temperature' | 'top_p' | 'top_k' | 'min_p' | 'repetition_penalty' | 'seed' | 'logit_bias' | 'unmask'
->
+const stop = z
+  .union([text.min(1).max(256), z.array(text.min(1).max(256)).max(16)], 'expected a text or up to 16 texts')
+  .nullish()
+  .describe('the answer ends before the first of these')
 
-const textPart = z.looseObject({ type: z.enum(['text', 'input_text', 'output_text'], 'only text parts'), text })
-const content = z.union([text, z.array(textPart)], 'expected a text or a list of text parts')
-const messageName = text.max(256).nullish()
-
-const toolCall = z.looseObject({
-  id: text.max(256),
-  type: z.literal('function'),
-  function: z.looseObject({ name: text.max(256), arguments: text }),
-})
-
-const message = z.discriminatedUnion('role', [
-  z.looseObject({ role: z.enum(['system', 'developer', 'user']), content, name: messageName }),
-  z.looseObject({
-    role: z.literal('assistant'),
-    content: content.nullish(),
-    name: messageName,
-    tool_calls: z.array(toolCall).max(128).nullish(),
-  }),
-  z.looseObject({ role: z.literal('tool'), content, tool_call_id: text.max(256) }),
-])
+const n = z.int().min(1).max(16).nullish()
 
 const functionName = z.string().regex(/^[\w-]{1,64}$/, 'letters, digits, _ and -, at most 64')
-const functionTool = z.looseObject({
+const functionTool = z.object({
   name: functionName,
   description: text.nullish(),
   parameters: z.record(text, z.unknown()).nullish(),
   strict: z.boolean().nullish(),
 })
 
-const jsonSchemaFormat = z.looseObject({
-  type: z.literal('json_schema'),
-  json_schema: z.looseObject({
-    name: functionName,
-    schema: z.record(text, z.unknown()).nullish(),
-    strict: z.boolean().nullish(),
-  }),
+const plainFormat = z.object({ type: z.enum(['text', 'json_object']) })
+
+export const chatRequest = z.object({
+  ...generating,
+  messages: z.array(message).min(1).max(4096),
+  max_tokens: z.int().min(1).nullish().describe('the older name of max_completion_tokens'),
+  max_completion_tokens: z.int().min(1).nullish(),
+  stop,
+  n,
+  logprobs: z.boolean().nullish(),
+  top_logprobs: whole.max(20).nullish(),
+  response_format: z
+    .discriminatedUnion(
+      'type',
+      [
+        plainFormat,
+        z.object({
+          type: z.literal('json_schema'),
+          json_schema: z.object({
+            name: functionName,
+            schema: z.record(text, z.unknown()).nullish(),
+            strict: z.boolean().nullish(),
+          }),
+        }),
+      ],
+      'expected text, json_object or json_schema',
+    )
+    .nullish(),
+  tools: z
+    .array(z.object({ type: z.literal('function', 'only functions'), function: functionTool }))
+    .max(128)
+    .nullish(),
+  tool_choice: z
+    .union(
+      [
+        z.enum(['none', 'auto', 'required']),
+        z.object({ type: z.literal('function'), function: z.object({ name: functionName }) }),
+      ],
+      'expected none, auto, required or a function',
+    )
+    .nullish(),
+  parallel_tool_calls: z.boolean().nullish(),
+  modalities: z.array(z.literal('text', 'only text is generated')).nullish(),
+  functions: unsupported('use tools'),
+  function_call: unsupported('use tool_choice'),
+  audio: unsupported('only text is generated'),
+  web_search_options: unsupported('there is no search'),
 })
 
-export const chatRequest = z
-  .looseObject({
-    model,
-    messages: z.array(message).min(1).max(4096),
-    max_tokens: z.int().min(1).nullish().describe('the older name of max_completion_tokens'),
-    max_completion_tokens: z.int().min(1).nullish(),
-    logprobs: z.boolean().nullish(),
-    top_logprobs: whole.max(20).nullish(),
-    response_format: z
-      .union(
-        [z.looseObject({ type: z.enum(['text', 'json_object']) }), jsonSchemaFormat],
-        'expected text, json_object or json_schema',
-      )
-      .nullish(),
-    tools: z
-      .array(z.looseObject({ type: z.literal('function', 'only functions'), function: functionTool }))
-      .max(128)
-      .nullish(),
-    tool_choice: z
-      .union(
-        [
-          z.enum(['none', 'auto', 'required']),
-          z.looseObject({ type: z.literal('function'), function: z.looseObject({ name: functionName }) }),
-        ],
-        'expected none, auto, required or a function',
-      )
-      .nullish(),
-    parallel_tool_calls: z.boolean().nullish(),
-    ...sampling,
-  })
-  .superRefine(refuse)
+export const completionRequest = z.object({
+  ...generating,
+  prompt: z
+    .union(
+      [text, z.array(tokenId).min(1), z.array(text).min(1), z.array(z.array(tokenId).min(1)).min(1)],
+      'expected a text, token ids, or a list of either',
+    )
+    .describe('a text, token ids, or a list of either'),
+  suffix: text.nullish().describe('text after the gap that is to be filled in'),
+  max_tokens: whole.nullish().describe('default 16; 0 only with echo'),
+  stop,
+  n,
+  echo: z.boolean().nullish().describe('put the prompt before the answer; with logprobs its tokens are scored'),
+  logprobs: whole.max(20).nullish().describe('alternatives per token'),
+  best_of: only(1, 'use n'),
+})
 
-export const completionRequest = z
-  .looseObject({
-    model,
-    prompt: z
-      .union(
-        [text, z.array(tokenId).min(1), z.array(text).min(1), z.array(z.array(tokenId).min(1)).min(1)],
-        'expected a text, token ids, or a list of either',
-      )
-      .describe('a text, token ids, or a list of either'),
-    suffix: text.nullish().describe('text after the gap that is to be filled in'),
-    max_tokens: whole.nullish().describe('default 16; 0 only with echo'),
-    echo: z.boolean().nullish().describe('put the prompt before the answer; with logprobs its tokens are scored'),
-    logprobs: whole.max(20).nullish().describe('alternatives per token'),
-    ...sampling,
-  })
-  .superRefine(refuse)
+/** A text that is revised ends where it ends, and in one way. */
+const revising = { ...generating, stop: unsupported('the text is given'), n: only(1, 'send a request each') }
 
-const { stop: _stop, n: _n, ...revisedSampling } = sampling
-const revised = { model, ...revisedSampling }
+export const infillRequest = z.object({
+  ...revising,
+  parts: z
+    .array(z.union([text, z.strictObject({ mask: z.int().min(1).max(512) })], 'expected a text or {"mask": N}'))
+    .min(1)
+    .max(512)
+    .describe('the text in order; {"mask": N} is a hole of N tokens'),
+})
 
-function refuseRevised(body: Fields, context: z.core.$RefinementCtx): void {
-  refuse(body, context)
-  for (const field of ['stop', 'n'])
-    if (!isDefault(body[field]) && body[field] !== 1)
-      context.addIssue({ code: 'custom', path: [field], message: 'is not supported here' })
-}
+export const rewriteRequest = z.object({
+  ...revising,
+  input: text.min(1).describe('the text to mend; needs a model that was trained to correct tokens'),
+})
 
-export const infillRequest = z
-  .looseObject({
-    parts: z
-      .array(z.union([text, z.strictObject({ mask: z.int().min(1).max(512) })], 'expected a text or {"mask": N}'))
-      .min(1)
-      .max(512)
-      .describe('the text in order; {"mask": N} is a hole of N tokens'),
-    ...revised,
-  })
-  .superRefine(refuseRevised)
+const notKept = unsupported('nothing is kept; send all input')
 
-export const rewriteRequest = z
-  .looseObject({
-    input: text.min(1).describe('the text to mend; needs a model that was trained to correct tokens'),
-    ...revised,
-  })
-  .superRefine(refuseRevised)
+export const responsesRequest = z.object({
+  ...generating,
+  input: z.union([text, z.array(inputItem).min(1).max(4096)], 'expected a text or a list of items'),
+  instructions: text.nullish(),
+  max_output_tokens: z.int().min(1).nullish(),
+  stop: stop.describe('not part of this API of OpenAI'),
+  n: only(1, 'use /v1/chat/completions'),
+  text: z
+    .object({
+      format: z
+        .discriminatedUnion(
+          'type',
+          [
+            plainFormat,
+            z.object({
+              type: z.literal('json_schema'),
+              name: functionName,
+              schema: z.record(text, z.unknown()),
+              strict: z.boolean().nullish(),
+              description: text.nullish(),
+            }),
+          ],
+          'expected text, json_object or json_schema',
+        )
+        .nullish(),
+    })
+    .nullish(),
+  tools: z
+    .array(functionTool.extend({ type: z.literal('function', 'only functions') }))
+    .max(128)
+    .nullish(),
+  tool_choice: z
+    .union(
+      [z.enum(['none', 'auto', 'required']), z.object({ type: z.literal('function'), name: functionName })],
+      'expected none, auto, required or a function',
+    )
+    .nullish(),
+  parallel_tool_calls: z.boolean().nullish(),
+  top_logprobs: only(0, 'use /v1/chat/completions'),
+  background: only(false, 'nothing is kept'),
+  previous_response_id: notKept,
+  conversation: notKept,
+  prompt: notKept,
+})
 
-const responseItem = z.union(
-  [
-    z.looseObject({
-      type: z.literal('message').optional(),
-      role: z.enum(['system', 'developer', 'user', 'assistant']),
-      content,
-    }),
-    z.looseObject({
-      type: z.literal('function_call'),
-      call_id: text.max(256),
-      name: text.max(256),
-      arguments: text,
-    }),
-    z.looseObject({ type: z.literal('function_call_output'), call_id: text.max(256), output: content }),
-  ],
-  'expected a message, a function_call or a function_call_output',
-)
-
-export const responsesRequest = z
-  .looseObject({
-    model,
-    input: z.union([text, z.array(responseItem).min(1).max(4096)], 'expected a text or a list of items'),
-    instructions: text.nullish(),
-    max_output_tokens: z.int().min(1).nullish(),
-    text: z
-      .looseObject({
-        format: z
-          .union(
-            [
-              z.looseObject({ type: z.enum(['text', 'json_object']) }),
-              z.looseObject({
-                type: z.literal('json_schema'),
-                name: functionName,
-                schema: z.record(text, z.unknown()),
-              }),
-            ],
-            'expected text, json_object or json_schema',
-          )
-          .nullish(),
-      })
-      .nullish(),
-    tools: z
-      .array(functionTool.extend({ type: z.literal('function', 'only functions') }))
-      .max(128)
-      .nullish(),
-    tool_choice: z
-      .union(
-        [z.enum(['none', 'auto', 'required']), z.looseObject({ type: z.literal('function'), name: functionName })],
-        'expected none, auto, required or a function',
-      )
-      .nullish(),
-    parallel_tool_calls: z.boolean().nullish(),
-    temperature: sampling.temperature,
-    top_p: sampling.top_p,
-    stream: z.boolean().nullish(),
-    unmask: sampling.unmask,
-  })
-  .superRefine((body, context) => {
-    refuse(body, context)
-    const kept = {
-      previous_response_id: body.previous_response_id,
-      conversation: body.conversation,
-      prompt: body.prompt,
-    }
-    for (const [field, value] of Object.entries(kept))
-      if (!isDefault(value))
-        context.addIssue({
-          code: 'custom',
-          path: [field],
-          message: 'is not supported: nothing is kept; send all input',
-        })
-    if (body.background === true)
-      context.addIssue({ code: 'custom', path: ['background'], message: 'is not supported: nothing is kept' })
-  })
+const absent = (value: unknown) => value === undefined || value === null
 
 export const tokenizeRequest = z
-  .looseObject({
+  .object({
     model,
     prompt: text.nullish(),
     messages: z.array(message).min(1).max(4096).nullish(),
     add_special_tokens: z.boolean().nullish(),
   })
-  .refine(({ prompt, messages }) => isDefault(prompt) !== isDefault(messages), 'give either prompt or messages')
+  .refine(({ prompt, messages }) => absent(prompt) !== absent(messages), 'give either prompt or messages')
 
-export const detokenizeRequest = z.looseObject({ model, tokens: z.array(tokenId) })
+export const detokenizeRequest = z.object({ model, tokens: z.array(tokenId) })
 
-export const moderationRequest = z.looseObject({
+export const moderationRequest = z.object({
   model: text.max(256).nullish().describe('taken from any client; there is one judge'),
   input: z
     .union(
@@ -301,7 +191,7 @@ export const moderationRequest = z.looseObject({
         text,
         z.array(text).min(1).max(128),
         z
-          .array(z.looseObject({ type: z.literal('text', 'only text'), text }))
+          .array(z.object({ type: z.literal('text', 'only text'), text }))
           .min(1)
           .max(128),
       ],
@@ -315,4 +205,3 @@ export type CompletionRequest = z.output<typeof completionRequest>
 export type InfillRequest = z.output<typeof infillRequest>
 export type RewriteRequest = z.output<typeof rewriteRequest>
 export type ResponsesRequest = z.output<typeof responsesRequest>
-export type Message = z.output<typeof message>

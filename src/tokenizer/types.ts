@@ -3,6 +3,8 @@
 export interface ChatMessage {
   role: string
   content: string
+  /** Of an assistant: what it thought before it answered. */
+  reasoning_content?: string
   /** Of an assistant that calls functions; templates that know tools render them. */
   tool_calls?: { id: string; type: 'function'; function: { name: string; arguments: unknown } }[]
   /** Of a tool's answer: the call that it answers. */

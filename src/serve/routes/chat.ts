@@ -3,11 +3,13 @@ import { randomUUID } from 'node:crypto'
 import type { Context } from 'hono'
 import type { ChatMessage, Tool } from '../../tokenizer/types.ts'
 import { readBody } from '../body.ts'
+import { type DecodingFields, samplingOf } from '../decoding.ts'
 import { badRequest } from '../errors.ts'
 import { type ChoiceEvent, type RunContext, runChoices, type Usage, usageOf } from '../generation.ts'
+import { fromMessages } from '../messages.ts'
 import type { ServedModel } from '../models.ts'
 import { type Asker, judgeJobs, REFUSAL, refuseAll, type Safety } from '../safety.ts'
-import { type ChatRequest, chatRequest, type Message, type SamplingFields } from '../schemas.ts'
+import { type ChatRequest, chatRequest } from '../schemas.ts'
 import { eventStream, type SentEvent } from '../sse.ts'
 import { createToolFilter, type ToolCall } from '../tools.ts'
 import type { GenerateJob, GenerateResult, TokenLogprob, UnmaskedToken } from '../worker/protocol.ts'
@@ -19,7 +21,6 @@ import {
   outputTokens,
   type RouteContext,
   runContext,
-  samplingOf,
   startStream,
   stopOf,
 } from './settings.ts'
@@ -35,7 +36,7 @@ export interface Chat {
   n: number
   stop: string[]
   logprobs: number | undefined
-  sampling: SamplingFields
+  sampling: DecodingFields
   params: { messages: string; format: string; tools: string; toolChoice: string }
 }
 
@@ -137,36 +138,6 @@ function* chatEvents(
   yield { kind: 'end', index, finish: result.finish, result }
 }
 
-/** Messages as chat templates expect them: text alone, arguments as values, `system` for what OpenAI calls `developer`. */
-export function toChatMessages(messages: readonly Message[]): ChatMessage[] {
-  return messages.map((message) => {
-    const content = textOf(message.content)
-    if (message.role === 'tool') return { role: 'tool', content, tool_call_id: message.tool_call_id }
-    const role = message.role === 'developer' ? 'system' : message.role
-    const named = { role, content, ...(isSet(message.name) ? { name: message.name } : {}) }
-    if (message.role !== 'assistant' || !message.tool_calls?.length) return named
-    return {
-      ...named,
-      tool_calls: message.tool_calls.map(({ id, function: { name, arguments: given } }) => ({
-        id,
-        type: 'function' as const,
-        function: { name, arguments: parseArguments(given) },
-      })),
-    }
-  })
-}
-
-export const textOf = (content: string | { text: string }[] | null | undefined): string =>
-  typeof content === 'string' ? content : (content ?? []).map(({ text }) => text).join('')
-
-export function parseArguments(given: string): unknown {
-  try {
-    return JSON.parse(given)
-  } catch {
-    return given
-  }
-}
-
 export const chatRoute = (context: RouteContext) => async (c: Context<Env>) => {
   const { models, limits, log, safety } = context
   const body = await readBody(c, chatRequest, limits)
@@ -192,7 +163,7 @@ function toChat(body: ChatRequest, { limits }: RouteContext): Chat {
   const field = isSet(body.max_completion_tokens) ? 'max_completion_tokens' : 'max_tokens'
   const { response_format: format, tool_choice: choice } = body
   return {
-    messages: toChatMessages(body.messages),
+    messages: fromMessages(body.messages),
     tools: (body.tools ?? []).map(({ function: { name, description, parameters } }) => ({
       type: 'function',
       function: { name, ...(isSet(description) ? { description } : {}), ...(parameters ? { parameters } : {}) },

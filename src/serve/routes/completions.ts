@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import type { Context } from 'hono'
 import { readBody } from '../body.ts'
 import type { Limits } from '../config.ts'
+import { samplingOf } from '../decoding.ts'
 import { badRequest } from '../errors.ts'
 import { type ChoiceEvent, type RunContext, runChoices, runScores, type Usage, usageOf } from '../generation.ts'
 import type { ServedModel } from '../models.ts'
@@ -19,7 +20,6 @@ import {
   outputTokens,
   type RouteContext,
   runContext,
-  samplingOf,
   startStream,
   stopOf,
 } from './settings.ts'

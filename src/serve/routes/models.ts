@@ -2,10 +2,10 @@
 import type { Context } from 'hono'
 import { readBody } from '../body.ts'
 import { ApiError, badRequest } from '../errors.ts'
+import { fromMessages } from '../messages.ts'
 import { detokenizeRequest, tokenizeRequest } from '../schemas.ts'
 import type { ModelWorker } from '../worker/host.ts'
 import type { Prompt } from '../worker/protocol.ts'
-import { toChatMessages } from './chat.ts'
 import { type Env, isSet, modelObject, type RouteContext } from './settings.ts'
 
 export const listModels =
@@ -56,7 +56,7 @@ export const tokenize = (context: RouteContext) => async (c: Context<Env>) => {
   const body = await readBody(c, tokenizeRequest, context.limits)
   const prompt: Prompt = isSet(body.prompt)
     ? { kind: 'text', text: body.prompt }
-    : { kind: 'chat', messages: toChatMessages(body.messages!) }
+    : { kind: 'chat', messages: fromMessages(body.messages!) }
   const { tokens, most } = await inWorker(context, body.model, async (worker) => {
     if (prompt.kind === 'chat' && !worker.info.chat) throw badRequest('this model has no chat template', 'messages')
     return {

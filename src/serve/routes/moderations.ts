@@ -3,9 +3,9 @@ import { randomUUID } from 'node:crypto'
 import type { Context } from 'hono'
 import { categories } from '../../safety/index.ts'
 import { readBody } from '../body.ts'
+import { textOf } from '../messages.ts'
 import type { Moderation } from '../safety.ts'
 import { moderationRequest } from '../schemas.ts'
-import { textOf } from './chat.ts'
 import type { Env, RouteContext } from './settings.ts'
 
 /** What is judged, by name and version. */

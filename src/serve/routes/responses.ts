@@ -5,12 +5,22 @@ import type { ChatMessage } from '../../tokenizer/types.ts'
 import { readBody } from '../body.ts'
 import { ApiError } from '../errors.ts'
 import { usageOf } from '../generation.ts'
+import { fromItems } from '../messages.ts'
 import { type ResponsesRequest, responsesRequest } from '../schemas.ts'
 import { eventStream, type SentEvent } from '../sse.ts'
 import type { ToolCall } from '../tools.ts'
 import type { GenerateResult } from '../worker/protocol.ts'
-import { answerChat, type Chat, type ChatEvent, parseArguments, textOf } from './chat.ts'
-import { askerOf, type Env, isSet, outputTokens, type RouteContext, runContext, startStream } from './settings.ts'
+import { answerChat, type Chat, type ChatEvent } from './chat.ts'
+import {
+  askerOf,
+  type Env,
+  isSet,
+  outputTokens,
+  type RouteContext,
+  runContext,
+  startStream,
+  stopOf,
+} from './settings.ts'
 
 export const responsesRoute = (context: RouteContext) => async (c: Context<Env>) => {
   const { models, limits, log, safety } = context
@@ -42,7 +52,7 @@ function toChat(body: ResponsesRequest, { limits }: RouteContext): Chat {
         : { type: format?.type ?? 'text' },
     maxTokens: outputTokens(body.max_output_tokens, limits.output_tokens, limits, 'max_output_tokens'),
     n: 1,
-    stop: [],
+    stop: stopOf(body.stop),
     logprobs: undefined,
     sampling: body,
     params: { messages: 'input', format: 'text.format', tools: 'tools', toolChoice: 'tool_choice' },
@@ -50,23 +60,8 @@ function toChat(body: ResponsesRequest, { limits }: RouteContext): Chat {
 }
 
 function toMessages({ input, instructions }: ResponsesRequest): ChatMessage[] {
-  const messages: ChatMessage[] = isSet(instructions) ? [{ role: 'system', content: instructions }] : []
-  if (typeof input === 'string') return [...messages, { role: 'user', content: input }]
-  for (const item of input) {
-    if (item.type === 'function_call_output')
-      messages.push({ role: 'tool', content: textOf(item.output), tool_call_id: item.call_id })
-    else if (item.type !== 'function_call')
-      messages.push({ role: item.role === 'developer' ? 'system' : item.role, content: textOf(item.content) })
-    else {
-      const { call_id: id, name, arguments: given } = item
-      messages.push({
-        role: 'assistant',
-        content: '',
-        tool_calls: [{ id, type: 'function', function: { name, arguments: parseArguments(given) } }],
-      })
-    }
-  }
-  return messages
+  const said = typeof input === 'string' ? [{ role: 'user', content: input }] : fromItems(input)
+  return isSet(instructions) ? [{ role: 'system', content: instructions }, ...said] : said
 }
 
 const newId = (prefix: string) => `${prefix}_${randomUUID().replaceAll('-', '')}`

@@ -3,13 +3,14 @@
 import { randomUUID } from 'node:crypto'
 import type { Context } from 'hono'
 import { readBody } from '../body.ts'
+import { type DecodingFields, samplingOf } from '../decoding.ts'
 import { badRequest } from '../errors.ts'
 import { type ChoiceEvent, runChoices, usageOf } from '../generation.ts'
 import { judgeJobs, refuseAll } from '../safety.ts'
-import { infillRequest, type RewriteRequest, rewriteRequest, type SamplingFields } from '../schemas.ts'
+import { infillRequest, type RewriteRequest, rewriteRequest } from '../schemas.ts'
 import { eventStream, type SentEvent } from '../sse.ts'
 import type { GenerateResult, LayoutToken, Revision, UnmaskedToken } from '../worker/protocol.ts'
-import { askerOf, type Env, outputTokens, type RouteContext, runContext, samplingOf, startStream } from './settings.ts'
+import { askerOf, type Env, outputTokens, type RouteContext, runContext, startStream } from './settings.ts'
 
 /** A hole is one block however long it is, and each of its positions takes the memory of a vocabulary in a forward. */
 const MOST_MASKED = 512
@@ -38,7 +39,7 @@ interface Task {
 async function revise(
   context: RouteContext,
   c: Context<Env>,
-  body: Pick<RewriteRequest, 'model' | 'stream'> & SamplingFields,
+  body: Pick<RewriteRequest, 'model' | 'stream'> & DecodingFields,
   { task, parts, param, masked }: Task,
 ) {
   const { models, limits, log, safety } = context

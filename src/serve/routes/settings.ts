@@ -1,5 +1,4 @@
-// What the routes that generate share: from fields of a request to jobs of the model's process, and back.
-import { randomInt } from 'node:crypto'
+// What the routes that generate share: who asks, limits of a request, and how a stream begins.
 import type { Limits } from '../config.ts'
 import { ApiError, badRequest } from '../errors.ts'
 import type { RunContext } from '../generation.ts'
@@ -7,10 +6,8 @@ import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Models, ServedModel } from '../models.ts'
 import type { Asker, Safety } from '../safety.ts'
-import type { SamplingFields } from '../schemas.ts'
 import type { SentEvent } from '../sse.ts'
 import type { TraceContext } from '../trace.ts'
-import type { Sampling } from '../worker/protocol.ts'
 
 /** What a route works with. */
 export interface RouteContext {
@@ -51,44 +48,6 @@ export const askerOf = ({ name }: ServedModel, { requestId, client }: Env['Varia
   client,
   model: name,
 })
-
-/** The settings of choice `index`; choices of one request differ by their seed. */
-export function samplingOf(fields: SamplingFields, index: number): Sampling {
-  const { temperature, top_p, top_k, min_p, repetition_penalty, seed, logit_bias, unmask } = fields
-  // Without a temperature nothing is drawn, and what the rest would choose from does not matter.
-  const drawn = isSet(temperature) && temperature > 0
-  return {
-    // The engine counts seeds with 32 bits.
-    seed: seed === null || seed === undefined ? randomInt(2 ** 32) : (seed + index) >>> 0,
-    ...(drawn ? { temperature } : {}),
-    // 0 is the most probable token alone.
-    ...(drawn && isSet(top_p) ? { topP: Math.max(top_p, 1e-9) } : {}),
-    ...(drawn && isSet(top_k) && top_k > 0 ? { topK: top_k } : {}),
-    ...(drawn && isSet(min_p) ? { minP: min_p } : {}),
-    ...(isSet(repetition_penalty) ? { repetitionPenalty: repetition_penalty } : {}),
-    ...(logit_bias ? { logitBias: Object.entries(logit_bias).map(([id, bias]) => [Number(id), bias]) } : {}),
-    ...decodingOf(unmask ?? {}),
-  }
-}
-
-const decodingKeys = {
-  threshold: 'threshold',
-  strategy: 'strategy',
-  block_size: 'blockSize',
-  buffer_size: 'bufferSize',
-  tokens_per_step: 'tokensPerStep',
-  low_threshold: 'lowThreshold',
-  factor: 'factor',
-  entropy_bound: 'entropyBound',
-  editing_threshold: 'editingThreshold',
-} as const satisfies Partial<Record<keyof NonNullable<SamplingFields['unmask']>, keyof Sampling>>
-
-/** What the extension says of block decoding, in the engine's names. */
-function decodingOf(unmask: Partial<NonNullable<SamplingFields['unmask']>>): Partial<Sampling> {
-  const keys = Object.keys(decodingKeys) as (keyof typeof decodingKeys)[]
-  const given = keys.filter((key) => unmask[key] !== undefined)
-  return Object.fromEntries(given.map((key) => [decodingKeys[key], unmask[key]]))
-}
 
 export const isSet = <T>(value: T | null | undefined): value is T => value !== null && value !== undefined
 

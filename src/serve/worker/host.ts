@@ -3,6 +3,7 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { UserError } from '../../types.ts'
+import { inApiNames } from '../decoding.ts'
 import { ApiError, internalError } from '../errors.ts'
 import type {
   GenerateEvent,
@@ -87,7 +88,10 @@ export async function startWorker(settings: WorkerSettings, { onInternalError }:
   })
 
   function toApiError({ kind, message, param, code }: WorkerError): ApiError {
-    if (kind === 'request') return new ApiError(400, message, { param: param ?? null, code: code ?? null })
+    if (kind === 'request') {
+      const said = inApiNames(message)
+      return new ApiError(400, said.message, { param: said.param ?? param, code })
+    }
     onInternalError(message)
     return internalError()
   }

@@ -1,0 +1,118 @@
+// How clients say which tokens are chosen: one object of fields for every route that generates, and what the engine makes of
+// it. Knows no route.
+import { randomInt } from 'node:crypto'
+import * as z from 'zod'
+import { strategyNames } from '../decode/index.ts'
+import { random } from '../random.ts'
+import type { Sampling } from './worker/protocol.ts'
+
+const share = z.number().min(0).max(1)
+
+// Rows of a forward have the memory of a vocabulary each: block_size times buffer_size stays within what a prompt may take.
+const unmask = z
+  .strictObject({
+    unmasking: z.boolean().default(false).describe('stream every committed token with position, step and confidence'),
+    threshold: share.optional().describe('commit tokens whose probability is above this (diffusion)'),
+    strategy: z.enum(strategyNames).optional().describe('rule that decides what a forward commits (diffusion)'),
+    block_size: z.int().min(1).max(128).optional().describe('positions that are decoded together (diffusion)'),
+    buffer_size: z
+      .int()
+      .min(1)
+      .max(4)
+      .optional()
+      .describe('neighbouring blocks that are refined at a time (diffusion)'),
+    tokens_per_step: z.int().min(1).max(4096).optional().describe('strategy fixed: tokens that a forward commits'),
+    low_threshold: share.optional().describe('strategy hierarchy: the lower threshold'),
+    factor: z.number().min(0).max(1e6).optional().describe('strategy factor'),
+    entropy_bound: z.number().min(0).max(1e6).optional().describe('strategy entropy_bound'),
+    editing_threshold: share
+      .optional()
+      .describe('strategies edit and soft, and /v1/rewrite: a token becomes another whose probability is above this'),
+  })
+  .describe('what block diffusion adds; not part of the OpenAI API')
+
+const penalty = z
+  .literal(0, 'is not supported: use repetition_penalty')
+  .nullish()
+  .describe('only 0: use repetition_penalty')
+
+export const decodingFields = {
+  temperature: z.number().min(0).max(2).nullish().describe('0, the default, takes the most probable token'),
+  top_p: z.number().min(0).max(1).nullish(),
+  top_k: z.int().min(-1).max(1_000_000).nullish().describe('-1 and 0 mean all; not part of the OpenAI API'),
+  min_p: share.nullish().describe('not part of the OpenAI API'),
+  repetition_penalty: z.number().positive().max(10).nullish().describe('not part of the OpenAI API'),
+  seed: z
+    .number()
+    .min(-(2 ** 63))
+    .max(2 ** 63)
+    .refine(Number.isInteger, 'expected a whole number')
+    .nullish()
+    .describe('whole number of 64 bits: the same seed gives the same answer on the same machine'),
+  logit_bias: z
+    .record(z.string().regex(/^\d{1,9}$/, 'keys are token ids'), z.number().min(-100).max(100))
+    .refine((value) => Object.keys(value).length <= 1024, 'at most 1024 tokens')
+    .nullish(),
+  frequency_penalty: penalty,
+  presence_penalty: penalty,
+  unmask: unmask.nullish(),
+}
+
+export type DecodingFields = z.output<z.ZodObject<typeof decodingFields>>
+
+/** The engine's name of a field. */
+const camelCase = (name: string) => name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())
+
+/** The settings of choice `index` of a request. Without a seed each choice is drawn anew. */
+export function samplingOf(fields: DecodingFields, index: number): Sampling {
+  const { temperature, top_p, top_k, min_p, repetition_penalty, seed, logit_bias } = fields
+  const { unmasking: _, ...block } = fields.unmask ?? { unmasking: false }
+  const sampling: Sampling = {
+    ...Object.fromEntries(Object.entries(block).map(([name, value]) => [camelCase(name), value])),
+    seed: seedOf(seed ?? randomInt(2 ** 48 - 1), index),
+    repetitionPenalty: repetition_penalty ?? undefined,
+    logitBias: logit_bias ? Object.entries(logit_bias).map(([id, bias]) => [Number(id), bias]) : undefined,
+  }
+  // Without a temperature nothing is drawn, and what the rest would choose from does not matter.
+  if (!temperature) return sampling
+  return {
+    ...sampling,
+    temperature,
+    // 0 is the most probable token alone.
+    topP: typeof top_p === 'number' ? Math.max(top_p, 1e-9) : undefined,
+    topK: typeof top_k === 'number' && top_k > 0 ? top_k : undefined,
+    minP: min_p ?? undefined,
+  }
+}
+
+/** Separates the seeds of further choices from what else is drawn from a seed. */
+const CHOICE_STREAM = 0x63686f69
+
+/**
+ * The engine's seed, in [0, 2^53), of choice `index`. Seeds that are less than 2^53 apart stay different; the first choice of
+ * a seed from 0 on has the seed itself, and further choices none of a neighbour's.
+ */
+export function seedOf(seed: number, index: number): number {
+  const whole = Number(BigInt.asUintN(53, BigInt(seed)))
+  if (index === 0) return whole
+  const draw = random(whole, CHOICE_STREAM, index)
+  return draw.uint32() * 2 ** 21 + (draw.uint32() >>> 11)
+}
+
+/** Names as clients know them, by those of the engine that differ. */
+const apiNames = new Map<string, string>(
+  [...Object.keys(decodingFields), ...Object.keys(unmask.shape).map((name) => `unmask.${name}`)]
+    .map((name): [string, string] => [camelCase(name.replace(/^unmask\./, '')), name])
+    .filter(([engine, name]) => engine !== name),
+)
+
+/** A complaint of the engine in the API's words, and the field that it is about where it names one. */
+export function inApiNames(message: string): { message: string; param: string | undefined } {
+  let param: string | undefined
+  const words = message.replace(/\b[a-z]+([A-Z][a-z]+)+\b/g, (word) => {
+    const name = apiNames.get(word)
+    param ??= name
+    return name ?? word
+  })
+  return { message: words, param }
+}
