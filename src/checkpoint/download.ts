@@ -11,18 +11,21 @@ import { errorCode, syncFolder } from './file.ts'
 
 /** `git-sha1` is the id that git gives a file: SHA-1 over `blob <size>\0` and the contents. */
 export interface Digest {
-  algorithm: 'sha256' | 'git-sha1'
+  algorithm: 'sha256' | 'sha384' | 'sha512' | 'git-sha1'
   hex: string
 }
 
 export interface DownloadOptions {
   url: string
-  /** Bytes of the whole file. */
-  size: number
-  digest: Digest
+  /** Bytes of the whole file; where nothing is said, what the server says will do. */
+  size: number | undefined
+  /** Undefined: the caller checks the contents. */
+  digest: Digest | undefined
   headers: Readonly<Record<string, string>>
   /** What a refused request (401, 403, 404) means to the user. */
   explain(status: number): UserError
+  /** Default: the global one. */
+  fetch?: typeof fetch
   progress?: Progress | undefined
   signal?: AbortSignal | undefined
 }
@@ -34,7 +37,7 @@ const FIRST_DELAY_MS = 250
 class Transient extends Error {}
 
 const startHash = ({ algorithm }: Digest, size: number): Hash =>
-  algorithm === 'sha256' ? createHash('sha256') : createHash('sha1').update(`blob ${size}\0`)
+  algorithm === 'git-sha1' ? createHash('sha1').update(`blob ${size}\0`) : createHash(algorithm)
 
 const sizeOf = async (path: string): Promise<number> => {
   try {
@@ -45,11 +48,12 @@ const sizeOf = async (path: string): Promise<number> => {
   }
 }
 
-const request = async (options: DownloadOptions, from: number): Promise<Response> => {
+const request = async (options: DownloadOptions, from: number, method = 'GET'): Promise<Response> => {
   const { url, headers, signal } = options
   let response: Response
   try {
-    response = await fetch(url, {
+    response = await (options.fetch ?? fetch)(url, {
+      method,
       headers: { ...headers, 'Accept-Encoding': 'identity', ...(from > 0 ? { Range: `bytes=${from}-` } : {}) },
       signal: signal ?? null,
     })
@@ -69,24 +73,32 @@ const rangeStart = (response: Response): number | undefined => {
   return start === undefined ? undefined : Number(start)
 }
 
+/** Bytes that the server says the file has. */
+const statedSize = async (options: DownloadOptions): Promise<number> => {
+  const length = (await request(options, 0, 'HEAD')).headers.get('content-length')
+  if (length === null || !/^\d+$/.test(length)) throw new UserError(`${options.url}: the server does not say its size`)
+  return Number(length)
+}
+
 /** Appends what the server sends to the partial file. Resolves when all bytes are there and their digest is right. */
 const attempt = async (partial: string, target: string, options: DownloadOptions): Promise<void> => {
-  const { size, digest, progress, signal } = options
+  const { digest, progress, signal } = options
+  const size = options.size ?? (await statedSize(options))
   const file = basename(target)
   let done = await sizeOf(partial)
   if (done > size) {
     await rm(partial)
     done = 0
   }
-  let hash = startHash(digest, size)
-  if (done > 0) for await (const piece of createReadStream(partial)) hash.update(piece as Uint8Array)
+  let hash = digest && startHash(digest, size)
+  if (hash && done > 0) for await (const piece of createReadStream(partial)) hash.update(piece as Uint8Array)
   if (done < size || size === 0) {
     const response = await request(options, done)
     if (done > 0 && (response.status !== 206 || rangeStart(response) !== done)) {
       // The server ignored the range and sends the file from its start.
       if (response.status === 206) throw new Transient('the server sent another range than the one asked for')
       done = 0
-      hash = startHash(digest, size)
+      hash = digest && startHash(digest, size)
     }
     const handle = await open(partial, done > 0 ? 'a' : 'w')
     try {
@@ -97,7 +109,7 @@ const attempt = async (partial: string, target: string, options: DownloadOptions
           done += piece.byteLength
           if (done > size) break
           await handle.writeFile(piece)
-          hash.update(piece)
+          hash?.update(piece)
           progress?.(done, size, file)
         }
       }
@@ -112,14 +124,14 @@ const attempt = async (partial: string, target: string, options: DownloadOptions
     }
     if (done < size) throw new Transient(`the connection ended after ${done} of ${size} bytes`)
   }
-  const found = hash.digest('hex')
-  if (done > size || found !== digest.hex) {
+  if (done > size) {
     await rm(partial)
-    throw new Transient(
-      done > size
-        ? `the server sent more than the ${size} bytes of the file`
-        : `its ${digest.algorithm} is ${found}, expected ${digest.hex}`,
-    )
+    throw new Transient(`the server sent more than the ${size} bytes of the file`)
+  }
+  const found = hash?.digest('hex')
+  if (digest && found !== digest.hex) {
+    await rm(partial)
+    throw new Transient(`its ${digest.algorithm} is ${found}, expected ${digest.hex}`)
   }
 }
 

