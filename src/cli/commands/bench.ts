@@ -76,8 +76,11 @@ Requests arrive at random (a Poisson process) and do not wait for answers. Times
           const { loadFigure } = await import('../../serve/load-figure.ts')
           const { provenance } = await import('../../eval/report/provenance.ts')
           const run = provenance(`unmask ${process.argv.slice(2).join(' ')}`, undefined)
-          await writeFile(files.json, `${JSON.stringify({ run, results }, null, 2)}
-`)
+          await writeFile(
+            files.json,
+            `${JSON.stringify({ run, results }, null, 2)}
+`,
+          )
           await writeFile(files.svg, loadFigure(results))
         }
         context.result(results, () => describe(results))
