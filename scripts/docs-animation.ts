@@ -52,7 +52,7 @@ const share = (frame: number) => ((100 * FORWARD * frame) / seconds).toFixed(2)
 const [CHARACTER, LINE, LEFT, TOP] = [9.6, 26, 104, 34]
 const WIDTH = 680
 const height = TOP + PROMPTS.length * (2 * LINE + 18) - 26
-const escape = (text: string) => text.replace(/[&<>]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;' })[c]!)
+const escaped = (text: string) => text.replace(/[&<>]/g, (c) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;' })[c]!)
 
 /** From its forward on a cell is text: fresh for one frame, then plain. Before, in blocks, it is a mask. */
 const keyframes = Array.from({ length: frames }, (_, step) => {
@@ -72,11 +72,11 @@ function draw({ label, prompt, cells, forwards, blocks }: Row, index: number): s
     return `<rect class="a m${step}" x="${left}" y="${top}" width="${(CHARACTER * 0.84).toFixed(1)}" height="17" rx="2"/>`
   })
   const texts = cells.map(
-    ({ text, step }, i) => `<text class="a t${step}" x="${x(prompt.length + i)}" y="${y}">${escape(text)}</text>`,
+    ({ text, step }, i) => `<text class="a t${step}" x="${x(prompt.length + i)}" y="${y}">${escaped(text)}</text>`,
   )
   return [
     `<text class="label" x="12" y="${y}">${label}</text>`,
-    `<text class="prompt" x="${x(0)}" y="${y}" textLength="${(prompt.length * CHARACTER).toFixed(1)}">${escape(prompt)}</text>`,
+    `<text class="prompt" x="${x(0)}" y="${y}" textLength="${(prompt.length * CHARACTER).toFixed(1)}">${escaped(prompt)}</text>`,
     ...(blocks ? masks : []),
     ...texts,
     `<text class="a count t${forwards - 1}" x="${WIDTH - 12}" y="${y}">${forwards} forwards</text>`,
