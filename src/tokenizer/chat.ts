@@ -1,45 +1,64 @@
-// Chat templates: finds the one a tokenizer brings and renders it with the variables that Hugging Face passes.
-import { Template } from '@huggingface/jinja'
+// Chat templates: finds those that a tokenizer brings and renders them with the variables that transformers passes.
 import { UserError } from '../types.ts'
+import { compile } from './jinja/index.ts'
 import type { ChatMessage, Tool } from './types.ts'
 
 export interface ChatVariables {
   messages: readonly ChatMessage[]
   add_generation_prompt: boolean
-  tools?: readonly Tool[] | undefined
-  bos_token?: string | undefined
-  eos_token?: string | undefined
-  pad_token?: string | undefined
-  unk_token?: string | undefined
+  tools?: readonly Tool[] | null
+  /** Texts of special tokens under the names that tokenizer_config.json has for them: bos_token, eos_token ... */
+  [token: `${string}_token`]: string | undefined
 }
 
-/** The template among `chat_template` of tokenizer_config.json (a text, or a list of named ones) and its own file. */
-export function readChatTemplate(value: unknown, file: string | undefined): string | undefined {
-  if (file !== undefined) return file
-  if (value === undefined || value === null) return undefined
-  if (typeof value === 'string') return value
-  if (Array.isArray(value)) {
-    const named = value.find((entry) => entry?.name === 'default')
-    if (typeof named?.template === 'string') return named.template
-    throw new UserError('tokenizer_config.json: none of the templates in chat_template is named "default"')
+export interface ChatTemplates {
+  standard: string | undefined
+  /** Used where there are tools, if the tokenizer has one for them. */
+  withTools: string | undefined
+}
+
+/** The templates in `chat_template` of tokenizer_config.json (a text, or a list of named ones) and its own file. */
+export function readChatTemplates(value: unknown, file: string | undefined): ChatTemplates {
+  if (file !== undefined) return { standard: file, withTools: undefined }
+  if (value === undefined || value === null) return { standard: undefined, withTools: undefined }
+  if (typeof value === 'string') return { standard: value, withTools: undefined }
+  if (!Array.isArray(value))
+    throw new UserError('tokenizer_config.json: chat_template must be a text or a list of named templates')
+  const named = (name: string): string | undefined => {
+    const template = value.find((entry) => entry?.name === name)?.template
+    return typeof template === 'string' ? template : undefined
   }
-  throw new UserError('tokenizer_config.json: chat_template must be a text or a list of named templates')
+  const standard = named('default')
+  if (standard === undefined)
+    throw new UserError('tokenizer_config.json: none of the templates in chat_template is named "default"')
+  return { standard, withTools: named('tool_use') }
 }
 
-const parsed = new Map<string, Template>()
+const compiled = new Map<string, ReturnType<typeof compile>>()
+/** A server that loads models does not collect their templates. */
+const MOST_COMPILED = 8
 
 /** Renders a template; an error in it, or one that it raises, becomes a UserError. */
-export function renderChat(template: string, variables: ChatVariables): string {
+export function renderChat(template: string, { messages, tools = null, ...variables }: ChatVariables): string {
   try {
-    let program = parsed.get(template)
-    if (program === undefined) {
-      program = new Template(template)
-      parsed.clear() // one template at a time is in use; a server that loads models does not collect them
-      parsed.set(template, program)
+    let render = compiled.get(template)
+    if (render === undefined) {
+      if (compiled.size >= MOST_COMPILED) compiled.clear()
+      render = compile(template)
+      compiled.set(template, render)
     }
-    const defined = Object.entries(variables).filter(([, value]) => value !== undefined)
-    return program.render({ tools: null, documents: null, ...Object.fromEntries(defined) })
+    return render({ ...variables, messages: messages.map(forTemplate), tools, documents: null })
   } catch (error) {
     throw new UserError(`the chat template failed: ${error instanceof Error ? error.message : error}`)
   }
+}
+
+/** Names that reasoning goes by; templates read the first, those of gpt-oss the second. */
+const REASONING = ['reasoning_content', 'thinking', 'reasoning']
+
+/** A message as transformers gives it to templates: what is null is absent, and reasoning has the names they read. */
+function forTemplate(message: ChatMessage): Record<string, unknown> {
+  const present = Object.fromEntries(Object.entries(message).filter(([, value]) => value !== null))
+  const reasoning = REASONING.map((name) => present[name]).find((value) => value !== undefined)
+  return reasoning === undefined ? present : { thinking: reasoning, ...present, reasoning_content: reasoning }
 }

@@ -2,7 +2,7 @@
 // Does not know where the files came from; uses no Node API.
 import { UserError } from '../types.ts'
 import { tokenBytes } from './bytes.ts'
-import { readChatTemplate, renderChat } from './chat.ts'
+import { readChatTemplates, renderChat } from './chat.ts'
 import { createEncoder } from './encode.ts'
 import { isObject, parseObject, parseTokenizerJson } from './files.ts'
 import { createLibraryTokenizers, type LibraryTokenizer, prefixOf } from './library.ts'
@@ -46,9 +46,12 @@ export function loadTokenizer(files: Readonly<Record<string, string>>): Tokenize
     eos_token: namedToken('eos_token'),
     pad_token: namedToken('pad_token'),
     unk_token: namedToken('unk_token'),
+    sep_token: namedToken('sep_token'),
+    cls_token: namedToken('cls_token'),
+    mask_token: namedToken('mask_token'),
   }
   const idOf = (token: string | undefined) => (token === undefined ? undefined : library.token_to_id(token))
-  const chatTemplate = readChatTemplate(config.chat_template, files['chat_template.jinja'])
+  const templates = readChatTemplates(config.chat_template, files['chat_template.jinja'])
   const pieces = tokenBytes(json, idToToken, added)
   const encoder = createEncoder({
     ...{ start, inside, prefix: prefixOf(json), found: [...added.values()].filter((t) => t.special || !t.normalized) },
@@ -71,7 +74,7 @@ export function loadTokenizer(files: Readonly<Record<string, string>>): Tokenize
     bosTokenId: idOf(names.bos_token),
     eosTokenId: idOf(names.eos_token),
     padTokenId: idOf(names.pad_token),
-    chatTemplate,
+    chatTemplate: templates.standard,
     specialTokenIds: [...specialIds].sort((a, b) => a - b),
     encode: (text, options) => encoder.encodeParts([text], options)[0],
     encodeParts: encoder.encodeParts,
@@ -95,13 +98,14 @@ export function loadTokenizer(files: Readonly<Record<string, string>>): Tokenize
       return idToToken.map((_, id) => pieces.bytes(id))
     },
     applyChatTemplate(messages, options) {
-      if (chatTemplate === undefined) {
+      const template = (options?.tools?.length ? templates.withTools : undefined) ?? templates.standard
+      if (template === undefined) {
         throw new UserError(
           'the tokenizer has no chat template; add one as chat_template to tokenizer_config.json, or use plain prompts',
         )
       }
       const given = { messages, tools: options?.tools }
-      return renderChat(chatTemplate, {
+      return renderChat(template, {
         ...names,
         ...(options?.guard ? guarded(given) : given),
         add_generation_prompt: options?.addGenerationPrompt ?? false,
