@@ -135,7 +135,7 @@ async function accelerateInFolder(
         ...{ rank, alpha, targetModules, blockSize },
         base: recipe.model,
         maskTokenId: maskToken.id,
-        decoding: { masks: Math.min(4, blockSize), threshold: 0.1, branchThreshold: 0.1 },
+        decoding: { masks: Math.min(4, blockSize), draftThreshold: 0.1, branchThreshold: 0.1 },
       }
       const adapter = join(folder, 'adapter')
       await saveAdapter(adapter, { config, parameters })

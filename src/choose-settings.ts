@@ -99,7 +99,7 @@ export async function chooseSettings(options: ChooseOptions): Promise<Choice | u
     const drafting = await open(executor, loaded, { adapter })
     await decode(drafting, [first])
     for (const masks of maskCounts(adapter.config.blockSize)) await attempt({ ...chosen, masks })
-    for (const threshold of thresholds) await attempt({ ...chosen, threshold })
+    for (const draftThreshold of thresholds) await attempt({ ...chosen, draftThreshold })
     for (const branchThreshold of branchThresholds) await attempt({ ...chosen, branchThreshold })
     const { answers } = best as NonNullable<typeof best>
     return {

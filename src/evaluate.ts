@@ -2,18 +2,18 @@
 // It composes data, trainer and decoder; the figures themselves are made in eval.
 import type { Adapter } from './checkpoint/adapter.ts'
 import { type DataOptions, type Document, readDocuments, validationBatches } from './data/index.ts'
-import { complete, defaultDecoding, strategyReads } from './decode/index.ts'
+import {
+  complete,
+  type DecodingMode,
+  resolveSettings,
+  settingsFromKeys,
+  settingsOfMode,
+  strategyReads,
+} from './decode/index.ts'
 import { type ComparisonResult, compareDecoding } from './eval/compare.ts'
 import { type Decode, type Prompt, taskPrompts } from './eval/evaluate.ts'
 import { likelihood } from './eval/likelihood.ts'
-import {
-  createGenerator,
-  type DecodingMode,
-  decodeSettings,
-  type Generator,
-  promptIds,
-  withDefaults,
-} from './generate.ts'
+import { createGenerator, type Generator, promptIds } from './generate.ts'
 import { type InferenceModel, type LoadedModel, loadAdapterFor, loadForInference } from './load.ts'
 import type { Recipe } from './recipe.ts'
 import type { Executor } from './runtime/executor.ts'
@@ -231,10 +231,8 @@ export async function compareModels(options: CompareModelsOptions): Promise<Comp
   }
   const common = signal ? { signal } : {}
   const adapter = converted?.adapter
-  const { strategy, threshold = defaultDecoding.threshold } = withDefaults(
-    decodeSettings(decode, 'diffusion'),
-    converted?.loaded.generationConfig,
-  )
+  const settings = settingsFromKeys(decode)
+  const { strategy, threshold } = resolveSettings(settings, converted?.loaded.generationConfig)
   const swept = !adapter && strategyReads(strategy, 'threshold')
   try {
     const ar = base && (await open(executor, base, { mode: 'ar' }))
@@ -247,7 +245,7 @@ export async function compareModels(options: CompareModelsOptions): Promise<Comp
     return await compareDecoding({
       prompts,
       tokenizer,
-      ...(ar ? { ar: (ids) => complete(ar.generate(ids, { ...decodeSettings(decode, 'ar'), ...common })) } : {}),
+      ...(ar ? { ar: (ids) => complete(ar.generate(ids, { ...settingsOfMode(settings, 'ar'), ...common })) } : {}),
       ...(diffusion
         ? {
             diffusion:
@@ -255,13 +253,13 @@ export async function compareModels(options: CompareModelsOptions): Promise<Comp
               (ids) =>
                 complete(
                   diffusion.generate(ids, {
-                    ...{ ...decodeSettings(decode, diffusion.mode), ...common },
+                    ...{ ...settingsOfMode(settings, diffusion.mode), ...common },
                     ...(swept ? { threshold } : {}),
                   }),
                 ),
           }
         : {}),
-      threshold: adapter ? (decode.threshold ?? adapter.config.decoding.threshold) : threshold,
+      threshold: adapter ? (settings.draftThreshold ?? adapter.config.decoding.draftThreshold) : threshold,
       sweep: swept ? options.sweep : [],
       ...(signal ? { signal } : {}),
       onProgress: ({ label, done, total }) => onEvent?.({ type: 'decoding', label, done, total }),

@@ -8,23 +8,23 @@ import {
   type CommittedToken,
   type Constraint,
   type ConstraintSource,
+  checkMode,
   compileConstraint,
+  configuredSettings,
   createEngine,
   createVocabulary,
-  defaultDecoding,
+  type DecodingMode,
+  type DecodingSettings,
   type Engine,
   type Generation,
   type GenerationResult,
+  givenSettings,
+  resolveSettings,
   type ScoreOptions,
-  type StrategyName,
-  type StrategyOptions,
-  strategyNames,
-  strategyReads,
   type TokenScore,
   type Vocabulary,
 } from './decode/index.ts'
 import type { InferenceModel, LoadedModel } from './load.ts'
-import type { Recipe } from './recipe.ts'
 import type { Executor } from './runtime/executor.ts'
 import { createExecutor } from './runtime/onnxruntime/executor.ts'
 import { endTokens } from './tokenizer/end-tokens.ts'
@@ -43,23 +43,15 @@ export interface GeneratorOptions {
   keepPrefixes?: number
 }
 
-/** How a generator decodes: in blocks, one token after the other, or with drafts that are verified (see decode/strided.ts). */
-export type DecodingMode = 'diffusion' | 'ar' | 'strided'
-
 /**
- * Strategy and its settings, sampling, limits; what belongs to block decoding is an error in mode `ar`, and in mode `strided`
- * but for the threshold.
+ * Settings of the table (decode/settings.ts), what the text must match and where it ends. A setting that the mode does not
+ * read is an error. What is left out is the model's own (generation_config.json, the adapter's config), else the default.
  */
-export type GenerateSettings = Omit<BlockOptions, 'blockSize' | 'constraint'> & {
-  /** Default: that of the generator. */
-  blockSize?: number
+export interface GenerateSettings extends DecodingSettings, Pick<BlockOptions, 'logitBias' | 'logprobs' | 'signal'> {
   /** What the text must match; see docs/constraints.md. */
   constraint?: ConstraintSource
   /** The text ends before the first of these that it comes to hold. */
   stop?: readonly string[]
-  /** Mode `strided`: tokens drafted at a time, and where masks stand (see `StridedOptions`). Default: as the adapter says. */
-  masks?: number
-  branchThreshold?: number
 }
 
 /** A model that is ready to generate. */
@@ -107,8 +99,8 @@ export async function createGenerator(
     keepPrefixes: options.keepPrefixes ?? 0,
     ...(adapter ? { adapter: adapter.parameters } : {}),
   })
-  const defaults = mode === 'diffusion' ? generationDefaults(generationConfig ?? {}) : {}
-  const configuredSize = defaults.blockSize ?? (typeof configured === 'number' ? configured : 32)
+  const configuredSize =
+    configuredSettings(generationConfig ?? {}).blockSize ?? (typeof configured === 'number' ? configured : 32)
   const usualSize = mode === 'ar' ? 1 : (adapter?.config.decoding.masks ?? configuredSize)
   const blockSize = mode === 'ar' ? 1 : (options.blockSize ?? usualSize)
   const diffusionOnly = (what: string) => {
@@ -117,15 +109,21 @@ export async function createGenerator(
   function start(
     prompt: readonly number[],
     settings: Omit<GenerateSettings, 'stop' | 'constraint'>,
-    compiled: Pick<BlockOptions, 'constraint'>,
+    constraint: Constraint | undefined,
   ): Generation {
-    if (mode === 'ar') return engine.generateAutoregressive(prompt, { ...settings, ...compiled })
-    if (adapter) return engine.generateStrided(prompt, { ...adapter.config.decoding, masks: blockSize, ...settings })
-    const { constraint: _, ...all } = withDefaults({ blockSize, ...settings }, generationConfig)
-    return engine.generate(prompt, {
-      ...{ ...all, ...compiled },
-      ...{ maxNewTokens: settings.maxNewTokens, blockSize: settings.blockSize ?? blockSize },
-    })
+    if (mode === 'ar') return engine.generateAutoregressive(prompt, { ...settings, constraint })
+    if (adapter)
+      return engine.generateStrided(prompt, {
+        ...adapter.config.decoding,
+        masks: blockSize,
+        ...givenSettings(settings),
+        logitBias: settings.logitBias,
+        logprobs: settings.logprobs,
+        signal: settings.signal,
+      })
+    const asked = { blockSize, ...givenSettings(settings) }
+    const resolved = resolveSettings(asked, generationConfig, { constrained: constraint !== undefined })
+    return engine.generate(prompt, { ...settings, ...resolved, blockSize: asked.blockSize, constraint })
   }
   const compile = constraintCompiler(() =>
     createVocabulary({
@@ -148,8 +146,8 @@ export async function createGenerator(
         )
       if (constraint !== undefined && mode === 'strided')
         throw new UserError('a constraint cannot be kept while an adapter drafts yet; decode without the adapter')
-      checkMode(rest, mode)
-      const generation = start(prompt, rest, constraint === undefined ? {} : { constraint: compile(constraint) })
+      checkMode(givenSettings(rest), mode)
+      const generation = start(prompt, rest, constraint && compile(constraint))
       return stop.length === 0 ? generation : stopAt(generation, prompt.length, tokenizer, stop)
     },
     fill(ids, settings) {
@@ -181,126 +179,6 @@ function constraintCompiler(createVocabulary: () => Vocabulary): (source: Constr
     if (known.size > KEPT_CONSTRAINTS) known.delete(known.keys().next().value as string)
     return constraint
   }
-}
-
-/** What `unmask tune` writes into generation_config.json. */
-export type TunedSettings = Pick<
-  BlockOptions,
-  | 'strategy'
-  | 'threshold'
-  | 'tokensPerStep'
-  | 'lowThreshold'
-  | 'factor'
-  | 'entropyBound'
-  | 'editingThreshold'
-  | 'bufferSize'
-  | 'activation'
-  | 'reuse'
-  | 'selfVerify'
-  | 'logitScale'
-> & { blockSize?: number }
-
-/** Settings of block decoding and their keys in generation_config.json. */
-const tunedKeys = {
-  blockSize: 'block_size',
-  strategy: 'strategy',
-  threshold: 'threshold',
-  tokensPerStep: 'tokens_per_step',
-  lowThreshold: 'low_threshold',
-  factor: 'factor',
-  entropyBound: 'entropy_bound',
-  editingThreshold: 'editing_threshold',
-  bufferSize: 'buffer_size',
-  activation: 'activation',
-  reuse: 'reuse',
-  selfVerify: 'self_verify',
-  logitScale: 'confidence_scale',
-} as const satisfies Record<keyof TunedSettings, string>
-
-/** Settings of block decoding in a generation_config.json; the engine checks them. */
-export function generationDefaults(config: Readonly<Record<string, unknown>>): TunedSettings {
-  const found = Object.entries(tunedKeys).filter(([, key]) => config[key] !== undefined && config[key] !== null)
-  return Object.fromEntries(found.map(([name, key]) => [name, config[key]]))
-}
-
-/** The other way round: null for what is not set, so that a file keeps nothing of earlier settings. */
-export const generationConfigOf = (settings: TunedSettings): Record<string, unknown> =>
-  Object.fromEntries(
-    Object.entries(tunedKeys).map(([name, key]) => [key, settings[name as keyof TunedSettings] ?? null]),
-  )
-
-const ruleKeys = [
-  ...([
-    'threshold',
-    'stepsPerBlock',
-    'tokensPerStep',
-    'lowThreshold',
-    'creditAlpha',
-    'boostGamma',
-    'decayBeta',
-  ] as const),
-  ...(['factor', 'entropyBound', 'editingThreshold', 'maxPostSteps'] as const),
-] satisfies (keyof StrategyOptions)[]
-
-/**
- * Settings with what a generation_config.json, or else unmask itself, says in place of what is missing. A strategy that is
- * named, or that a setting of its own implies, does not take the settings of another.
- */
-export function withDefaults(
-  settings: Partial<GenerateSettings>,
-  config: Readonly<Record<string, unknown>> = {},
-): Partial<GenerateSettings> {
-  const tuned = generationDefaults(config)
-  const { bufferSize, activation, reuse, selfVerify, logitScale, blockSize, ...rule } = tuned.strategy
-    ? tuned
-    : { ...defaultDecoding, ...tuned }
-  const given = Object.fromEntries(
-    Object.entries(settings).filter(([, value]) => value !== undefined),
-  ) as Partial<GenerateSettings>
-  const wanted = ruleKeys.filter((key) => given[key] !== undefined)
-  const fits = (name: StrategyName) => wanted.every((key) => strategyReads(name, key))
-  const strategy =
-    given.strategy ?? [rule.strategy, ...strategyNames].find((name) => name && fits(name)) ?? rule.strategy
-  const same = strategy === rule.strategy
-  // Self-verification takes what the model would write by itself.
-  const verify = given.constraint === undefined ? selfVerify : undefined
-  // What one block at a time is for goes without a buffer, unless somebody asks for both.
-  const single = given.selfVerify !== undefined || (same && verify !== undefined)
-  const defaults = {
-    ...{ blockSize, logitScale, strategy },
-    ...(given.bufferSize === undefined && !single ? { bufferSize, activation } : {}),
-    ...(same ? { reuse, selfVerify: verify, ...rule } : {}),
-  }
-  const known = Object.entries(defaults).filter(([, value]) => value !== undefined)
-  return { ...Object.fromEntries(known), ...given }
-}
-
-/** Settings of block decoding that say nothing to a model that writes one token after the other. */
-const blockSettings = [
-  ...([
-    'strategy',
-    'threshold',
-    'stepsPerBlock',
-    'tokensPerStep',
-    'lowThreshold',
-    'creditAlpha',
-    'boostGamma',
-  ] as const),
-  ...(['decayBeta', 'factor', 'entropyBound', 'editingThreshold', 'maxPostSteps', 'bufferSize', 'activation'] as const),
-  ...(['reuse', 'selfVerify'] as const),
-] satisfies (keyof GenerateSettings & keyof BlockOptions)[]
-
-const stridedSettings = ['masks', 'branchThreshold'] as const
-
-function checkMode(settings: Omit<GenerateSettings, 'constraint'>, mode: DecodingMode): void {
-  const given = (keys: readonly Exclude<keyof GenerateSettings, 'constraint'>[]) =>
-    keys.filter((key) => settings[key] !== undefined)
-  const drafting = mode === 'strided' ? [] : given(stridedSettings)
-  if (drafting.length > 0) throw new UserError(`${drafting.join(', ')}: only for decoding with an adapter that drafts`)
-  if (mode === 'diffusion') return
-  const blocks = given(blockSettings).filter((key) => !(mode === 'strided' && key === 'threshold'))
-  if (blocks.length > 0)
-    throw new UserError(`${blocks.join(', ')}: only for block decoding; this model decodes autoregressively`)
 }
 
 /** Ends a generation with the token that completes one of the stop strings. */
@@ -361,7 +239,7 @@ export function promptIds(
   return encodePrompt(prompt, tokenizer, { template: chat ? 'chat' : 'plain', separator })
 }
 
-export interface GenerateOptions extends Partial<GenerateSettings>, GeneratorOptions {
+export interface GenerateOptions extends GenerateSettings, GeneratorOptions {
   /** How the prompt is written. Default: the chat template where the tokenizer has one; `none` takes the text as it is. */
   template?: 'none' | 'chat'
   /** Threads of the executor. Default: the cores of the machine. */
@@ -390,7 +268,7 @@ export async function* generate(
   prompt: string | readonly ChatMessage[],
   options: GenerateOptions = {},
 ): AsyncGenerator<GenerateEvent, GenerationResult & { text: string }, void> {
-  const { template, threads, device, maxNewTokens = 128, mode, blockSize, ...settings } = options
+  const { template, threads, device, mode, blockSize, ...settings } = options
   const executor = createExecutor({ ...(threads ? { threads } : {}), ...(device ? { device } : {}) })
   try {
     const generator = await createGenerator(executor, loaded, {
@@ -398,7 +276,7 @@ export async function* generate(
       ...(blockSize ? { blockSize } : {}),
     })
     const ids = promptIds(prompt, loaded, template ? { template } : {})
-    const generation = generator.generate(ids, { ...settings, maxNewTokens })
+    const generation = generator.generate(ids, settings)
     return yield* streamText(generation, ids.length, loaded.tokenizer, settings.stop)
   } finally {
     await executor.dispose()
@@ -447,35 +325,4 @@ function withoutBeginning(text: string, stop: readonly string[]): string {
     if (stop.some((wanted) => wanted.startsWith(tail))) return text.slice(0, -count)
   }
   return text
-}
-
-/** What a recipe says about decoding, as settings; `strategy` and the like are left out for next-token decoding. */
-export function decodeSettings(decode: Recipe['decode'], mode: DecodingMode): GenerateSettings {
-  const sampling = {
-    maxNewTokens: decode.max_new_tokens,
-    temperature: decode.temperature,
-    topK: decode.top_k,
-    topP: decode.top_p,
-    minP: decode.min_p,
-    repetitionPenalty: decode.repetition_penalty,
-  }
-  const blocks = {
-    strategy: decode.strategy,
-    threshold: decode.threshold,
-    stepsPerBlock: decode.steps_per_block,
-    tokensPerStep: decode.tokens_per_step,
-    lowThreshold: decode.low_threshold,
-    factor: decode.factor,
-    entropyBound: decode.entropy_bound,
-    editingThreshold: decode.editing_threshold,
-    maxPostSteps: decode.max_post_steps,
-    bufferSize: decode.buffer_size,
-    activation: decode.activation,
-    reuse: decode.reuse,
-    selfVerify: decode.self_verify,
-    logitScale: decode.confidence_scale,
-  }
-  const strided = { threshold: decode.threshold }
-  const all = { ...sampling, ...(mode === 'diffusion' ? blocks : mode === 'strided' ? strided : {}) }
-  return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined)) as never
 }

@@ -1,7 +1,7 @@
 // The recipe of a run: one schema for YAML files, command-line flags and the library. It knows names, ranges and defaults;
 // it reads no files and knows nothing about models.
 import * as z from 'zod'
-import { strategyNames } from './decode/index.ts'
+import { recipeDecodingFields } from './decode/settings-zod.ts'
 import { TASK_NAMES } from './eval/tasks/index.ts'
 import { UserError } from './types.ts'
 
@@ -165,46 +165,7 @@ const diffusion = z.strictObject({
     .describe('how that noise falls until then'),
 })
 
-const decode = z.strictObject({
-  strategy: z
-    .enum(strategyNames)
-    .optional()
-    .describe('what a denoising step commits (default: what unmask tune has written, else hierarchy)'),
-  threshold: share
-    .optional()
-    .describe('commit tokens whose probability is above this; always at least one (default: 0.95; edit 0.7)'),
-  steps_per_block: whole
-    .optional()
-    .describe('threshold: most denoising steps per block (default: as many as it has tokens)'),
-  tokens_per_step: whole.optional().describe('fixed: tokens that each step commits (default: 1)'),
-  low_threshold: share.optional().describe('hierarchy: threshold for the best of each run of masks (default: 0.7)'),
-  factor: positive.optional().describe('factor: n tokens need (n + 1) (1 - confidence) below this (default: 1)'),
-  entropy_bound: positive.optional().describe('entropy_bound: sum of the entropies of a step, in nats (default: 0.1)'),
-  editing_threshold: share.optional().describe('edit: replace tokens where another is surer than this (default: 0.5)'),
-  max_post_steps: wholeOrZero.optional().describe('edit: most steps in a block without masks (default: 16)'),
-  buffer_size: whole.optional().describe('neighbouring blocks that are refined at a time (default: 2)'),
-  activation: share
-    .optional()
-    .describe('share of a block that is filled before the next joins the buffer (default: 0.5)'),
-  reuse: z
-    .boolean()
-    .optional()
-    .describe('keep the keys and values of committed tokens within a block: faster steps, at some cost in quality'),
-  self_verify: z
-    .number()
-    .min(0)
-    .optional()
-    .describe('check drafts with the model at block size 1 where so many tokens are expected to be confirmed'),
-  confidence_scale: positive
-    .optional()
-    .describe('factor on the logits that confidences come from; unmask tune --calibrate finds it (default: 1)'),
-  temperature: z.number().min(0).max(100).default(0).describe('0: the most probable token; above: draw'),
-  top_k: wholeOrZero.optional().describe('draw from so many most probable tokens'),
-  top_p: share.optional().describe('draw from the fewest tokens that have this probability together'),
-  min_p: share.optional().describe('draw from tokens with at least this share of the greatest probability'),
-  repetition_penalty: positive.optional().describe('above 1: tokens that the text has become less probable'),
-  max_new_tokens: whole.default(128).describe('most tokens generated after the prompt'),
-})
+const decode = z.strictObject(recipeDecodingFields)
 
 const evaluation = z.strictObject({
   tasks: z

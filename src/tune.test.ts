@@ -3,7 +3,8 @@ import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { createGenerator, generationDefaults } from './generate.ts'
+import { configuredSettings } from './decode/index.ts'
+import { createGenerator } from './generate.ts'
 import { load } from './load.ts'
 import { tinyModel } from './quickstart.ts'
 import { parseSections } from './recipe.ts'
@@ -46,7 +47,7 @@ describe('tune', () => {
     await expect(checkTunable(folder)).rejects.toThrow(/has settings of decoding already \(.*--force/)
     await checkTunable(folder, { force: true })
     const written = JSON.parse(await readFile(path, 'utf8'))
-    expect(generationDefaults(written)).toEqual(chosen.settings)
+    expect(configuredSettings(written)).toEqual(chosen.settings)
     const executor = createExecutor({ threads: 1 })
     const generator = await createGenerator(executor, await load(folder))
     expect(generator.blockSize).toBe(chosen.settings.blockSize)

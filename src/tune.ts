@@ -5,12 +5,21 @@ import { join } from 'node:path'
 import { exists, readJsonObject, writeTextAtomically } from './checkpoint/file.ts'
 import { type Calibration, calibrateConfidence } from './confidence.ts'
 import { createForward } from './decode/forward.ts'
-import { complete, type StrategyName, strategyReads } from './decode/index.ts'
+import {
+  complete,
+  type DecodingSettings,
+  type StrategyName,
+  settingDefault,
+  settingNames,
+  settingRow,
+  settingsToConfig,
+  strategyReads,
+} from './decode/index.ts'
 import { accuracyUnderParallelism, paretoFront } from './eval/aup.ts'
 import { type Output, type Prompt, summarize } from './eval/evaluate.ts'
 import type { DecodingSummary } from './eval/report/types.ts'
 import { evaluationPrompts, wholeFiles } from './evaluate.ts'
-import { createGenerator, generationConfigOf, type TunedSettings } from './generate.ts'
+import { createGenerator } from './generate.ts'
 import { type InferenceModel, loadForInference } from './load.ts'
 import { random } from './random.ts'
 import type { Recipe } from './recipe.ts'
@@ -26,7 +35,8 @@ export interface TuneOptions {
   /** Held-out text for prompts, where there are no tasks with answers. */
   data?: readonly string[]
   eval: Recipe['eval']
-  maxNewTokens: number
+  /** Default: that of the table of settings. */
+  maxNewTokens?: number
   /** Default: half, once and twice the model's own. */
   blockSizes?: readonly number[]
   strategies?: readonly StrategyName[]
@@ -56,7 +66,7 @@ export type TuneEvent =
 
 /** What one way of decoding came to. */
 export interface TunedRow extends DecodingSummary {
-  settings: TunedSettings
+  settings: DecodingSettings
   /** Tokens per second over the base's in the same run; undefined without a base. */
   speedup: number | undefined
 }
@@ -77,19 +87,17 @@ export interface TuneResult {
 }
 
 const ROWS = [1, 2, 4, 8, 16, 32, 64]
-const THRESHOLDS = [0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99]
-
-/** The values of each strategy's own setting that are tried. */
-const RULES: Record<StrategyName, readonly TunedSettings[]> = {
-  threshold: THRESHOLDS.map((threshold) => ({ threshold })),
-  fixed: [1, 2, 4].map((tokensPerStep) => ({ tokensPerStep })),
-  hierarchy: THRESHOLDS.map((threshold) => ({ threshold, lowThreshold: Math.min(0.7, threshold) })),
-  credit: THRESHOLDS.map((threshold) => ({ threshold })),
-  factor: [0.05, 0.1, 0.25, 0.5, 1, 2].map((factor) => ({ factor })),
-  entropy_bound: [0.01, 0.03, 0.1, 0.3, 1].map((entropyBound) => ({ entropyBound })),
-  edit: THRESHOLDS.map((threshold) => ({ threshold, editingThreshold: 0.9 })),
-  soft: THRESHOLDS.map((threshold) => ({ threshold, editingThreshold: 0.9 })),
-}
+/** The ways to set a strategy that are tried: every combination of the values that the table of settings names. */
+const rulesOf = (strategy: StrategyName): DecodingSettings[] =>
+  settingNames
+    .filter((name) => strategyReads(strategy, name))
+    .reduce<DecodingSettings[]>(
+      (rules, name) => {
+        const { tried } = settingRow(name)
+        return tried ? rules.flatMap((rule) => tried.map((value) => ({ ...rule, [name]: value }))) : rules
+      },
+      [{}],
+    )
 
 /** Measures; throws UserError where there is nothing to measure with. */
 export async function tune(options: TuneOptions): Promise<TuneResult> {
@@ -147,10 +155,10 @@ export async function checkTunable(model: string, { force = false }: { force?: b
 }
 
 /** Writes settings into the generation_config.json of a model folder, where `generate` finds them. */
-export async function writeTuned(model: string, settings: TunedSettings): Promise<string> {
+export async function writeTuned(model: string, settings: DecodingSettings): Promise<string> {
   const path = await generationConfigPath(model)
   const config = (await exists(path)) ? await readJsonObject(path) : {}
-  const merged = { ...config, ...generationConfigOf(settings) }
+  const merged = { ...config, ...settingsToConfig(settings) }
   const kept = Object.fromEntries(Object.entries(merged).filter(([, value]) => value !== null))
   await writeTextAtomically(path, `${JSON.stringify(kept, null, 2)}\n`)
   return path
@@ -163,7 +171,7 @@ async function generationConfigPath(model: string): Promise<string> {
 }
 
 function withoutTuned(config: Record<string, unknown> = {}): Record<string, unknown> {
-  const tuned = new Set(Object.keys(generationConfigOf({})))
+  const tuned = new Set(Object.keys(settingsToConfig({})))
   return Object.fromEntries(Object.entries(config).filter(([key]) => !tuned.has(key)))
 }
 
@@ -175,13 +183,13 @@ const answered =
     return { ids: [...ids, ...tokenizer.encode(expected), ...end], start: ids.length }
   }
 
-function waysOf(options: TuneOptions, own: number): TunedSettings[] {
+function waysOf(options: TuneOptions, own: number): DecodingSettings[] {
   const { strategies = ['threshold', 'hierarchy', 'factor'], bufferSizes = [1, 2] } = options
   const sizes = options.blockSizes ?? [...new Set([Math.max(1, Math.floor(own / 2)), own, 2 * own])]
-  const extras: Partial<TunedSettings>[] = [{}, ...(options.reuse ? [{ reuse: true }] : [])]
+  const extras: Partial<DecodingSettings>[] = [{}, ...(options.reuse ? [{ reuse: true }] : [])]
   const verifying = (options.selfVerify ?? []).map((selfVerify) => ({ selfVerify }))
   return strategies.flatMap((strategy) =>
-    RULES[strategy].flatMap((rule) =>
+    rulesOf(strategy).flatMap((rule) =>
       sizes.flatMap((blockSize) =>
         bufferSizes.flatMap((bufferSize) =>
           (strategy === 'edit' || strategy === 'soft' ? [{}] : [...extras, ...(bufferSize === 1 ? verifying : [])]).map(
@@ -205,7 +213,7 @@ async function decodeAll(
   executor: Executor,
   loaded: InferenceModel,
   base: InferenceModel | undefined,
-  options: TuneOptions & { prompts: readonly Prompt[]; ways: readonly TunedSettings[]; seed: number },
+  options: TuneOptions & { prompts: readonly Prompt[]; ways: readonly DecodingSettings[]; seed: number },
 ): Promise<{ ar: Output[] | undefined; outputs: Output[][] }> {
   const { prompts, ways, maxNewTokens, signal, onEvent } = options
   const common = { maxNewTokens, ...(signal ? { signal } : {}) }
@@ -249,7 +257,7 @@ async function decodeAll(
 }
 
 function choose(
-  ways: readonly TunedSettings[],
+  ways: readonly DecodingSettings[],
   summaries: readonly DecodingSummary[],
   base: DecodingSummary | undefined,
   tolerance: number,
@@ -321,16 +329,15 @@ async function measureForwards(
 }
 
 /** The name of a way of decoding, for tables: `threshold 0.9, block 16, buffer 2`. */
-export function wayName({
-  strategy = 'threshold',
-  blockSize,
-  bufferSize,
-  reuse,
-  selfVerify,
-  ...rest
-}: TunedSettings): string {
-  const { threshold, factor, entropyBound, tokensPerStep } = rest
-  const value = strategyReads(strategy, 'threshold') ? threshold : (factor ?? entropyBound ?? tokensPerStep)
-  const extra = `${reuse ? ', reuse' : ''}${selfVerify === undefined ? '' : `, self-verify ${selfVerify}`}`
-  return `${strategy} ${value ?? ''}, block ${blockSize}, buffer ${bufferSize}${extra}`
+export function wayName(settings: DecodingSettings): string {
+  const { strategy = settingDefault('strategy') } = settings
+  const own = settingNames.find((name) => settingRow(name).tried && strategyReads(strategy, name))
+  const parts = [
+    own ? `${strategy} ${settings[own] ?? ''}` : strategy,
+    `block ${settings.blockSize}`,
+    `buffer ${settings.bufferSize}`,
+    settings.reuse && 'reuse',
+    settings.selfVerify !== undefined && `self-verify ${settings.selfVerify}`,
+  ]
+  return parts.filter(Boolean).join(', ')
 }

@@ -1,4 +1,14 @@
 // The settings panel: what a request says beside its text. The key lives in its field and nowhere else.
+import {
+  type SettingName,
+  type StrategyName,
+  settingDefault,
+  settingKey,
+  settingNames,
+  settingRow,
+  strategyNames,
+  strategyReads,
+} from '../src/decode/settings.ts'
 import type { ModelInfo } from './api.ts'
 import { h } from './dom.ts'
 
@@ -22,6 +32,7 @@ export interface Settings {
 }
 
 interface NumberField {
+  /** Name in requests. */
   name: string
   label: string
   hint: string
@@ -29,101 +40,40 @@ interface NumberField {
   max: number
   step: number | 'any'
   placeholder: string
-  /** Only for these strategies; '' is the model's own. */
-  strategies?: readonly string[]
+  /** Whether the strategy of this name reads it; '' is the model's own. */
+  readBy(strategy: string): boolean
 }
 
-const strategies = [
-  ['', 'model default'],
-  ['threshold', 'threshold'],
-  ['fixed', 'fixed number'],
-  ['hierarchy', 'hierarchy'],
-  ['credit', 'credit'],
-  ['factor', 'factor'],
-  ['entropy_bound', 'entropy bound'],
-  ['edit', 'edit'],
-  ['soft', 'soft'],
-] as const
+/** Names in requests that are not the settings' own. */
+const requestNames: Partial<Record<SettingName, string>> = { maxNewTokens: 'max_tokens' }
+/** Largest values where the API leaves them to the server or to the engine. */
+const largest: Partial<Record<SettingName, number>> = { maxNewTokens: 100_000, seed: Number.MAX_SAFE_INTEGER }
 
-const share = { min: 0, max: 1, step: 'any' as const }
-
-const sampling: readonly NumberField[] = [
-  { name: 'max_tokens', label: 'Longest answer', hint: 'tokens', min: 1, max: 100_000, step: 1, placeholder: '128' },
-  {
-    name: 'temperature',
-    label: 'Temperature',
-    hint: '0 takes the most probable token',
-    min: 0,
-    max: 2,
-    step: 'any',
-    placeholder: '0',
-  },
-  { name: 'top_p', label: 'Top p', hint: 'draw from this share of probability', ...share, placeholder: '1' },
-  {
-    name: 'seed',
-    label: 'Seed',
-    hint: 'the same seed, the same answer',
-    min: 0,
-    max: Number.MAX_SAFE_INTEGER,
-    step: 1,
-    placeholder: 'random',
-  },
-]
-
-const decoding: readonly NumberField[] = [
-  {
-    ...{ name: 'threshold', label: 'Threshold', hint: 'commit tokens that are surer than this', ...share },
-    ...{ placeholder: 'default', strategies: ['', 'threshold', 'hierarchy', 'credit', 'edit', 'soft'] },
-  },
-  {
-    ...{
-      name: 'low_threshold',
-      label: 'Lower threshold',
-      hint: 'of each run of masks, commit the surest above this',
-      ...share,
+function numberField(name: SettingName): NumberField[] {
+  const { type, help, exposed, strategies } = settingRow(name)
+  const { playground, http } = exposed
+  if (typeof playground === 'string' || (type.kind !== 'number' && type.kind !== 'whole')) return []
+  const limits: { least?: number; most?: number } = typeof http === 'object' ? http : {}
+  const value = settingRow(name).default
+  return [
+    {
+      name: requestNames[name] ?? settingKey(name),
+      label: playground.label,
+      hint: help,
+      min: limits.least ?? type.least ?? 0,
+      max: largest[name] ?? limits.most ?? type.most ?? Number.MAX_SAFE_INTEGER,
+      step: type.kind === 'whole' ? 1 : 'any',
+      placeholder: name === 'seed' ? 'random' : (value?.toString() ?? 'default'),
+      readBy: (strategy) =>
+        strategies === undefined || strategyReads((strategy || settingDefault('strategy')) as StrategyName, name),
     },
-    ...{ placeholder: 'default', strategies: ['hierarchy'] },
-  },
-  {
-    ...{ name: 'tokens_per_step', label: 'Tokens per step', hint: 'commit so many in each forward' },
-    ...{ min: 1, max: 4096, step: 1 as const, placeholder: 'default', strategies: ['fixed'] },
-  },
-  {
-    ...{ name: 'factor', label: 'Factor', hint: 'larger commits more at a time', min: 0, max: 1e6 },
-    ...{ step: 'any' as const, placeholder: 'default', strategies: ['factor'] },
-  },
-  {
-    ...{ name: 'entropy_bound', label: 'Entropy bound', hint: 'larger commits more at a time', min: 0, max: 1e6 },
-    ...{ step: 'any' as const, placeholder: 'default', strategies: ['entropy_bound'] },
-  },
-  {
-    ...{
-      name: 'editing_threshold',
-      label: 'Editing threshold',
-      hint: 'replace a token by one surer than this',
-      ...share,
-    },
-    ...{ placeholder: '0.5', strategies: ['edit', 'soft'] },
-  },
-  {
-    name: 'block_size',
-    label: 'Block size',
-    hint: 'positions decoded together',
-    min: 1,
-    max: 128,
-    step: 1,
-    placeholder: 'default',
-  },
-  {
-    name: 'buffer_size',
-    label: 'Buffer',
-    hint: 'blocks refined at a time',
-    min: 1,
-    max: 4,
-    step: 1,
-    placeholder: 'default',
-  },
-]
+  ]
+}
+
+const isOfBlocks = (name: SettingName) => settingRow(name).modes.every((mode) => mode === 'diffusion')
+const sampling = settingNames.filter((name) => !isOfBlocks(name)).flatMap(numberField)
+const decoding = settingNames.filter(isOfBlocks).flatMap(numberField)
+const strategies = [['', 'model default'], ...strategyNames.map((name) => [name, name.replaceAll('_', ' ')])] as const
 
 export function createSettings(onChange: () => void): Settings {
   const inputs = new Map<string, HTMLInputElement>()
@@ -163,7 +113,7 @@ export function createSettings(onChange: () => void): Settings {
     return element
   }
 
-  const select = (name: string, options: readonly (readonly [string, string])[]) =>
+  const select = (name: string, options: readonly (readonly string[])[]) =>
     h('select', { name, onchange: changed }, ...options.map(([value, label]) => h('option', { value }, label)))
 
   const key = h('input', {
@@ -199,8 +149,7 @@ export function createSettings(onChange: () => void): Settings {
   }
 
   function showFields(): void {
-    for (const { name, strategies: some } of decoding)
-      rows.get(name)!.hidden = some !== undefined && !some.includes(strategy.value)
+    for (const { name, readBy } of decoding) rows.get(name)!.hidden = !readBy(strategy.value)
   }
   showFields()
 
@@ -224,7 +173,7 @@ export function createSettings(onChange: () => void): Settings {
       key.focus()
       key.select()
     },
-    maxTokens: () => number('max_tokens') ?? 128,
+    maxTokens: () => number('max_tokens') ?? settingDefault('maxNewTokens'),
     system: () => system.value.trim(),
     asChat: (model) => (format.value === 'auto' ? model.chat === true : format.value === 'chat'),
     sendAs(value) {
@@ -236,7 +185,7 @@ export function createSettings(onChange: () => void): Settings {
       const common = given({ temperature: number('temperature'), top_p: number('top_p'), seed: number('seed') })
       if (model.mode === 'ar') return common
       const chosen = strategy.value
-      const reads = decoding.filter(({ strategies: some }) => some === undefined || some.includes(chosen))
+      const reads = decoding.filter(({ readBy }) => readBy(chosen))
       const unmask = given({
         strategy: chosen,
         ...Object.fromEntries(reads.map(({ name }) => [name, number(name)])),

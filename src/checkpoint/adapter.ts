@@ -13,7 +13,7 @@ export interface StridedSettings {
   /** Masks behind a position: tokens that are drafted at a time. */
   masks: number
   /** Drafts end before the first whose probability, times those before it, is below this. */
-  threshold: number
+  draftThreshold: number
   /** Masks stand behind a token only where it is at least this probable to be the last accepted. */
   branchThreshold: number
 }
@@ -71,7 +71,7 @@ export async function saveAdapter(folder: string, { config, parameters }: Adapte
     block_size: config.blockSize,
     decoding: {
       masks: config.decoding.masks,
-      threshold: config.decoding.threshold,
+      draft_threshold: config.decoding.draftThreshold,
       branch_threshold: config.decoding.branchThreshold,
     },
   }
@@ -108,12 +108,12 @@ export async function readAdapterConfig(folder: string): Promise<AdapterConfig> 
     return bad('target_modules', `a list of 1 to ${MOST_MODULES} names`)
   if (typeof alpha !== 'number' || !Number.isFinite(alpha)) return bad('lora_alpha', 'a number')
   if (typeof json.base_model_name_or_path !== 'string') return bad('base_model_name_or_path', 'text')
-  if (!isRecord(decoding)) return bad('decoding', '{ masks, threshold, branch_threshold }')
-  const { masks, threshold, branch_threshold: branchThreshold } = decoding
+  if (!isRecord(decoding)) return bad('decoding', '{ masks, draft_threshold, branch_threshold }')
+  const { masks, draft_threshold: draftThreshold, branch_threshold: branchThreshold } = decoding
   const isShare = (value: unknown): value is number => typeof value === 'number' && value >= 0 && value <= 1
   if (!Number.isInteger(masks) || (masks as number) < 1 || (masks as number) > blockSize)
     bad('decoding', `with masks from 1 to block_size, ${blockSize}`)
-  if (!isShare(threshold) || !isShare(branchThreshold)) return bad('decoding', 'with thresholds from 0 to 1')
+  if (!isShare(draftThreshold) || !isShare(branchThreshold)) return bad('decoding', 'with thresholds from 0 to 1')
   return {
     rank: whole('r', LARGEST_RANK),
     alpha,
@@ -121,7 +121,7 @@ export async function readAdapterConfig(folder: string): Promise<AdapterConfig> 
     base: json.base_model_name_or_path,
     maskTokenId: whole('mask_token_id', 2 ** 31, 0),
     blockSize,
-    decoding: { masks: masks as number, threshold, branchThreshold },
+    decoding: { masks: masks as number, draftThreshold, branchThreshold },
   }
 }
 

@@ -9,7 +9,7 @@ import { UserError } from '../types.ts'
 import { createForward, type Forward, type ForwardRequest } from './forward.ts'
 import { type BlockOptions, complete, createEngine, type DecodeStep, type Engine, type Generation } from './index.ts'
 import { expectedConfirmed } from './self-verify.ts'
-import { editModes } from './strategies/edit.ts'
+import { settingNames, strategyNames } from './settings.ts'
 
 const MASK = 39
 const EOS = [3, 7, 11, 20, 31]
@@ -123,7 +123,7 @@ describe('whatever the strategy and the settings', () => {
         const eos = result.ids.findIndex((id) => EOS.includes(id))
         expect(result.stop).toBe(eos === -1 ? 'length' : 'eos')
         expect(eos).toBeOneOf([-1, result.ids.length - 1])
-        if (eos === -1) expect(result.ids).toHaveLength(Math.min(options.maxNewTokens, maxPositions - prompt.length))
+        if (eos === -1) expect(result.ids).toHaveLength(Math.min(options.maxNewTokens!, maxPositions - prompt.length))
       }),
       { numRuns: 150, seed: 3 },
     )
@@ -152,38 +152,18 @@ describe('whatever the strategy and the settings', () => {
 describe('settings that nobody meant', () => {
   it('give an error that names them, or a text', async () => {
     const odd = fc.constantFrom<unknown>(0, 1, -1, 0.5, 2, 1e9, Number.NaN, Number.POSITIVE_INFINITY, undefined, true)
-    const keys = ['blockSize', 'maxNewTokens', 'bufferSize', 'activation', 'reuse', 'selfVerify', 'temperature', 'topK']
-    const more = ['topP', 'minP', 'repetitionPenalty', 'seed', 'logprobs', 'logitScale', 'threshold', 'stepsPerBlock']
-    const rules = [
-      'tokensPerStep',
-      'lowThreshold',
-      'creditAlpha',
-      'factor',
-      'entropyBound',
-      'editingThreshold',
-      'maxPostSteps',
-    ]
-    const names = fc.constantFrom<unknown>(
-      'threshold',
-      'fixed',
-      'edit',
-      'credit',
-      'entropy_bound',
-      'none',
-      'toString',
-      3,
-    )
-    const one = fc.tuple(fc.constantFrom('strategy', ...keys, ...more, ...rules), odd)
+    const names = fc.constantFrom<unknown>(...strategyNames, 'none', 'toString', 3)
+    const one = fc.tuple(fc.constantFrom(...settingNames, 'logprobs'), odd)
     const wild = fc
       .tuple(names, fc.array(one, { maxLength: 3 }))
-      .map(([strategy, pairs]) => ({ strategy, ...Object.fromEntries(pairs) }))
+      .map(([strategy, pairs]): Record<string, unknown> => ({ strategy, ...Object.fromEntries(pairs) }))
     let worked = 0
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.integer({ min: -1, max: vocabSize }), { maxLength: 6 }),
         wild,
         async (prompt, options) => {
-          const settings = { blockSize: 4, maxNewTokens: 3, ...options } as BlockOptions
+          const settings = { blockSize: 4, ...options, maxNewTokens: options.maxNewTokens ?? 3 } as BlockOptions
           try {
             const { result } = await collect(engine.generate(prompt, settings))
             expect(result.ids.length).toBeGreaterThan(0)
@@ -201,7 +181,7 @@ describe('settings that nobody meant', () => {
 
 describe('a buffer of several blocks', () => {
   it('refines later blocks before the first is finished, in fewer forwards', async () => {
-    const options = { blockSize: 4, maxNewTokens: 32, threshold: 0.3, logitScale: 4 }
+    const options = { blockSize: 4, maxNewTokens: 32, threshold: 0.3, logitScale: 4, bufferSize: 1 }
     const single = await collect(endless.generate(randomTokens(5, 1), options))
     const several = await collect(endless.generate(randomTokens(5, 1), { ...options, bufferSize: 3, activation: 0 }))
     expect(several.result.forwards).toBeLessThan(single.result.forwards)
@@ -211,7 +191,7 @@ describe('a buffer of several blocks', () => {
 
   it('whose next block joins only when the one before is full is no buffer', async () => {
     for (const seed of [1, 2, 3]) {
-      const options = { blockSize: 4, maxNewTokens: 21, threshold: 0.4, logitScale: 4 }
+      const options = { blockSize: 4, maxNewTokens: 21, threshold: 0.4, logitScale: 4, bufferSize: 1 }
       const single = await collect(endless.generate(randomTokens(6, seed), options))
       const buffered = await collect(
         endless.generate(randomTokens(6, seed), { ...options, bufferSize: 2, activation: 1 }),
@@ -225,7 +205,7 @@ describe('rows that are not computed again', () => {
   it('change nothing where every block takes one or two steps', async () => {
     for (const engine of [endless, shifted])
       for (const seed of [1, 2, 3]) {
-        const options = { blockSize: 4, maxNewTokens: 30, threshold: 1, stepsPerBlock: 1 }
+        const options = { blockSize: 4, maxNewTokens: 30, threshold: 1, stepsPerBlock: 1, bufferSize: 1 }
         const prompt = randomTokens(6, seed)
         const plain = await collect(engine.generate(prompt, options))
         const reused = await collect(engine.generate(prompt, { ...options, reuse: true }))
@@ -240,7 +220,7 @@ describe('self-verification', () => {
     for (const engine of [endless, shifted])
       for (let seed = 0; seed < 8; seed++) {
         const prompt = randomTokens(5, seed)
-        const options = { maxNewTokens: 20, logitScale: 4 }
+        const options = { maxNewTokens: 20, logitScale: 4, bufferSize: 1 }
         const causal = await complete(engine.generate(prompt, { ...options, blockSize: 1 }))
         const verified = await collect(engine.generate(prompt, { ...options, blockSize: 32, selfVerify: 0 }))
         expect(verified.result.ids).toEqual(causal.ids)
@@ -250,7 +230,7 @@ describe('self-verification', () => {
   })
 
   it('leaves the decision to the strategy where too little is expected', async () => {
-    const options = { blockSize: 8, maxNewTokens: 24, threshold: 0.3, logitScale: 4 }
+    const options = { blockSize: 8, maxNewTokens: 24, threshold: 0.3, logitScale: 4, bufferSize: 1 }
     const plain = await collect(endless.generate(randomTokens(5, 1), options))
     const never = await collect(endless.generate(randomTokens(5, 1), { ...options, selfVerify: 1000 }))
     expect(never.steps).toEqual(plain.steps)
@@ -264,13 +244,13 @@ describe('self-verification', () => {
     says({ bufferSize: 2 }, 'leave out bufferSize')
     says({ reuse: true }, 'leave out reuse')
     says({ temperature: 1 }, 'leave out sampling')
-    says({ selfVerify: -1 }, 'selfVerify must be 0 or more')
+    says({ selfVerify: -1 }, 'selfVerify must be a number of at least 0')
   })
 })
 
 describe('editing', () => {
   it('ends with a block that the model would not change, or after its steps', async () => {
-    const options = { blockSize: 4, logitScale: 2, strategy: 'edit' as const, ...editModes.quality, maxPostSteps: 10 }
+    const options = { blockSize: 4, logitScale: 2, strategy: 'edit' as const, maxPostSteps: 10 }
     let settled = 0
     for (let seed = 0; seed < 12; seed++) {
       const prompt = randomTokens(8, seed)
@@ -294,7 +274,9 @@ describe('editing', () => {
 
   it('rewrites a text from a position on and leaves what is before', async () => {
     const text = randomTokens(19, 6)
-    const { steps, result } = await collect(endless.rewrite(text, { blockSize: 8, from: 5, ...editModes.speed }))
+    const { steps, result } = await collect(
+      endless.rewrite(text, { blockSize: 8, from: 5, threshold: 0.5, editingThreshold: 0 }),
+    )
     expect(result.ids).toHaveLength(19)
     expect(result.ids.slice(0, 5)).toEqual(text.slice(0, 5))
     expect(result.ids).not.toEqual(text)

@@ -11,7 +11,8 @@ import { createForward } from './forward.ts'
 import { createPredictor } from './predict.ts'
 import { checkSampling, needsLogits, type SamplingOptions } from './sampling.ts'
 import { type ScoreOptions, scoreAutoregressive, scoreBlocks, type TokenScore } from './score.ts'
-import { createStrategy, type StrategyName, type StrategyOptions } from './strategies/index.ts'
+import { checkSettings, type DecodingSettings, givenSettings, resolveSettings, settingDefault } from './settings.ts'
+import { createStrategy } from './strategies/index.ts'
 import { decodeStrided } from './strided.ts'
 import type { DecodeStep, Generation, GenerationResult } from './types.ts'
 
@@ -33,42 +34,21 @@ export interface EngineOptions {
   adapter?: ReadonlyMap<string, Parameter>
 }
 
-export interface StridedOptions extends Omit<GenerateOptions, 'constraint'> {
-  /** The most tokens that are drafted at a time. */
-  masks: number
-  /** Drafts end where they are together less probable than this; see `StridedSettings`. Default 0. */
-  threshold?: number
-  /** Masks stand behind a draft only where it is at least this probable to be the last accepted. Default 0. */
-  branchThreshold?: number
-}
-
-export interface GenerateOptions extends SamplingOptions {
-  /** Most tokens after the prompt. Less where the model's positions end. */
-  maxNewTokens: number
-  /** Multiplies the logits before the softmax that confidences come from: calibrates them. Default 1. */
-  logitScale?: number
+/** Settings of the table (./settings.ts) and what only a request can say. What is left out has the table's default. */
+export interface GenerateOptions extends DecodingSettings, SamplingOptions {
   /** What the text must match, whichever order its tokens are decided in. */
-  constraint?: Constraint
+  constraint?: Constraint | undefined
   /** Ends the generation at once with the signal's reason. */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
 }
 
-export interface BlockOptions extends GenerateOptions, StrategyOptions {
+export interface StridedOptions extends Omit<GenerateOptions, 'constraint'> {
+  masks: number
+}
+
+export interface BlockOptions extends GenerateOptions {
   /** Positions that are decoded together; blocks start at multiples of it, counted from the start of the prompt. */
   blockSize: number
-  /** What a step commits. Default `threshold`. */
-  strategy?: StrategyName
-  /** Neighbouring blocks that are refined at a time. Default 1. */
-  bufferSize?: number
-  /** With a buffer: share of a block that is filled before the next one joins. Default 0.5. */
-  activation?: number
-  /** Rows only for positions that are not yet committed, at some cost in quality; see `BlockSettings.reuse`. Default false. */
-  reuse?: boolean
-  /**
-   * Check drafts with the model at block size 1 where so many tokens or more are expected to be confirmed; for greedy
-   * decoding with a buffer of one block. Default: never.
-   */
-  selfVerify?: number
 }
 
 export interface FillOptions extends Omit<BlockOptions, 'maxNewTokens' | 'constraint'> {
@@ -134,16 +114,18 @@ export async function createEngine(
     ...(adapter ? { adapter } : {}),
   })
 
-  function settingsOf(options: Omit<BlockOptions, 'maxNewTokens'>): BlockSettings {
-    const { blockSize, bufferSize = 1, activation = 0.5, reuse = false, strategy: name = 'threshold' } = options
-    const { selfVerify } = options
+  /** One past the last position asked for; less where the model's positions end. */
+  const endOf = (prompt: readonly number[], { maxNewTokens = settingDefault('maxNewTokens') }: DecodingSettings) =>
+    Math.min(prompt.length + maxNewTokens, dimensions.maxPositions)
+
+  function settingsOf(options: DecodingSettings & GenerateOptions): BlockSettings {
     checkOptions(options, dimensions)
-    whole('blockSize', blockSize)
-    whole('bufferSize', bufferSize)
-    if (!(activation >= 0 && activation <= 1)) throw new UserError(`activation must be from 0 to 1, got ${activation}`)
+    const resolved = resolveSettings(options)
+    const { strategy: name, blockSize, reuse, selfVerify, logitScale } = resolved
+    const bufferSize = resolved.bufferSize!
     if (options.activation !== undefined && bufferSize === 1)
       throw new UserError('activation says when a further block joins the buffer, but bufferSize is 1')
-    const strategy = createStrategy(name, strategyOptions(options))
+    const strategy = createStrategy(name, resolved)
     if (strategy.softStates && !softStates)
       throw new UserError(
         `the strategy ${name} is for models trained with soft states (soft_states in config.json); this one was not`,
@@ -154,8 +136,8 @@ export async function createEngine(
       throw new UserError(
         'block decoding needs a mask token: this model is autoregressive (its config.json has no mask_token_id); convert it first, or decode it autoregressively',
       )
+    if (blockSize === undefined) throw new UserError('block decoding needs a block size')
     if (selfVerify !== undefined) {
-      if (!(selfVerify >= 0)) throw new UserError(`selfVerify must be 0 or more, got ${selfVerify}`)
       const others = [strategy.edits && `strategy ${name}`, bufferSize > 1 && 'bufferSize', reuse && 'reuse']
       const wrong = [
         ...others,
@@ -166,13 +148,17 @@ export async function createEngine(
       if (first) throw new UserError(`selfVerify is for greedy decoding of one block at a time: leave out ${first}`)
     }
     const logits = (strategy.needsLogits ?? false) || options.constraint !== undefined
-    const predictor = createPredictor(options, { forbidden, logits })
-    const { logitScale, signal } = options
     return {
-      ...{ strategy, predictor, maskTokenId, shift, bufferSize, activation, reuse },
-      ...(logitScale === undefined ? {} : { logitScale }),
-      ...(selfVerify === undefined ? {} : { selfVerify }),
-      ...(signal ? { signal } : {}),
+      strategy,
+      predictor: createPredictor(options, { forbidden, logits }),
+      maskTokenId,
+      shift,
+      bufferSize,
+      activation: resolved.activation ?? 0,
+      reuse: reuse!,
+      selfVerify,
+      logitScale,
+      signal: options.signal,
     }
   }
 
@@ -198,8 +184,8 @@ export async function createEngine(
   }
 
   async function* nextTokens(prompt: readonly number[], options: GenerateOptions): Generation {
-    const { maxNewTokens, logitScale, constraint, signal } = options
-    const limit = Math.min(prompt.length + maxNewTokens, dimensions.maxPositions)
+    const { logitScale, constraint, signal } = options
+    const limit = endOf(prompt, options)
     const predictor = createPredictor(options, { forbidden, logits: constraint !== undefined })
     const tracker = constraint?.begin({ maxTokens: limit - prompt.length })
     const common = { blockSize: 1, ...(logitScale === undefined ? {} : { logitScale }), ...(signal ? { signal } : {}) }
@@ -238,8 +224,10 @@ export async function createEngine(
   }
 
   async function* strided(prompt: readonly number[], options: StridedOptions): Generation {
-    const { masks, threshold = 0, branchThreshold = 0, maxNewTokens, logitScale, signal } = options
-    const end = Math.min(prompt.length + maxNewTokens, dimensions.maxPositions)
+    const { masks, logitScale, signal } = options
+    const { draftThreshold = settingDefault('draftThreshold'), branchThreshold = settingDefault('branchThreshold') } =
+      options
+    const end = endOf(prompt, options)
     const predictor = createPredictor(options, { forbidden })
     const books = keepBooks(prompt.length)
     const cache = await forward.openCache({ tokens: prompt, blockSize: 1 })
@@ -250,9 +238,13 @@ export async function createEngine(
         cache,
         { prompt, end, eosTokenIds },
         {
-          ...{ masks, threshold, branchThreshold, predictor, sampling: options },
-          ...(logitScale === undefined ? {} : { logitScale }),
-          ...(signal ? { signal } : {}),
+          masks,
+          draftThreshold,
+          branchThreshold,
+          predictor,
+          sampling: options,
+          logitScale,
+          signal,
         },
       )
       for (;;) {
@@ -309,13 +301,12 @@ export async function createEngine(
     generate(prompt, options) {
       checkPrompt(prompt, dimensions)
       const settings = settingsOf(options)
-      const { blockSize, maxNewTokens } = options
-      whole('maxNewTokens', maxNewTokens)
+      const { blockSize } = options
       if (shift && prompt.length === 0)
         throw new UserError(
           'this model predicts each token from the one before it: give a prompt of at least one token',
         )
-      const end = Math.min(prompt.length + maxNewTokens, most)
+      const end = endOf(prompt, options)
       const tracker = options.constraint?.begin({ maxTokens: end - prompt.length })
       const document = { ids: prompt, end, most, blocks: blockSize, eosTokenIds, ...(tracker ? { tracker } : {}) }
       return blocks(document, settings, prompt.length)
@@ -323,19 +314,13 @@ export async function createEngine(
     generateAutoregressive(prompt, options) {
       checkPrompt(prompt, dimensions)
       checkOptions(options, dimensions)
-      whole('maxNewTokens', options.maxNewTokens)
       if (prompt.length === 0) throw new UserError('autoregressive decoding needs a prompt of at least one token')
       return nextTokens(prompt, options)
     },
     generateStrided(prompt, options) {
-      const { masks, threshold = 0 } = options
       if (!adapter) throw new UserError('strided decoding needs an adapter that drafts (unmask accelerate makes one)')
       checkPrompt(prompt, dimensions)
       checkOptions(options, dimensions)
-      whole('maxNewTokens', options.maxNewTokens)
-      whole('masks', masks)
-      for (const [name, value] of Object.entries({ threshold, branchThreshold: options.branchThreshold ?? 0 }))
-        if (!(value >= 0 && value <= 1)) throw new UserError(`${name} must be from 0 to 1, got ${value}`)
       if (prompt.length === 0) throw new UserError('autoregressive decoding needs a prompt of at least one token')
       return strided(prompt, options)
     },
@@ -388,18 +373,9 @@ function blocksAroundHoles(holes: ReadonlySet<number>, length: number, size: num
   return starts
 }
 
-function strategyOptions(options: StrategyOptions): StrategyOptions {
-  const { threshold, stepsPerBlock, tokensPerStep, lowThreshold, creditAlpha, boostGamma, decayBeta } = options
-  const { factor, entropyBound, editingThreshold, maxPostSteps } = options
-  const all = { threshold, stepsPerBlock, tokensPerStep, lowThreshold, creditAlpha, boostGamma, decayBeta }
-  const given = Object.entries({ ...all, factor, entropyBound, editingThreshold, maxPostSteps })
-  return Object.fromEntries(given.filter(([, value]) => value !== undefined))
-}
-
-function checkOptions(options: SamplingOptions & { logitScale?: number }, { vocabSize }: Dimensions): void {
-  const { logitScale = 1 } = options
+function checkOptions(options: DecodingSettings & SamplingOptions, { vocabSize }: Dimensions): void {
+  checkSettings(givenSettings(options))
   checkSampling(options, vocabSize)
-  if (!(logitScale > 0)) throw new UserError(`logitScale must be above 0, got ${logitScale}`)
 }
 
 function whole(name: string, value: number): void {

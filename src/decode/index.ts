@@ -19,11 +19,25 @@ export {
 export type { SamplingOptions } from './sampling.ts'
 export type { ScoreOptions, TokenScore } from './score.ts'
 export {
-  createStrategy,
-  defaultDecoding,
+  checkMode,
+  configuredSettings,
+  type DecodingMode,
+  type DecodingSettings,
+  decodingSettings,
+  givenSettings,
+  resolveSettings,
+  type SettingName,
+  type SettingRow,
   type StrategyName,
-  type StrategyOptions,
+  settingDefault,
+  settingKey,
+  settingNames,
+  settingRow,
+  settingsFromKeys,
+  settingsOfMode,
+  settingsToConfig,
   strategyNames,
   strategyReads,
-} from './strategies/index.ts'
+} from './settings.ts'
+export { createStrategy } from './strategies/index.ts'
 export type { CommittedToken, DecodeStep, Generation, GenerationResult } from './types.ts'

@@ -7,13 +7,16 @@ import {
   adjustLogits,
   argmax,
   distribution,
+  draws,
   largest,
   logProbabilities,
   needsLogits,
   pick,
   type SamplingOptions,
   uniformAt,
+  withSamplingDefaults,
 } from './sampling.ts'
+import { settingDefault } from './settings.ts'
 import type { CommittedToken, Predictions } from './types.ts'
 
 /** Tokens that a position may hold. */
@@ -48,7 +51,8 @@ export function createPredictor(
   options: SamplingOptions & { logitScale?: number },
   { forbidden, logits = false }: { forbidden: readonly number[]; logits?: boolean },
 ): Predictor {
-  const { logitScale: scale = 1, seed = 0, logprobs } = options
+  const { logitScale: scale = settingDefault('logitScale'), logprobs } = options
+  const { seed, repetitionPenalty } = withSamplingDefaults(options)
   if (!logits && !needsLogits(options))
     return {
       logits: false,
@@ -64,7 +68,7 @@ export function createPredictor(
       const width = (result.logits as Float32Array).length / result.tokens.length
       const all = (result.logits as Float32Array).subarray(first * width, (first + positions.length) * width)
       const rows = positions.map((_, i) => all.subarray(i * width, (i + 1) * width))
-      const text = (options.repetitionPenalty ?? 1) === 1 ? [] : present()
+      const text = repetitionPenalty === 1 ? [] : present()
       const logProbability = rows.map((row, i) => {
         adjustLogits(row, options, text)
         for (const token of forbidden) row[token] = Number.NEGATIVE_INFINITY
@@ -77,9 +81,7 @@ export function createPredictor(
         return leading || count === 1 ? logProbabilities(row, scale) : ofAll
       })
       const tokens = rows.map((row, i) =>
-        (options.temperature ?? 0) === 0
-          ? argmax(row)
-          : pick(distribution(row, options), uniformAt(seed, positions[i], step)),
+        draws(options) ? pick(distribution(row, options), uniformAt(seed, positions[i], step)) : argmax(row),
       )
       const probability = (i: number, token: number) => Math.min(1, Math.exp(logProbability[i](token)))
       return {

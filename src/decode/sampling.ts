@@ -2,85 +2,71 @@
 // the tempered and filtered distribution. Knows nothing about blocks or forwards.
 import { random } from '../random.ts'
 import { UserError } from '../types.ts'
+import { checkSettings, type DecodingSettings, givenSettings, settingDefault } from './settings.ts'
 
-export interface SamplingOptions {
-  /** 0: always the most probable token. Default 0. */
-  temperature?: number
-  /** Draw from the k most probable tokens only; 0 for all. Default 0. */
-  topK?: number
-  /** Draw from the fewest tokens whose probabilities reach this sum. Default 1: from all. */
-  topP?: number
-  /** Draw from tokens whose probability is at least this share of the greatest. Default 0: from all. */
-  minP?: number
-  /** Above 1 makes tokens that the text already has less probable (Keskar et al. 2019, CTRL, section 4.1). Default 1. */
-  repetitionPenalty?: number
+const samplingNames = ['temperature', 'topK', 'topP', 'minP', 'repetitionPenalty', 'seed'] as const
+type Sampling = Pick<DecodingSettings, (typeof samplingNames)[number]>
+
+/** Settings of the table that sampling reads, and what only a request can say. */
+export interface SamplingOptions extends Sampling {
   /** Added to the logits: token -> bias; -Infinity forbids it. */
-  logitBias?: ReadonlyMap<number, number>
-  /** Draws are a function of it, the position and the step. Default 0. */
-  seed?: number
-  /** Return log-probabilities, and those of so many most probable tokens. Default: none. */
-  logprobs?: number
+  logitBias?: ReadonlyMap<number, number> | undefined
+  /** Return log-probabilities, and those of this many most probable tokens. Default: none. */
+  logprobs?: number | undefined
 }
+
+const defaults = Object.fromEntries(
+  samplingNames.map((name) => [name, settingDefault(name)]),
+) as unknown as Required<Sampling>
+
+/** The table's settings among the options, with its defaults for what is left out. */
+export const withSamplingDefaults = (options: SamplingOptions): Required<Sampling> => ({
+  ...defaults,
+  ...givenSettings(options),
+})
 
 /** Throws UserError for a setting out of its range, or two that contradict. */
 export function checkSampling(options: SamplingOptions, vocabSize: number): void {
-  const {
-    temperature = 0,
-    topK = 0,
-    topP = 1,
-    minP = 0,
-    repetitionPenalty = 1,
-    logitBias,
-    seed = 0,
-    logprobs,
-  } = options
-  const wholeOf = (name: string, value: number, most: number) => {
-    if (!Number.isSafeInteger(value) || value < 0 || value > most)
-      throw new UserError(`${name} must be a whole number from 0 to ${most}, got ${value}`)
-  }
-  if (!(temperature >= 0 && temperature <= 100))
-    throw new UserError(`temperature must be from 0 to 100, got ${temperature}`)
-  wholeOf('topK', topK, Number.MAX_SAFE_INTEGER)
-  if (!(topP > 0 && topP <= 1)) throw new UserError(`topP must be above 0 and at most 1, got ${topP}`)
-  if (!(minP >= 0 && minP <= 1)) throw new UserError(`minP must be from 0 to 1, got ${minP}`)
-  if (!(repetitionPenalty > 0 && repetitionPenalty <= 100))
-    throw new UserError(`repetitionPenalty must be above 0 and at most 100, got ${repetitionPenalty}`)
-  wholeOf('seed', seed, Number.MAX_SAFE_INTEGER)
-  if (logprobs !== undefined) wholeOf('logprobs', logprobs, 100)
+  checkSettings(givenSettings(options))
+  const { logprobs, logitBias } = options
+  if (logprobs !== undefined && !(Number.isSafeInteger(logprobs) && logprobs >= 0 && logprobs <= MOST_LOGPROBS))
+    throw new UserError(`logprobs must be a whole number from 0 to ${MOST_LOGPROBS}, got ${logprobs}`)
   for (const [token, bias] of logitBias ?? []) {
     if (!Number.isInteger(token) || token < 0 || token >= vocabSize)
       throw new UserError(`logitBias has the token id ${token}, but the model's vocabulary has ${vocabSize} entries`)
     if (Number.isNaN(bias) || bias === Number.POSITIVE_INFINITY)
       throw new UserError(`logitBias of token ${token} must be a number below infinity, got ${bias}`)
   }
-  if (temperature === 0) {
-    const set = [topK > 0 && 'topK', topP < 1 && 'topP', minP > 0 && 'minP'].filter((name) => name !== false)
-    if (set.length > 0)
-      throw new UserError(
-        `${set.join(' and ')} choose${set.length > 1 ? '' : 's'} what to draw from, but temperature is 0: nothing is drawn`,
-      )
-  }
+  const { temperature, topK, topP, minP } = withSamplingDefaults(options)
+  if (temperature > 0) return
+  const set = [topK > 0 && 'topK', topP < 1 && 'topP', minP > 0 && 'minP'].filter((name) => name !== false)
+  if (set.length > 0)
+    throw new UserError(
+      `${set.join(' and ')} choose${set.length > 1 ? '' : 's'} what to draw from, but temperature is 0: nothing is drawn`,
+    )
 }
+
+const MOST_LOGPROBS = 100
 
 /** The most probable token needs no logits outside the graph; anything else does. */
 export const needsLogits = (options: SamplingOptions): boolean =>
-  (options.temperature ?? 0) > 0 ||
-  (options.repetitionPenalty ?? 1) !== 1 ||
+  draws(options) ||
+  withSamplingDefaults(options).repetitionPenalty !== 1 ||
   (options.logitBias?.size ?? 0) > 0 ||
   options.logprobs !== undefined
 
+/** Whether tokens are drawn; otherwise the most probable one is taken. */
+export const draws = (options: SamplingOptions): boolean => withSamplingDefaults(options).temperature > 0
+
 /** Applies penalty and biases in place. `present` are the tokens of the text. */
-export function adjustLogits(
-  logits: Float32Array,
-  { repetitionPenalty = 1, logitBias }: SamplingOptions,
-  present: Iterable<number>,
-): void {
+export function adjustLogits(logits: Float32Array, options: SamplingOptions, present: Iterable<number>): void {
+  const { repetitionPenalty } = withSamplingDefaults(options)
   if (repetitionPenalty !== 1)
     for (const token of new Set(present)) {
       const value = logits[token]
       logits[token] = value > 0 ? value / repetitionPenalty : value * repetitionPenalty
     }
-  for (const [token, bias] of logitBias ?? []) logits[token] += bias
+  for (const [token, bias] of options.logitBias ?? []) logits[token] += bias
 }
 
 /** Tokens that may be drawn, most probable first, and their probabilities, which sum to 1. */
@@ -94,7 +80,7 @@ export interface Distribution {
  * With temperature 0 all is on the most probable token, the first of equals.
  */
 export function distribution(logits: Float32Array, options: SamplingOptions): Distribution {
-  const { temperature = 0, topK = 0, topP = 1, minP = 0 } = options
+  const { temperature, topK, topP, minP } = withSamplingDefaults(options)
   const best = argmax(logits)
   if (temperature === 0) return { tokens: [best], probabilities: Float64Array.of(1) }
   const highest = logits[best]

@@ -113,10 +113,10 @@ describe('generateStrided', () => {
         fc.integer({ min: 1, max: 6 }),
         fc.constantFrom(0, 0.1, 0.5, 1),
         fc.constantFrom(0, 0.2, 1),
-        async (prompt, maxNewTokens, masks, threshold, branchThreshold) => {
+        async (prompt, maxNewTokens, masks, draftThreshold, branchThreshold) => {
           const expected = await complete(plain.generateAutoregressive(prompt, { maxNewTokens }))
           let final = prompt.length
-          const options = { maxNewTokens, masks, threshold, branchThreshold }
+          const options = { maxNewTokens, masks, draftThreshold, branchThreshold }
           const actual = await complete(engine.generateStrided(prompt, options), (step) => {
             expect(step.tokens.map(({ position }) => position)).toEqual(step.tokens.map((_, i) => final + i))
             final = step.final
@@ -159,7 +159,9 @@ describe('generateStrided', () => {
   it('refuses settings that make no sense', () => {
     expect(() => plain.generateStrided([1], { maxNewTokens: 1, masks: 2 })).toThrow('needs an adapter')
     expect(() => engine.generateStrided([1], { maxNewTokens: 1, masks: 0 })).toThrow('masks')
-    expect(() => engine.generateStrided([1], { maxNewTokens: 1, masks: 2, threshold: 2 })).toThrow('threshold')
+    expect(() => engine.generateStrided([1], { maxNewTokens: 1, masks: 2, draftThreshold: 2 })).toThrow(
+      'draftThreshold',
+    )
     expect(() => engine.generateStrided([], { maxNewTokens: 1, masks: 2 })).toThrow('at least one token')
   })
 })

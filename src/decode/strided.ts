@@ -9,7 +9,15 @@ import { PREFILL } from './blocks.ts'
 import type { Cache } from './cache.ts'
 import type { Forward } from './forward.ts'
 import type { Predictor } from './predict.ts'
-import { adjustLogits, type Distribution, distribution, pick, type SamplingOptions } from './sampling.ts'
+import {
+  adjustLogits,
+  type Distribution,
+  distribution,
+  draws,
+  pick,
+  type SamplingOptions,
+  withSamplingDefaults,
+} from './sampling.ts'
 import type { CommittedToken, DecodeStep } from './types.ts'
 
 export interface StridedSettings {
@@ -19,7 +27,7 @@ export interface StridedSettings {
    * Drafts end before the first for which the product of the drafts' probabilities so far (of the most probable token at
    * each) is below this. 0: they never end early.
    */
-  threshold: number
+  draftThreshold: number
   /**
    * Masks stand behind a token only where this is at most the probability, after the drafts', that it is the last one accepted.
    * Where it is and has none, the next forward verifies nothing and decodes one token. 0: behind every token.
@@ -45,11 +53,11 @@ export async function* decodeStrided(
   forward: Forward,
   cache: Cache,
   { prompt, end, eosTokenIds }: { prompt: readonly number[]; end: number; eosTokenIds: readonly number[] },
-  { masks, threshold, branchThreshold, predictor, sampling, logitScale, signal }: StridedSettings,
+  { masks, draftThreshold, branchThreshold, predictor, sampling, logitScale, signal }: StridedSettings,
 ): AsyncGenerator<DecodeStep, number[], void> {
   const ids = [...prompt]
-  const samples = (sampling.temperature ?? 0) > 0
-  const { seed = 0 } = sampling
+  const samples = draws(sampling)
+  const { seed } = withSamplingDefaults(sampling)
   const common = { ...(logitScale === undefined ? {} : { logitScale }), ...(signal ? { signal } : {}) }
   while (ids.length - cache.length > PREFILL) {
     const next = ids.slice(cache.length, cache.length + PREFILL)
@@ -113,7 +121,7 @@ export async function* decodeStrided(
         const row = (group as Group).row + mask
         // Where drafts end must not depend on what is drawn, or those that remain would have another distribution.
         together *= result.confidence[row]
-        if (together < threshold) break
+        if (together < draftThreshold) break
         const confidence = result.confidence[row]
         if (!samples) proposed.push({ token: result.tokens[row], from: undefined, confidence })
         else {

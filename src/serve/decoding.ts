@@ -2,32 +2,14 @@
 // it. Knows no route.
 import { randomInt } from 'node:crypto'
 import * as z from 'zod'
-import { strategyNames } from '../decode/index.ts'
+import { bodyFields, requestSettings, unmaskFields } from '../decode/settings-zod.ts'
 import { random } from '../random.ts'
 import type { Sampling } from './worker/protocol.ts'
 
-const share = z.number().min(0).max(1)
-
-// Rows of a forward have the memory of a vocabulary each: block_size times buffer_size stays within what a prompt may take.
 const unmask = z
   .strictObject({
     unmasking: z.boolean().default(false).describe('stream every committed token with position, step and confidence'),
-    threshold: share.optional().describe('commit tokens whose probability is above this (diffusion)'),
-    strategy: z.enum(strategyNames).optional().describe('rule that decides what a forward commits (diffusion)'),
-    block_size: z.int().min(1).max(128).optional().describe('positions that are decoded together (diffusion)'),
-    buffer_size: z
-      .int()
-      .min(1)
-      .max(4)
-      .optional()
-      .describe('neighbouring blocks that are refined at a time (diffusion)'),
-    tokens_per_step: z.int().min(1).max(4096).optional().describe('strategy fixed: tokens that a forward commits'),
-    low_threshold: share.optional().describe('strategy hierarchy: the lower threshold'),
-    factor: z.number().min(0).max(1e6).optional().describe('strategy factor'),
-    entropy_bound: z.number().min(0).max(1e6).optional().describe('strategy entropy_bound'),
-    editing_threshold: share
-      .optional()
-      .describe('strategies edit and soft, and /v1/rewrite: a token becomes another whose probability is above this'),
+    ...unmaskFields,
   })
   .describe('what block diffusion adds; not part of the OpenAI API')
 
@@ -37,11 +19,7 @@ const penalty = z
   .describe('only 0: use repetition_penalty')
 
 export const decodingFields = {
-  temperature: z.number().min(0).max(2).nullish().describe('0, the default, takes the most probable token'),
-  top_p: z.number().min(0).max(1).nullish(),
-  top_k: z.int().min(-1).max(1_000_000).nullish().describe('-1 and 0 mean all; not part of the OpenAI API'),
-  min_p: share.nullish().describe('not part of the OpenAI API'),
-  repetition_penalty: z.number().positive().max(10).nullish().describe('not part of the OpenAI API'),
+  ...bodyFields,
   seed: z
     .number()
     .min(-(2 ** 63))
@@ -64,24 +42,11 @@ export type DecodingFields = z.output<z.ZodObject<typeof decodingFields>>
 const camelCase = (name: string) => name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase())
 
 /** The settings of choice `index` of a request. Without a seed each choice is drawn anew. */
-export function samplingOf(fields: DecodingFields, index: number): Sampling {
-  const { temperature, top_p, top_k, min_p, repetition_penalty, seed, logit_bias } = fields
-  const { unmasking: _, ...block } = fields.unmask ?? { unmasking: false }
-  const sampling: Sampling = {
-    ...Object.fromEntries(Object.entries(block).map(([name, value]) => [camelCase(name), value])),
-    seed: seedOf(seed ?? randomInt(2 ** 48 - 1), index),
-    repetitionPenalty: repetition_penalty ?? undefined,
-    logitBias: logit_bias ? Object.entries(logit_bias).map(([id, bias]) => [Number(id), bias]) : undefined,
-  }
-  // Without a temperature nothing is drawn, and what the rest would choose from does not matter.
-  if (!temperature) return sampling
+export function samplingOf({ seed, logit_bias, unmask, ...fields }: DecodingFields, index: number): Sampling {
   return {
-    ...sampling,
-    temperature,
-    // 0 is the most probable token alone.
-    topP: typeof top_p === 'number' ? Math.max(top_p, 1e-9) : undefined,
-    topK: typeof top_k === 'number' && top_k > 0 ? top_k : undefined,
-    minP: min_p ?? undefined,
+    ...requestSettings(fields, unmask ?? {}),
+    seed: seedOf(seed ?? randomInt(2 ** 48 - 1), index),
+    logitBias: logit_bias ? Object.entries(logit_bias).map(([id, bias]) => [Number(id), bias]) : undefined,
   }
 }
 

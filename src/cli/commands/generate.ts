@@ -2,6 +2,7 @@
 import { text as readStream } from 'node:stream/consumers'
 import { Command, Option } from 'commander'
 import type { CommittedToken, ConstraintSource, GenerationResult } from '../../decode/index.ts'
+import { settingsFromKeys } from '../../decode/settings.ts'
 import { UserError } from '../../types.ts'
 import type { Context } from '../context.ts'
 import { deviceOption, wholeNumber } from '../flags.ts'
@@ -74,7 +75,7 @@ Examples:
         const constraint = await readConstraint(flags)
         const prompt = flags.prompt === '-' ? (await readStream(process.stdin)).replace(/\r?\n$/, '') : flags.prompt
         const { loadAdapterFor, loadForInference } = await import('../../load.ts')
-        const { createGenerator, decodeSettings, promptIds } = await import('../../generate.ts')
+        const { createGenerator, promptIds } = await import('../../generate.ts')
         const { createExecutor } = await import('../../runtime/onnxruntime/executor.ts')
         const { signal } = context
         const loaded = await loadForInference(command.args[0]!, { signal })
@@ -88,7 +89,7 @@ Examples:
           const ids = promptIds(prompt, loaded, flags.template ? { template: flags.template } : {})
           const generation = generator.generate(ids, {
             // All that was asked for: what the way of decoding does not have is an error.
-            ...decodeSettings(settings, 'diffusion'),
+            ...settingsFromKeys(settings),
             ...(seed === undefined ? {} : { seed }),
             ...(stop.length === 0 ? {} : { stop }),
             ...(constraint === undefined ? {} : { constraint }),

@@ -1,6 +1,7 @@
 // unmask infill: fills the gaps of a text.
 import { text as readStream } from 'node:stream/consumers'
 import { Command } from 'commander'
+import { settingsFromKeys } from '../../decode/settings.ts'
 import { UserError } from '../../types.ts'
 import { deviceOption, wholeNumber } from '../flags.ts'
 import { decimals } from '../format.ts'
@@ -45,10 +46,10 @@ Examples:
         const blockSize = wholeNumber('--block-size', flags.blockSize, 1)
         const rightContext = wholeNumber('--right-context', flags.rightContext, 0)
         const { loadForInference } = await import('../../load.ts')
-        const { createGenerator, decodeSettings } = await import('../../generate.ts')
+        const { createGenerator } = await import('../../generate.ts')
         const { createExecutor } = await import('../../runtime/onnxruntime/executor.ts')
         const { signal } = context
-        const { maxNewTokens: _, ...settings } = decodeSettings(sectionFlags(command.opts()).decode, 'diffusion')
+        const { maxNewTokens: _, ...settings } = settingsFromKeys(sectionFlags(command.opts()).decode)
         const loaded = await loadForInference(command.args[0]!, { signal })
         const executor = createExecutor({ threads: context.threads, device: context.device })
         try {

@@ -1,25 +1,17 @@
 // Credit decoding (dInfer's CreditThresholdParallelDecoder): a token that is predicted again and again gathers credit, which
 // lifts its probability over the threshold earlier.
 import { logProbabilities } from '../sampling.ts'
+import type { StrategySettings } from '../settings.ts'
 import type { Strategy } from '../types.ts'
 import { mostConfident } from './choose.ts'
 
-export interface CreditOptions {
-  /** Commit where the probability with credit is above. Default 0.9. */
-  threshold?: number
-  /** Weight of the credit: logits + alpha log(1 + credit). Default 0.7. */
-  creditAlpha?: number
-  /** A prediction of probability p earns p^gamma. Default 0.2. */
-  boostGamma?: number
-  /** Credit of earlier steps is multiplied by it. Default 0.8. */
-  decayBeta?: number
-}
-
-/** The threshold rule on softmax(logits + alpha log(1 + credit)). */
-export const credit = (options: CreditOptions = {}): Strategy => ({
+/**
+ * The threshold rule on softmax(logits + alpha log(1 + credit)). Credit shrinks by `decayBeta` each step; a prediction of
+ * probability p earns p^`boostGamma`.
+ */
+export const credit = ({ threshold, creditAlpha, boostGamma, decayBeta }: StrategySettings): Strategy => ({
   needsLogits: true,
   begin() {
-    const { threshold = 0.9, creditAlpha = 0.7, boostGamma = 0.2, decayBeta = 0.8 } = options
     /** Offset -> token -> credit. */
     const credits = new Map<number, Map<number, number>>()
     return ({ open, leading }, { tokens, confidence, logits }) => {

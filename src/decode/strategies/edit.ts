@@ -1,31 +1,16 @@
 // Token editing (LLaDA2.1, https://arxiv.org/abs/2602.08676, section 2; SGLang's JointThreshold): masks become tokens early, and
 // tokens of the block that the model comes to doubt become others. For models trained to correct tokens.
+import type { StrategySettings } from '../settings.ts'
 import type { Strategy } from '../types.ts'
 import { ascending, byConfidence } from './choose.ts'
-
-export interface EditOptions {
-  /** A mask becomes a token where the confidence is above. Default 0.7. */
-  threshold?: number
-  /** A token becomes another where that one's confidence is above; 0 edits wherever they differ. Default 0.5. */
-  editingThreshold?: number
-  /** Most steps in which a block without masks is edited further. Default 16. */
-  maxPostSteps?: number
-}
-
-/** Speed and quality mode of LLaDA2.1's model card. */
-export const editModes = {
-  speed: { threshold: 0.5, editingThreshold: 0 },
-  quality: { threshold: 0.7, editingThreshold: 0.5 },
-} as const satisfies Record<string, EditOptions>
 
 /**
  * With v_i the predicted token: masks with p(v_i) > threshold, and tokens x_i != v_i with p(v_i) > editingThreshold, become
  * v_i. A block without masks goes on until nothing changes, for at most `maxPostSteps` steps.
  */
-export const edit = (options: EditOptions = {}): Strategy => ({
+export const edit = ({ threshold, editingThreshold, maxPostSteps }: StrategySettings): Strategy => ({
   edits: true,
   begin() {
-    const { threshold, editingThreshold, maxPostSteps = 16 } = { ...editModes.quality, ...options }
     let postSteps = 0
     return ({ open, current, leading }, { tokens, confidence }) => {
       const all = open.map((_, i) => i)

@@ -1,15 +1,11 @@
 // The entropy-bound rule of DiffusionGemma (2026): the summed entropy of what is committed together bounds how much the
 // tokens can depend on each other. What is not accepted stays masked.
+import type { StrategySettings } from '../settings.ts'
 import type { Strategy } from '../types.ts'
 import { ascending } from './choose.ts'
 
-export interface EntropyBoundOptions {
-  /** Bound on the sum of the entropies of a step, in nats. Default 0.1, DiffusionGemma's. */
-  entropyBound?: number
-}
-
 /** Commits the positions of lowest entropy while the sum of their entropies stays under `entropyBound`. */
-export const entropyBound = ({ entropyBound = 0.1 }: EntropyBoundOptions = {}): Strategy => ({
+export const entropyBound = ({ entropyBound }: StrategySettings): Strategy => ({
   needsLogits: true,
   begin:
     () =>

@@ -1,15 +1,11 @@
 // The factor rule of Fast-dLLM (Wu et al. 2025, https://arxiv.org/abs/2505.22618, section 3.3): the more tokens are
 // committed together, the surer each must be, because they do not see each other.
+import type { StrategySettings } from '../settings.ts'
 import type { Strategy } from '../types.ts'
 import { ascending, byConfidence } from './choose.ts'
 
-export interface FactorOptions {
-  /** f: the n most confident are committed while (n + 1) (1 - confidence of the nth) < f. Default 1. */
-  factor?: number
-}
-
 /** Commits the most confident positions, n of them as long as `(n + 1) (1 - confidence_n) < factor`. */
-export const factor = ({ factor = 1 }: FactorOptions = {}): Strategy => ({
+export const factor = ({ factor }: StrategySettings): Strategy => ({
   begin:
     () =>
     ({ leading }, { confidence }) => {

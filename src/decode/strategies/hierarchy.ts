@@ -1,17 +1,11 @@
 // Hierarchical decoding (dInfer's HierarchyDecoder): a run of masks is split at its surest position, so that far-apart
 // positions, which depend less on each other, are decided together.
+import type { StrategySettings } from '../settings.ts'
 import type { Strategy } from '../types.ts'
 import { ascending, byConfidence } from './choose.ts'
 
-export interface HierarchyOptions {
-  /** Commit where the confidence is above. Default 0.9. */
-  threshold?: number
-  /** Of each run of neighbouring masks, commit the most confident where it is above this. Default 0.4, dInfer's. */
-  lowThreshold?: number
-}
-
 /** Commits what is above `threshold`, of every run of masks its best if above `lowThreshold`, and the best of all. */
-export const hierarchy = ({ threshold = 0.9, lowThreshold = 0.4 }: HierarchyOptions = {}): Strategy => ({
+export const hierarchy = ({ threshold, lowThreshold }: StrategySettings): Strategy => ({
   begin:
     () =>
     ({ open, leading }, { confidence }) => {

@@ -1,9 +1,10 @@
 // Every strategy against its definition, computed another way.
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { strategyNames } from '../settings.ts'
 import type { BlockState, Predictions, Strategy } from '../types.ts'
 import { entropy } from './entropy-bound.ts'
-import { createStrategy, strategyNames } from './index.ts'
+import { createStrategy } from './index.ts'
 
 interface Step {
   open?: number[]

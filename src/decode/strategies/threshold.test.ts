@@ -1,15 +1,16 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { type ThresholdOptions, threshold } from './threshold.ts'
+import type { DecodingSettings } from '../settings.ts'
+import { createStrategy } from './index.ts'
 
 const decide = (
   confidence: number[],
-  { blockSize: size, ...options }: ThresholdOptions & { blockSize: number },
+  { blockSize: size, ...options }: DecodingSettings & { blockSize: number },
   step = 0,
   leading = true,
 ) => {
   const [open, current] = [confidence.map((_, i) => i), confidence.map(() => undefined)]
-  const decide = threshold(options).begin()
+  const decide = createStrategy('threshold', options).begin()
   return decide({ step, size, open, current, leading }, { tokens: confidence.map(() => 0), confidence }).commit
 }
 
@@ -41,7 +42,7 @@ test('a block is finished within its steps whatever the confidences', () => {
       fc.double({ min: 0, max: 1, noNaN: true }),
       fc.array(fc.double({ min: 0, max: 1, noNaN: true }), { minLength: 40, maxLength: 40 }),
       (blockSize, stepsPerBlock, level, confidence) => {
-        const decide = threshold({ threshold: level, stepsPerBlock }).begin()
+        const decide = createStrategy('threshold', { threshold: level, stepsPerBlock }).begin()
         let masked = Array.from({ length: blockSize }, (_, i) => i)
         let step = 0
         for (; masked.length > 0; step++) {

@@ -1,5 +1,5 @@
 // From a finished training run to the data of its report. It reads nothing and measures nothing.
-import { defaultDecoding } from '../../decode/index.ts'
+import { settingDefault } from '../../decode/index.ts'
 import type { MaskToken } from '../../diffusion/mask-token.ts'
 import type { LoadedModel } from '../../load.ts'
 import { parameterCounts } from '../../models/index.ts'
@@ -91,7 +91,7 @@ export function runReport(input: RunOutcome): ReportData {
           ...comparison?.diffusion,
           nll: evaluation.nll,
           bitsPerByte: evaluation.bitsPerByte,
-          threshold: comparison?.threshold ?? recipe.decode.threshold ?? defaultDecoding.threshold,
+          threshold: comparison?.threshold ?? recipe.decode.threshold ?? settingDefault('threshold'),
           blockSize: recipe.diffusion.block_size,
         },
     tasks: comparison?.tasks ?? [],

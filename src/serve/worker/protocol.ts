@@ -1,6 +1,5 @@
 // Messages between the server and the process that holds a model. They are structured clones: plain values only.
-import type { ConstraintSource, StrategyName } from '../../decode/index.ts'
-import type { DecodingMode } from '../../generate.ts'
+import type { ConstraintSource, DecodingMode, DecodingSettings } from '../../decode/index.ts'
 import type { ChatMessage, Tool } from '../../tokenizer/types.ts'
 import type { Device } from '../../types.ts'
 
@@ -48,25 +47,9 @@ export interface Revision {
   parts: (string | { mask: number })[]
 }
 
-/** How tokens are chosen. What is left out is the engine's default. */
-export interface Sampling {
-  temperature?: number
-  topP?: number
-  topK?: number
-  minP?: number
-  repetitionPenalty?: number
-  seed?: number
-  logitBias?: [token: number, bias: number][]
-  /** Diffusion: commit what is more probable than this. */
-  threshold?: number
-  strategy?: StrategyName
-  blockSize?: number
-  bufferSize?: number
-  tokensPerStep?: number
-  lowThreshold?: number
-  factor?: number
-  entropyBound?: number
-  editingThreshold?: number
+/** How tokens are chosen. What is left out is the model's own setting, or the default. */
+export interface Sampling extends DecodingSettings {
+  logitBias?: [token: number, bias: number][] | undefined
 }
 
 /** One sequence to generate. */
