@@ -2,8 +2,7 @@
 // Knows nothing about files.
 import type { BlockFormat, QuantizedParameter } from '../types.ts'
 import { halfValues } from './float.ts'
-import { subMinimum, subScale } from './gguf-dequantize.ts'
-import type { HalfReader, QuantizedType } from './gguf-type.ts'
+import { type HalfReader, type QuantizedType, subMinimum, subScale } from './gguf-dequantize.ts'
 
 interface Taken {
   format: BlockFormat

@@ -1,4 +1,5 @@
 // Traced tensors: a node records an operation and its inputs; nothing is computed here. Knows no particular operation.
+import type { z } from 'zod'
 import type { DType } from '../types.ts'
 import type { Emitter } from './onnx/emitter.ts'
 import { type Shape, shapeText } from './shape.ts'
@@ -36,6 +37,12 @@ export interface GradientContext<A> {
 /** Shape rule, gradient and ONNX lowering of one operation. */
 export interface Operation<A> {
   readonly name: string
+  /** What the inputs are called, in order. A `?` marks one that may be absent, `...` any number. */
+  readonly inputs: readonly string[]
+  /** The same of the outputs. */
+  readonly outputs: readonly string[]
+  /** What attributes may be: plain data. Checked where a program is read, not where it is traced. */
+  readonly attributes: z.ZodType<A>
   /** Types of the outputs. Throws through `fail` where the inputs do not fit. */
   infer(inputs: readonly Tensor[], attributes: A, fail: (why: string) => never): OutputType[]
   /** Gradients for the inputs, in order; undefined for those that have none. Absent: not differentiable. */
@@ -61,9 +68,13 @@ export function scope<T>(name: string, build: () => T): T {
   }
 }
 
-/** Applies an operation to tensors and returns its outputs. */
-export function apply<A>(operation: Operation<A>, inputs: readonly Tensor[], attributes: A): Tensor[] {
-  const place = scopes.join('.')
+/** Applies an operation to tensors, by default in the scope that is open, and returns its outputs. */
+export function apply<A>(
+  operation: Operation<A>,
+  inputs: readonly Tensor[],
+  attributes: A,
+  place = scopes.join('.'),
+): Tensor[] {
   const fail = (why: string): never => {
     const shapes = inputs.map((tensor) => `${tensor.dtype}${shapeText(tensor.shape)}`).join(', ')
     throw new TraceError(`${operation.name}(${shapes})${place ? ` in ${place}` : ''}: ${why}`)

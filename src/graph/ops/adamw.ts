@@ -1,16 +1,18 @@
 // AdamW (Loshchilov and Hutter, 2019, algorithm 2) over flat buffers, chunk by chunk so that the intermediates stay in
 // the processor's cache: a Scan whose outputs may be the input buffers themselves (each chunk is read before it is written).
+import { z } from 'zod'
 import type { DType } from '../../types.ts'
+import { defineOperation } from '../registry.ts'
 import { type Shape, sameShape } from '../shape.ts'
-import { apply, type Operation, type Tensor } from '../tensor.ts'
+import { apply, type Tensor } from '../tensor.ts'
 
-interface AdamwAttributes {
-  beta1: number
-  beta2: number
-}
+const adamwAttributes = z.strictObject({ beta1: z.number(), beta2: z.number() })
 
-const adamwOperation: Operation<AdamwAttributes> = {
+const adamwOperation = defineOperation({
   name: 'adamw',
+  inputs: ['p', 'g', 'm', 'v', 'gradientScale', 'decay', 'stepSize', 'epsilon'],
+  outputs: ['p', 'm', 'v'],
+  attributes: adamwAttributes,
   infer([p, g, m, v, ...scalars], _, fail) {
     if (p.shape.length !== 2) fail('the buffers must be [chunks, size]')
     for (const x of [g, m, v]) if (!sameShape(x.shape, p.shape)) fail('the buffers must have one shape')
@@ -42,7 +44,7 @@ const adamwOperation: Operation<AdamwAttributes> = {
       },
     })
   },
-}
+})
 
 export interface AdamwCoefficients {
   /** Factor on the gradient (clipping). */
@@ -62,8 +64,8 @@ export function adamw(
   m: Tensor,
   v: Tensor,
   { gradientScale, decay, stepSize, epsilon }: AdamwCoefficients,
-  attributes: AdamwAttributes,
+  { beta1, beta2 }: z.infer<typeof adamwAttributes>,
 ): [Tensor, Tensor, Tensor] {
-  const outputs = apply(adamwOperation, [p, g, m, v, gradientScale, decay, stepSize, epsilon], attributes)
+  const outputs = apply(adamwOperation, [p, g, m, v, gradientScale, decay, stepSize, epsilon], { beta1, beta2 })
   return outputs as [Tensor, Tensor, Tensor]
 }

@@ -5,22 +5,26 @@
 // [x_t ... ; x_0] is K+1 copies, tiles of whole blocks, and the clean copy as the context: a clean query's own block
 // plus the strictly earlier clean blocks is block-causal attention, a noised query's is the block-diffusion mask.
 // Which keys are visible is said by additive biases (0 or -inf). Decoding against a KV cache is `cachedAttention`.
+import { z } from 'zod'
+import { count, index } from '../attributes.ts'
 import type { Emitter } from '../onnx/emitter.ts'
+import { defineOperation } from '../registry.ts'
 import { type Shape, sameShape, shapeText } from '../shape.ts'
-import { apply, lastDim, type Operation, type Tensor } from '../tensor.ts'
+import { apply, lastDim, type Tensor } from '../tensor.ts'
 
-export interface AttentionAttributes {
-  heads: number
-  kvHeads: number
+const attentionAttributes = z.strictObject({
+  heads: count,
+  kvHeads: count,
   /** Copies of each row: the input is [copies * rows, length, heads * D]. */
-  copies: number
+  copies: count,
   /** Queries per tile; the length, or a divisor of it. */
-  tile: number
+  tile: count,
   /** The copy whose keys are the context; absent without one. Its bias is the last input. */
-  contextCopy?: number
+  contextCopy: index.optional(),
   /** The tile bias is there, after q, k, v. */
-  hasTileBias: boolean
-}
+  hasTileBias: z.boolean(),
+})
+type AttentionAttributes = z.infer<typeof attentionAttributes>
 
 interface Layout {
   rows: number
@@ -102,8 +106,11 @@ function arrange(emit: Emitter, layout: Layout) {
 const fused = (emit: Emitter, a: string, b: string, transA: boolean, transB: boolean, alpha = 1) =>
   emit.contrib('FusedMatMul', [a, b], { transA: transA ? 1 : 0, transB: transB ? 1 : 0, alpha: { float: alpha } })
 
-const attentionOperation: Operation<AttentionAttributes> = {
+const attentionOperation = defineOperation({
   name: 'attention',
+  inputs: ['q', 'k', 'v', 'tileBias?', 'contextBias?'],
+  outputs: ['y', 'tileProbabilities', 'contextProbabilities?'],
+  attributes: attentionAttributes,
   infer(inputs, attributes, fail) {
     const layout = layoutOf(inputs, attributes, fail)
     const [q, _k] = inputs
@@ -163,7 +170,7 @@ const attentionOperation: Operation<AttentionAttributes> = {
     const fromContext = at.unfold(emit.op('MatMul', [at.perContext(contextP, length), contextValue]), headDim)
     return [at.fromQuery(emit.op('Add', [fromOwn, fromContext])), ownP, contextP]
   },
-}
+})
 
 const never = (why: string): never => {
   throw new Error(why)
@@ -181,8 +188,11 @@ function cleanCopy(
 }
 
 /** Inputs q, k, v, the forward's outputs and dy; outputs dq, dk, dv. */
-const attentionGradient: Operation<AttentionAttributes> = {
+const attentionGradient = defineOperation({
   name: 'attentionGradient',
+  inputs: ['q', 'k', 'v', 'y', 'tileProbabilities', 'contextProbabilities?', 'dy'],
+  outputs: ['dq', 'dk', 'dv'],
+  attributes: attentionAttributes,
   infer: ([q, k, v]) => [q, k, v].map(({ dtype, shape }) => ({ dtype, shape })),
   onnx(emit, inputs, attributes, node) {
     const layout = layoutOf(node.inputs, attributes, never)
@@ -225,7 +235,7 @@ const attentionGradient: Operation<AttentionAttributes> = {
     }
     return [at.fromQuery(dq), at.fromKey(dk), at.fromKey(dv)]
   },
-}
+})
 
 /** Additive biases and key sets of an attention call; see the head of this file. */
 export interface AttentionMask {

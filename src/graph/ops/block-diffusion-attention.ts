@@ -6,23 +6,27 @@
 // last tile, so about half of the context is never computed. Inside a group, which keys a block sees is said by a few
 // extra columns of the product q k^T: a one-hot of the query's block against 0 or -1e30 per key, so that no bias is ever
 // added to the scores.
+import { z } from 'zod'
+import { count } from '../attributes.ts'
 import type { Emitter } from '../onnx/emitter.ts'
+import { defineOperation } from '../registry.ts'
 import { type Shape, sameShape, shapeText } from '../shape.ts'
-import { apply, lastDim, type Operation, type Tensor } from '../tensor.ts'
+import { apply, lastDim, type Tensor } from '../tensor.ts'
 
-export interface BlockDiffusionAttributes {
-  heads: number
-  kvHeads: number
+const blockDiffusionAttributes = z.strictObject({
+  heads: count,
+  kvHeads: count,
   /** Copies of each row, the clean one last: the inputs are [copies * rows, length, heads * D]. */
-  copies: number
+  copies: count,
   /** Queries per tile, a divisor of the length. */
-  tile: number
+  tile: count,
   /** Tiles per group, a divisor of the number of tiles. */
-  tilesPerGroup: number
-  blockSize: number
+  tilesPerGroup: count,
+  blockSize: count,
   /** The tile bias is there (blocks smaller than a tile). */
-  hasTileBias: boolean
-}
+  hasTileBias: z.boolean(),
+})
+export type BlockDiffusionAttributes = z.infer<typeof blockDiffusionAttributes>
 
 /** Sizes of one call; `g` counts groups. */
 interface Layout extends BlockDiffusionAttributes {
@@ -136,8 +140,11 @@ const never = (why: string): never => {
   throw new Error(why)
 }
 
-const attentionOperation: Operation<BlockDiffusionAttributes> = {
+const attentionOperation = defineOperation({
   name: 'blockDiffusionAttention',
+  inputs: ['q', 'k', 'v', 'tileBias?', 'blocks', 'keyColumns...'],
+  outputs: ['y', 'tileProbabilities', 'contextProbabilities...'],
+  attributes: blockDiffusionAttributes,
   // Inputs: q, k, v, the tile bias where there is one, the one-hot block columns, the key columns of each group with context.
   infer(inputs, attributes, fail) {
     const layout = layoutOf(inputs, attributes, fail)
@@ -224,7 +231,7 @@ const attentionOperation: Operation<BlockDiffusionAttributes> = {
     const fromOwn = at.byGroup(emit.op('MatMul', [at.perTile(probabilities, tile), v]), headDim)
     return [at.fromQuery(addContext(emit, fromOwn, mixed, layout)), probabilities, ...contextP]
   },
-}
+})
 
 /** Adds the groups' parts to [groups, ...]; the first group may have no context. */
 function addContext(emit: Emitter, own: string, parts: readonly string[], { groups }: Layout): string {
@@ -238,8 +245,11 @@ function addContext(emit: Emitter, own: string, parts: readonly string[], { grou
 }
 
 /** Inputs q, k, v, the forward's outputs and dy; outputs dq, dk, dv. */
-const attentionGradient: Operation<BlockDiffusionAttributes> = {
+const attentionGradient = defineOperation({
   name: 'blockDiffusionAttentionGradient',
+  inputs: ['q', 'k', 'v', 'y', 'tileProbabilities', 'contextProbabilities...', 'dy'],
+  outputs: ['dq', 'dk', 'dv'],
+  attributes: blockDiffusionAttributes,
   infer: ([q, k, v]) => [q, k, v].map(({ dtype, shape }) => ({ dtype, shape })),
   onnx(emit, inputs, attributes, node) {
     const layout = layoutOf(node.inputs, attributes, never)
@@ -297,7 +307,7 @@ const attentionGradient: Operation<BlockDiffusionAttributes> = {
       at.fromKey(dvOwn, dvParts),
     ]
   },
-}
+})
 
 export interface BlockDiffusionMask {
   copies: number
@@ -318,8 +328,8 @@ export function blockDiffusionAttention(
   k: Tensor,
   v: Tensor,
   { tileBias, blocks, keyColumns, ...mask }: BlockDiffusionMask,
-  heads: { heads: number; kvHeads: number },
+  { heads, kvHeads }: { heads: number; kvHeads: number },
 ): Tensor {
   const inputs = [q, k, v, ...(tileBias ? [tileBias] : []), blocks, ...keyColumns]
-  return apply(attentionOperation, inputs, { ...mask, ...heads, hasTileBias: tileBias !== undefined })[0]
+  return apply(attentionOperation, inputs, { ...mask, heads, kvHeads, hasTileBias: tileBias !== undefined })[0]
 }

@@ -1,8 +1,11 @@
 // Attention of new positions against a KV cache that they have been written into: what a decoding forward computes, in as few
 // nodes as ONNX Runtime allows, because at a few rows a forward every node's overhead counts. Inference only.
+import { z } from 'zod'
+import { count, none } from '../attributes.ts'
 import type { Emitter } from '../onnx/emitter.ts'
+import { defineOperation } from '../registry.ts'
 import { type Shape, sameShape, shapeText } from '../shape.ts'
-import { apply1, lastDim, type Operation, type Tensor } from '../tensor.ts'
+import { apply1, lastDim, type Tensor } from '../tensor.ts'
 
 /** Before every block, and behind every block. */
 const FIRST = -(2n ** 62n)
@@ -17,8 +20,11 @@ function indices(emit: Emitter, x: string, axis: number): string {
   return emit.op('Range', [int64(emit, 0n), size, int64(emit, 1n)])
 }
 
-const biasOperation: Operation<null> = {
+const biasOperation = defineOperation({
   name: 'cachedAttentionBias',
+  inputs: ['blocks', 'ends', 'lengths', 'cache'],
+  outputs: ['bias'],
+  attributes: none,
   infer([blocks, ends, lengths, cache], _, fail) {
     for (const x of [blocks, ends, lengths]) if (x.dtype !== 'int64') fail('blocks, ends and lengths must be int64')
     const [rows, length] = blocks.shape
@@ -44,7 +50,7 @@ const biasOperation: Operation<null> = {
     ])
     return [emit.op('Where', [visible, emit.float(0), emit.float(Number.NEGATIVE_INFINITY)])]
   },
-}
+})
 
 /**
  * The bias that all layers share, [B, 1, T, C]: new position i, which lies at `lengths[row] + i` of a cache [B, C, heads * D],
@@ -55,8 +61,11 @@ const biasOperation: Operation<null> = {
 export const cachedAttentionBias = (blocks: Tensor, ends: Tensor, lengths: Tensor, cache: Tensor): Tensor =>
   apply1(biasOperation, [blocks, ends, lengths, cache], null)
 
-const placesOperation: Operation<null> = {
+const placesOperation = defineOperation({
   name: 'cachePlaces',
+  inputs: ['lengths', 'ids'],
+  outputs: ['places'],
+  attributes: none,
   infer([lengths, ids], _, fail) {
     const [rows, length] = ids.shape
     if (lengths.dtype !== 'int64' || !sameShape(lengths.shape, [rows])) fail(`the lengths must be int64 [${rows}]`)
@@ -69,13 +78,16 @@ const placesOperation: Operation<null> = {
     const each = (x: string) => emit.op('Unsqueeze', [x, emit.ints([2])])
     return [emit.op('Concat', [each(rows), each(positions)], { axis: 2 })]
   },
-}
+})
 
 /** Row and position in the cache of each new position, [B, T, 2] int64: they follow `lengths` [B]; ids [B, T]. */
 export const cachePlaces = (lengths: Tensor, ids: Tensor): Tensor => apply1(placesOperation, [lengths, ids], null)
 
-const storeOperation: Operation<null> = {
+const storeOperation = defineOperation({
   name: 'storeInCache',
+  inputs: ['cache', 'places', 'update'],
+  outputs: ['cache'],
+  attributes: none,
   infer([cache, places, update], _, fail) {
     const [rows, capacity, width] = cache.shape
     const length = update.shape[1]
@@ -87,14 +99,17 @@ const storeOperation: Operation<null> = {
   },
   // Where input and output are the same memory, nothing but the update is written.
   onnx: (emit, inputs) => [emit.op('ScatterND', inputs)],
-}
+})
 
 /** The cache [B, C, W] with the update [B, T, W] written at the places of `cachePlaces`, which are before C. */
 export const storeInCache = (cache: Tensor, places: Tensor, update: Tensor): Tensor =>
   apply1(storeOperation, [cache, places, update], null)
 
-const attentionOperation: Operation<{ heads: number; kvHeads: number }> = {
+const attentionOperation = defineOperation({
   name: 'cachedAttention',
+  inputs: ['q', 'keys', 'values', 'bias'],
+  outputs: ['y'],
+  attributes: z.strictObject({ heads: count, kvHeads: count }),
   infer([q, keys, values, bias], { heads, kvHeads }, fail) {
     const [rows, length, width] = q.shape
     const capacity = keys.shape[1]
@@ -109,7 +124,7 @@ const attentionOperation: Operation<{ heads: number; kvHeads: number }> = {
   onnx: (emit, inputs, { heads, kvHeads }) => [
     emit.op('Attention', inputs, { q_num_heads: heads, kv_num_heads: kvHeads }),
   ],
-}
+})
 
 /**
  * softmax(q keys^T / sqrt(D) + bias) values: q [B, T, heads * D]; keys, rotated, and values [B, C, kvHeads * D]; the bias of

@@ -1,14 +1,19 @@
 // The output head and its cross-entropy at chosen positions, as one node: only these rows ever become logits.
+import { none } from '../attributes.ts'
 import type { Emitter } from '../onnx/emitter.ts'
-import { apply, apply1, type Operation, type Tensor } from '../tensor.ts'
+import { defineOperation } from '../registry.ts'
+import { apply, apply1, type Tensor } from '../tensor.ts'
 import { mul, neg, sub } from './elementwise.ts'
 import { gatherRows, reshape, scatterAddRows } from './layout.ts'
 import { matmul } from './linear.ts'
 import { quantizedLinear } from './quantized.ts'
 import { sum } from './reduce.ts'
 
-const crossEntropyOperation: Operation<null> = {
+const crossEntropyOperation = defineOperation({
   name: 'crossEntropy',
+  inputs: ['hidden', 'head', 'labels', 'weights'],
+  outputs: ['loss', 'nll', 'logProbabilities'],
+  attributes: none,
   infer([hidden, head, labels, weights], _, fail) {
     if (hidden.shape.length !== 2 || head.shape.length !== 2 || hidden.shape[1] !== head.shape[1])
       fail('hidden must be [positions, H] and the head [vocabulary, H]')
@@ -39,7 +44,7 @@ const crossEntropyOperation: Operation<null> = {
     const loss = emit.op('ReduceSum', [emit.op('Mul', [nll, weights])], { keepdims: 0 })
     return [loss, nll, logProbabilities]
   },
-}
+})
 
 /** -log softmax(logits)[labels]. */
 function negativeLogLikelihood(emit: Emitter, logits: string, labels: string) {
@@ -49,17 +54,23 @@ function negativeLogLikelihood(emit: Emitter, logits: string, labels: string) {
   return { nll: emit.op('Neg', [emit.op('Squeeze', [picked, emit.ints([1])])]), logProbabilities }
 }
 
-const likelihoodOperation: Operation<null> = {
+const likelihoodOperation = defineOperation({
   name: 'negativeLogLikelihood',
+  inputs: ['logits', 'labels'],
+  outputs: ['nll'],
+  attributes: none,
   infer: ([logits]) => [{ dtype: 'float32', shape: [logits.shape[0]] }],
   onnx: (emit, [logits, labels]) => [negativeLogLikelihood(emit, logits, labels).nll],
-}
+})
 
-const expOperation: Operation<null> = {
+const expOperation = defineOperation({
   name: 'softmaxFromLog',
+  inputs: ['logProbabilities'],
+  outputs: ['probabilities'],
+  attributes: none,
   infer: ([x]) => [{ dtype: 'float32', shape: x.shape }],
   onnx: (emit, inputs) => [emit.op('Exp', inputs)],
-}
+})
 
 /**
  * loss = sum_i weights_i * nll_i with nll_i = -log softmax(hidden_i head^T)[labels_i].
@@ -76,8 +87,11 @@ export function crossEntropy(hidden: Tensor, head: Tensor, labels: Tensor, weigh
   return { loss, nll }
 }
 
-const softOperation: Operation<null> = {
+const softOperation = defineOperation({
   name: 'softCrossEntropy',
+  inputs: ['hidden', 'head', 'targets', 'weights'],
+  outputs: ['loss', 'logProbabilities'],
+  attributes: none,
   infer([hidden, head, targets, weights], _, fail) {
     const [rows] = hidden.shape
     if (hidden.shape.length !== 2 || head.shape.length !== 2 || hidden.shape[1] !== head.shape[1])
@@ -103,7 +117,7 @@ const softOperation: Operation<null> = {
     const loss = emit.op('Neg', [emit.op('ReduceSum', [emit.op('Mul', [each, weights])], { keepdims: 0 })])
     return [loss, logProbabilities]
   },
-}
+})
 
 /**
  * -sum_i weights_i sum_v targets_iv log softmax(hidden_i head^T)_v, for targets [M, V] whose rows sum to 1: distillation.
@@ -112,11 +126,14 @@ const softOperation: Operation<null> = {
 export const softCrossEntropy = (hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor): Tensor =>
   apply(softOperation, [hidden, head, targets, weights], null)[0]
 
-const softmaxOperation: Operation<null> = {
+const softmaxOperation = defineOperation({
   name: 'softmax',
+  inputs: ['x'],
+  outputs: ['y'],
+  attributes: none,
   infer: ([x]) => [{ dtype: 'float32', shape: x.shape }],
   onnx: (emit, inputs) => [emit.op('Softmax', inputs, { axis: -1 })],
-}
+})
 
 /** Softmax over the last axis, of something that no gradient flows through. */
 export const softmax = (x: Tensor): Tensor => apply1(softmaxOperation, [x], null)

@@ -1,16 +1,20 @@
 // Attention of the positions that draft: groups of k of them, each group behind one position (its anchor) of a row whose
 // keys and values are given. A query sees the row up to its anchor and, causally, its own group. One node forward and one
 // node backward; nothing flows back into the row.
+import { z } from 'zod'
+import { count, none } from '../attributes.ts'
 import type { Emitter } from '../onnx/emitter.ts'
+import { defineOperation } from '../registry.ts'
 import { type Shape, sameShape, shapeText } from '../shape.ts'
-import { apply, apply1, lastDim, type Operation, type Tensor } from '../tensor.ts'
+import { apply, apply1, lastDim, type Tensor } from '../tensor.ts'
 
-interface Attributes {
-  heads: number
-  kvHeads: number
+const draftAttributes = z.strictObject({
+  heads: count,
+  kvHeads: count,
   /** Positions of a group, k. */
-  size: number
-}
+  size: count,
+})
+type Attributes = z.infer<typeof draftAttributes>
 
 interface Layout extends Attributes {
   rows: number
@@ -82,8 +86,11 @@ function arrange(emit: Emitter, { rows, groups, size, kvHeads, share, headDim, l
   }
 }
 
-const attentionOperation: Operation<Attributes> = {
+const attentionOperation = defineOperation({
   name: 'draftAttention',
+  inputs: ['q', 'k', 'v', 'contextKey', 'contextValue', 'bias'],
+  outputs: ['y', 'groupProbabilities', 'contextProbabilities'],
+  attributes: draftAttributes,
   // Inputs: q, k, v, the keys and values of the row, the bias of the row's keys. Outputs: y, the probabilities.
   infer(inputs, attributes, fail) {
     const { rows, groups, length, kvHeads, share, size } = layoutOf(inputs, attributes, fail)
@@ -127,11 +134,14 @@ const attentionOperation: Operation<Attributes> = {
     const y = emit.op('Add', [emit.op('MatMul', [ownP, at.key(v)]), at.perGroup(mixed, headDim)])
     return [at.fromQuery(y), ownP, contextP]
   },
-}
+})
 
 /** Inputs q, k, v, the row's keys and values, the forward's outputs and dy; outputs dq, dk, dv. */
-const gradientOperation: Operation<Attributes> = {
+const gradientOperation = defineOperation({
   name: 'draftAttentionGradient',
+  inputs: ['q', 'k', 'v', 'contextKey', 'contextValue', 'y', 'groupProbabilities', 'contextProbabilities', 'dy'],
+  outputs: ['dq', 'dk', 'dv'],
+  attributes: draftAttributes,
   infer: ([q, k, v]) => [q, k, v].map(({ dtype, shape }) => ({ dtype, shape })),
   onnx(emit, [q, k, v, contextKey, contextValue, y, ownP, contextP, dy], attributes, node) {
     const layout = layoutOf(node.inputs, attributes, never)
@@ -154,7 +164,7 @@ const gradientOperation: Operation<Attributes> = {
       at.fromKey(fused(emit, ownP, output, true, false)),
     ]
   },
-}
+})
 
 /**
  * softmax over the row up to the anchor and over the group up to the query: q [rows, groups * size, heads * D], k and v
@@ -166,11 +176,14 @@ export const draftAttention = (
   { key, value }: { key: Tensor; value: Tensor },
   context: { key: Tensor; value: Tensor },
   bias: Tensor,
-  attributes: Attributes,
-): Tensor => apply(attentionOperation, [q, key, value, context.key, context.value, bias], attributes)[0]
+  { heads, kvHeads, size }: Attributes,
+): Tensor => apply(attentionOperation, [q, key, value, context.key, context.value, bias], { heads, kvHeads, size })[0]
 
-const biasOperation: Operation<null> = {
+const biasOperation = defineOperation({
   name: 'anchorBias',
+  inputs: ['anchors', 'documents'],
+  outputs: ['bias'],
+  attributes: none,
   infer([anchors, documents], _, fail) {
     for (const { dtype } of [anchors, documents]) if (dtype !== 'int64') fail('both must be int64')
     const [rows, groups] = anchors.shape
@@ -190,7 +203,7 @@ const biasOperation: Operation<null> = {
     const bias = emit.op('Where', [visible, emit.float(0), emit.float(Number.NEGATIVE_INFINITY)])
     return [emit.op('Unsqueeze', [bias, emit.ints([1, 3])])]
   },
-}
+})
 
 /**
  * Shows each group the positions of its anchor's document up to the anchor: anchors [rows, groups] (indices into the row)

@@ -1,6 +1,9 @@
 // Elementwise arithmetic with NumPy broadcasting.
+import { z } from 'zod'
+import { none } from '../attributes.ts'
+import { defineOperation } from '../registry.ts'
 import { broadcast, shapeText } from '../shape.ts'
-import { apply1, type GradientContext, isTensor, type Operation, type Tensor } from '../tensor.ts'
+import { apply1, type GradientContext, isTensor, type Tensor } from '../tensor.ts'
 import { scalar } from './input.ts'
 import { sumTo } from './reduce.ts'
 
@@ -14,8 +17,11 @@ function binary(
   opType: string,
   partial: (dy: Tensor, a: Tensor, b: Tensor, y: Tensor) => [Tensor, Tensor],
 ): Binary {
-  const operation: Operation<null> = {
+  const operation = defineOperation({
     name,
+    inputs: ['a', 'b'],
+    outputs: ['y'],
+    attributes: none,
     infer([a, b], _, fail) {
       if (a.dtype !== b.dtype) fail(`the types differ`)
       const shape = broadcast(a.shape, b.shape)
@@ -27,24 +33,30 @@ function binary(
       return [sumTo(da, a.shape), sumTo(db, b.shape)]
     },
     onnx: (emit, inputs) => [emit.op(opType, inputs)],
-  }
+  })
   return (a, b) => apply1(operation, [lift(a), lift(b)], null)
 }
 
 function unary(name: string, opType: string, derivative: (dy: Tensor, x: Tensor, y: Tensor) => Tensor): Unary {
-  const operation: Operation<null> = {
+  const operation = defineOperation({
     name,
+    inputs: ['x'],
+    outputs: ['y'],
+    attributes: none,
     infer: ([x]) => [{ dtype: x.dtype, shape: x.shape }],
     gradient: ({ inputs: [x], outputs: [y], gradients: [dy] }: GradientContext<null>) => [
       derivative(dy as Tensor, x, y),
     ],
     onnx: (emit, inputs) => [emit.op(opType, inputs)],
-  }
+  })
   return (x) => apply1(operation, [x], null)
 }
 
-const differsOperation: Operation<{ value: number }> = {
+const differsOperation = defineOperation({
   name: 'differs',
+  inputs: ['x'],
+  outputs: ['y'],
+  attributes: z.strictObject({ value: z.number() }),
   infer: ([x]) => [{ dtype: 'float32', shape: x.shape }],
   // Constant almost everywhere.
   gradient: () => [undefined],
@@ -55,7 +67,7 @@ const differsOperation: Operation<{ value: number }> = {
       : emit.float(value)
     return [emit.op('Cast', [emit.op('Not', [emit.op('Equal', [x, other])])], { to: 1 })]
   },
-}
+})
 
 /** 1 where x (float32 or int64) is not `value`, 0 where it is. */
 export const differs = (x: Tensor, value: number): Tensor => apply1(differsOperation, [x], { value })
@@ -69,6 +81,4 @@ export const div: Binary = binary('div', 'Div', (dy, _a, b, y) => {
 })
 export const neg: Unary = unary('neg', 'Neg', (dy) => neg(dy))
 export const exp: Unary = unary('exp', 'Exp', (dy, _x, y) => mul(dy, y))
-export const log: Unary = unary('log', 'Log', (dy, x) => div(dy, x))
-export const sqrt: Unary = unary('sqrt', 'Sqrt', (dy, _x, y) => div(mul(dy, 0.5), y))
 export const sigmoid: Unary = unary('sigmoid', 'Sigmoid', (dy, _x, y) => mul(dy, mul(y, sub(1, y))))

@@ -1,22 +1,29 @@
 // A mixture of experts (Shazeer et al., 2017): which experts a position goes to, and what they give back. Each expert is
 // SwiGLU over the positions that chose it. Knows nothing about how scores are made.
 
+import { z } from 'zod'
+import { count, none } from '../attributes.ts'
 import type { Emitter } from '../onnx/emitter.ts'
+import { defineOperation } from '../registry.ts'
 import { sameShape } from '../shape.ts'
-import { apply, apply1, lastDim, type Operation, type Tensor } from '../tensor.ts'
-import { emitLinear, matrixStorage, type StoredMatrix } from './quantized.ts'
+import { apply, apply1, lastDim, type Tensor } from '../tensor.ts'
+import { emitLinear, matrixStorage, storedMatrix } from './quantized.ts'
 
-export interface Selection {
+const selectionAttributes = z.strictObject({
   /** Experts that each position goes to. */
-  topK: number
+  topK: count,
   /** Experts come in this many groups of consecutive ones. */
-  groups: number
+  groups: count,
   /** Groups that a position may choose from: those whose two best experts have the largest sum. */
-  topGroups: number
-}
+  topGroups: count,
+})
+export type Selection = z.infer<typeof selectionAttributes>
 
-const selectOperation: Operation<Selection> = {
+const selectOperation = defineOperation({
   name: 'selectExperts',
+  inputs: ['scores'],
+  outputs: ['selected'],
+  attributes: selectionAttributes,
   infer([scores], { topK, groups, topGroups }, fail) {
     const experts = lastDim(scores)
     if (experts % groups !== 0) fail(`${experts} experts are not ${groups} equal groups`)
@@ -45,7 +52,7 @@ const selectOperation: Operation<Selection> = {
     const wanted = emit.op('Slice', [all, emit.ints([0]), emit.ints([-1]), emit.ints([0])])
     return [emit.op('Reshape', [wanted, emit.op('Shape', [scores])], { allowzero: 1 })]
   },
-}
+})
 
 /** values [n, width] -> [n, width]: 1 at the `count` largest of each row, 0 elsewhere. */
 function chosen(emit: Emitter, values: string, count: number, width: number): string {
@@ -61,13 +68,16 @@ function chosen(emit: Emitter, values: string, count: number, width: number): st
 export const selectExperts = (scores: Tensor, selection: Selection): Tensor =>
   apply1(selectOperation, [scores], selection)
 
-const maximumOperation: Operation<null> = {
+const maximumOperation = defineOperation({
   name: 'rowMaximum',
+  inputs: ['x'],
+  outputs: ['y'],
+  attributes: none,
   infer: ([x]) => [{ dtype: 'float32', shape: [...x.shape.slice(0, -1), 1] }],
   // What it is used for does not depend on it.
   gradient: () => [undefined],
   onnx: (emit, [x]) => [emit.op('ReduceMax', [x, emit.ints([-1])], { keepdims: 1 })],
-}
+})
 
 /** The largest value of each row, [..., 1]; a constant to gradients, to be subtracted before exp. */
 export const rowMaximum = (x: Tensor): Tensor => apply1(maximumOperation, [x], null)
@@ -79,14 +89,15 @@ export interface Expert {
   down: Tensor
 }
 
-interface ExpertsAttributes {
-  topK: number
-  /** Of gate, up and down of each expert, in order. */
-  matrices: readonly StoredMatrix[]
-}
-
-const expertsOperation: Operation<ExpertsAttributes> = {
+const expertsOperation = defineOperation({
   name: 'experts',
+  inputs: ['x', 'weights', 'selected', 'matrices...'],
+  outputs: ['y'],
+  attributes: z.strictObject({
+    topK: count,
+    /** Of gate, up and down of each expert, in order. */
+    matrices: z.array(storedMatrix).readonly(),
+  }),
   infer([x, weights, selected], { matrices }, fail) {
     const count = matrices.length / 3
     if (!sameShape(weights.shape, [...x.shape.slice(0, -1), count]))
@@ -143,15 +154,18 @@ const expertsOperation: Operation<ExpertsAttributes> = {
     ])
     return [emit.op('Reshape', [summed, emit.op('Shape', [x])])]
   },
-}
+})
 
 /**
  * dy, x, weights, selected and the matrices -> the gradients of x, weights and the matrices. As in the forward pass, the
  * rows of each expert are gathered and its results brought together in the order of the positions, `topK` for each;
  * nothing is scattered. What is between the matrices is computed again rather than kept.
  */
-const gradientOperation: Operation<{ topK: number }> = {
+const gradientOperation = defineOperation({
   name: 'expertsGradient',
+  inputs: ['dy', 'x', 'weights', 'selected', 'matrices...'],
+  outputs: ['dx', 'dweights', 'dmatrices...'],
+  attributes: z.strictObject({ topK: count }),
   infer: ([, x, weights, , ...matrices]) =>
     [x, weights, ...matrices].map(({ shape }) => ({ dtype: 'float32' as const, shape })),
   onnx(emit, [dy, x, weights, selected, ...matrices], { topK }, node) {
@@ -203,7 +217,7 @@ const gradientOperation: Operation<{ topK: number }> = {
       ...dMatrices,
     ]
   },
-}
+})
 
 const splitInto = (count: number) => ({ outputs: count, attributes: { axis: 0, num_outputs: count } })
 

@@ -1,11 +1,16 @@
 // Products with matrices in float16, which devices do faster and in half the memory: the input is rounded to float16, the
 // result is widened again, and everything around stays float32. Inference only.
+import { none } from '../attributes.ts'
 import { type Emitter, ONNX_TYPE } from '../onnx/emitter.ts'
+import { defineOperation } from '../registry.ts'
 import { product } from '../shape.ts'
-import { apply1, lastDim, type Operation, type Tensor } from '../tensor.ts'
+import { apply1, lastDim, type Tensor } from '../tensor.ts'
 
-const halfLinearOperation: Operation<null> = {
+const halfLinearOperation = defineOperation({
   name: 'halfLinear',
+  inputs: ['x', 'weight', 'bias?'],
+  outputs: ['y'],
+  attributes: none,
   infer([x, weight, bias], _, fail) {
     if (x.dtype !== 'float32') fail('the input must be float32')
     if (weight.shape.length !== 2) fail('the weight must be [out, in]')
@@ -22,7 +27,7 @@ const halfLinearOperation: Operation<null> = {
     const back = shape.length === 2 ? y : emit.op('Reshape', [y, joined(emit, batch(), Number(matrix[0]))])
     return [bias ? emit.op('Add', [back, bias]) : back]
   },
-}
+})
 
 const joined = (emit: Emitter, sizes: string, last: number): string =>
   emit.op('Concat', [sizes, emit.ints([last])], { axis: 0 })

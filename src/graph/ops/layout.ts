@@ -1,13 +1,19 @@
-// Operations that move or select values: reshape, transpose, expand, slice, concat, gather and scatter of rows.
+// Operations that move or select values: reshape, expand, slice, concat, gather and scatter of rows.
+import { z } from 'zod'
+import { count, index, none, shape } from '../attributes.ts'
 import { reshapeTarget } from '../onnx/emitter.ts'
+import { defineOperation } from '../registry.ts'
 import { broadcast, type Dim, product, type Shape, sameShape, shapeText, sum as sumDims } from '../shape.ts'
-import { apply1, type Operation, type Tensor } from '../tensor.ts'
+import { apply1, type Tensor } from '../tensor.ts'
 import { scalar } from './input.ts'
 import { quantizedGatherRows } from './quantized.ts'
 import { sumTo } from './reduce.ts'
 
-const reshapeOperation: Operation<{ shape: Shape }> = {
+const reshapeOperation = defineOperation({
   name: 'reshape',
+  inputs: ['x'],
+  outputs: ['y'],
+  attributes: z.strictObject({ shape }),
   infer([x], { shape }, fail) {
     if (product(x.shape) !== product(shape)) fail(`cannot become ${shapeText(shape)}`)
     try {
@@ -19,14 +25,17 @@ const reshapeOperation: Operation<{ shape: Shape }> = {
   },
   gradient: ({ inputs: [x], gradients: [dy] }) => [reshape(dy as Tensor, x.shape)],
   onnx: (emit, [x], { shape }, node) => [emit.reshape(x, node.inputs[0].shape, shape)],
-}
+})
 
 /** The same values in another shape; no copy. */
 export const reshape = (x: Tensor, shape: Shape): Tensor =>
   sameShape(x.shape, shape) ? x : apply1(reshapeOperation, [x], { shape })
 
-const afterOperation: Operation<null> = {
+const afterOperation = defineOperation({
   name: 'after',
+  inputs: ['x', 'y'],
+  outputs: ['x'],
+  attributes: none,
   infer([x], _, fail) {
     if (x.shape.some((dim) => typeof dim !== 'number')) fail('the shape must be static')
     return [{ dtype: x.dtype, shape: x.shape }]
@@ -36,30 +45,16 @@ const afterOperation: Operation<null> = {
     const nothing = emit.op('Mul', [emit.op('Size', [y]), emit.op('Squeeze', [emit.ints([0])])])
     return [emit.op('Reshape', [x, emit.op('Add', [emit.ints(node.inputs[0].shape.map(Number)), nothing])])]
   },
-}
+})
 
 /** x itself, but not before y has been computed. */
 export const after = (x: Tensor, y: Tensor): Tensor => apply1(afterOperation, [x, y], null)
 
-const transposeOperation: Operation<{ permutation: readonly number[] }> = {
-  name: 'transpose',
-  infer([x], { permutation }, fail) {
-    if (permutation.length !== x.shape.length || x.shape.some((_, axis) => !permutation.includes(axis)))
-      fail(`[${permutation}] is not a permutation of its axes`)
-    return [{ dtype: x.dtype, shape: permutation.map((axis) => x.shape[axis]) }]
-  },
-  gradient({ attributes: { permutation }, gradients: [dy] }) {
-    const inverse = permutation.map((_, i) => permutation.indexOf(i))
-    return [transpose(dy as Tensor, inverse)]
-  },
-  onnx: (emit, inputs, { permutation }) => [emit.op('Transpose', inputs, { perm: permutation })],
-}
-
-export const transpose = (x: Tensor, permutation: readonly number[]): Tensor =>
-  apply1(transposeOperation, [x], { permutation })
-
-const expandOperation: Operation<{ shape: Shape }> = {
+const expandOperation = defineOperation({
   name: 'expand',
+  inputs: ['x', 'like?'],
+  outputs: ['y'],
+  attributes: z.strictObject({ shape }),
   infer([x, like], { shape }, fail) {
     const out = broadcast(x.shape, shape)
     if (!out || !sameShape(out, shape)) fail(`does not broadcast to ${shapeText(shape)}`)
@@ -75,7 +70,7 @@ const expandOperation: Operation<{ shape: Shape }> = {
       like ? emit.op('Shape', [like]) : emit.ints(shape.map((dim) => (typeof dim === 'number' ? dim : 1))),
     ]),
   ],
-}
+})
 
 /** Repeats values along axes of size 1. */
 export const expand = (x: Tensor, shape: Shape): Tensor =>
@@ -87,14 +82,13 @@ export const expandLike = (x: Tensor, like: Tensor): Tensor =>
     ? expand(x, like.shape)
     : apply1(expandOperation, [x, like], { shape: like.shape })
 
-interface SliceAttributes {
-  axis: number
-  start: number
-  end: number
-}
+const range = z.strictObject({ axis: index, start: index, end: count })
 
-const sliceOperation: Operation<SliceAttributes> = {
+const sliceOperation = defineOperation({
   name: 'slice',
+  inputs: ['x'],
+  outputs: ['y'],
+  attributes: range,
   infer([x], { axis, start, end }, fail) {
     const size = x.shape[axis]
     if (typeof size !== 'number' || start < 0 || end > size || start >= end)
@@ -107,23 +101,29 @@ const sliceOperation: Operation<SliceAttributes> = {
   onnx: (emit, [x], { axis, start, end }) => [
     emit.op('Slice', [x, emit.ints([start]), emit.ints([end]), emit.ints([axis])]),
   ],
-}
+})
 
 /** The range start..end of an axis. */
 export const slice = (x: Tensor, axis: number, start: number, end: number): Tensor =>
   start === 0 && end === x.shape[axis] ? x : apply1(sliceOperation, [x], { axis, start, end })
 
-const padOperation: Operation<SliceAttributes & { size: number }> = {
+const padOperation = defineOperation({
   name: 'pad',
+  inputs: ['x'],
+  outputs: ['y'],
+  attributes: range.extend({ size: count }),
   infer: ([x], { axis, size }) => [{ dtype: x.dtype, shape: x.shape.map((dim, i) => (i === axis ? size : dim)) }],
   gradient: ({ attributes: { axis, start, end }, gradients: [dy] }) => [slice(dy as Tensor, axis, start, end)],
   onnx: (emit, [x], { axis, start, end, size }) => [
     emit.op('Pad', [x, emit.ints([start, size - end]), '', emit.ints([axis])]),
   ],
-}
+})
 
-const concatOperation: Operation<{ axis: number }> = {
+const concatOperation = defineOperation({
   name: 'concat',
+  inputs: ['x...'],
+  outputs: ['y'],
+  attributes: z.strictObject({ axis: index }),
   infer(inputs, { axis }, fail) {
     const [first, ...rest] = inputs
     if (!(axis >= 0 && axis < first.shape.length)) fail(`no axis ${axis} in ${shapeText(first.shape)}`)
@@ -146,13 +146,16 @@ const concatOperation: Operation<{ axis: number }> = {
     })
   },
   onnx: (emit, inputs, { axis }) => [emit.op('Concat', inputs, { axis })],
-}
+})
 
 export const concat = (inputs: readonly Tensor[], axis: number): Tensor =>
   inputs.length === 1 ? inputs[0] : apply1(concatOperation, inputs, { axis })
 
-const gatherOperation: Operation<null> = {
+const gatherOperation = defineOperation({
   name: 'gatherRows',
+  inputs: ['x', 'index'],
+  outputs: ['rows'],
+  attributes: none,
   infer([x, index], _, fail) {
     if (index.dtype !== 'int32' && index.dtype !== 'int64') fail('the index must be int32 or int64')
     if (x.shape.length < 1) fail('a scalar has no rows')
@@ -163,7 +166,7 @@ const gatherOperation: Operation<null> = {
     return [scatterAddRows(x.shape, index, dy as Tensor, symbolic ? expandLike(scalar(0), x) : undefined), undefined]
   },
   onnx: (emit, inputs) => [emit.op('Gather', inputs, { axis: 0 })],
-}
+})
 
 /**
  * Rows `x[index]`: x [n, ...], index of any shape S -> [...S, ...], from float16 widened to float32. An embedding is this with
@@ -176,8 +179,11 @@ export function gatherRows(x: Tensor, index: Tensor): Tensor {
   return x.dtype === 'float16' ? cast(rows, 'float32') : rows
 }
 
-const scatterOperation: Operation<{ shape: Shape }> = {
+const scatterOperation = defineOperation({
   name: 'scatterAddRows',
+  inputs: ['index', 'updates', 'base?'],
+  outputs: ['y'],
+  attributes: z.strictObject({ shape }),
   infer([index, updates, base], { shape }, fail) {
     if (index.dtype !== 'int32' && index.dtype !== 'int64') fail('the index must be int32 or int64')
     const rows: Shape = [...index.shape, ...shape.slice(1)]
@@ -198,7 +204,7 @@ const scatterOperation: Operation<{ shape: Shape }> = {
     const values = emit.op('Reshape', [updates, emit.ints([-1, ...rest])])
     return [emit.op('ScatterElements', [into, elements, values], { axis: 0, reduction: 'add' })]
   },
-}
+})
 
 /** Zeros of `shape` (or `base`) with `updates` added at rows `index`; an index may occur more than once. */
 export const scatterAddRows = (shape: Shape, index: Tensor, updates: Tensor, base?: Tensor): Tensor =>
@@ -211,11 +217,14 @@ export function scatterInto(base: Tensor, rows: Tensor): Tensor | undefined {
   return scatterAddRows(base.shape, index, updates, base)
 }
 
-const castOperation: Operation<{ dtype: 'float32' | 'int64' | 'int32' }> = {
+const castOperation = defineOperation({
   name: 'cast',
+  inputs: ['x'],
+  outputs: ['y'],
+  attributes: z.strictObject({ dtype: z.enum(['float32', 'int64', 'int32']) }),
   infer: ([x], { dtype }) => [{ dtype, shape: x.shape }],
   onnx: (emit, [x], { dtype }) => [emit.op('Cast', [x], { to: { float32: 1, int64: 7, int32: 6 }[dtype] })],
-}
+})
 
 export const cast = (x: Tensor, dtype: 'float32' | 'int64' | 'int32'): Tensor =>
   x.dtype === dtype ? x : apply1(castOperation, [x], { dtype })

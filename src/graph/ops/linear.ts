@@ -1,19 +1,22 @@
 // Matrix products. `linear` is y = x W^T + b with W stored [out, in], as checkpoints do.
+import { z } from 'zod'
+import { none } from '../attributes.ts'
+import { defineOperation } from '../registry.ts'
 import { product, type Shape, shapeText } from '../shape.ts'
-import { apply1, lastDim, type Operation, type Tensor } from '../tensor.ts'
+import { apply1, lastDim, type Tensor } from '../tensor.ts'
 import { halfLinear } from './half.ts'
 import { reshape } from './layout.ts'
 import { quantizedLinear } from './quantized.ts'
 import { sum } from './reduce.ts'
 
-interface MatmulAttributes {
-  transposeA: boolean
-  transposeB: boolean
-  alpha: number
-}
+const matmulAttributes = z.strictObject({ transposeA: z.boolean(), transposeB: z.boolean(), alpha: z.number() })
+type MatmulAttributes = z.infer<typeof matmulAttributes>
 
-const matmulOperation: Operation<MatmulAttributes> = {
+const matmulOperation = defineOperation({
   name: 'matmul',
+  inputs: ['a', 'b'],
+  outputs: ['y'],
+  attributes: matmulAttributes,
   infer([a, b], { transposeA, transposeB }, fail) {
     if (a.dtype !== 'float32' || b.dtype !== 'float32') fail('both must be float32')
     if (a.shape.length < 2 || b.shape.length !== a.shape.length) fail('both need the same rank of at least 2')
@@ -45,14 +48,17 @@ const matmulOperation: Operation<MatmulAttributes> = {
           alpha: { float: alpha },
         }),
   ],
-}
+})
 
 /** alpha * op(a) op(b) over the last two axes; the leading axes are equal. */
 export const matmul = (a: Tensor, b: Tensor, options: Partial<MatmulAttributes> = {}): Tensor =>
   apply1(matmulOperation, [a, b], { transposeA: false, transposeB: false, alpha: 1, ...options })
 
-const linearOperation: Operation<null> = {
+const linearOperation = defineOperation({
   name: 'linear',
+  inputs: ['x', 'weight', 'bias?'],
+  outputs: ['y'],
+  attributes: none,
   infer([x, weight, bias], _, fail) {
     for (const { dtype } of [x, weight]) if (dtype !== 'float32') fail('both must be float32')
     if (weight.shape.length !== 2) fail('the weight must be [out, in]')
@@ -81,7 +87,7 @@ const linearOperation: Operation<null> = {
     const y = emit.contrib('FusedMatMul', [x, weight], { transB: 1 })
     return [bias ? emit.op('Add', [y, bias]) : y]
   },
-}
+})
 
 /** y = x W^T + b: x [..., in], weight [out, in] (float32, float16 or quantised), bias [out] -> [..., out]. */
 export const linear = (x: Tensor, weight: Tensor, bias?: Tensor): Tensor =>

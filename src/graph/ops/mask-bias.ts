@@ -1,23 +1,28 @@
 // Additive attention biases (0 visible, -inf hidden), computed inside the graph from document ids, positions and lengths.
+import { z } from 'zod'
+import { count, dim, index } from '../attributes.ts'
 import type { Emitter } from '../onnx/emitter.ts'
+import { defineOperation } from '../registry.ts'
 import { type Dim, type Shape, sameShape } from '../shape.ts'
-import { apply1, type Operation, type Tensor } from '../tensor.ts'
+import { apply1, type Tensor } from '../tensor.ts'
 
 /**
  * Which keys of the same document a query sees, by block index floor(position / block size):
  * `same-block`: equal; `earlier-blocks`: strictly smaller; `block-causal`: smaller or equal; `document`: all.
  */
-export type Visibility = 'same-block' | 'earlier-blocks' | 'block-causal' | 'document'
+const visibilities = ['same-block', 'earlier-blocks', 'block-causal', 'document'] as const
+export type Visibility = (typeof visibilities)[number]
 
-interface MaskAttributes {
-  visibility: Visibility
-  tile: Dim
-  /** Keys of the query's own tile (true), or of the whole row (false). */
-  ownTile: boolean
-}
-
-const maskOperation: Operation<MaskAttributes> = {
+const maskOperation = defineOperation({
   name: 'maskBias',
+  inputs: ['positions', 'documents', 'blockSize?'],
+  outputs: ['bias'],
+  attributes: z.strictObject({
+    visibility: z.enum(visibilities),
+    tile: dim,
+    /** Keys of the query's own tile (true), or of the whole row (false). */
+    ownTile: z.boolean(),
+  }),
   infer(inputs, { tile, ownTile }, fail) {
     const [positions, documents, blockSize] = inputs
     if (!sameShape(positions.shape, documents.shape) || positions.shape.length !== 2)
@@ -49,7 +54,7 @@ const maskOperation: Operation<MaskAttributes> = {
     }
     return [bias(emit, visible)]
   },
-}
+})
 
 /** [rows, length] -> [rows, 1, 1, tiles, 1, tile, 1] */
 function toQueries(emit: Emitter, x: string, shape: Shape, tile: Dim): string {
@@ -87,18 +92,21 @@ export const tileBias = (visibility: Visibility, description: Description): Tens
 export const rowBias = (visibility: Visibility, description: Description): Tensor =>
   maskBias(visibility, description, false)
 
-interface ColumnAttributes {
-  blockSize: number
+const columnAttributes = z.strictObject({
+  blockSize: count,
   /** First and one past the last position of the group's queries. */
-  start: number
-  end: number
+  start: index,
+  end: count,
   /** Keys before this position. */
-  width: number
-  kvHeads: number
-}
+  width: count,
+  kvHeads: count,
+})
 
-const columnsOperation: Operation<ColumnAttributes> = {
+const columnsOperation = defineOperation({
   name: 'blockColumns',
+  inputs: ['positions', 'documents'],
+  outputs: ['columns'],
+  attributes: columnAttributes,
   infer: ([positions], { blockSize, start, end, width, kvHeads }) => [
     { dtype: 'float32', shape: [positions.shape[0], kvHeads, width, (end - start) / blockSize] },
   ],
@@ -122,12 +130,15 @@ const columnsOperation: Operation<ColumnAttributes> = {
     const columns = emit.op('Where', [visible, emit.float(0), emit.float(-1e30)])
     return [emit.op('Expand', [columns, emit.ints([rows, kvHeads, width, (end - start) / blockSize])])]
   },
-}
+})
 
 /**
  * For each clean key before `width` and each block of the queries start..end: 0 where the key is of an earlier block of
  * the same document, else -1e30. positions and documents [rows, length] -> [rows, kvHeads, width, blocks].
  * Blocks must not cross documents.
  */
-export const blockColumns = (positions: Tensor, documents: Tensor, attributes: ColumnAttributes): Tensor =>
-  apply1(columnsOperation, [positions, documents], attributes)
+export const blockColumns = (
+  positions: Tensor,
+  documents: Tensor,
+  attributes: z.infer<typeof columnAttributes>,
+): Tensor => apply1(columnsOperation, [positions, documents], attributes)

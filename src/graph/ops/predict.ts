@@ -1,8 +1,13 @@
 // The most probable token of each position and its probability, inside the graph, so that no logits are copied out.
-import { apply, type Operation, type Tensor } from '../tensor.ts'
+import { none } from '../attributes.ts'
+import { defineOperation } from '../registry.ts'
+import { apply, type Tensor } from '../tensor.ts'
 
-const predictOperation: Operation<null> = {
+const predictOperation = defineOperation({
   name: 'predict',
+  inputs: ['logits', 'bias', 'scale'],
+  outputs: ['token', 'confidence'],
+  attributes: none,
   infer([logits, bias, scale], _, fail) {
     if (logits.shape.length !== 2) fail('logits must be [positions, vocabulary]')
     if (bias.shape.length !== 1 || bias.shape[0] !== logits.shape[1]) fail('the bias must be one per token')
@@ -23,7 +28,7 @@ const predictOperation: Operation<null> = {
     const sum = emit.op('ReduceSum', [exponentials, emit.ints([1])], { keepdims: 0 })
     return [emit.op('Squeeze', [token, emit.ints([1])]), emit.op('Reciprocal', [sum])]
   },
-}
+})
 
 /** argmax and max of softmax(logits * scale + bias): logits [R, V], bias [V] (-inf forbids a token), scale [R]. */
 export function predict(logits: Tensor, bias: Tensor, scale: Tensor): { token: Tensor; confidence: Tensor } {

@@ -1,19 +1,32 @@
 // Matrices in few bits. `dequantize` names one; `linear` and `gatherRows` recognise it and use ONNX Runtime's kernels for
 // such matrices, so that it never exists in float32. Inference only.
-import type { BlockFormat } from '../../types.ts'
+import { z } from 'zod'
+import { count } from '../attributes.ts'
 import type { Emitter } from '../onnx/emitter.ts'
+import { defineOperation } from '../registry.ts'
 import { sameShape } from '../shape.ts'
 import { apply1, type Node, type Operation, type Tensor } from '../tensor.ts'
 import { emitHalfLinear } from './half.ts'
 
-interface MatrixAttributes {
-  format: BlockFormat
-  /** Columns of the matrix, a multiple of the block size. */
-  width: number
-}
+const format = z.strictObject({
+  bits: z.union([z.literal(4), z.literal(8)]),
+  blockSize: count,
+  asymmetric: z.boolean(),
+  minima: z.boolean().optional(),
+})
 
-const dequantizeOperation: Operation<MatrixAttributes> = {
+const matrixAttributes = z.strictObject({
+  format,
+  /** Columns of the matrix, a multiple of the block size. */
+  width: count,
+})
+type MatrixAttributes = z.infer<typeof matrixAttributes>
+
+const dequantizeOperation = defineOperation({
   name: 'dequantize',
+  inputs: ['packed', 'scales', 'zeroPointsOrMinima?'],
+  outputs: ['matrix'],
+  attributes: matrixAttributes,
   infer([packed, scales, third], { format: { bits, blockSize, minima }, width }, fail) {
     const blocks = width / blockSize
     if (!Number.isInteger(blocks)) fail(`rows of ${width} are not whole blocks of ${blockSize}`)
@@ -33,7 +46,7 @@ const dequantizeOperation: Operation<MatrixAttributes> = {
   onnx: () => {
     throw new Error('a quantised matrix can only be used by linear and gatherRows')
   },
-}
+})
 
 interface StoredTensors {
   packed: Tensor
@@ -59,8 +72,11 @@ function storage({ node }: Tensor): { inputs: readonly Tensor[]; attributes: Mat
   return { inputs: node.inputs, attributes: node.attributes as MatrixAttributes }
 }
 
-const linearOperation: Operation<MatrixAttributes> = {
+const linearOperation = defineOperation({
   name: 'quantizedLinear',
+  inputs: ['x', 'packed', 'scales', 'zeroPointsOrMinima?', 'bias?'],
+  outputs: ['y'],
+  attributes: matrixAttributes,
   infer([x, packed], { width }, fail) {
     const last = x.shape[x.shape.length - 1]
     if (last !== width) fail(`the input's last size ${last} is not the weight's ${width}`)
@@ -69,7 +85,7 @@ const linearOperation: Operation<MatrixAttributes> = {
   onnx: (emit, [x, ...stored], attributes, node) => [
     product(emit, { name: x, rank: node.inputs[0].shape.length }, stored, attributes, Number(node.inputs[1].shape[0])),
   ],
-}
+})
 
 /** x W^T (+ bias) of a stored matrix of `out` rows. */
 function product(
@@ -107,15 +123,18 @@ export function quantizedLinear(x: Tensor, weight: Tensor, bias: Tensor | undefi
   return stored && apply1(linearOperation, [x, ...stored.inputs, ...(bias ? [bias] : [])], stored.attributes)
 }
 
-const joinedOperation: Operation<MatrixAttributes & { sizes: readonly number[] }> = {
+const joinedOperation = defineOperation({
   name: 'joinedLinear',
+  inputs: ['x', 'packed', 'scales', 'zeroPointsOrMinima?'],
+  outputs: ['y...'],
+  attributes: matrixAttributes.extend({ sizes: z.array(count).readonly() }),
   infer: ([x], { sizes }) => sizes.map((size) => ({ dtype: 'float32', shape: [...x.shape.slice(0, -1), size] })),
   onnx(emit, [x, ...stored], { sizes, ...attributes }, node) {
     const out = sizes.reduce((a, b) => a + b, 0)
     const y = product(emit, { name: x, rank: node.inputs[0].shape.length }, stored, attributes, out)
     return emit.node('Split', [y, emit.ints(sizes)], { attributes: { axis: -1 }, outputs: sizes.length })
   },
-}
+})
 
 /** Products of one input with quantised matrices of one format, without biases: nodes in groups of two or more. */
 export function productsOfOneInput(nodes: readonly Node[]): Node[][] {
@@ -152,8 +171,11 @@ export function joinProducts(group: readonly Node[], matrix: Tensor): Node {
   }
 }
 
-const gatherOperation: Operation<MatrixAttributes> = {
+const gatherOperation = defineOperation({
   name: 'quantizedGatherRows',
+  inputs: ['index', 'packed', 'scales', 'zeroPointsOrMinima?'],
+  outputs: ['rows'],
+  attributes: matrixAttributes,
   infer([index], { width }, fail) {
     if (index.dtype !== 'int64') fail('the index must be int64')
     return [{ dtype: 'float32', shape: [...index.shape, width] }]
@@ -173,7 +195,7 @@ const gatherOperation: Operation<MatrixAttributes> = {
     ])
     return [emit.op('Reshape', [sum, emit.ints([...Array<number>(rank - 1).fill(0), width])])]
   },
-}
+})
 
 /** `gatherRows` of a quantised matrix; undefined where it is not one. */
 export function quantizedGatherRows(matrix: Tensor, index: Tensor): Tensor | undefined {
@@ -182,15 +204,16 @@ export function quantizedGatherRows(matrix: Tensor, index: Tensor): Tensor | und
 }
 
 /** A matrix [out, width] as an operation on many of them has it among its inputs: as one tensor, or as a quantised one's few. */
-export interface StoredMatrix {
+export const storedMatrix = z.strictObject({
   /** How many inputs it is. */
-  inputs: number
-  out: number
+  inputs: count,
+  out: count,
   /** Of a quantised matrix. */
-  quantized?: MatrixAttributes
+  quantized: matrixAttributes.optional(),
   /** Whether it is float16. Default false. */
-  half?: boolean
-}
+  half: z.boolean().optional(),
+})
+export type StoredMatrix = z.infer<typeof storedMatrix>
 
 /** The tensors that a matrix is made of, and how they are read. */
 export function matrixStorage(matrix: Tensor): { tensors: readonly Tensor[]; matrix: StoredMatrix } {

@@ -1,15 +1,16 @@
 // Sums over axes, and the sum that undoes broadcasting.
+import { z } from 'zod'
+import { axes } from '../attributes.ts'
+import { defineOperation } from '../registry.ts'
 import { type Dim, type Shape, sameShape, shapeText } from '../shape.ts'
-import { apply1, type Operation, type Tensor } from '../tensor.ts'
+import { apply1, type Tensor } from '../tensor.ts'
 import { expandLike, reshape } from './layout.ts'
 
-interface SumAttributes {
-  axes: readonly number[]
-  keepDims: boolean
-}
-
-const sumOperation: Operation<SumAttributes> = {
+const sumOperation = defineOperation({
   name: 'sum',
+  inputs: ['x'],
+  outputs: ['y'],
+  attributes: z.strictObject({ axes, keepDims: z.boolean() }),
   infer([x], { axes, keepDims }, fail) {
     for (const axis of axes) if (!(axis >= 0 && axis < x.shape.length)) fail(`no axis ${axis} in ${shapeText(x.shape)}`)
     const shape: Dim[] = []
@@ -24,7 +25,7 @@ const sumOperation: Operation<SumAttributes> = {
     return [expandLike(reshape(dy as Tensor, kept), x)]
   },
   onnx: (emit, [x], { axes, keepDims }) => [emit.op('ReduceSum', [x, emit.ints(axes)], { keepdims: keepDims ? 1 : 0 })],
-}
+})
 
 /** The sum over `axes` (all by default; over none it is `x`). */
 export const sum = (x: Tensor, axes: readonly number[] = x.shape.map((_, i) => i), keepDims = false): Tensor =>
@@ -39,11 +40,14 @@ export function sumTo(x: Tensor, shape: Shape): Tensor {
   return sameShape(summed.shape, shape) ? summed : reshape(summed, shape)
 }
 
-const sumSquaresOperation: Operation<{ axes: readonly number[] }> = {
+const sumSquaresOperation = defineOperation({
   name: 'sumSquares',
+  inputs: ['x'],
+  outputs: ['y'],
+  attributes: z.strictObject({ axes }),
   infer: ([x], { axes }) => [{ dtype: x.dtype, shape: x.shape.filter((_, i) => !axes.includes(i)) }],
   onnx: (emit, [x], { axes }) => [emit.op('ReduceSumSquare', [x, emit.ints(axes)], { keepdims: 0 })],
-}
+})
 
 /** The sum of squares over `axes`, for norms; not differentiated. */
 export const sumSquares = (x: Tensor, axes: readonly number[]): Tensor => apply1(sumSquaresOperation, [x], { axes })

@@ -1,12 +1,17 @@
 // RMSNorm (Zhang and Sennrich, 2019): y = w * x / sqrt(mean(x^2) + eps), over the last axis.
+import { z } from 'zod'
+import { defineOperation } from '../registry.ts'
 import { product } from '../shape.ts'
-import { apply, apply1, lastDim, type Operation, type Tensor } from '../tensor.ts'
+import { apply, apply1, lastDim, type Tensor } from '../tensor.ts'
 import { mul, sub } from './elementwise.ts'
 import { reshape } from './layout.ts'
 import { matmul } from './linear.ts'
 
-const rmsNormOperation: Operation<{ epsilon: number }> = {
+const rmsNormOperation = defineOperation({
   name: 'rmsNorm',
+  inputs: ['x', 'weight'],
+  outputs: ['y'],
+  attributes: z.strictObject({ epsilon: z.number() }),
   infer([x, weight], _, fail) {
     const width = x.shape[x.shape.length - 1]
     if (weight.shape.length !== 1 || weight.shape[0] !== width) fail(`the weight must be [${width}]`)
@@ -28,18 +33,21 @@ const rmsNormOperation: Operation<{ epsilon: number }> = {
   onnx: (emit, [x, weight], { epsilon }) => [
     emit.op('RMSNormalization', [x, weight], { axis: -1, epsilon: { float: epsilon } }),
   ],
-}
+})
 
 /** 1 / sqrt(mean(x^2) + eps) per row: [n, H] -> [n, 1]. */
-const inverseRmsOperation: Operation<{ epsilon: number }> = {
+const inverseRmsOperation = defineOperation({
   name: 'inverseRms',
+  inputs: ['x'],
+  outputs: ['y'],
+  attributes: z.strictObject({ epsilon: z.number() }),
   infer: ([x]) => [{ dtype: 'float32', shape: [x.shape[0], 1] }],
   onnx(emit, [x], { epsilon }, node) {
     const squares = emit.op('ReduceSumSquare', [x, emit.ints([1])], { keepdims: 1 })
     const mean = emit.op('Mul', [squares, emit.float(1 / lastDim(node.inputs[0]))])
     return [emit.op('Reciprocal', [emit.op('Sqrt', [emit.op('Add', [mean, emit.float(epsilon)])])])]
   },
-}
+})
 
 /** RMSNorm over the last axis: x [..., H], weight [H]. */
 export const rmsNorm = (x: Tensor, weight: Tensor, epsilon: number): Tensor =>

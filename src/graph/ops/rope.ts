@@ -1,16 +1,20 @@
 // Rotary position embedding (Su et al., 2021), rotate-half layout as in Llama: pairs are (i, i + R/2) of the first R
 // dimensions of each head, which are all of them or, with partial rotation, fewer.
+import { z } from 'zod'
+import { count, none } from '../attributes.ts'
 import { ONNX_TYPE } from '../onnx/emitter.ts'
+import { defineOperation } from '../registry.ts'
 import { product } from '../shape.ts'
 import { apply, apply1, lastDim, type Operation, type Tensor } from '../tensor.ts'
 import { neg } from './elementwise.ts'
 
-interface RopeAttributes {
-  heads: number
-}
+const ropeAttributes = z.strictObject({ heads: count })
 
-const ropeOperation: Operation<RopeAttributes> = {
+const ropeOperation: Operation<z.infer<typeof ropeAttributes>> = defineOperation({
   name: 'rope',
+  inputs: ['x', 'positions', 'cos', 'sin'],
+  outputs: ['y'],
+  attributes: ropeAttributes,
   infer([x, positions, cos, sin], { heads }, fail) {
     if (x.shape.length !== 3) fail('the input must be [batch, length, heads * head size]')
     if (positions.dtype !== 'int64') fail('positions must be int64')
@@ -37,10 +41,13 @@ const ropeOperation: Operation<RopeAttributes> = {
     const partial = rotated < lastDim(x) / heads
     return [emit.contrib('RotaryEmbedding', inputs, partial ? { num_heads: heads, rotary_embedding_dim: rotated } : {})]
   },
-}
+})
 
-const anglesOperation: Operation<null> = {
+const anglesOperation = defineOperation({
   name: 'ropeAngles',
+  inputs: ['positions', 'frequencies'],
+  outputs: ['cos', 'sin', 'index'],
+  attributes: none,
   infer([positions, frequencies], _, fail) {
     if (positions.dtype !== 'int64' || positions.shape.length !== 2) fail('positions must be int64 [batch, length]')
     if (frequencies.shape.length !== 1) fail('there must be one frequency per pair')
@@ -55,7 +62,7 @@ const anglesOperation: Operation<null> = {
     const index = emit.op('Reshape', [rows, emit.op('Shape', [positions])])
     return [emit.op('Cos', [angles]), emit.op('Sin', [angles]), index]
   },
-}
+})
 
 /**
  * Tables of cos and sin [batch * length, R/2] for these positions alone, [batch, length] int64, and the index of each

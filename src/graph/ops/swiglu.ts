@@ -1,10 +1,15 @@
 // SwiGLU (Shazeer, 2020): silu(gate) * up, with silu(x) = x * sigmoid(x).
+import { none } from '../attributes.ts'
+import { defineOperation } from '../registry.ts'
 import { sameShape } from '../shape.ts'
-import { apply, type Operation, type Tensor } from '../tensor.ts'
+import { apply, type Tensor } from '../tensor.ts'
 import { add, mul, sub } from './elementwise.ts'
 
-const swigluOperation: Operation<null> = {
+const swigluOperation = defineOperation({
   name: 'swiglu',
+  inputs: ['gate', 'up'],
+  outputs: ['y', 'sigmoid'],
+  attributes: none,
   infer([gate, up], _, fail) {
     if (!sameShape(gate.shape, up.shape)) fail('gate and up must have the same shape')
     const type = { dtype: 'float32' as const, shape: gate.shape }
@@ -20,7 +25,7 @@ const swigluOperation: Operation<null> = {
     const s = emit.op('Sigmoid', [gate])
     return [emit.op('Mul', [emit.op('Mul', [gate, s]), up]), s]
   },
-}
+})
 
 /** silu(gate) * up, elementwise. */
 export const swiglu = (gate: Tensor, up: Tensor): Tensor => apply(swigluOperation, [gate, up], null)[0]

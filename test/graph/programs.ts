@@ -1,0 +1,50 @@
+// The programs that models are run and trained with, tiny ones of every architecture. Used by tests only.
+import { decodeProgram } from '../../src/decode/program.ts'
+import type { Program } from '../../src/graph/program.ts'
+import type { Model } from '../../src/models/types.ts'
+import { defaultTargetModules, loraShapes } from '../../src/nn/lora.ts'
+import { isMatrixToQuantize } from '../../src/quant/layout.ts'
+import { type Objective, objectiveProgram } from '../../src/train/graph.ts'
+import { stridedProgram } from '../../src/train/strided.ts'
+import type { WeightFormat } from '../../src/types.ts'
+
+const formats: Record<string, WeightFormat> = {
+  '4 bits with zero points': { bits: 4, blockSize: 16, asymmetric: true },
+  '8 bits': { bits: 8, blockSize: 16, asymmetric: false },
+  '4 bits with minima': { bits: 4, blockSize: 16, asymmetric: false, minima: true },
+  float16: 'float16',
+}
+
+const objectives: readonly Objective[] = [
+  { kind: 'ar' },
+  { kind: 'mdlm', copies: 2 },
+  { kind: 'bdlm', blockSize: 4, copies: 2, aligned: true },
+  { kind: 'bdlm', blockSize: 16, copies: 1, aligned: true },
+  { kind: 'bdlm', blockSize: 4, copies: 1, aligned: false },
+]
+
+/** Every program of a model, by what it is. */
+export function* programsOf(model: Model): Generator<[name: string, program: Program]> {
+  const adapter = loraShapes(model, { rank: 2, targetModules: defaultTargetModules(model) })
+  yield ['decoding', decodeProgram(model)]
+  yield ['decoding with an adapter', decodeProgram(model, undefined, { adapter })]
+  yield ['decoding with soft states', decodeProgram(model, undefined, { softStates: true })]
+  const matrices = [...model.parameters].filter(([name, shape]) => isMatrixToQuantize(name, shape))
+  for (const [name, format] of Object.entries(formats))
+    yield [`decoding, ${name}`, decodeProgram(model, new Map(matrices.map(([matrix]) => [matrix, format])))]
+
+  const shape = { rows: 2, length: 32 }
+  const training = { gradients: true, embeddingNoise: true, gradientCheckpointing: false }
+  for (const objective of objectives)
+    yield [JSON.stringify(objective), objectiveProgram(model, objective, shape, training)]
+  const [objective] = objectives
+  yield ['validation', objectiveProgram(model, objective, shape, { gradients: false, embeddingNoise: false })]
+  yield [
+    'gradient checkpointing',
+    objectiveProgram(model, objective, shape, { ...training, gradientCheckpointing: true }),
+  ]
+  const routing = { auxLossCoefficient: 0.01 }
+  yield ['with an auxiliary loss', objectiveProgram(model, objective, shape, { ...training, routing })]
+  const strides = { size: 2, count: 3, distill: 0.5 }
+  yield ['strided', stridedProgram(model, adapter, strides, { ...shape, scale: 2, gradients: true })]
+}
