@@ -1,22 +1,25 @@
-// What the matrices of a model are multiplied with: runs the float32 model over text and sums x x^T of the inputs x of each
-// matrix, inside the graph. Composes data, the objectives of training and the executor.
+// What the matrices of a model are multiplied with: runs the model over text, layer by layer, and sums x x^T of the inputs x
+// of each matrix, inside the graph. Composes data, the objectives of training and the executor.
 import { validationBatches } from './data/index.ts'
+import type { Batch } from './data/types.ts'
 import { wholeFiles } from './evaluate.ts'
-import { add } from './graph/ops/elementwise.ts'
+import { add, mul } from './graph/ops/elementwise.ts'
 import { type InputAttributes, input, inputOperation } from './graph/ops/input.ts'
 import { reshape } from './graph/ops/layout.ts'
 import { matmul } from './graph/ops/linear.ts'
+import { sum } from './graph/ops/reduce.ts'
 import { exportOnnx, topologicalOrder } from './graph/program.ts'
-import { product } from './graph/shape.ts'
-import { lastDim, type Tensor } from './graph/tensor.ts'
+import { type Dim, product, staticSize } from './graph/shape.ts'
+import { substitute } from './graph/substitute.ts'
+import { lastDim, type Node, type Tensor } from './graph/tensor.ts'
 import type { Model } from './models/index.ts'
-import type { Executor, Resident } from './runtime/executor.ts'
+import type { Resident, Session, Source } from './runtime/executor.ts'
 import { createExecutor } from './runtime/onnxruntime/executor.ts'
 import type { Tokenizer } from './tokenizer/types.ts'
-import { objectiveProgram } from './train/graph.ts'
+import { layerOf as layerName, objectiveProgram } from './train/graph.ts'
 import { arMicroBatch, diffusionMicroBatch } from './train/micro-batch.ts'
 import type { MicroBatch } from './train/stepper.ts'
-import { UserError } from './types.ts'
+import { type TensorData, UserError } from './types.ts'
 
 export interface CalibrationOptions {
   /** Text: files, folders or globs, used whole. */
@@ -28,23 +31,30 @@ export interface CalibrationOptions {
   signal?: AbortSignal
 }
 
+/** One call at a time. */
 export interface Calibration {
+  /** Whether the model multiplies by a matrix, and so has inputs for it. */
+  has(name: string): boolean
   /**
-   * The sum of x x^T, [in, in], over the inputs x of the matrix `name` [out, in]; undefined where the model did not
-   * multiply by it. Fast where names are asked for in the order of `Model.parameters`.
+   * The sum of x x^T, [in, in], over the inputs x of the matrix `name` [out, in]; undefined where the model does not
+   * multiply by it. Inputs are those that the weights give as they are when a layer's first sum is asked for; names are best
+   * asked for in the order of `Model.parameters`. Only text counts: neither padding nor positions without a prediction do.
    */
   gram(name: string): Promise<Float32Array | undefined>
+  /** The sum of the squares of x W^T over the inputs x of the matrix `name`, for a matrix W of its shape. */
+  outputSquares(name: string, matrix: Float32Array): Promise<number>
+  /** Gives a weight other values: those after it see what it does now. */
+  replace(name: string, values: Float32Array): Promise<void>
   dispose(): Promise<void>
 }
 
 /** What some matrices are multiplied with. */
-interface Products {
+interface Product {
   x: Tensor
   names: string[]
+  /** Number of the layer; the number of layers for what follows them, the output head. */
+  layer: number
 }
-
-/** Bytes of sums that are held at a time: the model runs over the text once for every part of its matrices. */
-const PART_BYTES = 2 ** 29
 
 /**
  * Prepares to run a model over text as it is used: a causal model causally, a diffusion model with masked blocks of its
@@ -56,8 +66,17 @@ export async function calibrate(
   options: CalibrationOptions,
 ): Promise<Calibration> {
   const { signal } = options
-  const microBatches = await prepareBatches(model, tokenizer, options)
-  const parts = partsOf(productsOf(model, microBatches[0]))
+  const batches = await prepareBatches(model, tokenizer, options)
+  const { objective, rows, length } = batches[0]
+  const { loss } = objectiveProgram(
+    model,
+    objective,
+    { rows, length },
+    { gradients: false, embeddingNoise: false },
+  ).outputs
+  const nodes = topologicalOrder([loss])
+  const layerOf = layerNumbers(nodes)
+  const products = productsOf(model, nodes, layerOf)
   const executor = createExecutor({ threads: options.threads })
   const weights: Record<string, Resident> = {}
   try {
@@ -70,23 +89,123 @@ export async function calibrate(
     await executor.dispose()
     throw error
   }
-  let current: Products[] = []
+
+  /** Where the run over the text stands: what entered this layer, for each batch. */
+  let entry: Entry = { layer: 0, given: new Map(), buffers: batches.map(() => ({})) }
+  let sums: Record<string, Resident> = {}
+  let summed: Product[] = []
+  let squares: Session | undefined
+
+  /** Computes `outputs` for every batch, from what entered the layer; `targets` says where they go. */
+  async function run(
+    outputs: Record<string, Tensor>,
+    feeds: Record<string, Resident>,
+    targets: (batch: number) => Record<string, Resident>,
+  ): Promise<void> {
+    const names = Object.keys(outputs)
+    const tensors = substitute(Object.values(outputs), entry.given)
+    const program = { name: 'calibration', outputs: Object.fromEntries(names.map((name, i) => [name, tensors[i]])) }
+    const { model, inputs } = exportOnnx(program)
+    const session = await executor.load(model, { optimize: false })
+    for (const [i, batch] of batches.entries()) {
+      signal?.throwIfAborted()
+      const all: Record<string, Source> = { ...weights, ...batch.feeds, ...entry.buffers[i], ...feeds }
+      // A part of the model does not use all of the weights and feeds.
+      await session.run(Object.fromEntries(inputs.map(({ name }) => [name, all[name]])), targets(i))
+    }
+    await session.release()
+  }
+
+  /** Goes on to a layer, from the beginning where it lies behind. */
+  async function enter(layer: number): Promise<void> {
+    if (layer < entry.layer) await leave({ layer: 0, given: new Map(), buffers: batches.map(() => ({})) })
+    while (entry.layer < layer) {
+      const next = entry.layer + 1
+      const later = products.filter((product) => product.layer >= next).map(({ x }) => x)
+      const outputs = Object.fromEntries(
+        entering(later, next, layerOf).map((tensor, i) => [`entering ${next}, ${i}`, tensor]),
+      )
+      const buffers = await Promise.all(
+        batches.map(async ({ feeds }, batch) => {
+          const residents: Record<string, Resident> = {}
+          for (const [name, { shape, dtype }] of Object.entries(outputs)) {
+            const sizes = shape.map((size) => (typeof size === 'number' ? size : feeds.loss_index.shape[0]))
+            residents[name] = { resident: `${name} of batch ${batch}`, shape: sizes }
+            await executor.allocate(residents[name].resident, dtype, staticSize(sizes))
+          }
+          return residents
+        }),
+      )
+      await run(outputs, {}, (batch) => buffers[batch])
+      const given = Object.entries(outputs).map(([name, tensor]): [Tensor, Tensor] => [
+        tensor,
+        input(name, tensor.dtype, tensor.shape),
+      ])
+      await leave({ layer: next, given: new Map(given), buffers })
+    }
+  }
+
+  async function leave(next: Entry): Promise<void> {
+    await executor.free(
+      ...entry.buffers.flatMap((residents) => Object.values(residents).map(({ resident }) => resident)),
+    )
+    entry = next
+  }
+
+  /** Leaves the sums of these products, of one layer, as resident buffers. */
+  async function sumInputs(wanted: Product[]): Promise<void> {
+    await enter(wanted[0].layer)
+    await executor.free(...Object.values(sums).map(({ resident }) => resident))
+    const counted = countedInputs()
+    const outputs: Record<string, Tensor> = {}
+    sums = {}
+    for (const product of wanted) {
+      const width = lastDim(product.x)
+      const name = sumName(product)
+      outputs[`next ${name}`] = add(input(name, 'float32', [width, width]), countedSquares(product.x, counted))
+      await executor.allocate(name, 'float32', width * width)
+      sums[name] = { resident: name, shape: [width, width] }
+    }
+    const targets = Object.fromEntries(Object.entries(sums).map(([name, resident]) => [`next ${name}`, resident]))
+    await run(outputs, sums, () => targets)
+    summed = wanted
+  }
+
+  const productOf = (name: string) => products.find(({ names }) => names.includes(name))
+
+  /** The sum of inputs of a product, as a resident buffer. */
+  async function sumOf(wanted: Product): Promise<Resident> {
+    if (!summed.includes(wanted)) await sumInputs(products.filter(({ layer }) => layer === wanted.layer))
+    return sums[sumName(wanted)]
+  }
+
   return {
+    has: (name) => productOf(name) !== undefined,
     async gram(name) {
-      const has = ({ names }: Products) => names.includes(name)
-      if (!current.some(has)) {
-        const part = parts.find((products) => products.some(has))
-        if (!part) return undefined
-        for (const products of current) await executor.free(sumName(products))
-        current = part
-        await sumInputs(executor, part, { weights, microBatches, signal })
-      }
-      return (await executor.read(sumName(current.find(has)!))) as Float32Array
+      const wanted = productOf(name)
+      return wanted && ((await executor.read((await sumOf(wanted)).resident)) as Float32Array)
     },
+    async outputSquares(name, matrix) {
+      const gram = await sumOf(productOf(name)!)
+      const width = gram.shape[0]
+      squares ??= await executor.load(outputSquaresProgram())
+      const feeds = { gram, matrix: { dtype: 'float32' as const, shape: [matrix.length / width, width], data: matrix } }
+      return Math.max(0, Number((await squares.run(feeds, { squares: null })).squares.data[0]))
+    },
+    replace: (name, values) => executor.write(name, values),
     dispose: () => executor.dispose(),
   }
 }
 
+interface Entry {
+  layer: number
+  /** What earlier layers computed, and the inputs that take its place. */
+  given: ReadonlyMap<Tensor, Tensor>
+  /** Values of those inputs, for each batch. */
+  buffers: Record<string, Resident>[]
+}
+
+/** Runs over text, and which of their rows count: feeds that `countedSquares` reads. */
 async function prepareBatches(
   model: Model,
   tokenizer: Tokenizer,
@@ -98,84 +217,94 @@ async function prepareBatches(
   const text = wholeFiles(paths, { model, tokenizer }, { blockSize, seed: 0, template })
   const batches = await validationBatches(text, tokens)
   if (batches.length === 0) throw new UserError(`--calibration: there is no text in ${paths.join(', ')}`)
-  if (maskTokenId === undefined) return batches.map((batch) => arMicroBatch(batch).microBatch)
   const shift = config.same_token_labels === false
   const denoising = { maskTokenId, shift, finalBlockSize: blockSize, hiddenSize: dimensions.hiddenSize }
   const noise = { blockSize, seed: 0, step: 0, noise: { copies: 1 }, weighting: 'elbo', embeddingNoise: 0 } as const
-  return batches.map(
-    (batch, index) => diffusionMicroBatch(batch, { ...noise, microBatch: index }, denoising).microBatch,
-  )
+  return batches.map((batch, index) => {
+    const { microBatch } =
+      maskTokenId === undefined
+        ? arMicroBatch(batch)
+        : diffusionMicroBatch(batch, { ...noise, microBatch: index }, denoising)
+    return { ...microBatch, feeds: { ...microBatch.feeds, ...countedRows(batch, microBatch) } }
+  })
+}
+
+const flags = (values: boolean[]): TensorData => ({
+  dtype: 'float32',
+  shape: [values.length, 1],
+  data: Float32Array.from(values, Number),
+})
+
+/** Which positions of the input hold text, and which of those that are predicted do and carry loss. */
+function countedRows({ documents }: Batch, { feeds }: MicroBatch): Record<string, TensorData> {
+  const isText = (position: number) => documents[position % documents.length] >= 0
+  const { input_ids, loss_index, loss_weights } = feeds as Record<string, TensorData>
+  const at = Array.from(loss_index.data as BigInt64Array, Number)
+  return {
+    counted_positions: flags(Array.from({ length: input_ids.data.length }, (_, i) => isText(i))),
+    counted_predictions: flags(at.map((position, i) => loss_weights.data[i] > 0 && isText(position))),
+  }
+}
+
+/** x^T x over the rows of x [..., width] that count: [width, width]. */
+function countedSquares(x: Tensor, counted: (rows: Dim) => Tensor): Tensor {
+  const rows = product(x.shape.slice(0, -1))
+  const flat = reshape(x, [rows, lastDim(x)])
+  return matmul(flat, mul(flat, counted(rows)), { transposeA: true })
+}
+
+/** The inputs that say which rows count, of all positions or, after the last attention, of those that are predicted. */
+function countedInputs(): (rows: Dim) => Tensor {
+  const inputs = new Map<Dim, Tensor>()
+  return (rows) => {
+    const name = typeof rows === 'number' ? 'counted_positions' : 'counted_predictions'
+    const known = inputs.get(rows) ?? input(name, 'float32', [rows, 1])
+    inputs.set(rows, known)
+    return known
+  }
+}
+
+/** The sum of the squares of x W^T from `gram`, the sum of x x^T: tr(W gram W^T). */
+function outputSquaresProgram(): Uint8Array {
+  const matrix = input('matrix', 'float32', ['O', 'N'])
+  const squares = sum(mul(matmul(matrix, input('gram', 'float32', ['N', 'N'])), matrix))
+  return exportOnnx({ name: 'output squares', outputs: { squares } }).model
 }
 
 /** The inputs of every matrix that the program multiplies by, in the order of the model's parameters. */
-function productsOf(model: Model, { objective, rows, length }: MicroBatch): Products[] {
-  const { loss } = objectiveProgram(
-    model,
-    objective,
-    { rows, length },
-    { gradients: false, embeddingNoise: false },
-  ).outputs
+function productsOf(model: Model, nodes: readonly Node[], layerOf: (name: string) => number): Product[] {
   const inputs = new Map<string, Tensor>()
   for (const {
     inputs: [x, weight],
-  } of topologicalOrder([loss]))
+  } of nodes)
     if (weight?.node.operation === (inputOperation as unknown) && weight.shape.length === 2) {
       const { name } = weight.node.attributes as InputAttributes
       if (model.parameters.has(name)) inputs.set(name, x)
     }
-  const products = new Map<Tensor, Products>()
+  const products = new Map<Tensor, Product>()
   for (const name of model.parameters.keys()) {
     const x = inputs.get(name)
     if (!x) continue
     const known = products.get(x)
     if (known) known.names.push(name)
-    else products.set(x, { x, names: [name] })
+    // An embedding that is also the head is multiplied by at the end.
+    else products.set(x, { x, names: [name], layer: layerOf(name) })
   }
   return [...products.values()]
 }
 
-const sumName = ({ names }: Products): string => `sum of inputs of ${names[0]}`
-const sumBytes = ({ x }: Products): number => 4 * lastDim(x) ** 2
+const sumName = ({ names }: Product): string => `sum of inputs of ${names[0]}`
 
-function partsOf(all: readonly Products[]): Products[][] {
-  const parts: Products[][] = []
-  let bytes = Number.POSITIVE_INFINITY
-  for (const products of all) {
-    bytes += sumBytes(products)
-    if (bytes > PART_BYTES) {
-      parts.push([])
-      bytes = sumBytes(products)
-    }
-    parts.at(-1)!.push(products)
-  }
-  return parts
+/** Numbers of the layers that nodes and parameters belong to, by their scope or name; the number of layers for all others. */
+function layerNumbers(nodes: readonly Node[]): (name: string) => number {
+  const names = new Set(nodes.flatMap(({ scope }) => layerName(scope) ?? []))
+  const numbers = new Map([...names].map((name, i) => [name, i]))
+  return (name) => numbers.get(layerName(name) ?? '') ?? numbers.size
 }
 
-/** Runs the part of the model that gives these inputs, and leaves their sums as resident buffers. */
-async function sumInputs(
-  executor: Executor,
-  part: readonly Products[],
-  run: { weights: Record<string, Resident>; microBatches: readonly MicroBatch[]; signal: AbortSignal | undefined },
-): Promise<void> {
-  const outputs: Record<string, Tensor> = {}
-  const sums: Record<string, Resident> = {}
-  for (const products of part) {
-    const { x } = products
-    const width = lastDim(x)
-    const name = sumName(products)
-    const flat = reshape(x, [product(x.shape.slice(0, -1)), width])
-    outputs[`next ${name}`] = add(input(name, 'float32', [width, width]), matmul(flat, flat, { transposeA: true }))
-    await executor.allocate(name, 'float32', width * width)
-    sums[name] = { resident: name, shape: [width, width] }
-  }
-  const { model, inputs } = exportOnnx({ name: 'calibration', outputs })
-  const session = await executor.load(model, { optimize: false })
-  const targets = Object.fromEntries(Object.entries(sums).map(([name, sum]) => [`next ${name}`, sum]))
-  for (const { feeds } of run.microBatches) {
-    run.signal?.throwIfAborted()
-    const all = { ...run.weights, ...feeds, ...sums }
-    // A part of the model does not use all of the weights and feeds.
-    await session.run(Object.fromEntries(inputs.map(({ name }) => [name, all[name]])), targets)
-  }
-  await session.release()
+/** What enters a layer: the tensors that earlier layers compute and the nodes before `outputs` use from it on. */
+function entering(outputs: readonly Tensor[], layer: number, layerOf: (name: string) => number): Tensor[] {
+  const isEarlier = (tensor: Tensor) => layerOf(tensor.node.scope) < layer
+  const later = topologicalOrder(outputs).filter(({ scope }) => layerOf(scope) >= layer)
+  return [...new Set(later.flatMap(({ inputs }) => inputs.filter(isEarlier)))]
 }

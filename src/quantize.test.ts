@@ -323,8 +323,8 @@ describe('gptq', () => {
     const options = { model, force: true, bits: 4, threads: 1, template: 'none' } as const
     const nearest = await quantize({ ...options, out: at('nearest') })
     const compensated = await quantize({ ...options, out: at('gptq'), method: 'gptq', calibration: [text] })
-    // Farther from the weights, nearer in what they do.
-    expect(compensated.error).toBeGreaterThan(nearest.error)
+    expect(nearest.measured).toBe('weights')
+    expect(compensated.measured).toBe('outputs')
     const { tokenizer } = await load(model)
     const texts = Array.from({ length: 20 }, (_, i) => tokenizer.encode(`reverse(abc${i})=${i}cba`))
     const logits = async (folder: string): Promise<number[]> => {
@@ -352,10 +352,55 @@ describe('gptq', () => {
     expect(await change(at('gptq'))).toBeLessThan(await change(at('nearest')))
   })
 
+  it.each([false, true])('reports what changes in the outputs of a matrix, sequential %s', async (sequential) => {
+    const name = 'model.layers.0.self_attn.v_proj.weight'
+    const out = at('reported')
+    const errors = new Map<string, number>()
+    const shares: number[] = []
+    await quantize({
+      ...{ model: tinyModel, out, force: true, method: 'gptq', calibration: [text], template: 'none', threads: 1 },
+      sequential,
+      onEvent(event) {
+        if (event.type !== 'tensor') return
+        errors.set(event.name, event.error)
+        shares.push(event.share)
+      },
+    })
+    const { tokenizer, parameters, model } = await load(tinyModel)
+    const quantised = await openCheckpoint(out)
+    const rounded = await quantised.read(name)
+    const embedding = sequential
+      ? await quantised.read('model.embed_tokens.weight')
+      : parameters.get('model.embed_tokens.weight')!.data
+    await quantised.close()
+    const { hiddenSize: width } = model.dimensions
+    const [matrix, norm] = [name, 'model.layers.0.input_layernorm.weight'].map((key) => parameters.get(key)!.data)
+    let [change, size] = [0, 0]
+    for (let i = 0; i < 60; i++)
+      for (const id of [...tokenizer.encode(`reverse(abc${i})=${i}cba`), tokenizer.eosTokenId!]) {
+        const e = embedding.subarray(id * width, (id + 1) * width)
+        const scale = 1 / Math.sqrt(e.reduce((sum, value) => sum + value ** 2, 0) / width + 1e-5)
+        for (let row = 0; row < matrix.length / width; row++) {
+          let [before, after] = [0, 0]
+          for (let j = 0; j < width; j++) {
+            const x = e[j] * scale * norm[j]
+            before += x * matrix[row * width + j]
+            after += x * rounded[row * width + j]
+          }
+          change += (before - after) ** 2
+          size += before ** 2
+        }
+      }
+    expect(errors.get(name)! / Math.sqrt(change / size)).toBeCloseTo(1, 3)
+    expect(shares.at(-1)).toBeCloseTo(1, 6)
+    expect([...shares].sort((a, b) => a - b)).toEqual(shares)
+  })
+
   it('needs text, and only it takes some', async () => {
     await expect(quantize({ model: tinyModel, out: at('no'), method: 'gptq' })).rejects.toThrow(
       '--method gptq needs text',
     )
     await expect(quantize({ model: tinyModel, out: at('no'), calibration: [text] })).rejects.toThrow('no other method')
+    await expect(quantize({ model: tinyModel, out: at('no'), sequential: true })).rejects.toThrow('--sequential is for')
   })
 })

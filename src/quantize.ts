@@ -22,8 +22,8 @@ import { type BlockFormat, type QuantizedParameter, UserError } from './types.ts
 
 export type QuantizeEvent =
   | { type: 'phase'; message: string }
-  /** `error`: what rounding changed, relative. */
-  | { type: 'tensor'; name: string; done: number; total: number; error: number }
+  /** A matrix is done, of `total`. `error` as in `QuantizeResult`; `share`: of the work, 0 to 1. */
+  | { type: 'tensor'; name: string; done: number; total: number; error: number; share: number }
 
 export interface QuantizeOptions {
   /** Model to quantise; see `load`. */
@@ -46,6 +46,11 @@ export interface QuantizeOptions {
   calibration?: readonly string[]
   /** Most tokens of it. Default 16384. */
   calibrationTokens?: number
+  /**
+   * For gptq: the inputs of a layer are those that the layers before it give once they are quantised (in GPTQ's papers and
+   * tools: sequential). Default false.
+   */
+  sequential?: boolean
   /** How its rows are written. Default: the chat template where the tokenizer has one. */
   template?: 'none' | 'chat'
   threads?: number
@@ -60,9 +65,14 @@ export interface QuantizeResult {
   /** Bytes of the weights in the folder, and of the same weights in float32. */
   bytes: number
   floatBytes: number
-  /** Root mean square of what rounding changed, relative to that of the weights, over all matrices. */
+  /**
+   * What `error` is of: with gptq the outputs of each matrix W on the calibration text, |x W^T - x Wq^T| / |x W^T| over all
+   * its inputs x (of the weights where the text gives it none, as experts and embeddings), else the weights, |W - Wq| / |W|.
+   */
+  measured: 'outputs' | 'weights'
+  /** Root mean square of the relative changes of the matrices. */
   error: number
-  /** The matrices that rounding changed most, the worst first. */
+  /** The matrices that changed most, the worst first. */
   worst: { name: string; error: number }[]
 }
 
@@ -84,6 +94,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
   checkFormat(format)
   if ((method === 'gptq') !== (options.calibration !== undefined))
     throw new UserError('--method gptq needs text (--calibration), and no other method takes it')
+  if (options.sequential && method !== 'gptq') throw new UserError('--sequential is for --method gptq')
   await claimOutput(out, { inputs: [options.model, ...(options.calibration ?? [])], force })
   const { path } = await pull(options.model, { signal })
   await claimOutput(out, { inputs: [path], force })
@@ -112,28 +123,30 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
       })
     }
     const errors: { name: string; error: number }[] = []
-    let [difference, total] = [0, 0]
-    const measured = (name: string, values: Float32Array, parameter: QuantizedParameter) => {
-      const [changed, size] = squares(values, dequantize(parameter))
-      difference += changed
-      total += size
-      const error = size > 0 ? Math.sqrt(changed / size) : 0
-      errors.push({ name, error })
-      onEvent({ type: 'tensor', name, done: errors.length, total: matrices.length, error })
+    // Rounding a matrix with its inputs in mind takes as long as a product with their sum.
+    const work = ([name, [rows, width]]: (typeof matrices)[number]) =>
+      rows * width * (calibration?.has(name) ? width : 1)
+    const allWork = matrices.reduce((sum, matrix) => sum + work(matrix), 0)
+    let doneWork = 0
+    const round = async (name: string, shape: readonly number[], values: Float32Array) => {
+      if (isDeepStrictEqual(checkpoint.tensors.get(name)?.blocks, format)) return checkpoint.readQuantized(name)
+      const gram = await calibration?.gram(name)
+      return gram
+        ? roundCompensated(shape, values, format, inverseFactor(gram, shape[1]))
+        : roundToNearest(shape, values, format)
     }
     const make = async (name: string, shape: readonly number[]) => {
       signal?.throwIfAborted()
       const values = await readFinite(checkpoint, name)
-      if (isDeepStrictEqual(checkpoint.tensors.get(name)?.blocks, format)) {
-        const stored = await checkpoint.readQuantized(name)
-        measured(name, values, stored)
-        return stored
-      }
-      const gram = await calibration?.gram(name)
-      const parameter = gram
-        ? roundCompensated(shape, values, format, inverseFactor(gram, shape[1]))
-        : roundToNearest(shape, values, format)
-      measured(name, values, parameter)
+      const parameter = await round(name, shape, values)
+      const rounded = dequantize(parameter)
+      const error = await relativeChange(values, rounded, (matrix) =>
+        calibration?.has(name) ? calibration.outputSquares(name, matrix) : squares(matrix),
+      )
+      errors.push({ name, error })
+      doneWork += work([name, shape])
+      onEvent({ type: 'tensor', name, done: errors.length, total: matrices.length, error, share: doneWork / allWork })
+      if (options.sequential) await calibration?.replace(name, rounded)
       return parameter
     }
     const parameters = writableTensors(model.parameters, {
@@ -164,7 +177,8 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
       tensors: errors.length,
       bytes: storedBytes(parameters),
       floatBytes,
-      error: total > 0 ? Math.sqrt(difference / total) : 0,
+      measured: calibration ? 'outputs' : 'weights',
+      error: Math.sqrt(errors.reduce((sum, { error }) => sum + error ** 2, 0) / errors.length),
       worst: errors.sort((a, b) => b.error - a.error).slice(0, 5),
     }
   } finally {
@@ -193,14 +207,16 @@ function checkFormat({ bits, blockSize }: BlockFormat): void {
 
 const elements = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1)
 
-/** Sums of squares: of the differences, and of the values. */
-function squares(values: Float32Array, rounded: Float32Array): [number, number] {
-  let [difference, total] = [0, 0]
-  for (let i = 0; i < values.length; i++) {
-    difference += (values[i] - rounded[i]) ** 2
-    total += values[i] ** 2
-  }
-  return [difference, total]
+const squares = (values: Float32Array): number => values.reduce((sum, value) => sum + value ** 2, 0)
+
+/** What rounding changed, relative, where `size` gives the square of the size of a matrix. */
+async function relativeChange(
+  values: Float32Array,
+  rounded: Float32Array,
+  size: (matrix: Float32Array) => number | Promise<number>,
+): Promise<number> {
+  const change = await size(values.map((value, i) => value - rounded[i]))
+  return change === 0 ? 0 : Math.sqrt(change / (await size(values)))
 }
 
 async function readFinite(checkpoint: Checkpoint, name: string): Promise<Float32Array> {

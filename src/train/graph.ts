@@ -112,6 +112,6 @@ export function objectiveProgram(
 }
 
 /** The layer that a scope such as `model.layers.3.self_attn` lies in: up to the first number, whatever layers are called. */
-const layerOf = (scope: string): string | undefined => /^model(\.[a-z_]+)+\.\d+/.exec(scope)?.[0]
+export const layerOf = (scope: string): string | undefined => /^model(\.[a-z_]+)+\.\d+/.exec(scope)?.[0]
 
 const flatten = (x: Tensor): Tensor => reshape(x, [product(x.shape.slice(0, -1)), lastDim(x)])

@@ -2,7 +2,8 @@
 import { Command, Option } from 'commander'
 import type { QuantizeEvent, QuantizeResult } from '../../quantize.ts'
 import type { Context } from '../context.ts'
-import { bytes, percent, table } from '../format.ts'
+import { wholeNumber } from '../flags.ts'
+import { bytes, duration, percent, table } from '../format.ts'
 import { action, type Session } from '../session.ts'
 
 interface Flags {
@@ -14,6 +15,7 @@ interface Flags {
   method: 'rtn' | 'gptq'
   calibration?: string[]
   calibrationTokens: string
+  sequential?: boolean
   template?: 'none' | 'chat'
 }
 
@@ -45,6 +47,7 @@ export function quantizeCommand(session: Session): Command {
     )
     .option('--calibration <paths...>', 'for gptq: text such as the model will see; files, folders or globs')
     .option('--calibration-tokens <number>', 'most tokens of it', '16384')
+    .option('--sequential', 'for gptq: calibrate each layer on what the quantised layers before it give')
     .addOption(new Option('--template <template>', 'how its rows are written').choices(['none', 'chat']))
     .addHelpText(
       'after',
@@ -57,7 +60,7 @@ Examples:
     .action(
       action(session, async (context, command) => {
         const [model, out] = command.args as [string, string]
-        const { force, bits, groupSize, asym, minima, method, calibration, calibrationTokens, template } =
+        const { force, bits, groupSize, asym, minima, method, calibration, calibrationTokens, sequential, template } =
           command.opts<Flags>()
         const { quantize } = await import('../../quantize.ts')
         const result = await quantize({
@@ -70,7 +73,8 @@ Examples:
           minima: minima === true,
           method,
           calibration,
-          calibrationTokens: Number(calibrationTokens),
+          calibrationTokens: wholeNumber('--calibration-tokens', calibrationTokens),
+          sequential,
           template,
           threads: context.threads,
           signal: context.signal,
@@ -83,19 +87,25 @@ Examples:
 }
 
 function progress({ display }: Context): (event: QuantizeEvent) => void {
+  let start = performance.now()
   return (event) => {
-    const text =
-      event.type === 'phase'
-        ? event.message
-        : `${event.done} of ${event.total}: ${event.name}, changed by ${percent(event.error, 2)}`
+    if (event.type === 'phase') {
+      display.line(event.message)
+      start = performance.now()
+      return
+    }
+    const { share, name, error, done, total } = event
+    const left = (((performance.now() - start) / 1000) * (1 - share)) / share
+    const text = `${percent(share, 0)}  ${done} of ${total}: ${name}, changed by ${percent(error, 2)}  ${duration(left)} left`
     display.update({ live: () => text, plain: () => text })
   }
 }
 
-function describe({ out, tensors, bytes: stored, floatBytes, error, worst }: QuantizeResult): string {
+function describe({ out, tensors, bytes: stored, floatBytes, measured, error, worst }: QuantizeResult): string {
+  const what = measured === 'outputs' ? 'the outputs of matrices on the calibration text' : 'the weights'
   return [
     `${out}: ${bytes(stored)} instead of ${bytes(floatBytes)} in float32, ${tensors} matrices`,
-    `rounding changed the weights by ${percent(error, 2)} (root mean square, relative), most in`,
+    `rounding changed ${what} by ${percent(error, 2)} (relative root mean square), most in`,
     table([['matrix', 'change'], ...worst.map(({ name, error }) => [name, percent(error, 2)])]),
   ].join('\n')
 }
