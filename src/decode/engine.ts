@@ -175,8 +175,9 @@ export async function createEngine(
         const { done, value } = await decoding.next()
         if (done) return books.result(value.slice(from))
         books.forward()
-        yield value
+        const enough = yield value
         books.resume()
+        if (enough) return books.result(enough, 'stop')
       }
     } finally {
       await cache.free()
@@ -198,7 +199,8 @@ export async function createEngine(
         const next = ids.slice(cache.length, cache.length + PREFILL)
         await forward.run(cache, { ...common, ids: next, rows: [], store: PREFILL })
       }
-      for (let step = 0, ended = false; !ended && ids.length < limit; step++) {
+      const ended = () => ids.length > prompt.length && eosTokenIds.includes(ids[ids.length - 1])
+      for (let step = 0; !ended() && ids.length < limit; step++) {
         const next = ids.slice(cache.length)
         const { logits } = predictor
         const result = await forward.run(cache, {
@@ -212,10 +214,11 @@ export async function createEngine(
         tracker?.commit(step, token)
         tracker?.settle(step + 1)
         ids.push(token)
-        ended = eosTokenIds.includes(token)
         books.forward()
-        yield { step, tokens: [{ position, token, block: position, ...details(0, token) }], final: position + 1 }
+        const committed = { position, token, block: position, ...details(0, token) }
+        const enough = yield { step, tokens: [committed], final: position + 1 }
         books.resume()
+        if (enough) return books.result(enough, 'stop')
       }
       return books.result(ids.slice(prompt.length))
     } finally {
@@ -251,8 +254,9 @@ export async function createEngine(
         const { done, value } = await decoding.next()
         if (done) return books.result(value.slice(prompt.length))
         books.forward()
-        yield value
+        const enough = yield value
         books.resume()
+        if (enough) return books.result(enough, 'stop')
       }
     } finally {
       await cache.free()
@@ -275,13 +279,16 @@ export async function createEngine(
         if (forwards === 1) prefillSeconds = clock.seconds()
       },
       resume: clock.resume,
-      result(ids: number[]): GenerationResult {
+      result(
+        ids: readonly number[],
+        stop: GenerationResult['stop'] = eosTokenIds.includes(ids[ids.length - 1]) ? 'eos' : 'length',
+      ): GenerationResult {
         clock.pause()
         const tokens = ids.length
         const seconds = clock.seconds()
         return {
-          ids,
-          stop: eosTokenIds.includes(ids[tokens - 1]) ? 'eos' : 'length',
+          ids: [...ids],
+          stop,
           tokens,
           forwards,
           tpf: tokens / forwards,

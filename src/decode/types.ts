@@ -56,8 +56,11 @@ export interface GenerationResult {
   prefillSeconds: number
 }
 
-/** A step after each forward, then the result. Leaving the loop early frees the state. */
-export type Generation = AsyncGenerator<DecodeStep, GenerationResult, void>
+/**
+ * A step after each forward, then the result. Who has enough of it says so with the tokens of the text, `next(ids)`: the
+ * result then has those, and `stop` as the reason. Leaving the loop early frees the state, too.
+ */
+export type Generation = AsyncGenerator<DecodeStep, GenerationResult, readonly number[] | undefined>
 
 /** A block as a strategy sees it. Offsets count from the start of the block. */
 export interface BlockState {

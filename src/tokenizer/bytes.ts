@@ -7,6 +7,8 @@ const utf8 = new TextEncoder()
 export interface TokenBytes {
   /** Undefined for special and unknown ids. */
   bytes(id: number): Uint8Array | undefined
+  /** A text is its tokens' bytes in a row; else words are joined by a decoder that looks at their neighbours. */
+  inARow: boolean
   /** How many they are; 0 for special and unknown ids. */
   length(id: number): number
   /** Throws UserError where a text is not its tokens' bytes in a row, but for a first space that decoding drops. */
@@ -44,16 +46,17 @@ export function tokenBytes(
   }
 
   const lengths = new Int32Array(idToToken.length).fill(-1)
+  const words = json.decoder === null || wordPiece || wordEnd !== ''
   return {
     bytes,
+    inARow: !words,
     length(id) {
       if (!(id >= 0 && id < lengths.length)) return 0
       if (lengths[id] === -1) lengths[id] = bytes(id)?.length ?? 0
       return lengths[id]
     },
     checkConcatenation() {
-      if (!byteLevel && (wordPiece || wordEnd !== ''))
-        throw new UserError('constraints need a byte-level or SentencePiece tokenizer; this one decodes words')
+      if (words) throw new UserError('constraints need a byte-level or SentencePiece tokenizer; this one decodes words')
     },
   }
 }

@@ -104,7 +104,11 @@ export function createEncoder({ start, inside, prefix, ...options }: EncoderOpti
   return {
     encodeParts,
     guard,
-    prefixes: (ids) => (ids.length === 0 ? prefix !== 'none' : prefix === 'every' && addedIds.has(ids[ids.length - 1])),
+    prefixes(ids) {
+      const { before } = around
+      if (ids.length === before.length && before.every((id, i) => id === ids[i])) return prefix !== 'none'
+      return ids.length === 0 ? prefix !== 'none' : prefix === 'every' && addedIds.has(ids[ids.length - 1])
+    },
   }
 }
 

@@ -5,7 +5,7 @@ import { tokenBytes } from './bytes.ts'
 import { readChatTemplates, renderChat } from './chat.ts'
 import { createEncoder } from './encode.ts'
 import { isObject, parseObject, parseTokenizerJson } from './files.ts'
-import { createLibraryTokenizers, type LibraryTokenizer, prefixOf } from './library.ts'
+import { createLibraryTokenizers, type LibraryTokenizer, prefixOf, stripsFirstSpace } from './library.ts'
 import type { Tokenizer } from './types.ts'
 
 export type { ChatMessage, Tokenizer, Tool } from './types.ts'
@@ -53,6 +53,7 @@ export function loadTokenizer(files: Readonly<Record<string, string>>): Tokenize
   const idOf = (token: string | undefined) => (token === undefined ? undefined : library.token_to_id(token))
   const templates = readChatTemplates(config.chat_template, files['chat_template.jinja'])
   const pieces = tokenBytes(json, idToToken, added)
+  const strips = stripsFirstSpace(json)
   const encoder = createEncoder({
     ...{ start, inside, prefix: prefixOf(json), found: [...added.values()].filter((t) => t.special || !t.normalized) },
     special,
@@ -84,10 +85,13 @@ export function loadTokenizer(files: Readonly<Record<string, string>>): Tokenize
         (id) => idToToken[id] !== undefined && !(options?.skipSpecialTokens && specialIds.has(id)),
       )
       if (known.length === 0) return ''
-      return library.decode(known, { clean_up_tokenization_spaces: config.clean_up_tokenization_spaces === true })
+      return library.decode(known, { clean_up_tokenization_spaces: false })
     },
     tokenToId: (token) => library.token_to_id(token),
     idToToken: (id) => idToToken[id],
+    textIsBytes: pieces.inARow,
+    bytesOf: pieces.bytes,
+    dropsSpace: (ids) => strips && encoder.prefixes(ids),
     byteLength(ids) {
       let bytes = 0
       for (let i = 0; i < ids.length; i++) bytes += pieces.length(ids[i]!)

@@ -92,10 +92,17 @@ export function prefixOf(json: TokenizerJson): Prefix {
   return has('Metaspace', 'first') ? 'once' : 'none'
 }
 
-/** A normalizer or a pre-tokenizer; of a sequence its parts. */
+/** Whether decoding drops the space with which a text begins. */
+export const stripsFirstSpace = (json: TokenizerJson): boolean =>
+  stepsOf(json.decoder).some(
+    ({ type, content, start, prepend_scheme: scheme }) =>
+      (type === 'Strip' && content === ' ' && Number(start) > 0) || (type === 'Metaspace' && scheme !== 'never'),
+  )
+
+/** A normalizer, pre-tokenizer or decoder; of a sequence its parts. */
 function stepsOf(node: unknown): Json[] {
   if (!isObject(node)) return []
-  const parts = node.type === 'Sequence' ? (node.normalizers ?? node.pretokenizers) : undefined
+  const parts = node.type === 'Sequence' ? (node.normalizers ?? node.pretokenizers ?? node.decoders) : undefined
   return Array.isArray(parts) ? parts.flatMap(stepsOf) : [node]
 }
 

@@ -48,9 +48,19 @@ export interface Tokenizer {
    * a chat template's. To be encoded as `guarded`. Marks are noncharacters (U+FDD0); cutting and trimming keeps them right.
    */
   guard(text: string): string
+  /**
+   * As the Rust library does. For text that continues another, or grows, or must be that of `encodeParts` again, see stream.ts.
+   * Spaces before punctuation stay, whatever `clean_up_tokenization_spaces` says: without them code is not what was written.
+   */
   decode(ids: ArrayLike<number>, options?: { skipSpecialTokens?: boolean }): string
   tokenToId(token: string): number | undefined
   idToToken(id: number): string | undefined
+  /** A text is its tokens' bytes in a row; else a decoder joins words, and only `decode` knows how. */
+  readonly textIsBytes: boolean
+  /** The bytes of text that a token stands for, a first space included; undefined for special and unknown ids. */
+  bytesOf(id: number): Uint8Array | undefined
+  /** Whether a space that begins the text behind `ids` is the tokenizer's own and no part of the text. */
+  dropsSpace(ids: ArrayLike<number>): boolean
   /** Ids of the special tokens, ascending. */
   readonly specialTokenIds: readonly number[]
   /** Bytes of UTF-8 text that `ids` stand for, special tokens counted as 0: the denominator of bits per byte. */
