@@ -10,6 +10,8 @@ import { createGenerator } from './generate.ts'
 import { loadForInference } from './load.ts'
 import { random } from './random.ts'
 import { createExecutor } from './runtime/onnxruntime/executor.ts'
+import { encodeTexts } from './text/holes.ts'
+import { textOf } from './tokenizer/stream.ts'
 import { UserError } from './types.ts'
 
 export interface AugmentOptions {
@@ -93,18 +95,15 @@ export async function augment(options: AugmentOptions): Promise<AugmentResult> {
       throw new UserError('augmenting needs a diffusion model: convert this one first')
     const { tokenizer } = loaded
     const { maxPositions } = loaded.model.dimensions
-    const logitBias = new Map(tokenizer.specialTokenIds.map((id) => [id, Number.NEGATIVE_INFINITY]))
     const settings: Omit<BlockOptions, 'maxNewTokens'> = {
-      ...{ blockSize, temperature, logitBias },
-      ...(options.topP === undefined ? {} : { topP: options.topP }),
-      ...(options.threshold === undefined ? {} : { threshold: options.threshold }),
-      ...(signal ? { signal } : {}),
+      ...{ blockSize, temperature, topP: options.topP, threshold: options.threshold, signal },
     }
 
     /** Up to `n` texts; undefined for those that came out as they went in. */
     async function vary(text: string, row: number): Promise<(string | undefined)[] | undefined> {
-      const ids = tokenizer.encode(text)
-      if (ids.length < 2 || ids.length > maxPositions) return undefined
+      const { begin, parts } = encodeTexts([text], tokenizer)
+      const ids = parts[0]!
+      if (ids.length < 2 || begin.length + ids.length > maxPositions) return undefined
       const made: (string | undefined)[] = []
       for (let copy = 0; copy < n; copy++) {
         let found: string | undefined
@@ -113,8 +112,8 @@ export async function augment(options: AugmentOptions): Promise<AugmentResult> {
           const holes = maskSpans(ids.length, maskRatio, span, random(seed, SPANS, ...draws))
           const masked = ids.map((id, i) => (holes.has(i) ? (maskTokenId as number) : id))
           const fillSeed = random(seed, SPANS + 1, ...draws).uint32()
-          const { ids: filled } = await complete(generator.fill(masked, { ...settings, seed: fillSeed }))
-          const varied = tokenizer.decode(filled, { skipSpecialTokens: true })
+          const { ids: filled } = await complete(generator.fill([...begin, ...masked], { ...settings, seed: fillSeed }))
+          const varied = textOf(tokenizer, filled)
           // Bytes that are no character were no good filling either.
           if (normal(varied) !== normal(text) && !made.includes(varied) && !varied.includes('\ufffd')) found = varied
         }

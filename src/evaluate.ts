@@ -2,14 +2,7 @@
 // It composes data, trainer and decoder; the figures themselves are made in eval.
 import type { Adapter } from './checkpoint/adapter.ts'
 import { type DataOptions, type Document, readDocuments, validationBatches } from './data/index.ts'
-import {
-  complete,
-  type DecodingMode,
-  resolveSettings,
-  settingsFromKeys,
-  settingsOfMode,
-  strategyReads,
-} from './decode/index.ts'
+import { type DecodingMode, resolveSettings, settingsFromKeys, settingsOfMode, strategyReads } from './decode/index.ts'
 import { type ComparisonResult, compareDecoding } from './eval/compare.ts'
 import { type Decode, type Prompt, taskPrompts } from './eval/evaluate.ts'
 import { likelihood } from './eval/likelihood.ts'
@@ -18,6 +11,8 @@ import { type InferenceModel, type LoadedModel, loadAdapterFor, loadForInference
 import type { Recipe } from './recipe.ts'
 import type { Executor } from './runtime/executor.ts'
 import { createExecutor } from './runtime/onnxruntime/executor.ts'
+import { written } from './text/assemble.ts'
+import { textOf } from './tokenizer/stream.ts'
 import { createEvaluator } from './train/evaluator.ts'
 import type { Evaluation } from './train/types.ts'
 import { type Device, UserError } from './types.ts'
@@ -196,12 +191,12 @@ function promptOf(
   const first = maskable.indexOf(1)
   const end = first > 1 ? first : 32
   if (first < 0 || end >= ids.length - 1 || end > length / 2) return undefined
-  const text = (part: Int32Array) => tokenizer.decode(part, { skipSpecialTokens: true })
+  const prompt = [...ids.subarray(0, end)]
   return {
-    text: text(ids.subarray(0, end)),
-    ids: [...ids.subarray(0, end)],
+    text: textOf(tokenizer, prompt),
+    ids: prompt,
     task: undefined,
-    expected: text(ids.subarray(end)),
+    expected: textOf(tokenizer, ids.subarray(end), { after: prompt }),
   }
 }
 
@@ -221,8 +216,7 @@ export interface CompareModelsOptions {
 /** Decodes the prompts with both models, in one executor. Undefined without prompts or models. */
 export async function compareModels(options: CompareModelsOptions): Promise<ComparisonResult | undefined> {
   const { executor, prompts, base, converted, decode, signal, onEvent } = options
-  const tokenizer = (converted?.loaded ?? base)?.tokenizer
-  if (prompts.length === 0 || !tokenizer) return undefined
+  if (prompts.length === 0 || !(converted ?? base)) return undefined
   const generators: Generator[] = []
   const open = async (...args: Parameters<typeof createGenerator>): Promise<Generator> => {
     const generator = await createGenerator(...args)
@@ -244,15 +238,14 @@ export async function compareModels(options: CompareModelsOptions): Promise<Comp
       }))
     return await compareDecoding({
       prompts,
-      tokenizer,
-      ...(ar ? { ar: (ids) => complete(ar.generate(ids, { ...settingsOfMode(settings, 'ar'), ...common })) } : {}),
+      ...(ar ? { ar: (ids) => written(ar.write(ids, { ...settingsOfMode(settings, 'ar'), ...common })) } : {}),
       ...(diffusion
         ? {
             diffusion:
               (threshold): Decode =>
               (ids) =>
-                complete(
-                  diffusion.generate(ids, {
+                written(
+                  diffusion.write(ids, {
                     ...{ ...settingsOfMode(settings, diffusion.mode), ...common },
                     ...(swept ? { threshold } : {}),
                   }),

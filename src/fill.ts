@@ -1,7 +1,8 @@
 // Filling gaps of a text: gaps of a fixed or a flexible length, any number of them, and the gap between a prefix and a suffix.
 // Knows text and tokens; how a gap is filled is the decoding layer's.
-import { type CommittedToken, complete } from './decode/index.ts'
+import { type CommittedToken, complete, type FillOptions } from './decode/index.ts'
 import type { GenerateSettings, Generator } from './generate.ts'
+import { encodeTexts, holeText, layOut } from './text/holes.ts'
 import type { Tokenizer } from './tokenizer/types.ts'
 import { UserError } from './types.ts'
 
@@ -53,33 +54,30 @@ export function parseGaps(text: string): Piece[] {
  * Throws UserError where a gap cannot be filled.
  */
 export async function fillGaps(
-  generator: Pick<Generator, 'fill' | 'maskTokenId' | 'blockSize'>,
-  tokenizer: Pick<Tokenizer, 'encode' | 'decode' | 'eosTokenId'>,
+  generator: Pick<Generator, 'fill' | 'maskTokenId' | 'blockSize' | 'endTokens'>,
+  tokenizer: Tokenizer,
   pieces: readonly Piece[],
   settings: FillSettings = {},
 ): Promise<Filled> {
-  const { maskTokenId: mask } = generator
+  const { maskTokenId: mask, endTokens } = generator
   if (mask === undefined) throw new UserError('filling needs a diffusion model: this one is autoregressive')
-  const parts = pieces.map((piece) => (typeof piece === 'string' ? tokenizer.encode(piece) : piece))
-  const gaps = parts.flatMap((part, i) => (Array.isArray(part) ? [] : [i]))
-  const lengths = new Map(gaps.map((i) => [i, (parts[i] as { least: number }).least]))
+  const encoded = encodeTexts(pieces, tokenizer)
+  const gaps = pieces.flatMap((piece, i) => (typeof piece === 'string' ? [] : [{ i, ...piece }]))
+  const lengths = new Map(gaps.map(({ i, least }) => [i, least]))
   const blockSize = settings.blockSize ?? generator.blockSize
   let forwards = 0
   let seconds = 0
 
   /** The text with gaps of these sizes filled. With `follow`, the token behind that gap is masked too, and judged. */
   const attempt = async (sizes: ReadonlyMap<number, number>, follow?: number) => {
-    const ids: number[] = []
-    const starts = new Map<number, number>()
-    for (const [i, part] of parts.entries()) {
-      if (!Array.isArray(part)) starts.set(i, ids.length)
-      ids.push(...(Array.isArray(part) ? part : new Array<number>(sizes.get(i) as number).fill(mask)))
-    }
-    const behind = follow === undefined ? -1 : (starts.get(follow) as number) + (sizes.get(follow) as number)
-    const next = ids[behind] ?? tokenizer.eosTokenId
+    const { ids, spans } = layOut(encoded, mask, (i) => sizes.get(i) as number)
+    const behind = follow === undefined ? -1 : spans[follow].end
+    // Behind the text stands what ends it.
+    const next = behind === ids.length ? endTokens : [ids[behind]]
     if (follow !== undefined) ids[behind] = mask
     const known = new Map<number, CommittedToken>()
-    const options = { ...settings, blockSize, ...(follow === undefined ? {} : { logprobs: MOST_TOP }) }
+    const options: FillOptions = { ...settings, blockSize }
+    if (follow !== undefined) Object.assign(options, { logprobs: MOST_TOP, ends: { from: spans.at(-1)!.end } })
     const result = await complete(generator.fill(ids, options), ({ tokens }) => {
       for (const token of tokens) known.set(token.position, token)
     })
@@ -87,17 +85,12 @@ export async function fillGaps(
     seconds += result.seconds
     const logs = (i: number) =>
       Array.from({ length: sizes.get(i) as number }, (_, j) =>
-        Math.log((known.get((starts.get(i) as number) + j) as CommittedToken).confidence),
+        Math.log((known.get(spans[i].start + j) as CommittedToken).confidence),
       )
-    // What is not among the most probable tokens is at most as probable as the last of them.
-    const top = known.get(behind)?.top ?? []
-    const following = top.find(({ token }) => token === next)?.logprob ?? top.at(-1)?.logprob
-    const judged = follow === undefined || next === undefined || next === mask ? undefined : following
-    return { ids: result.ids, starts, logs, judged }
+    return { ids: result.ids, spans, logs, judged: next.includes(mask) ? undefined : judge(known.get(behind), next) }
   }
 
-  for (const i of gaps) {
-    const { least, most } = parts[i] as { least: number; most: number }
+  for (const { i, least, most } of gaps) {
     if (least === most) continue
     if (most - least >= MOST_LENGTHS)
       throw new UserError(`{{${least}-${most}}}: at most ${MOST_LENGTHS} lengths are tried for one gap`)
@@ -110,17 +103,27 @@ export async function fillGaps(
     )
     lengths.set(i, candidates[scores.indexOf(Math.max(...scores))])
   }
-  const { ids, starts, logs } = await attempt(lengths)
-  const decode = (part: readonly number[]) => tokenizer.decode(part, { skipSpecialTokens: true })
+  const { ids, spans, logs } = await attempt(lengths)
+  const textAt = (i: number) => holeText(ids, spans[i], tokenizer)
   return {
-    text: decode(ids),
-    fills: gaps.map((i) => {
-      const [start, size] = [starts.get(i) as number, lengths.get(i) as number]
-      return { text: decode(ids.slice(start, start + size)), tokens: size, confidence: Math.exp(mean(logs(i))) }
-    }),
+    text: pieces.map((piece, i) => (typeof piece === 'string' ? piece : textAt(i))).join(''),
+    fills: gaps.map(({ i }) => ({
+      ...{ text: textAt(i), tokens: lengths.get(i) as number, confidence: Math.exp(mean(logs(i))) },
+    })),
     forwards,
     seconds,
   }
+}
+
+/** ln of the probability of any of `tokens` at a position, of what is known; undefined where nothing is. */
+function judge(position: CommittedToken | undefined, tokens: readonly number[]): number | undefined {
+  const top = position?.top ?? []
+  const found = top.filter(({ token }) => tokens.includes(token))
+  if (tokens.length === 0 || top.length === 0) return undefined
+  // What is not among the most probable tokens is at most as probable as the last of them.
+  return found.length === 0
+    ? top.at(-1)!.logprob
+    : Math.log(found.reduce((sum, { logprob }) => sum + Math.exp(logprob), 0))
 }
 
 const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b) / values.length

@@ -27,8 +27,8 @@ import {
 import type { InferenceModel, LoadedModel } from './load.ts'
 import type { Executor } from './runtime/executor.ts'
 import { createExecutor } from './runtime/onnxruntime/executor.ts'
+import { assemble, type TextEvent, type TextResult, type Writing } from './text/assemble.ts'
 import { endTokens } from './tokenizer/end-tokens.ts'
-import { createTextStream } from './tokenizer/stream.ts'
 import type { ChatMessage, Tokenizer } from './tokenizer/types.ts'
 import { type Device, UserError } from './types.ts'
 
@@ -63,10 +63,11 @@ export interface Generator {
   maskTokenId: number | undefined
   /** Tokens that end a text. */
   endTokens: readonly number[]
-  /**
-   * Steps as they come, then the result. With a stop string the result's `ids` end with the token that completed it.
-   */
-  generate(prompt: readonly number[], settings: GenerateSettings): Generation
+  tokenizer: Tokenizer
+  /** Steps as they come, then the result: for who wants tokens. */
+  generate(prompt: readonly number[], settings: Omit<GenerateSettings, 'stop'>): Generation
+  /** The text behind a prompt as it becomes final, then the result; see `assemble`. */
+  write(prompt: readonly number[], settings: GenerateSettings): Writing
   /** See `Engine`. Throw UserError in mode `ar`. */
   fill: Engine['fill']
   rewrite: Engine['rewrite']
@@ -94,6 +95,7 @@ export async function createGenerator(
   const engine = await createEngine(executor, model, parameters, {
     ...(maskTokenId === undefined ? {} : { maskTokenId }),
     eosTokenIds,
+    specialTokenIds: tokenizer.specialTokenIds,
     shift: model.config.same_token_labels === false,
     softStates: model.config.soft_states === true,
     keepPrefixes: options.keepPrefixes ?? 0,
@@ -132,23 +134,28 @@ export async function createGenerator(
       size: model.dimensions.vocabSize,
     }),
   )
+  function generate(prompt: readonly number[], settings: Omit<GenerateSettings, 'stop'>): Generation {
+    const { constraint, ...rest } = settings
+    if (constraint !== undefined && mode === 'strided')
+      throw new UserError('a constraint cannot be kept while an adapter drafts yet; decode without the adapter')
+    checkMode(givenSettings(rest), mode)
+    return start(prompt, rest, constraint && compile(constraint))
+  }
+
   return {
     mode,
     blockSize,
     maskTokenId,
     endTokens: eosTokenIds,
-    generate(prompt, { stop = [], ...settings }) {
+    tokenizer,
+    generate,
+    write(prompt, { stop = [], ...settings }) {
       if (stop.some((text) => text === '')) throw new UserError('a stop string must not be empty')
-      const { constraint, ...rest } = settings
-      if (constraint !== undefined && stop.length > 0)
+      if (settings.constraint !== undefined && stop.length > 0)
         throw new UserError(
           'stop and constraint contradict each other: a stop string would cut the text that must match',
         )
-      if (constraint !== undefined && mode === 'strided')
-        throw new UserError('a constraint cannot be kept while an adapter drafts yet; decode without the adapter')
-      checkMode(givenSettings(rest), mode)
-      const generation = start(prompt, rest, constraint && compile(constraint))
-      return stop.length === 0 ? generation : stopAt(generation, prompt.length, tokenizer, stop)
+      return assemble(generate(prompt, settings), { tokenizer, prompt, endTokens: eosTokenIds, stop })
     },
     fill(ids, settings) {
       diffusionOnly('filling')
@@ -181,51 +188,6 @@ function constraintCompiler(createVocabulary: () => Vocabulary): (source: Constr
   }
 }
 
-/** Ends a generation with the token that completes one of the stop strings. */
-async function* stopAt(
-  generation: Generation,
-  promptTokens: number,
-  tokenizer: Pick<Tokenizer, 'decode'>,
-  stop: readonly string[],
-): Generation {
-  const longest = Math.max(...stop.map((text) => text.length))
-  const known = new Map<number, number>()
-  const stream = createTextStream(tokenizer)
-  const ids: number[] = []
-  let tail = ''
-  const started = performance.now()
-  let away = 0
-  let prefillSeconds = 0
-  try {
-    for (let forwards = 1; ; forwards++) {
-      const { done, value } = await generation.next()
-      if (done) return value
-      if (forwards === 1) prefillSeconds = (performance.now() - started) / 1000
-      for (const { position, token } of value.tokens) known.set(position, token)
-      while (promptTokens + ids.length < value.final) {
-        const token = known.get(promptTokens + ids.length) as number
-        ids.push(token)
-        tail += stream.push([token])
-        if (stop.some((text) => tail.includes(text))) {
-          yield { ...value, final: promptTokens + ids.length }
-          const seconds = (performance.now() - started - away) / 1000
-          const tokens = ids.length
-          return {
-            ...{ ids, stop: 'stop', tokens, forwards, tpf: tokens / forwards, tps: tokens / seconds, seconds },
-            ...{ promptTokens, cachedTokens: 0, prefillSeconds },
-          }
-        }
-        if (tail.length > 4 * longest) tail = tail.slice(-longest)
-      }
-      const before = performance.now()
-      yield value
-      away += performance.now() - before
-    }
-  } finally {
-    await generation.return(undefined as never)
-  }
-}
-
 /**
  * The ids of a prompt as training saw it. `template` defaults to the chat template where the tokenizer has one, as
  * training does; `none` takes the text as it is.
@@ -248,14 +210,6 @@ export interface GenerateOptions extends GenerateSettings, GeneratorOptions {
   device?: Device
 }
 
-/** A piece of a generation: the text that is final so far, and the tokens that the last step committed. */
-export interface GenerateEvent {
-  /** Text up to the first position that may still change; it only grows. */
-  text: string
-  step: number
-  tokens: CommittedToken[]
-}
-
 /**
  * Completes a prompt: for scripts that want one answer. Loads the model for this call alone; to generate again and again,
  * keep a `createGenerator`.
@@ -267,7 +221,7 @@ export async function* generate(
   loaded: InferenceModel,
   prompt: string | readonly ChatMessage[],
   options: GenerateOptions = {},
-): AsyncGenerator<GenerateEvent, GenerationResult & { text: string }, void> {
+): Writing {
   const { template, threads, device, mode, blockSize, ...settings } = options
   const executor = createExecutor({ ...(threads ? { threads } : {}), ...(device ? { device } : {}) })
   try {
@@ -276,53 +230,8 @@ export async function* generate(
       ...(blockSize ? { blockSize } : {}),
     })
     const ids = promptIds(prompt, loaded, template ? { template } : {})
-    const generation = generator.generate(ids, settings)
-    return yield* streamText(generation, ids.length, loaded.tokenizer, settings.stop)
+    return yield* generator.write(ids, settings)
   } finally {
     await executor.dispose()
   }
-}
-
-/**
- * The text of a generation as it becomes final. `stop` are the strings that the generation was told to end at: the text ends
- * before them, and what may become one is held back.
- */
-export async function* streamText(
-  generation: Generation,
-  promptTokens: number,
-  tokenizer: Pick<Tokenizer, 'decode'>,
-  stop: readonly string[] = [],
-): AsyncGenerator<GenerateEvent, GenerationResult & { text: string }, void> {
-  const stream = createTextStream(tokenizer)
-  const known = new Map<number, number>()
-  let next = promptTokens
-  let whole = ''
-  const firstStop = () => Math.min(...stop.map((text) => whole.indexOf(text)).filter((at) => at !== -1))
-  try {
-    for (;;) {
-      const { done, value } = await generation.next()
-      if (done) {
-        whole += stream.end()
-        const end = firstStop()
-        return { ...value, text: Number.isFinite(end) ? whole.slice(0, end) : whole }
-      }
-      for (const { position, token } of value.tokens) known.set(position, token)
-      for (; next < value.final; next++) whole += stream.push([known.get(next) as number])
-      const end = firstStop()
-      const shown = Number.isFinite(end) ? whole.slice(0, end) : withoutBeginning(whole, stop)
-      yield { text: shown, step: value.step, tokens: value.tokens }
-    }
-  } finally {
-    await generation.return(undefined as never)
-  }
-}
-
-/** The text without what at its end may become a stop string. */
-function withoutBeginning(text: string, stop: readonly string[]): string {
-  const most = Math.min(text.length, Math.max(0, ...stop.map(({ length }) => length - 1)))
-  for (let count = most; count > 0; count--) {
-    const tail = text.slice(-count)
-    if (stop.some((wanted) => wanted.startsWith(tail))) return text.slice(0, -count)
-  }
-  return text
 }

@@ -10,7 +10,6 @@ export { type EvaluateOptions, type EvaluateResult, evaluate } from './evaluate.
 export { type ExportModelOptions, type ExportModelResult, exportModel } from './export.ts'
 export {
   createGenerator,
-  type GenerateEvent,
   type GenerateOptions,
   type GenerateSettings,
   type Generator,

@@ -6,7 +6,6 @@ import { exists, readJsonObject, writeTextAtomically } from './checkpoint/file.t
 import { type Calibration, calibrateConfidence } from './confidence.ts'
 import { createForward } from './decode/forward.ts'
 import {
-  complete,
   type DecodingSettings,
   type StrategyName,
   settingDefault,
@@ -16,7 +15,7 @@ import {
   strategyReads,
 } from './decode/index.ts'
 import { accuracyUnderParallelism, paretoFront } from './eval/aup.ts'
-import { type Output, type Prompt, summarize } from './eval/evaluate.ts'
+import { type Decode, type Output, type Prompt, summarize } from './eval/evaluate.ts'
 import type { DecodingSummary } from './eval/report/types.ts'
 import { evaluationPrompts, wholeFiles } from './evaluate.ts'
 import { createGenerator } from './generate.ts'
@@ -25,6 +24,7 @@ import { random } from './random.ts'
 import type { Recipe } from './recipe.ts'
 import type { Executor } from './runtime/executor.ts'
 import { createExecutor } from './runtime/onnxruntime/executor.ts'
+import { written } from './text/assemble.ts'
 import { type Device, UserError } from './types.ts'
 
 export interface TuneOptions {
@@ -179,8 +179,9 @@ function withoutTuned(config: Record<string, unknown> = {}): Record<string, unkn
 const answered =
   ({ tokenizer }: InferenceModel) =>
   ({ ids, expected = '' }: Prompt) => {
+    const answer = tokenizer.encode(expected, { special: 'text', continues: true })
     const end = tokenizer.eosTokenId === undefined ? [] : [tokenizer.eosTokenId]
-    return { ids: [...ids, ...tokenizer.encode(expected), ...end], start: ids.length }
+    return { ids: [...ids, ...answer, ...end], start: ids.length }
   }
 
 function waysOf(options: TuneOptions, own: number): DecodingSettings[] {
@@ -221,15 +222,14 @@ async function decodeAll(
   // What an earlier tuning wrote must not fill in for what a way leaves out.
   const plain = { ...loaded, generationConfig: withoutTuned(loaded.generationConfig) }
   const diffusion = await createGenerator(executor, plain, { mode: 'diffusion' })
-  const runs: { outputs: Output[]; decode: (ids: readonly number[]) => ReturnType<typeof complete> }[] = [
+  const runs: { outputs: Output[]; decode: Decode }[] = [
     ...ways.map((way) => ({
       outputs: [],
-      decode: (ids: readonly number[]) => complete(diffusion.generate(ids, { ...common, ...way })),
+      decode: (ids: readonly number[]) => written(diffusion.write(ids, { ...common, ...way })),
     })),
-    ...(ar ? [{ outputs: [], decode: (ids: readonly number[]) => complete(ar.generate(ids, common)) }] : []),
+    ...(ar ? [{ outputs: [], decode: (ids: readonly number[]) => written(ar.write(ids, common)) }] : []),
   ]
   const total = prompts.length * runs.length
-  const { eosTokenId = -1 } = loaded.tokenizer
   try {
     let done = 0
     const started = performance.now()
@@ -237,12 +237,7 @@ async function decodeAll(
       const some = prompts.slice(first, first + IN_A_ROW)
       // Another order each time, so that none always follows the same one.
       for (const run of random(options.seed, 71, first).shuffle([...runs])) {
-        for (const prompt of some) {
-          const generated = await run.decode(prompt.ids)
-          const end = generated.ids.indexOf(eosTokenId)
-          const text = loaded.tokenizer.decode(end === -1 ? generated.ids : generated.ids.slice(0, end))
-          run.outputs.push({ ...generated, prompt, text })
-        }
+        for (const prompt of some) run.outputs.push({ ...(await run.decode(prompt.ids)), prompt })
         done += some.length
         const secondsLeft = ((performance.now() - started) / 1000 / done) * (total - done)
         onEvent?.({ type: 'progress', done, total, secondsLeft })

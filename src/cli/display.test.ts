@@ -1,6 +1,7 @@
 import { PassThrough } from 'node:stream'
 import pc from 'picocolors'
 import { describe, expect, it } from 'vitest'
+import { createTextStream } from '../tokenizer/stream.ts'
 import { wantsColor } from './context.ts'
 import { createDisplay } from './display.ts'
 import { liveTraining, plainTraining, type TrainingState } from './training-display.ts'
@@ -109,7 +110,11 @@ describe('training display', () => {
 
 describe('unmask view', () => {
   // Ids are bytes of UTF-8, so that a character may need several tokens.
-  const view = () => createUnmaskView((ids) => new TextDecoder().decode(Uint8Array.from(ids)))
+  const tokenizer = {
+    ...{ textIsBytes: true, dropsSpace: () => false, decode: () => '', idToToken: () => undefined },
+    bytesOf: (id: number) => (id < 256 ? Uint8Array.of(id) : undefined),
+  }
+  const view = () => createUnmaskView(() => createTextStream(tokenizer))
   const token = (index: number, id: number, confidence = 1) => ({ index, id, confidence })
 
   it('shows masks until they are committed, in any order', () => {
@@ -126,15 +131,15 @@ describe('unmask view', () => {
     const shown = view()
     shown.commit([token(0, 0xc3), token(1, 0xa9), token(2, 0x21)])
     expect(shown.render(plain)).toBe('é!')
+    // What never becomes whole is seen, too.
+    const broken = view()
+    broken.commit([token(0, 0x61), token(1, 0xc3), token(3, 0x21)])
+    broken.open(4)
+    expect(broken.render(plain)).toBe('a\ufffd░!')
   })
 
   it('fills the cells of tokens without text', () => {
-    const shown = createUnmaskView((ids) =>
-      ids
-        .filter((id) => id < 256)
-        .map((id) => String.fromCharCode(id))
-        .join(''),
-    )
+    const shown = view()
     shown.commit([token(0, 0x61), token(1, 256), token(2, 256)])
     expect(shown.render(plain)).toBe('a··')
   })

@@ -1,37 +1,40 @@
 // Follows a generation and shows it: in place on a terminal, a line per step elsewhere.
 
 import pc from 'picocolors'
-import type { DecodeStep, Generation, GenerationResult } from '../decode/index.ts'
+import type { Generator } from '../generate.ts'
+import type { TextEvent, TextResult, Writing } from '../text/assemble.ts'
+import { createTextStream } from '../tokenizer/stream.ts'
 import type { Colors, Context } from './context.ts'
 import { createUnmaskView } from './unmask-view.ts'
 
 export interface ShowOptions {
   context: Context
-  /** Text before the generated one. */
+  generator: Pick<Generator, 'tokenizer' | 'blockSize'>
+  /** Text before the generated one, and its tokens. */
   prompt: string
-  promptTokens: number
-  blockSize: number
-  decode: (ids: number[]) => string
+  promptIds: readonly number[]
   show: boolean
   /** Milliseconds that a step stays on the screen, so that eyes can follow. Default 0. */
   pause?: number
-  onStep?: (step: DecodeStep) => void
+  onEvent?: (event: TextEvent) => void
 }
 
 const noColors = pc.createColors(false)
 
 /** Runs a generation to its end. With `show`, masks and freshly committed tokens are drawn after every step. */
-export async function showGeneration(generation: Generation, options: ShowOptions): Promise<GenerationResult> {
-  const { context, prompt, promptTokens, blockSize, decode, show, pause = 0, onStep } = options
+export async function showWriting(writing: Writing, options: ShowOptions): Promise<TextResult> {
+  const { context, generator, prompt, promptIds, show, pause = 0, onEvent } = options
   const { display } = context
-  const view = createUnmaskView(decode)
+  const { tokenizer, blockSize } = generator
+  const start = promptIds.length
+  const view = createUnmaskView((index) => createTextStream(tokenizer, { after: index === 0 ? promptIds : [-1] }))
 
-  async function draw({ step, tokens }: DecodeStep): Promise<void> {
-    const last = tokens.at(-1)
+  async function draw({ step, committed }: TextEvent): Promise<void> {
+    const last = committed.at(-1)
     if (!show || !last) return
-    view.open((last.block + 1) * blockSize - promptTokens)
+    view.open((last.block + 1) * blockSize - start)
     view.commit(
-      tokens.map(({ position, token, confidence }) => ({ index: position - promptTokens, id: token, confidence })),
+      committed.map(({ position, token, confidence }) => ({ index: position - start, id: token, confidence })),
     )
     const text = (colors: Colors) => `${colors.dim(prompt)}${view.render(colors)}`
     if (display.live) display.update({ live: (_, colors) => text(colors), plain: () => text(noColors) })
@@ -40,12 +43,12 @@ export async function showGeneration(generation: Generation, options: ShowOption
   }
 
   for (;;) {
-    const { done, value } = await generation.next()
+    const { done, value } = await writing.next()
     if (done) {
       display.done()
       return value
     }
-    onStep?.(value)
+    onEvent?.(value)
     await draw(value)
   }
 }

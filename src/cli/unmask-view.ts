@@ -1,5 +1,6 @@
 // Generated text while its blocks are unmasked: masks as shaded cells, new tokens coloured by confidence.
 // Knows nothing about models; it is told which token was committed where.
+import type { TextStream } from '../tokenizer/stream.ts'
 import type { Colors } from './context.ts'
 
 export interface ShownToken {
@@ -19,9 +20,10 @@ export interface UnmaskView {
 }
 
 /**
- * `decode` turns ids into text. A token that is only a part of a character is shown with the token that completes it.
+ * `textFrom` begins the text of a run of tokens at an index. A token that is only a part of a character is shown with the token
+ * that completes it.
  */
-export function createUnmaskView(decode: (ids: number[]) => string): UnmaskView {
+export function createUnmaskView(textFrom: (index: number) => TextStream): UnmaskView {
   const cells: (ShownToken | undefined)[] = []
   let fresh = new Set<number>()
   return {
@@ -45,19 +47,16 @@ export function createUnmaskView(decode: (ids: number[]) => string): UnmaskView 
           at++
           continue
         }
-        // A run is decoded as a whole, prefix by prefix: pieces of one character and leading spaces come out right.
-        const ids: number[] = []
-        let shown = ''
+        // A run is one text: characters that are several tokens, and leading spaces, come out right.
+        const stream = textFrom(at)
         let index = at
         for (; cells[index] !== undefined; index++) {
           const token = cells[index]!
-          ids.push(token.id)
-          const text = decode(ids)
-          if (text.endsWith('\ufffd') && cells[index + 1] !== undefined) continue
-          const piece = text.slice(shown.length)
+          const { text, bytes } = stream.push(token.id)
+          const piece = cells[index + 1] === undefined ? text + stream.end() : text
+          if (piece === '' && bytes.length > 0) continue
           // End-of-text and other special tokens have no text, but fill a cell.
           out += piece === '' ? colors.dim('·') : paint(piece, token, fresh.has(index), colors)
-          shown = text
         }
         at = index
       }

@@ -21,6 +21,8 @@ export interface EngineOptions {
   maskTokenId?: number
   /** Tokens that end a text. */
   eosTokenIds: readonly number[]
+  /** Tokens without a text of their own: none is written into a hole or in mending. Default none. */
+  specialTokenIds?: readonly number[]
   /** In block decoding the state at i - 1 predicts token i, for models trained so. Default false. */
   shift?: boolean
   /**
@@ -51,7 +53,12 @@ export interface BlockOptions extends GenerateOptions {
   blockSize: number
 }
 
-export interface FillOptions extends Omit<BlockOptions, 'maxNewTokens' | 'constraint'> {
+export interface FillOptions extends Omit<BlockOptions, 'maxNewTokens' | 'constraint' | 'selfVerify'> {
+  /**
+   * Positions where a token that ends a text may stand: `nowhere`, `anywhere` (a hole then is as long as its text at most), or
+   * from one on. Elsewhere a hole would seem to be filled with nothing, and surely. Default `nowhere`.
+   */
+  ends?: 'nowhere' | 'anywhere' | { from: number }
   /** Tokens behind a hole that its block extends over, so that they are seen. Default: the block size. */
   rightContext?: number
 }
@@ -69,16 +76,16 @@ export interface Engine {
   /**
    * Fills the holes of a text: positions whose token is the mask. A hole sees what is before it and, as block-diffusion
    * attention looks ahead within a block only, `rightContext` tokens behind it, over which its block extends. The result's
-   * `ids` are the whole text; EOS counts as text.
+   * `ids` are the whole text. Tokens that end a text are not written unless `ends` lets them; nothing ends at them.
    */
   fill(ids: readonly number[], options: FillOptions): Generation
   /**
    * Lets the strategy `edit` mend a text from position `from` on, for models trained to correct tokens. The result's `ids`
-   * are the whole text.
+   * are the whole text, which ends where it ended.
    */
   rewrite(
     ids: readonly number[],
-    options: Omit<BlockOptions, 'maxNewTokens' | 'strategy' | 'constraint'> & { from?: number },
+    options: Omit<BlockOptions, 'maxNewTokens' | 'strategy' | 'constraint' | 'selfVerify'> & { from?: number },
   ): Generation
   /** The evidence lower bound of a text at a block size, by token; see `scoreBlocks`. */
   score(ids: readonly number[], options: ScoreOptions & { blockSize: number }): Promise<(TokenScore | undefined)[]>
@@ -104,8 +111,12 @@ export async function createEngine(
   executor: Executor,
   model: Model,
   weights: ReadonlyMap<string, InferenceParameter>,
-  { maskTokenId, eosTokenIds, shift = false, keepPrefixes = 0, softStates = false, adapter }: EngineOptions,
+  options: EngineOptions,
 ): Promise<Engine> {
+  const { maskTokenId, eosTokenIds, specialTokenIds = [] } = options
+  const { shift = false, keepPrefixes = 0, softStates = false, adapter } = options
+  const unwritten = specialTokenIds.filter((id) => !eosTokenIds.includes(id))
+  const noText = [...unwritten, ...eosTokenIds]
   const { dimensions } = model
   if (maskTokenId !== undefined) checkIds([maskTokenId], dimensions, 'the mask token')
   const forbidden = maskTokenId === undefined ? [] : [maskTokenId]
@@ -118,7 +129,10 @@ export async function createEngine(
   const endOf = (prompt: readonly number[], { maxNewTokens = settingDefault('maxNewTokens') }: DecodingSettings) =>
     Math.min(prompt.length + maxNewTokens, dimensions.maxPositions)
 
-  function settingsOf(options: DecodingSettings & GenerateOptions): BlockSettings {
+  function settingsOf(
+    options: DecodingSettings & GenerateOptions,
+    forbiddenAt?: (position: number) => readonly number[],
+  ): BlockSettings {
     checkOptions(options, dimensions)
     const resolved = resolveSettings(options)
     const { strategy: name, blockSize, reuse, selfVerify, logitScale } = resolved
@@ -138,6 +152,7 @@ export async function createEngine(
       )
     if (blockSize === undefined) throw new UserError('block decoding needs a block size')
     if (selfVerify !== undefined) {
+      if (forbiddenAt) throw new UserError('selfVerify is for new text: leave it out where a text is filled or mended')
       const others = [strategy.edits && `strategy ${name}`, bufferSize > 1 && 'bufferSize', reuse && 'reuse']
       const wrong = [
         ...others,
@@ -150,7 +165,7 @@ export async function createEngine(
     const logits = (strategy.needsLogits ?? false) || options.constraint !== undefined
     return {
       strategy,
-      predictor: createPredictor(options, { forbidden, logits }),
+      predictor: createPredictor(options, { forbidden, forbiddenAt, logits }),
       maskTokenId,
       shift,
       bufferSize,
@@ -332,8 +347,9 @@ export async function createEngine(
       return strided(prompt, options)
     },
     fill(ids, options) {
-      const { blockSize, rightContext = blockSize } = options
-      const settings = settingsOf(options)
+      const { blockSize, rightContext = blockSize, ends = 'nowhere' } = options
+      const from = ends === 'nowhere' ? Number.POSITIVE_INFINITY : ends === 'anywhere' ? 0 : ends.from
+      const settings = settingsOf(options, (position) => (position >= from ? unwritten : noText))
       if (!Number.isSafeInteger(rightContext) || rightContext < 0)
         throw new UserError(`rightContext must be a whole number of at least 0, got ${rightContext}`)
       checkText(ids, dimensions)
@@ -347,7 +363,7 @@ export async function createEngine(
     },
     rewrite(ids, { from = 0, ...options }) {
       checkText(ids, dimensions)
-      const settings = settingsOf({ ...options, strategy: 'edit' })
+      const settings = settingsOf({ ...options, strategy: 'edit' }, () => noText)
       const first = Math.max(from, shift ? 1 : 0)
       if (!Number.isSafeInteger(from) || from < 0 || first >= ids.length)
         throw new UserError(`there is nothing to rewrite from position ${from} of ${ids.length} on`)

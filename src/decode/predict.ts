@@ -46,14 +46,21 @@ export interface Predictor {
   ): Predictions & { details: (index: number, token: number) => Pick<CommittedToken, 'confidence' | 'logprob' | 'top'> }
 }
 
-/** Predicts as the options say. `forbidden` are never predicted; `logits` asks for them in any case. */
+/**
+ * Predicts as the options say. `forbidden` are never predicted, `forbiddenAt` not at a position; `logits` asks for them in any
+ * case.
+ */
 export function createPredictor(
   options: SamplingOptions & { logitScale?: number },
-  { forbidden, logits = false }: { forbidden: readonly number[]; logits?: boolean },
+  {
+    forbidden,
+    forbiddenAt,
+    logits = false,
+  }: { forbidden: readonly number[]; forbiddenAt?: (position: number) => readonly number[]; logits?: boolean },
 ): Predictor {
   const { logitScale: scale = settingDefault('logitScale'), logprobs } = options
   const { seed, repetitionPenalty } = withSamplingDefaults(options)
-  if (!logits && !needsLogits(options))
+  if (!logits && !forbiddenAt && !needsLogits(options))
     return {
       logits: false,
       predict({ tokens, confidence }, first, positions) {
@@ -72,6 +79,7 @@ export function createPredictor(
       const logProbability = rows.map((row, i) => {
         adjustLogits(row, options, text)
         for (const token of forbidden) row[token] = Number.NEGATIVE_INFINITY
+        for (const token of forbiddenAt?.(positions[i]) ?? []) row[token] = Number.NEGATIVE_INFINITY
         if (allowed === undefined) return logProbabilities(row, scale)
         const { tokens, leading } = allowed(i)
         const ofAll = logProbabilities(row, scale)

@@ -46,7 +46,7 @@ export async function choose(forward: Forward, tokenizer: Tokenizer, items: read
     try {
       const store = ids.length - 1
       if (store > 0) await forward.run(cache, { ids: ids.slice(0, -1), blockSize: 1, rows: [], store })
-      const continuations = choices.map((text) => tokenizer.encode(text))
+      const continuations = choices.map((text) => tokenizer.encode(text, { special: 'text', continues: true }))
       const sums = await logProbabilitiesAfter(forward, cache, ids[store], continuations)
       const [first, ...others] = sums.map((sum, i) => sum / new TextEncoder().encode(choices[i]).length)
       right.push(others.every((score) => score < first))

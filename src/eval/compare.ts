@@ -1,7 +1,5 @@
 // Decodes the same prompts with a base model, one token at a time, and with its converted model at several thresholds.
 // Knows nothing about how either decodes.
-
-import type { Tokenizer } from '../tokenizer/types.ts'
 import {
   chooseSamples,
   compareTasks,
@@ -15,7 +13,6 @@ import type { DecodingSummary, Sample, SweepPoint, TaskComparison } from './repo
 
 export interface CompareOptions {
   prompts: readonly Prompt[]
-  tokenizer: Tokenizer
   /** The base; undefined where there is none, as with random weights. */
   ar?: Decode
   /** The converted model at a confidence threshold; undefined for a causal model on its own. */
@@ -43,11 +40,10 @@ export interface ComparisonResult {
 }
 
 export async function compareDecoding(options: CompareOptions): Promise<ComparisonResult> {
-  const { prompts, tokenizer, threshold, signal, onProgress } = options
+  const { prompts, threshold, signal, onProgress } = options
   const run = (label: string, decode: Decode): Promise<Output[]> =>
     decodePrompts(prompts, decode, {
-      tokenizer,
-      ...(signal ? { signal } : {}),
+      signal,
       onPrompt: (done, output) => onProgress?.({ label, done, total: prompts.length, output }),
     })
   const ar = options.ar ? await run('AR base', options.ar) : []

@@ -1,15 +1,8 @@
 import { describe, expect, it } from 'vitest'
-import type { Tokenizer } from '../tokenizer/types.ts'
 import { compareDecoding } from './compare.ts'
 import { type Decode, decodePrompts, type Prompt, summarize, taskPrompts } from './evaluate.ts'
 import { splitOf, taskRow } from './tasks/index.ts'
 
-const end = 256
-// Characters are ids: all that decoding prompts needs of a tokenizer.
-const tokenizer = {
-  eosTokenId: end,
-  decode: (ids: ArrayLike<number>) => String.fromCharCode(...Array.from(ids)),
-} as Tokenizer
 const encode = (text: string) => [...text].map((character) => character.charCodeAt(0))
 
 /** Knows every answer, and says `wrong` instead to every nth prompt. */
@@ -19,8 +12,9 @@ const solver = (prompts: readonly Prompt[], forwardsPerToken: number, wrongEvery
     const { expected } = prompts.find((prompt) => String(prompt.ids) === String(ids))!
     asked++
     const wrong = wrongEvery > 0 && asked % wrongEvery === 0
-    const answer = [...encode(wrong ? 'wrong' : expected!), end]
-    return { ids: answer, forwards: answer.length * forwardsPerToken, seconds: answer.length / 100 }
+    const text = wrong ? 'wrong' : expected!
+    const answer = [...encode(text), 256]
+    return { text, ids: answer, forwards: answer.length * forwardsPerToken, seconds: answer.length / 100 }
   }
 }
 
@@ -37,8 +31,8 @@ describe('taskPrompts', () => {
 describe('decodePrompts', () => {
   const prompts = taskPrompts(['reverse'], 8, { seed: 2, encode })
 
-  it('ends the text at EOS and counts tokens and forwards', async () => {
-    const outputs = await decodePrompts(prompts, solver(prompts, 0.25), { tokenizer })
+  it('keeps the texts and counts tokens and forwards', async () => {
+    const outputs = await decodePrompts(prompts, solver(prompts, 0.25), {})
     expect(outputs.map(({ text }) => text)).toEqual(prompts.map(({ expected }) => expected))
     const { score, tokensPerForward, tokensPerSecond } = summarize(outputs)
     expect(score).toMatchObject({ rows: 8, accuracy: 1 })
@@ -48,13 +42,12 @@ describe('decodePrompts', () => {
 
   it('has no score where nothing says what is right', async () => {
     const free = prompts.map((prompt) => ({ ...prompt, task: undefined }))
-    expect(summarize(await decodePrompts(free, solver(free, 1), { tokenizer })).score).toBeUndefined()
+    expect(summarize(await decodePrompts(free, solver(free, 1), {})).score).toBeUndefined()
   })
 
   it('stops when it is asked to', async () => {
     const stop = new AbortController()
     const decoding = decodePrompts(prompts, solver(prompts, 1), {
-      tokenizer,
       signal: stop.signal,
       onPrompt: (done) => done === 3 && stop.abort(new Error('enough')),
     })
@@ -67,7 +60,6 @@ describe('compareDecoding', () => {
     const prompts = taskPrompts(['reverse', 'sort'], 4, { seed: 3, encode })
     const result = await compareDecoding({
       prompts,
-      tokenizer,
       ar: solver(prompts, 1),
       diffusion: (threshold) => solver(prompts, threshold / 4, threshold < 0.8 ? 2 : 0),
       threshold: 0.9,

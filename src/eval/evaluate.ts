@@ -1,6 +1,5 @@
 // Decodes held-out prompts and sums up what came out: answers, tokens per forward, tokens per second.
 // Knows tokens and tasks; how a model decodes is the caller's.
-import type { Tokenizer } from '../tokenizer/types.ts'
 import type { DecodingSummary, Sample, ScoreSummary, TaskComparison } from './report/types.ts'
 import { type Accuracy, scoreTasks, type TaskOutput, throughput } from './score.ts'
 import { type TaskName, taskRow } from './tasks/index.ts'
@@ -16,7 +15,8 @@ export interface Prompt {
 
 /** What a decoder returns for one prompt. */
 export interface Generated {
-  /** New tokens, up to and including EOS. */
+  /** The text, and its tokens up to and including the one that ended it. */
+  text: string
   ids: readonly number[]
   /** Forward passes, that over the prompt included where it is one of its own. */
   forwards: number
@@ -28,8 +28,6 @@ export type Decode = (prompt: readonly number[]) => Promise<Generated>
 /** A prompt with what a decoder made of it. */
 export interface Output extends Generated {
   prompt: Prompt
-  /** The text before EOS. */
-  text: string
 }
 
 /** Held-out rows of the seeded tasks: `rows` of each, encoded as training rendered them. */
@@ -50,16 +48,12 @@ export function taskPrompts(
 export async function decodePrompts(
   prompts: readonly Prompt[],
   decode: Decode,
-  options: { tokenizer: Tokenizer; signal?: AbortSignal; onPrompt?: (done: number, output: Output) => void },
+  { signal, onPrompt }: { signal?: AbortSignal; onPrompt?: (done: number, output: Output) => void },
 ): Promise<Output[]> {
-  const { tokenizer, signal, onPrompt } = options
   const outputs: Output[] = []
   for (const prompt of prompts) {
     signal?.throwIfAborted()
-    const generated = await decode(prompt.ids)
-    const end = generated.ids.indexOf(tokenizer.eosTokenId ?? -1)
-    const text = tokenizer.decode(end === -1 ? generated.ids : generated.ids.slice(0, end))
-    const output = { ...generated, prompt, text }
+    const output = { ...(await decode(prompt.ids)), prompt }
     outputs.push(output)
     onPrompt?.(outputs.length, output)
   }

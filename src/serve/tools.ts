@@ -3,7 +3,7 @@
 // Formats: `<tool_call>{...}</tool_call>` (Hermes, Qwen, SmolLM), `[TOOL_CALLS] [...]` (Mistral), `<|python_tag|>{...}` and a
 // bare object (Llama 3.1). A call is {"name", "arguments"} or {"name", "parameters"}.
 
-import { overlap } from './text.ts'
+import { overlap } from '../text/stop-strings.ts'
 
 export interface ToolCall {
   name: string

@@ -20,6 +20,8 @@ export interface AssembleOptions {
 export interface TextToken extends CommittedToken {
   /** The bytes of text that it stands for; none for special tokens. */
   bytes: Uint8Array
+  /** Characters of the text (code points) before the one that it begins with or goes on with. */
+  offset: number
 }
 
 /** What a step added. All that may still change, and what may become a stop string, is held back. */
@@ -104,6 +106,7 @@ function createAnswer(tokenizer: TextOfTokens, prompt: readonly number[], stop: 
   /** Tokens that wait for their text, and where in the text it begins. */
   let waiting: { token: TextToken; start: number }[] = []
   let length = 0
+  let characters = 0
   let text = ''
   /** Moves tokens whose text has begun. */
   const release = (tokens: TextToken[], all = false) => {
@@ -118,8 +121,9 @@ function createAnswer(tokenizer: TextOfTokens, prompt: readonly number[], stop: 
     /** Adds a token, and to `tokens` those that are certain by it; true where the text ends. */
     push(committed: CommittedToken, tokens: TextToken[]): boolean {
       const piece = stream.push(committed.token)
-      waiting.push({ token: { ...committed, bytes: piece.bytes }, start: length })
+      waiting.push({ token: { ...committed, bytes: piece.bytes, offset: characters }, start: length })
       length += piece.text.length
+      characters += [...piece.text].length
       const { text: added, stopped } = filter.push(piece.text)
       text += added
       release(tokens)

@@ -38,10 +38,15 @@ export function textOf(tokenizer: TextOfTokens, ids: ArrayLike<number>, options?
 
 /**
  * The text of one token, its spaces included: the name of a special token, `token_id:N` of an id without a name, and where the
- * token is no whole character its bytes as OpenAI writes them (`bytes:\xe2\x82`).
+ * token is no whole character its bytes as OpenAI writes them (`bytes:\xe2\x82`), or U+FFFD. `bytes` are those that it has
+ * in a text, where they may be without the first space.
  */
-export function tokenText({ bytesOf, idToToken }: TextOfTokens, id: number): string {
-  const bytes = bytesOf(id)
+export function tokenText(
+  { bytesOf, idToToken }: TextOfTokens,
+  id: number,
+  { bytes = bytesOf(id), partial = 'bytes' }: { bytes?: Uint8Array; partial?: 'bytes' | 'replaced' } = {},
+): string {
+  if (partial === 'replaced' && bytes) return new TextDecoder('utf-8', { ignoreBOM: true }).decode(bytes)
   if (!bytes) return idToToken(id) ?? `token_id:${id}`
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)

@@ -41,9 +41,7 @@ async function stream(path: string, body: Record<string, unknown>): Promise<Part
   return data.map((event) => JSON.parse(event.slice('data: '.length)) as Partial<Revised>)
 }
 
-// What ends a text is forbidden, so that every hole keeps its length.
-const open = { logit_bias: { 256: -100, 258: -100 } }
-const infill = { parts: ['The people', { mask: 5 }, ' the ', { mask: 3 }, '.'], unmask: { unmasking: true }, ...open }
+const infill = { parts: ['The people', { mask: 5 }, ' the ', { mask: 3 }, '.'], unmask: { unmasking: true } }
 
 test('fills every hole and leaves the rest as it is', async () => {
   const { status, body } = await ask('/v1/infill', infill)
@@ -55,6 +53,16 @@ test('fills every hole and leaves the rest as it is', async () => {
   // Tokens are bytes here: each position of a hole is decided once.
   const decided = body.unmask.tokens.map(({ position }) => position).sort((a, b) => a - b)
   expect(decided).toEqual([10, 11, 12, 13, 14, 20, 21, 22])
+})
+
+test('names of special tokens are text, and none is written into a hole', async () => {
+  // Even where the model would rather end the text, or mark something.
+  const logit_bias = { 256: 100, 257: 100, 258: 100, 259: 100 }
+  const { status, body } = await ask('/v1/infill', { parts: ['a<|mask|>', { mask: 4 }, '<|im_end|>b'], logit_bias })
+  expect(status).toBe(200)
+  expect(body.text).toBe(`a<|mask|>${body.holes![0]}<|im_end|>b`)
+  expect(body.holes![0]).toHaveLength(4)
+  expect(body.usage).toMatchObject({ prompt_tokens: 'a<|mask|><|im_end|>b'.length, completion_tokens: 4 })
 })
 
 test('streams the same, in order', async () => {
@@ -88,7 +96,6 @@ test.each([
   ['/v1/infill', { parts: ['a', { mask: 300 }, 'b', { mask: 300 }] }, 'parts'],
   ['/v1/infill', { parts: ['a', { mask: 0 }] }, 'parts[1].mask'],
   ['/v1/infill', { parts: [{ mask: 2 }, 'a'] }, 'parts'],
-  ['/v1/infill', { parts: ['a<|mask|>', { mask: 2 }] }, 'parts'],
   ['/v1/infill', { parts: ['a'.repeat(2100), { mask: 2 }] }, 'parts'],
   ['/v1/infill', { ...infill, stop: 'a' }, 'stop'],
   ['/v1/infill', { ...infill, unmask: { block_size: 0 } }, 'unmask.block_size'],

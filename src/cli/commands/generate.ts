@@ -1,13 +1,13 @@
 // unmask generate: completes a prompt, many tokens per forward where the model is a diffusion model.
 import { text as readStream } from 'node:stream/consumers'
 import { Command, Option } from 'commander'
-import type { CommittedToken, ConstraintSource, GenerationResult } from '../../decode/index.ts'
+import type { CommittedToken, ConstraintSource } from '../../decode/index.ts'
 import { settingsFromKeys } from '../../decode/settings.ts'
 import { UserError } from '../../types.ts'
 import type { Context } from '../context.ts'
 import { deviceOption, wholeNumber } from '../flags.ts'
 import { decimals } from '../format.ts'
-import { showGeneration } from '../generation.ts'
+import { showWriting } from '../generation.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe.ts'
 import { action, type Session } from '../session.ts'
 
@@ -87,32 +87,27 @@ Examples:
             ...(flags.adapter === undefined ? {} : { adapter: await loadAdapterFor(loaded.model, flags.adapter) }),
           })
           const ids = promptIds(prompt, loaded, flags.template ? { template: flags.template } : {})
-          const generation = generator.generate(ids, {
+          const writing = generator.write(ids, {
             // All that was asked for: what the way of decoding does not have is an error.
             ...settingsFromKeys(settings),
             ...(seed === undefined ? {} : { seed }),
-            ...(stop.length === 0 ? {} : { stop }),
-            ...(constraint === undefined ? {} : { constraint }),
+            stop,
+            constraint,
             signal,
           })
           const committed: (CommittedToken & { step: number })[] = []
-          const result = await showGeneration(generation, {
+          const result = await showWriting(writing, {
             context,
             prompt,
-            promptTokens: ids.length,
-            blockSize: generator.blockSize,
-            decode: (part) => loaded.tokenizer.decode(part, { skipSpecialTokens: true }),
+            promptIds: ids,
+            generator,
             show: flags.show ?? false,
-            onStep: ({ step, tokens }) => committed.push(...tokens.map((token) => ({ ...token, step }))),
+            onEvent: (event) => committed.push(...event.committed.map((token) => ({ ...token, step: event.step }))),
           })
-          const text = beforeStop(
-            loaded.tokenizer.decode(withoutEnd(result.ids, result.stop), { skipSpecialTokens: true }),
-            stop,
-          )
-          const { mode } = generator
+          const { mode, blockSize: size } = generator
           context.result(
-            { mode, blockSize: generator.blockSize, prompt, text, ...result, ...(flags.show ? { committed } : {}) },
-            () => text,
+            { mode, blockSize: size, prompt, ...result, ...(flags.show ? { committed } : {}) },
+            () => result.text,
           )
           note(context, result)
         } finally {
@@ -144,13 +139,6 @@ async function readConstraint(flags: Flags): Promise<ConstraintSource | undefine
   } catch (error) {
     throw new UserError(`${jsonSchema} is not JSON: ${error instanceof Error ? error.message : error}`)
   }
-}
-
-const withoutEnd = (ids: readonly number[], stop: GenerationResult['stop']) => (stop === 'eos' ? ids.slice(0, -1) : ids)
-
-function beforeStop(text: string, stop: readonly string[]): string {
-  const ends = stop.map((wanted) => text.indexOf(wanted)).filter((at) => at !== -1)
-  return ends.length === 0 ? text : text.slice(0, Math.min(...ends))
 }
 
 function note({ display }: Context, result: { tokens: number; forwards: number; tpf: number; tps: number }): void {

@@ -5,7 +5,7 @@ import type { Context } from '../context.ts'
 import { exitCodes } from '../exit-codes.ts'
 import { runFolderOptions } from '../flags.ts'
 import { decimals } from '../format.ts'
-import { showGeneration } from '../generation.ts'
+import { showWriting } from '../generation.ts'
 import { action, type Session } from '../session.ts'
 import { convertDisplay, describeConversion } from './convert.ts'
 
@@ -82,12 +82,11 @@ async function watch(model: string, context: Context): Promise<void> {
     for (const task of TASK_NAMES) {
       const { prompt } = taskRow(task, 1, 1000, 'test')
       const ids = promptIds(prompt, loaded, { template: 'none' })
-      const result = await showGeneration(generator.generate(ids, { maxNewTokens: 64, signal }), {
+      const result = await showWriting(generator.write(ids, { maxNewTokens: 64, signal }), {
         context,
+        generator,
         prompt,
-        promptTokens: ids.length,
-        blockSize: generator.blockSize,
-        decode: (part) => loaded.tokenizer.decode(part, { skipSpecialTokens: true }),
+        promptIds: ids,
         show: true,
         pause: display.live ? 150 : 0,
       })

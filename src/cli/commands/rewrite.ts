@@ -40,6 +40,8 @@ Examples:
         const { loadForInference } = await import('../../load.ts')
         const { createGenerator } = await import('../../generate.ts')
         const { complete } = await import('../../decode/index.ts')
+        const { encodeTexts } = await import('../../text/holes.ts')
+        const { textOf } = await import('../../tokenizer/stream.ts')
         const { createExecutor } = await import('../../runtime/onnxruntime/executor.ts')
         const { signal } = context
         const { decode } = sectionFlags(command.opts())
@@ -48,20 +50,17 @@ Examples:
         const executor = createExecutor({ threads: context.threads, device: context.device })
         try {
           const generator = await createGenerator(executor, loaded)
-          const kept = loaded.tokenizer.encode(flags.keep ?? '')
-          const given = loaded.tokenizer.encode(text)
+          const { begin, parts } = encodeTexts([flags.keep ?? '', text], loaded.tokenizer)
+          const kept = [...begin, ...parts[0]!]
+          const given = parts[1]!
           const result = await complete(
             generator.rewrite([...kept, ...given], {
-              blockSize: blockSize ?? generator.blockSize,
-              from: kept.length,
-              ...(threshold === undefined ? {} : { threshold }),
-              ...(editingThreshold === undefined ? {} : { editingThreshold }),
-              ...(maxPostSteps === undefined ? {} : { maxPostSteps }),
-              signal,
+              ...{ blockSize: blockSize ?? generator.blockSize, from: kept.length },
+              ...{ threshold, editingThreshold, maxPostSteps, signal },
             }),
           )
           const ids = result.ids.slice(kept.length)
-          const rewritten = loaded.tokenizer.decode(ids, { skipSpecialTokens: true })
+          const rewritten = textOf(loaded.tokenizer, ids, { after: kept })
           const changed = ids.filter((id, i) => id !== given[i]).length
           const { forwards, seconds } = result
           context.result({ text: rewritten, tokens: ids.length, changed, forwards, seconds }, () => rewritten)

@@ -12,7 +12,7 @@ import { type Asker, judgeJobs, REFUSAL, refuseAll, type Safety } from '../safet
 import { type ChatRequest, chatRequest } from '../schemas.ts'
 import { eventStream, type SentEvent } from '../sse.ts'
 import { createToolFilter, type ToolCall } from '../tools.ts'
-import type { GenerateJob, GenerateResult, TokenLogprob, UnmaskedToken } from '../worker/protocol.ts'
+import type { Alternative, GenerateJob, GenerateResult, TokenLogprob, UnmaskedToken } from '../worker/protocol.ts'
 import {
   askerOf,
   checkChoices,
@@ -192,14 +192,12 @@ interface Head {
 const toCalls = (calls: readonly ToolCall[]) =>
   calls.map((call) => ({ id: `call_${randomUUID().replaceAll('-', '')}`, type: 'function' as const, function: call }))
 
-const utf8 = new TextEncoder()
-
-/** Log-probabilities as OpenAI's chat gives them. `bytes` is null where a token is no whole character. */
+/** Log-probabilities as OpenAI's chat gives them: `bytes` in a row are those of the text, null for special tokens. */
 function logprobContent(entries: readonly TokenLogprob[]) {
-  const entry = ({ token, logprob }: { token: string; logprob: number }) => ({
+  const entry = ({ token, logprob, bytes }: Alternative) => ({
     token,
     logprob: finite(logprob),
-    bytes: token.startsWith('token_id:') ? null : [...utf8.encode(token)],
+    bytes: bytes ? [...bytes] : null,
   })
   return entries.map((item) => ({ ...entry(item), top_logprobs: item.top.map(entry) }))
 }

@@ -140,14 +140,10 @@ function scorePrompts(
 }
 
 /** Log-probabilities as this older API gives them, those of an echoed prompt first. */
-function completionLogprobs(entries: readonly TokenLogprob[], echoed: ScoreResult | undefined, start = 0) {
-  let offset = start + (echoed?.text.length ?? 0)
-  const offsets = entries.map(({ token }) => {
-    const here = offset
-    offset += token.startsWith('token_id:') ? 0 : token.length
-    return here
-  })
-  const top = (token: string, logprob: number, alternatives: TokenLogprob['top']) =>
+function completionLogprobs(entries: readonly TokenLogprob[], echoed?: ScoreResult) {
+  const start = [...(echoed?.text ?? '')].length
+  const offsets = entries.map(({ offset }) => start + offset)
+  const top = (token: string, logprob: number, alternatives: readonly { token: string; logprob: number }[]) =>
     Object.fromEntries([...alternatives, { token, logprob }].map((entry) => [entry.token, finite(entry.logprob)]))
   const { tokens = [], logprobs = [], top: tops = [], offsets: echoedOffsets = [] } = echoed ?? {}
   return {
@@ -182,7 +178,6 @@ async function* streamChunks(
     data: JSON.stringify({ ...head, choices, ...(includeUsage ? { usage } : {}) }),
   })
   const results: GenerateResult[] = []
-  const lengths: number[] = []
   for await (const event of events) {
     const { index } = event
     if (event.kind === 'end') {
@@ -191,14 +186,11 @@ async function* streamChunks(
       continue
     }
     const { text, logprobs, unmasked, promptTokens } = event
-    // The first event of a choice has no text: it begins the response.
-    const start = lengths[index] ?? 0
-    lengths[index] = start + text.length
     yield chunk([
       {
         index,
         text,
-        logprobs: logprobs ? completionLogprobs(logprobs, undefined, start) : null,
+        logprobs: logprobs ? completionLogprobs(logprobs) : null,
         finish_reason: null,
         ...(unmasked ? { unmask: { tokens: unmasked } } : {}),
         // Where blocks begin is counted from the start of the prompt.

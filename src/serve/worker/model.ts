@@ -1,10 +1,10 @@
 // A model as a server uses it: prompts to tokens, tokens to text, stop strings, log-probabilities. Knows no HTTP.
-import type { CommittedToken, Generation } from '../../decode/index.ts'
 import { createGenerator, promptIds } from '../../generate.ts'
 import { loadAdapterFor, loadForInference } from '../../load.ts'
 import { createExecutor } from '../../runtime/onnxruntime/executor.ts'
+import { assemble, type TextToken, type Writing } from '../../text/assemble.ts'
+import { createTextStream, textOf, tokenText } from '../../tokenizer/stream.ts'
 import { UserError } from '../../types.ts'
-import { createAnswerText } from '../text.ts'
 import { RequestError } from './errors.ts'
 import type {
   GenerateEvent,
@@ -15,10 +15,9 @@ import type {
   ScoreJob,
   ScoreResult,
   TokenLogprob,
-  UnmaskedToken,
   WorkerSettings,
 } from './protocol.ts'
-import { revise } from './revise.ts'
+import { revise, unmaskedToken } from './revise.ts'
 
 export interface ServedModel {
   info: ModelInfo
@@ -49,27 +48,26 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
   const { tokenizer } = loaded
   const { vocabSize, maxPositions } = loaded.model.dimensions
   const { chatTemplate } = tokenizer
-  const eos = new Set(generator.endTokens)
   const nameOf = (id: number | undefined) => (id === undefined ? undefined : tokenizer.idToToken(id))
-
-  /** Text of one token, unique among the tokens of a vocabulary. */
-  function tokenText(id: number): string {
-    const text = tokenizer.decode([id])
-    return text === '' || text.includes('\ufffd') ? `token_id:${id}` : text
-  }
 
   function encode(prompt: Prompt, param: string): number[] {
     if (prompt.kind === 'ids') {
       const wrong = prompt.ids.find((id) => id >= vocabSize)
       if (wrong !== undefined)
         throw new RequestError(`token ${wrong} is not among the ${vocabSize} of this model`, { param })
+      if (prompt.ids.includes(generator.maskTokenId ?? -1))
+        throw new RequestError(`token ${generator.maskTokenId} is the mask of this model: no prompt can hold it`, {
+          param,
+        })
       return prompt.ids
     }
     try {
       if (prompt.kind === 'text') return promptIds(prompt.text, loaded, { template: 'none' })
       const { messages, tools, forced } = prompt
-      const text = tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true, ...(tools ? { tools } : {}) })
-      return tokenizer.encode(forced && chatTemplate?.includes(CALL) ? `${text}${CALL}\n` : text)
+      const text = tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true, tools, guard: true })
+      return tokenizer.encode(forced && chatTemplate?.includes(CALL) ? `${text}${CALL}\n` : text, {
+        special: 'guarded',
+      })
     } catch (error) {
       if (error instanceof UserError) throw new RequestError(error.message, { param })
       throw error
@@ -86,26 +84,22 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
     if (length === 0) throw new RequestError('the prompt is empty', { param: job.promptParam })
   }
 
-  /** Starts a generation. Positions from `end` on are no part of the answer. Throws RequestError for what the model cannot. */
-  function begin(prompt: number[], job: GenerateJob, signal: AbortSignal): { generation: Generation; end: number } {
-    const { sampling, suffix, maxNewTokens, logprobs, constraint } = job
+  /** Starts the text behind a prompt. Throws RequestError for what the model cannot. */
+  function begin(prompt: number[], job: GenerateJob, signal: AbortSignal): Writing {
+    const { sampling, suffix, maxNewTokens, logprobs, constraint, stop } = job
     const { logitBias, ...rest } = sampling
-    const settings = {
-      ...rest,
-      signal,
-      ...(logitBias ? { logitBias: new Map(logitBias) } : {}),
-      ...(logprobs === undefined ? {} : { logprobs }),
-      ...(constraint ? { constraint: constraint.source } : {}),
-    }
+    const settings = { ...rest, signal, logprobs, logitBias: logitBias && new Map(logitBias) }
     try {
       if (suffix === undefined)
-        return { generation: generator.generate(prompt, { ...settings, maxNewTokens }), end: Number.POSITIVE_INFINITY }
+        return generator.write(prompt, { ...settings, maxNewTokens, stop, constraint: constraint?.source })
       const end = prompt.length + maxNewTokens
-      const behind = tokenizer.encode(suffix)
+      const behind = tokenizer.encode(suffix, { special: 'text', continues: true })
       checkLength(end + behind.length, job, 0)
       const hole = new Array<number>(maxNewTokens).fill(generator.maskTokenId!)
-      const filling = { blockSize: generator.blockSize, ...settings }
-      return { generation: generator.fill([...prompt, ...hole, ...behind], filling), end }
+      // What is asked for is at most so long.
+      const filling = { blockSize: generator.blockSize, ...settings, ends: 'anywhere' } as const
+      const generation = generator.fill([...prompt, ...hole, ...behind], filling)
+      return assemble(generation, { tokenizer, prompt, endTokens: generator.endTokens, stop, end })
     } catch (error) {
       throw told(error, constraint?.param)
     }
@@ -133,71 +127,48 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
 
     async generate(job, signal, onEvent) {
       const { prompt: asked } = job
-      if (asked.kind === 'revise')
-        return revise(asked, job, { generator, tokenizer, maxPositions, eos, signal, onEvent })
+      if (asked.kind === 'revise') return revise(asked, job, { generator, maxPositions, signal, onEvent })
       const prompt = encode(asked, job.promptParam)
       checkLength(prompt.length, job, 1)
-      const { stop, unmasking, logprobs } = job
-      const text = createAnswerText(tokenizer, stop)
-      const { generation, end } = begin(prompt, job, signal)
-      const known = new Map<number, CommittedToken>()
-      let next = prompt.length
-      let forwards = 0
-      let stopped = false
+      const { unmasking, logprobs } = job
+      const writing = begin(prompt, job, signal)
       onEvent({ promptTokens: prompt.length, text: '' })
-      const result = (finish: 'stop' | 'length', cachedTokens: number): GenerateResult => {
-        const rest = stopped ? '' : text.end()
-        if (rest !== '') onEvent({ text: rest })
-        const completionTokens = next - prompt.length
-        return { finish, promptTokens: prompt.length, cachedTokens, completionTokens, forwards }
-      }
       try {
         for (;;) {
-          const { done, value } = await generation.next()
+          const { done, value } = await writing.next()
           if (done) {
-            // The EOS is a token of the answer without a text.
-            if (value.stop === 'eos') next++
-            return result(value.stop === 'eos' ? 'stop' : 'length', value.cachedTokens)
+            const { stop, cachedTokens, tokens: completionTokens, forwards } = value
+            const finish = stop === 'length' ? 'length' : 'stop'
+            return { finish, promptTokens: prompt.length, cachedTokens, completionTokens, forwards }
           }
-          forwards++
-          const event: GenerateEvent = { text: '' }
-          if (unmasking) event.unmasked = value.tokens.map((token) => unmasked(token, value.step, prompt.length))
-          if (logprobs !== undefined) event.logprobs = []
-          for (const token of value.tokens) known.set(token.position, token)
-          for (; next < Math.min(value.final, end) && !stopped; next++) {
-            const token = known.get(next)
-            if (!token) throw new Error(`position ${next} is final without a token`)
-            // What is committed behind an EOS is no part of the answer.
-            if (eos.has(token.token)) break
-            const pushed = text.push(token.token)
-            event.text += pushed.text
-            stopped = pushed.stopped
-            if (!stopped && event.logprobs) event.logprobs.push(tokenLogprob(token, logprobs!))
-          }
-          event.tokens = next - prompt.length
-          event.forwards = forwards
-          if (event.text !== '' || event.unmasked || event.logprobs?.length) onEvent(event)
-          if (stopped) return result('stop', 0)
+          const { added, tokens, committed, count, step } = value
+          const event: GenerateEvent = { text: added, tokens: count, forwards: step + 1 }
+          if (unmasking) event.unmasked = committed.map((token) => unmaskedToken(token, step, generator, prompt.length))
+          if (logprobs !== undefined) event.logprobs = tokens.map((token) => tokenLogprob(token, logprobs))
+          if (added !== '' || event.unmasked || event.logprobs?.length) onEvent(event)
         }
       } catch (error) {
         // A constraint that no text of this length meets is found out when the text begins.
         throw job.constraint ? told(error, job.constraint.param) : error
       } finally {
         // Leaving early gives the place back.
-        await generation.return(undefined as never)
+        await writing.return(undefined as never)
       }
     },
 
     async score(job, signal) {
       const ids = encode(job.prompt, job.promptParam)
       checkLength(ids.length, job, 0)
-      const tokens = ids.map(tokenText)
-      const stream = createAnswerText({ decode: (part) => tokenizer.decode(part) })
+      const stream = createTextStream(tokenizer, { special: 'written' })
       let text = ''
-      const offsets = ids.map((id) => {
-        const here = text.length
-        text += stream.push(id).text
-        return here
+      let characters = 0
+      const offsets: number[] = []
+      const tokens = ids.map((id) => {
+        const piece = stream.push(id)
+        offsets.push(characters)
+        text += piece.text
+        characters += [...piece.text].length
+        return tokenText(tokenizer, id, { bytes: tokenizer.bytesOf(id) && piece.bytes })
       })
       text += stream.end()
       const { top } = job
@@ -210,7 +181,7 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
         offsets,
         logprobs: scores.map((score) => score?.logprob),
         top: scores.map((score) =>
-          (score?.top ?? []).map(({ token, logprob }) => ({ token: tokenText(token), logprob })),
+          (score?.top ?? []).map(({ token, logprob }) => ({ token: tokenText(tokenizer, token), logprob })),
         ),
       }
     },
@@ -219,30 +190,23 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
       if (prompt.kind === 'text') return tokenizer.encode(prompt.text, { addSpecialTokens })
       return encode(prompt, 'messages')
     },
-    detokenize: (ids) => tokenizer.decode(ids.filter((id) => id < vocabSize)),
+    detokenize: (ids) => textOf(tokenizer, ids, { special: 'written' }),
     async dispose() {
       await generator.dispose()
       await executor.dispose()
     },
   }
 
-  function unmasked(token: CommittedToken, step: number, promptTokens: number): UnmaskedToken {
+  function tokenLogprob(token: TextToken, top: number): TokenLogprob {
+    const own = tokenizer.bytesOf(token.token) && token.bytes
     return {
-      position: token.position - promptTokens,
-      token: token.token,
-      text: tokenizer.decode([token.token]),
-      step,
-      confidence: token.confidence,
-      ...(token.edited ? { edited: true } : {}),
-    }
-  }
-
-  function tokenLogprob(token: CommittedToken, top: number): TokenLogprob {
-    const alternatives = (token.top ?? []).slice(0, top)
-    return {
-      token: tokenText(token.token),
+      token: tokenText(tokenizer, token.token, { bytes: own }),
+      bytes: own,
+      offset: token.offset,
       logprob: token.logprob ?? Math.log(token.confidence),
-      top: alternatives.map(({ token: id, logprob }) => ({ token: tokenText(id), logprob })),
+      top: (token.top ?? []).slice(0, top).map(({ token: id, logprob }) => ({
+        ...{ token: tokenText(tokenizer, id), bytes: tokenizer.bytesOf(id), logprob },
+      })),
     }
   }
 }

@@ -82,11 +82,19 @@ export interface ScoreJob {
   top?: number
 }
 
-export interface TokenLogprob {
-  /** Text of the token; `token_id:N` where it is no whole character. */
+/** A token and its log-probability. */
+export interface Alternative {
+  /** Text of the token, `bytes:\x..` where it is no whole character, or the name of a special token. */
   token: string
+  /** Bytes of text that it stands for; undefined for special tokens. */
+  bytes?: Uint8Array
   logprob: number
-  top: { token: string; logprob: number }[]
+}
+
+export interface TokenLogprob extends Alternative {
+  /** Characters (code points) of the answer before it. */
+  offset: number
+  top: Alternative[]
 }
 
 /** A token that a step decided, in any order; `edited` where it replaces an earlier one. */
@@ -137,7 +145,7 @@ export interface ScoreResult {
   text: string
   /** Text of each token, as in `TokenLogprob`. */
   tokens: string[]
-  /** Where each token begins in the text of all. */
+  /** Characters (code points) of the text before each token. */
   offsets: number[]
   /** Undefined for a first token that nothing predicts. */
   logprobs: (number | undefined)[]
