@@ -100,6 +100,7 @@ export function randomBatch({ config, rows, length }: TrainShape): Batch {
     documents: each(() => 0),
     positions: each((i) => i % length),
     maskable: new Uint8Array(rows * length).fill(1),
+    padding: new Uint8Array(rows * length),
     documentIds: [],
     tokens: rows * length,
     bytes: rows * length,

@@ -99,6 +99,7 @@ function packedBatch(vocabulary: number): Batch {
     documents: each((i) => Math.floor((i % length) / document)),
     positions: each((i) => i % document),
     maskable: new Uint8Array(rows * length).fill(1),
+    padding: new Uint8Array(rows * length),
     documentIds: [],
     tokens: rows * length,
     bytes: rows * length,

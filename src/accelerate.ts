@@ -101,6 +101,7 @@ async function accelerateInFolder(
           epsilon: recipe.train.adam_eps,
           weightDecay: recipe.train.weight_decay,
           maxGradNorm: recipe.train.max_grad_norm,
+          gradientCheckpointing: recipe.train.enable_gradient_checkpointing,
         },
       )
       phase('training')
@@ -189,7 +190,7 @@ async function openBatches(
     onEvent({ type: 'phase', message: 'reading the held-out data' })
     const documents = heldOut(recipe, options)
     const validation = await validationBatches(documents, validationTokens)
-    const settings = { tasks: [], task_rows: 0, prompts: count, thresholds: [], samples: 1, from_random: 0 }
+    const settings = { tasks: [], task_rows: 0, prompts: count, thresholds: [], samples: 2, from_random: 0 }
     const prompts = await evaluationPrompts(settings, loaded, { documents, seed: options.seed })
     return { validation, source: await openData(options), prompts: prompts.map(({ ids }) => ids) }
   }

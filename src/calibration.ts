@@ -13,12 +13,13 @@ import { type Dim, product, staticSize } from './graph/shape.ts'
 import { substitute } from './graph/substitute.ts'
 import { lastDim, type Node, type Tensor } from './graph/tensor.ts'
 import type { Model } from './models/index.ts'
+import { ar } from './objectives/ar.ts'
+import { diffusionAt, type Variant } from './objectives/index.ts'
+import type { MicroBatch } from './objectives/types.ts'
 import type { Resident, Session, Source } from './runtime/executor.ts'
 import { createExecutor } from './runtime/onnxruntime/executor.ts'
 import type { Tokenizer } from './tokenizer/types.ts'
 import { layerOf as layerName, objectiveProgram } from './train/graph.ts'
-import { arMicroBatch, diffusionMicroBatch } from './train/micro-batch.ts'
-import type { MicroBatch } from './train/stepper.ts'
 import { type TensorData, UserError } from './types.ts'
 
 export interface CalibrationOptions {
@@ -68,12 +69,7 @@ export async function calibrate(
   const { signal } = options
   const batches = await prepareBatches(model, tokenizer, options)
   const { objective, rows, length } = batches[0]
-  const { loss } = objectiveProgram(
-    model,
-    objective,
-    { rows, length },
-    { gradients: false, embeddingNoise: false },
-  ).outputs
+  const { loss } = objectiveProgram(model, objective, { rows, length }, { gradients: false }).outputs
   const nodes = topologicalOrder([loss])
   const layerOf = layerNumbers(nodes)
   const products = productsOf(model, nodes, layerOf)
@@ -210,7 +206,7 @@ async function prepareBatches(
   model: Model,
   tokenizer: Tokenizer,
   { paths, tokens, template }: CalibrationOptions,
-): Promise<MicroBatch[]> {
+): Promise<MicroBatch<Variant>[]> {
   const { config, dimensions } = model
   const maskTokenId = typeof config.mask_token_id === 'number' ? config.mask_token_id : undefined
   const blockSize = maskTokenId === undefined ? 1 : typeof config.block_size === 'number' ? config.block_size : 32
@@ -218,13 +214,14 @@ async function prepareBatches(
   const batches = await validationBatches(text, tokens)
   if (batches.length === 0) throw new UserError(`--calibration: there is no text in ${paths.join(', ')}`)
   const shift = config.same_token_labels === false
-  const denoising = { maskTokenId, shift, finalBlockSize: blockSize, hiddenSize: dimensions.hiddenSize }
-  const noise = { blockSize, seed: 0, step: 0, noise: { copies: 1 }, weighting: 'elbo', embeddingNoise: 0 } as const
+  const sizes = { blockSize, finalBlockSize: blockSize, hiddenSize: dimensions.hiddenSize }
+  const settings = { ...sizes, maskTokenId, shift, noise: {}, weighting: 'elbo', embeddingNoise: 0 } as const
   return batches.map((batch, index) => {
-    const { microBatch } =
+    const at = { seed: 0, step: 0, row: index * batch.rows }
+    const microBatch: MicroBatch<Variant> =
       maskTokenId === undefined
-        ? arMicroBatch(batch)
-        : diffusionMicroBatch(batch, { ...noise, microBatch: index }, denoising)
+        ? ar.prepare(batch, at, {})
+        : diffusionAt(blockSize, batch.length).prepare(batch, at, settings)
     return { ...microBatch, feeds: { ...microBatch.feeds, ...countedRows(batch, microBatch) } }
   })
 }
@@ -236,7 +233,7 @@ const flags = (values: boolean[]): TensorData => ({
 })
 
 /** Which positions of the input hold text, and which of those that are predicted do and carry loss. */
-function countedRows({ documents }: Batch, { feeds }: MicroBatch): Record<string, TensorData> {
+function countedRows({ documents }: Batch, { feeds }: MicroBatch<Variant>): Record<string, TensorData> {
   const isText = (position: number) => documents[position % documents.length] >= 0
   const { input_ids, loss_index, loss_weights } = feeds as Record<string, TensorData>
   const at = Array.from(loss_index.data as BigInt64Array, Number)

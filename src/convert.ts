@@ -7,7 +7,6 @@ import { type DataOptions, type DataReport, openData, validationBatches } from '
 import type { MaskToken } from './diffusion/mask-token.ts'
 import { constantSchedule, parseSchedule, wsdSchedule } from './diffusion/schedule.ts'
 import type { ComparisonResult } from './eval/compare.ts'
-import { likelihood } from './eval/likelihood.ts'
 import { type ReportFiles, writeReport } from './eval/report/index.ts'
 import { runReport } from './eval/report/run.ts'
 import { allDocuments, compareModels, type EvaluateEvent, evaluationPrompts } from './evaluate.ts'
@@ -59,7 +58,7 @@ export interface ConvertResult {
   /** The newest training checkpoint. */
   checkpoint: string | undefined
   report: ReportFiles | undefined
-  /** Held-out text, with the noise draws of `eval.samples`; undefined where the run was interrupted. */
+  /** Held-out text under the final weights; undefined where the run was interrupted. */
   evaluation: Evaluation | undefined
   /** The base model's exact likelihood of the same text. */
   baseline: Evaluation | undefined
@@ -134,12 +133,8 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
       tokenizerFiles: loaded.tokenizer.files(),
       ...(loaded.generationConfig ? { generationConfig: loaded.generationConfig } : {}),
     })
-    phase('measuring the likelihood of the held-out text')
-    const evaluation = await likelihood(trainer, validation, {
-      blockSize: targetBlockSize(recipe),
-      seed: recipe.train.seed,
-      samples: recipe.eval.samples,
-    })
+    // The last validation: the final weights, on the same text and with the same draws.
+    const evaluation = result.validation!
     await trainer.dispose()
 
     const comparison = options.skipDecoding
@@ -194,6 +189,7 @@ function diffusionSettings(recipe: Recipe) {
       decay: diffusion.embedding_noise_decay,
     },
     targetBlockSize: targetBlockSize(recipe),
+    validationSamples: recipe.eval.samples,
     // Random weights have no base whose likelihood would say anything.
     ...(recipe.objective === 'ar' || recipe.init === 'random' ? { baseline: null } : {}),
   }
@@ -382,6 +378,7 @@ function trainerOptions(recipe: Recipe, maskToken: MaskToken | undefined): Param
       noiseRangeHigh: diffusion.noise_range_high,
       perBlock: diffusion.noise_per === 'block',
       positionDependent: diffusion.position_dependent,
+      supervisePadding: diffusion.supervise_padding,
     },
     shift: !diffusion.same_token_labels,
     finalBlockSize: finalBlockSize(recipe),

@@ -5,7 +5,6 @@ import { type DataOptions, type Document, readDocuments, validationBatches } fro
 import { type DecodingMode, resolveSettings, settingsFromKeys, settingsOfMode, strategyReads } from './decode/index.ts'
 import { type ComparisonResult, compareDecoding } from './eval/compare.ts'
 import { type Decode, type Prompt, taskPrompts } from './eval/evaluate.ts'
-import { likelihood } from './eval/likelihood.ts'
 import { createGenerator, type Generator, promptIds } from './generate.ts'
 import { type InferenceModel, type LoadedModel, loadAdapterFor, loadForInference } from './load.ts'
 import type { Recipe } from './recipe.ts'
@@ -113,7 +112,7 @@ export async function evaluateLoaded(
           finalBlockSize: block === 'ar' ? 1 : block,
         })
         try {
-          return await likelihood(evaluator, batches, { blockSize: block, seed, samples: settings.samples })
+          return await evaluator.evaluate(batches, { blockSize: block, seed, samples: settings.samples })
         } finally {
           await evaluator.dispose()
         }

@@ -69,8 +69,12 @@ const train = z.strictObject({
     .default('cosine')
     .describe('how the learning rate falls after the warmup'),
   lr_decay_ratio: share.default(0.2).describe('share of the tokens, at the end, over which wsd falls'),
-  lr_min: z.number().min(0).default(0).describe('learning rate at the end of cosine and wsd'),
-  weight_decay: z.number().min(0).default(0.1).describe('decoupled weight decay of the matrices'),
+  lr_min: z.number().min(0).default(0).describe('learning rate that cosine and wsd fall to'),
+  weight_decay: z
+    .number()
+    .min(0)
+    .default(0.1)
+    .describe('decoupled weight decay of the matrices; norms, biases and embeddings do not decay'),
   beta1: share.lt(1).default(0.9).describe('AdamW: decay of the first moment'),
   beta2: share.lt(1).default(0.95).describe('AdamW: decay of the second moment'),
   adam_eps: positive.default(1e-8).describe('AdamW: epsilon'),
@@ -148,6 +152,13 @@ const diffusion = z.strictObject({
     .union([z.string().min(1), z.int().min(0)])
     .optional()
     .describe('mask token or its id; without it an unused special token, or else a new one, is taken'),
+  supervise_padding: z
+    .boolean()
+    .default(true)
+    .describe(
+      'train on the EOS padding that fills the last block of a document too; its loss is reported apart, and it is never ' +
+        'part of a likelihood',
+    ),
   position_dependent: z
     .number()
     .min(0)
@@ -178,7 +189,12 @@ const evaluation = z.strictObject({
     .array(share)
     .default([0.5, 0.7, 0.9, 0.95])
     .describe('thresholds of the sweep in the report (score against tokens per forward)'),
-  samples: whole.default(4).describe('noise draws per held-out row in the final NELBO'),
+  samples: z
+    .int()
+    .min(2)
+    .multipleOf(2, 'expected an even number')
+    .default(4)
+    .describe('noise draws for each block of held-out text; an even number, as pairs of them give the standard error'),
   from_random: z
     .number()
     .min(0)

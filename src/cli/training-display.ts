@@ -1,4 +1,5 @@
 // How a training run looks in a terminal: a bar with the numbers that tell whether it goes well.
+import type { Evaluation, Metric } from '../train/types.ts'
 import type { Colors } from './context.ts'
 import type { Display } from './display.ts'
 import { bar, count, decimals, duration } from './format.ts'
@@ -11,14 +12,23 @@ export interface TrainingState {
   tokensPerSecond: number
   secondsLeft: number
   loss: number
-  /** Mixtures of experts: the load of the busiest expert over the mean. Undefined for a dense model. */
-  expertLoadMax: number | undefined
+  /** What else the objective reports, by its name in metrics.jsonl. */
+  metrics: Readonly<Record<string, Metric>>
   /** undefined for autoregressive training. */
   blockSize: number | undefined
-  /** Bits per byte of the last evaluation. */
-  bitsPerByte: number | undefined
+  /** The last evaluation. */
+  validation: Pick<Evaluation, 'bitsPerByte' | 'bitsPerByteStderr'> | undefined
   /** Bits per byte of the base model, decoding one token at a time. */
   baseBitsPerByte: number | undefined
+}
+
+/** `2.273 ± 0.004 bits/byte`: with the standard error where there is one. */
+export function bitsPerByte(
+  { bitsPerByte, bitsPerByteStderr }: NonNullable<TrainingState['validation']>,
+  digits = 3,
+): string {
+  const error = bitsPerByteStderr > 0 ? ` ± ${decimals(bitsPerByteStderr, digits)}` : ''
+  return `${decimals(bitsPerByte, digits)}${error} bits/byte`
 }
 
 /** Two lines: how far and how long, and how well. Fields that do not fit the width are left out from the end. */
@@ -47,6 +57,7 @@ const shareDone = ({ tokens, totalTokens }: TrainingState): number =>
   totalTokens > 0 ? Math.min(1, tokens / totalTokens) : 0
 
 function trainingFields(state: TrainingState): string[] {
+  const { metrics, validation } = state
   const fields = [
     `step ${state.step}`,
     `${count(state.tokens)}/${count(state.totalTokens)} tokens`,
@@ -54,11 +65,18 @@ function trainingFields(state: TrainingState): string[] {
     `loss ${decimals(state.loss, 3)}`,
   ]
   if (state.blockSize !== undefined) fields.push(`block ${state.blockSize}`)
-  if (state.bitsPerByte !== undefined) {
+  if (validation !== undefined) {
     const base = state.baseBitsPerByte === undefined ? '' : ` (AR base ${decimals(state.baseBitsPerByte, 3)})`
-    fields.push(`${state.blockSize === undefined ? '' : 'NELBO '}${decimals(state.bitsPerByte, 3)} bits/byte${base}`)
+    fields.push(`${state.blockSize === undefined ? '' : 'NELBO '}${bitsPerByte(validation)}${base}`)
   }
-  if (state.expertLoadMax !== undefined) fields.push(`busiest expert ${decimals(state.expertLoadMax, 1)} x the mean`)
+  if (typeof metrics.padding_loss === 'number') {
+    fields.push(
+      `loss on text ${decimals(Number(metrics.text_loss), 3)}, on padding ${decimals(metrics.padding_loss, 3)}`,
+    )
+  }
+  if (Array.isArray(metrics.expert_load_max)) {
+    fields.push(`busiest expert ${decimals(Math.max(...metrics.expert_load_max), 1)} x the mean`)
+  }
   return fields
 }
 

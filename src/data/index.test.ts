@@ -264,8 +264,22 @@ describe('the held-out split', () => {
     const expected = (await textsOf({ ...settings, split: 'validation' })).flatMap((text) => text.match(/.{1,32}/g)!)
     expect(found.sort()).toEqual(expected.sort())
     const some = await validationBatches(settings, 200)
-    expect(some.reduce((sum, batch) => sum + batch.tokens, 0)).toBeGreaterThanOrEqual(200)
-    expect(some).toEqual(all.slice(0, some.length))
+    const tokens = some.reduce((sum, batch) => sum + batch.tokens - batch.padding.reduce((a, b) => a + b), 0)
+    expect(tokens).toBeGreaterThanOrEqual(200)
+    expect(tokens).toBeLessThan(200 + 32)
+    expect(found).toEqual(expect.arrayContaining(some.flatMap(pieces)))
+  })
+
+  test('validationBatches takes the same text whatever the block size and the rows of a batch', async () => {
+    const path = await jsonl(texts)
+    const read = async (blockSize: number, rows: number) => {
+      const settings = options([path], { validationFraction: 0.5, length: 32, blockSize, rows })
+      const batches = await validationBatches(settings, 200)
+      return { text: batches.flatMap(pieces).sort(), bytes: batches.reduce((sum, batch) => sum + batch.bytes, 0) }
+    }
+    const expected = await read(1, 1)
+    for (const blockSize of [1, 4, 16, 32])
+      for (const rows of [1, 3]) expect(await read(blockSize, rows)).toEqual(expected)
   })
 
   test('an empty split is an error that says why', async () => {

@@ -179,7 +179,10 @@ export async function openData(options: DataOptions): Promise<DataSource> {
   }
 }
 
-/** A fixed list of batches from the held-out documents: each at most once, until `maxTokens` tokens are packed. */
+/**
+ * A fixed list of batches from the held-out documents: the first pieces of text that hold `maxTokens` tokens together, each
+ * once. Padding does not count, so that which text is taken does not depend on the block size or the rows of a batch.
+ */
 export async function validationBatches(options: DataOptions, maxTokens: number): Promise<Batch[]> {
   checkSizes(options)
   const sources = await findSources(options)
@@ -190,24 +193,24 @@ export async function validationBatches(options: DataOptions, maxTokens: number)
   const packOptions = toPackOptions(options)
 
   async function* readPieces() {
+    let tokens = 0
     for await (const located of stream) {
-      yield* renderPieces(located, 0, options, render, reporter)
+      for (const piece of renderPieces(located, 0, options, render, reporter)) {
+        if (tokens >= maxTokens) return
+        tokens += piece.ids.length
+        yield piece
+      }
     }
   }
   const pieces = readPieces()
   const nextPiece = async () => (await pieces.next()).value ?? undefined
 
   const batches: Batch[] = []
-  let pending: Piece[] = []
-  let tokens = 0
-  while (tokens < maxTokens) {
-    const packed = await fillBatch(packOptions, pending, nextPiece)
-    if (packed.batch.tokens === 0) break
-    pending = packed.pending
-    tokens += packed.batch.tokens
+  let packed = await fillBatch(packOptions, [], nextPiece)
+  while (packed.batch.tokens > 0) {
     batches.push(packed.batch)
+    packed = await fillBatch(packOptions, packed.pending, nextPiece)
   }
-  await pieces.return()
   if (batches.length === 0) throw new UserError(noDocuments({ ...options, split: 'validation' }, reporter.report()))
   return batches
 }

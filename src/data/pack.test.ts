@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { UserError } from '../types.ts'
 import { checkSizes, createPacker, type Packable } from './pack.ts'
+import { scoredTokens } from './scored.ts'
 
 const EOS = 9999
 
@@ -42,7 +43,7 @@ describe('createPacker', () => {
         const found = new Set<number>()
         let tokens = 0
         for (let row = 0; row < rows; row++) {
-          const at = (name: 'ids' | 'documents' | 'positions' | 'maskable') =>
+          const at = (name: 'ids' | 'documents' | 'positions' | 'maskable' | 'padding') =>
             batch[name].subarray(row * length, (row + 1) * length)
           const documents = at('documents')
           const used = documents.indexOf(-1) === -1 ? length : documents.indexOf(-1)
@@ -55,7 +56,11 @@ describe('createPacker', () => {
               .every((id) => id === EOS),
           ).toBe(true)
           expect(
-            [...at('positions').subarray(used), ...at('maskable').subarray(used)].every((value) => value === 0),
+            [
+              ...at('positions').subarray(used),
+              ...at('maskable').subarray(used),
+              ...at('padding').subarray(used),
+            ].every((value) => value === 0),
           ).toBe(true)
           for (let start = 0, document = 0; start < used; document++) {
             expect(documents[start]).toBe(document)
@@ -76,6 +81,8 @@ describe('createPacker', () => {
                 .subarray(start + size, end)
                 .every((value) => value === 1),
             ).toBe(true)
+            const padding = Array.from({ length: end - start }, (_, i) => (i < size ? 0 : 1))
+            expect([...at('padding').subarray(start, end)]).toEqual(padding)
             expect([...at('positions').subarray(start, end)]).toEqual(Array.from({ length: end - start }, (_, i) => i))
             found.add(piece.ids[0]!)
             start = end
@@ -83,8 +90,10 @@ describe('createPacker', () => {
         }
         expect(found.size).toBe(placed.length)
         expect(batch.tokens).toBe(tokens)
-        const maskable = placed.flatMap((piece) => [...piece.maskable]).filter((value) => value === 1)
-        expect(batch.bytes).toBe(10 * maskable.length)
+        // All that is predicted from something, without padding.
+        const scored = placed.flatMap((piece) => [...piece.maskable].slice(1)).filter((value) => value === 1)
+        expect(scoredTokens(batch)).toBe(scored.length)
+        expect(batch.bytes).toBe(10 * scored.length)
       }),
     )
   })
@@ -122,9 +131,10 @@ describe('createPacker', () => {
       documents: Int32Array.from([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1]),
       positions: Int32Array.from([0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 0, 0, 0, 0]),
       maskable: Uint8Array.from([0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0]),
+      padding: Uint8Array.from([0, 0, 0, 0, 0, 1, 1, 1, 0, 0, 1, 1, 0, 0, 0, 0]),
       documentIds: ['a', 'b'],
       tokens: 12,
-      bytes: 5,
+      bytes: 4, // without the first token of b
     })
   })
 })

@@ -1,5 +1,6 @@
 // Packs pieces of documents into the rows of a batch. Knows nothing about where they come from.
 import { UserError } from '../types.ts'
+import { isScored } from './scored.ts'
 import type { Batch } from './types.ts'
 
 export interface Packable {
@@ -16,7 +17,7 @@ export interface PackOptions {
   blockSize: number
   /** What documents are padded with, and what the tail of a row holds. */
   eosId: number
-  /** Bytes of text that ids stand for (`Tokenizer.byteLength`). */
+  /** Bytes of text that ids stand for, a sum over the ids (`Tokenizer.byteLength`). */
   byteLength(ids: ArrayLike<number>): number
 }
 
@@ -49,9 +50,9 @@ export function createPacker(options: PackOptions): Packer {
   const documents = new Int32Array(rows * length).fill(-1)
   const positions = new Int32Array(rows * length)
   const maskable = new Uint8Array(rows * length)
+  const padding = new Uint8Array(rows * length)
   const documentIds: string[] = []
   let tokens = 0
-  let bytes = 0
 
   return {
     place(piece) {
@@ -63,16 +64,20 @@ export function createPacker(options: PackOptions): Packer {
       ids.set(piece.ids, start)
       maskable.set(piece.maskable, start)
       maskable.fill(1, start + size, start + padded)
+      padding.fill(1, start + size, start + padded)
       documents.fill(documentsInRow[row]!, start, start + padded)
       for (let i = 0; i < padded; i++) positions[start + i] = i
       used[row]! += padded
       documentsInRow[row]!++
       documentIds.push(piece.id)
       tokens += padded
-      bytes += options.byteLength(piece.ids.filter((_, i) => piece.maskable[i] === 1))
       return true
     },
     full: () => used.every((taken) => taken + blockSize > length),
-    finish: () => ({ rows, length, ids, documents, positions, maskable, documentIds, tokens, bytes }),
+    finish() {
+      const layout = { rows, length, ids, documents, positions, maskable, padding }
+      const bytes = options.byteLength(ids.filter((_, i) => isScored(layout, i)))
+      return { ...layout, documentIds, tokens, bytes }
+    },
   }
 }

@@ -24,11 +24,13 @@ export interface Batch {
   positions: Int32Array
   /** 1 where the token may be masked. The EOS padding of a document is maskable; the tail is not. */
   maskable: Uint8Array
+  /** 1 where the token is padding: an EOS behind the end of a document, up to the next multiple of the block size. */
+  padding: Uint8Array
   /** Ids of the documents in the batch, for error messages. */
   documentIds: string[]
   /** Tokens that belong to documents, EOS padding included. */
   tokens: number
-  /** Bytes of UTF-8 text that the maskable tokens stand for (EOS and padding are 0): the denominator of bits per byte. */
+  /** Bytes of UTF-8 text that the scored tokens stand for (EOS is 0): the denominator of bits per byte. See `isScored`. */
   bytes: number
 }
 

@@ -1,8 +1,9 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { isScored } from '../data/scored.ts'
 import type { Batch } from '../data/types.ts'
-import { drawNoise, minimumMaskRatio, type NoiseOptions } from './noise.ts'
-import { lossPositions, maskableTokens, noisedIds } from './objective.ts'
+import { lossPositions, noisedIds } from './loss-positions.ts'
+import { drawBound, drawNoise, minimumMaskRatio, type NoiseOptions } from './noise.ts'
 
 /** A packed batch: per row, documents as [prompt, completion] lengths, one after the other; the rest is the tail. */
 function packedBatch(rows: readonly (readonly (readonly [number, number])[])[], length: number): Batch {
@@ -14,6 +15,7 @@ function packedBatch(rows: readonly (readonly (readonly [number, number])[])[], 
     documents: new Int32Array(size).fill(-1),
     positions: new Int32Array(size),
     maskable: new Uint8Array(size),
+    padding: new Uint8Array(size),
     documentIds: [],
     tokens: 0,
     bytes: 0,
@@ -55,7 +57,7 @@ const noiseOptions: fc.Arbitrary<NoiseOptions & { blockSize: number }> = fc
     noiseRangeHigh: Math.max(...band),
   }))
 
-const counters = fc.record({ seed: fc.nat(), step: fc.nat(), microBatch: fc.nat(7) })
+const counters = fc.record({ seed: fc.nat(), step: fc.nat(), row: fc.nat(7) })
 
 describe('drawNoise', () => {
   it('masks maskable tokens only, keeps t constant within a block or document, and repeats itself', () => {
@@ -102,7 +104,7 @@ describe('drawNoise', () => {
     Array.from({ length: 8 }, () => [[0, 512]] as const),
     512,
   )
-  const fresh = { seed: 5, step: 9, microBatch: 0 }
+  const fresh = { seed: 5, step: 9, row: 0 }
 
   it('draws t uniformly over the band, per block, and masks with that probability', () => {
     const noise = drawNoise(long, { ...fresh, blockSize: 8, noiseRangeLow: 0.3, noiseRangeHigh: 0.8 })
@@ -128,12 +130,12 @@ describe('drawNoise', () => {
     }
   })
 
-  it('draws other masks for another seed, step, micro-batch or copy', () => {
+  it('draws other masks for another seed, step, row or copy', () => {
     const reference = drawNoise(long, { ...fresh, blockSize: 8, copies: 2 })
     const size = long.rows * long.length
     expect(reference.masked.slice(0, size)).not.toEqual(reference.masked.slice(size))
     expect(drawNoise(long, { ...fresh, blockSize: 8 }).masked).toEqual(reference.masked.slice(0, size))
-    for (const change of [{ seed: 6 }, { step: 10 }, { microBatch: 1 }]) {
+    for (const change of [{ seed: 6 }, { step: 10 }, { row: 8 }]) {
       expect(drawNoise(long, { ...fresh, blockSize: 8, copies: 2, ...change }).masked).not.toEqual(reference.masked)
     }
   })
@@ -145,6 +147,40 @@ describe('drawNoise', () => {
     )
   })
 
+  it('takes the length of the document for position-dependent masking of whole documents', () => {
+    const short = packedBatch(
+      [
+        [
+          [0, 8],
+          [0, 20],
+        ],
+      ],
+      64,
+    )
+    const { elboWeight, t } = drawNoise(short, { ...fresh, blockSize: 64, positionDependent: 2 })
+    const exponent = (i: number) => elboWeight![i]! * t[i]!
+    for (let i = 0; i < 8; i++) expect(exponent(i)).toBeCloseTo(Math.exp(2 * (0.5 - (i + 0.5) / 8)), 5)
+    for (let i = 0; i < 20; i++) expect(exponent(8 + i)).toBeCloseTo(Math.exp(2 * (0.5 - (i + 0.5) / 20)), 5)
+  })
+
+  it('masks padding as text, or always where it is not supervised', () => {
+    const padded = packedBatch([[[2, 500]]], 512)
+    padded.padding.fill(1, 200, 502)
+    const options = {
+      ...fresh,
+      blockSize: 512,
+      copies: 2,
+      complementary: true,
+      noiseRangeLow: 0.5,
+      noiseRangeHigh: 0.5,
+    }
+    const share = (masked: Uint8Array) => mean([...masked.slice(200, 502), ...masked.slice(712, 1014)])
+    expect(share(drawNoise(padded, options).masked)).toBeCloseTo(0.5, 6)
+    const always = drawNoise(padded, { ...options, supervisePadding: false })
+    expect(share(always.masked)).toBe(1)
+    expect(always.masked.slice(0, 200)).toEqual(drawNoise(padded, options).masked.slice(0, 200))
+  })
+
   it('rejects options that contradict each other', () => {
     const batch = packedBatch([[[0, 8]]], 8)
     expect(() => drawNoise(batch, { ...fresh, blockSize: 4, copies: 3, complementary: true })).toThrow(/even/)
@@ -152,6 +188,59 @@ describe('drawNoise', () => {
     expect(() => drawNoise(batch, { ...fresh, blockSize: 0 })).toThrow(/block_size/)
     expect(() => drawNoise(batch, { ...fresh, blockSize: 4, copies: 0 })).toThrow(/copies/)
     expect(() => drawNoise(batch, { ...fresh, blockSize: 4, positionDependent: -1 })).toThrow(/position_dependent/)
+  })
+})
+
+describe('drawBound', () => {
+  const strata = fc.constantFrom(1, 2, 4)
+
+  it('masks a number of scored tokens of every block that its stratum has, and all padding', () => {
+    fc.assert(
+      fc.property(batches, fc.constantFrom(1, 4, 8, 64), strata, fc.nat(), (batch, blockSize, strata, seed) => {
+        for (let i = 0; i < batch.padding.length; i++)
+          batch.padding[i] = batch.documents[i]! >= 0 && i % 11 === 10 ? 1 : 0
+        const size = batch.rows * batch.length
+        for (let stratum = 0; stratum < strata; stratum++) {
+          const noise = drawBound(batch, { blockSize, strata, stratum, seed, row: 0 })
+          const blocks = new Map<string, { scored: number; masked: number; t: number }>()
+          for (let i = 0; i < 2 * size; i++) {
+            const at = i % size
+            if (!isScored(batch, at)) {
+              expect(noise.masked[i]).toBe(batch.padding[at])
+              continue
+            }
+            const start = at - (batch.positions[at]! % blockSize)
+            const key = `${Math.floor(i / size)} ${start}`
+            const block = blocks.get(key) ?? { scored: 0, masked: 0, t: noise.t[i]! }
+            blocks.set(key, { scored: block.scored + 1, masked: block.masked + noise.masked[i]!, t: noise.t[i]! })
+            expect(noise.t[i]).toBe(block.t)
+          }
+          for (const { scored, masked, t } of blocks.values()) {
+            expect(t).toBe(Math.fround(masked / scored))
+            expect(masked).toBeGreaterThanOrEqual(1 + Math.floor((scored * stratum) / strata))
+            expect(masked).toBeLessThanOrEqual(1 + Math.floor((scored * (stratum + 1)) / strata))
+          }
+        }
+      }),
+    )
+  })
+
+  it('masks each number of tokens, and each token, equally often', () => {
+    const text = packedBatch([[[1, 4]]], 8)
+    const counts = new Array<number>(5).fill(0)
+    const tokens = new Array<number>(5).fill(0)
+    for (let seed = 0; seed < 1000; seed++) {
+      const { masked } = drawBound(text, { blockSize: 8, strata: 1, stratum: 0, seed, row: 0 })
+      for (const copy of [masked.slice(0, 5), masked.slice(8, 13)]) {
+        counts[copy.reduce((a, b) => a + b)]!++
+        copy.forEach((flag, i) => {
+          tokens[i]! += flag
+        })
+      }
+    }
+    for (const count of counts.slice(1)) expect(Math.abs(count / 500 - 1)).toBeLessThan(0.15)
+    for (const count of tokens.slice(1)) expect(Math.abs(count / 1250 - 1)).toBeLessThan(0.1)
+    expect([counts[0], tokens[0]]).toEqual([0, 0])
   })
 })
 
@@ -170,8 +259,9 @@ describe('lossPositions', () => {
       { copies: 2, complementary: true, positionDependent: 1.5 },
     ]) {
       const sums = Array.from({ length: 60 }, (_, step) => {
-        const noise = drawNoise(batch, { ...options, blockSize: 8, seed: 3, step, microBatch: 0 })
-        return lossPositions(noise, batch, 'elbo').weights.reduce((sum, weight) => sum + weight, 0)
+        const noise = drawNoise(batch, { ...options, blockSize: 8, seed: 3, step, row: 0 })
+        const { weights } = lossPositions(noise, batch, batch.maskable, 'elbo')
+        return weights.reduce((sum, weight) => sum + weight, 0) / (options.copies * batch.tokens)
       })
       expect(Math.abs(mean(sums) - 1)).toBeLessThan(0.05)
     }
@@ -180,10 +270,11 @@ describe('lossPositions', () => {
   it('is exact at block size 1', () => {
     const batch = packedBatch([[[5, 20]], [[0, 9]]], 32)
     for (const options of [{ copies: 1 }, { copies: 2, complementary: true }]) {
-      const noise = drawNoise(batch, { ...options, blockSize: 1, seed: 1, step: 0, microBatch: 0 })
-      const { weights, labels } = lossPositions(noise, batch, 'elbo')
-      expect(labels.length).toBe(maskableTokens(batch))
-      for (const weight of weights) expect(weight).toBeCloseTo(1 / maskableTokens(batch), 6)
+      const noise = drawNoise(batch, { ...options, blockSize: 1, seed: 1, step: 0, row: 0 })
+      const { weights, labels } = lossPositions(noise, batch, batch.maskable, 'elbo')
+      const tokens = batch.maskable.filter((flag) => flag === 1).length
+      expect(labels.length).toBe(tokens)
+      for (const weight of weights) expect(weight / (options.copies * tokens)).toBeCloseTo(1 / tokens, 6)
     }
   })
 
@@ -192,33 +283,30 @@ describe('lossPositions', () => {
       fc.property(batches, noiseOptions, counters, (batch, options, draw) => {
         const noise = drawNoise(batch, { ...options, ...draw })
         const noised = noisedIds(batch.ids, noise.masked, 99)
-        const { index, labels, weights } = lossPositions(noise, batch, 'mean')
+        const { index, labels, weights } = lossPositions(noise, batch, batch.maskable, 'mean')
         const restored = noised.slice()
         for (const [at, flat] of index.entries()) restored[flat] = labels[at]!
         expect([...noised.keys()].filter((i) => noised[i] === 99)).toEqual([...index])
         for (let i = 0; i < restored.length; i++) expect(restored[i]).toBe(batch.ids[i % batch.ids.length])
-        if (index.length > 0) expect(weights.reduce((sum, weight) => sum + weight, 0)).toBeCloseTo(1, 4)
-        for (const weight of lossPositions(noise, batch, 'elbo').weights) expect(Number.isFinite(weight)).toBe(true)
+        expect(weights).toEqual(new Float32Array(index.length).fill(1))
+        const elbo = lossPositions(noise, batch, batch.maskable, 'elbo')
+        for (const weight of elbo.weights) expect(Number.isFinite(weight)).toBe(true)
       }),
     )
   })
 
   it('is empty where nothing is masked', () => {
     const batch = packedBatch([[[8, 0]]], 8)
-    const noise = drawNoise(batch, { blockSize: 4, seed: 1, step: 1, microBatch: 0 })
+    const noise = drawNoise(batch, { blockSize: 4, seed: 1, step: 1, row: 0 })
     for (const weighting of ['elbo', 'mean'] as const) {
-      expect(lossPositions(noise, batch, weighting)).toEqual({
-        index: new Int32Array(0),
-        labels: new Int32Array(0),
-        weights: new Float32Array(0),
-      })
+      expect(lossPositions(noise, batch, batch.maskable, weighting).index.length).toBe(0)
     }
   })
 
   it('refuses noise of another batch', () => {
     const batch = packedBatch([[[0, 8]]], 8)
-    const noise = drawNoise(batch, { blockSize: 4, seed: 1, step: 1, microBatch: 0 })
-    expect(() => lossPositions(noise, packedBatch([[[0, 8]]], 16), 'mean')).toThrow(/positions/)
+    const noise = drawNoise(batch, { blockSize: 4, seed: 1, step: 1, row: 0 })
+    expect(() => lossPositions(noise, packedBatch([[[0, 8]]], 16), batch.maskable, 'mean')).toThrow(/positions/)
   })
 })
 

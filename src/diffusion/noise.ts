@@ -1,5 +1,6 @@
 // Which tokens a training step hides: mask ratios per block or document, independent or complementary copies.
 // Knows nothing about graphs, losses or the mask token; every draw is a function of its counters.
+import { isScored } from '../data/scored.ts'
 import type { Batch } from '../data/types.ts'
 import { random } from '../random.ts'
 import { UserError } from '../types.ts'
@@ -20,18 +21,29 @@ export interface NoiseOptions {
   perBlock?: boolean
   /**
    * Strength of position-dependent masking: the token at offset j of a block of B is masked with probability t^g,
-   * g = exp(s (1/2 - (j + 1/2) / B)), so that later tokens stay hidden longer, as in decoding. Default 0, every token alike.
+   * g = exp(s (1/2 - (j + 1/2) / B)), so that later tokens stay hidden longer, as in decoding; where a document ends before
+   * its block does, B is what there is of it. Default 0, every token alike.
    */
   positionDependent?: number
+  /**
+   * true (default): the EOS padding of a document is masked like its text. false: it is masked in every copy, as decoding
+   * finds what lies behind the end of a text.
+   */
+  supervisePadding?: boolean
 }
 
-/** What the draws are a function of, beside the batch. */
-export interface NoiseDraw {
+/** Where a batch stands: with the seed of the run, all that a draw is a function of. */
+export interface Counters {
+  seed: number
+  /** Updates before this one; for evaluation, the number of the draw. */
+  step: number
+  /** Number of the batch's first row among the rows of the step, however they are split into batches. */
+  row: number
+}
+
+export interface NoiseDraw extends Counters {
   /** Block size; from the row length on, a block is a whole document (MDLM). */
   blockSize: number
-  seed: number
-  step: number
-  microBatch: number
 }
 
 /** Arrays are row-major [copies, rows, length]. */
@@ -42,7 +54,7 @@ export interface Noise {
   /** Mask ratio of the position's block or document in this copy; 0 in a row's tail, which holds no document. */
   t: Float32Array
   /** ELBO weight of a masked position, -alpha'/(1 - alpha). Absent where it is 1/t. */
-  elboWeight?: Float32Array
+  elboWeight: Float32Array | undefined
 }
 
 // First element of the random streams, so that no other user of the same seed shares them.
@@ -52,7 +64,7 @@ const MASK_STREAM = 0x6d61736b
 /**
  * Draws the masks of a batch: t ~ U[low, high] per block (row, document, floor(position / blockSize)) or per document,
  * then each maskable token is masked with probability t, independently (LLaDA2.0, equations 1 and 2, linear schedule).
- * The value at a position depends on (seed, step, microBatch, copy, position in the batch) alone.
+ * The value at a position depends on (seed, step, number of the row, copy, position in the row) alone.
  *
  * - Complementary: of a pair, the second copy has t' = 1 - t; `high` is lowered to 0.999 so that t' is at least 0.001.
  * - Block size 1: a lone masked token is predicted from the same context whatever t is, so t is 1 (1/2 for
@@ -63,49 +75,113 @@ const MASK_STREAM = 0x6d61736b
  */
 export function drawNoise(batch: Batch, options: NoiseOptions & NoiseDraw): Noise {
   const { copies = 1, complementary = false, perBlock = true, positionDependent = 0, blockSize } = options
-  const { seed, step, microBatch } = options
+  const { seed, step, row: firstRow, supervisePadding = true } = options
   const [low, high] = ratioBand(options)
   if (!(Number.isInteger(blockSize) && blockSize >= 1)) {
     throw new UserError(`Noise: block_size is ${blockSize}; give a whole number of at least 1.`)
   }
 
-  const { rows, length, documents, positions, maskable } = batch
+  const { rows, length, documents, positions, maskable, padding } = batch
   const size = rows * length
-  const extent = Math.min(blockSize, length)
   const masked = new Uint8Array(copies * size)
   const t = new Float32Array(copies * size)
   const elboWeight = positionDependent > 0 && blockSize > 1 ? new Float32Array(copies * size) : undefined
-  const ratioDraws = new Float32Array(size)
-  const maskDraws = new Float32Array(size)
+  const lengths = elboWeight && documentLengths(batch)
+  const ratioDraws = new Float32Array(length)
+  const maskDraws = new Float32Array(length)
 
   for (let copy = 0; copy < copies; copy += complementary ? 2 : 1) {
-    random(seed, RATIO_STREAM, step, microBatch, copy).fillUniform(ratioDraws)
-    random(seed, MASK_STREAM, step, microBatch, copy).fillUniform(maskDraws)
     const first = copy * size
     const second = first + size
     for (let i = 0; i < size; i++) {
+      const column = i % length
+      if (column === 0) {
+        const row = firstRow + i / length
+        random(seed, RATIO_STREAM, step, row, copy).fillUniform(ratioDraws)
+        random(seed, MASK_STREAM, step, row, copy).fillUniform(maskDraws)
+      }
       if (documents[i]! < 0) continue
       const position = positions[i]!
       const offset = position % blockSize
-      const start = i - (perBlock ? offset : position)
+      const start = column - (perBlock ? offset : position)
       const ratio = blockSize === 1 ? (complementary ? 0.5 : 1) : Math.fround(low + (high - low) * ratioDraws[start]!)
       t[first + i] = ratio
       if (complementary) t[second + i] = 1 - ratio
 
       let probability = ratio
       if (elboWeight) {
+        const extent = Math.min(blockSize, lengths![i]! - (position - offset))
         const exponent = Math.exp(positionDependent * (0.5 - (offset + 0.5) / extent))
         probability = ratio ** exponent
         elboWeight[first + i] = exponent / ratio
         if (complementary) elboWeight[second + i] = (exponent * ratio ** (exponent - 1)) / (1 - probability)
       }
       if (maskable[i] === 0) continue
-      const isMasked = maskDraws[i]! < probability
+      const always = !supervisePadding && padding[i] === 1
+      const isMasked = always || maskDraws[column]! < probability
       masked[first + i] = isMasked ? 1 : 0
-      if (complementary) masked[second + i] = isMasked ? 0 : 1
+      if (complementary) masked[second + i] = isMasked && !always ? 0 : 1
     }
   }
-  return elboWeight ? { copies, masked, t, elboWeight } : { copies, masked, t }
+  return { copies, masked, t, elboWeight }
+}
+
+/** Length of the document that each position belongs to, its padding included. */
+function documentLengths({ rows, length, documents, positions }: Batch): Int32Array {
+  const lengths = new Int32Array(rows * length)
+  for (let i = lengths.length - 1; i >= 0; i--) {
+    const continues = (i + 1) % length !== 0 && documents[i + 1] === documents[i]
+    lengths[i] = continues ? lengths[i + 1]! : positions[i]! + 1
+  }
+  return lengths
+}
+
+const BOUND_STREAM = 0x626f756e
+
+/** Draws of a bound: half of a pair of independent draws, in stratum `stratum` of `strata`. */
+export interface BoundDraw extends Omit<NoiseDraw, 'step'> {
+  stratum: number
+  strata: number
+}
+
+/**
+ * The masks with which the bound of a text is estimated: in every block, of its n scored tokens k are masked, k uniform over
+ * the share of 1..n that belongs to the stratum, and each set of k is as likely as another; t is k/n, so that 1/t weighs the
+ * block (Nie et al. 2025, LLaDA, equation 6, per block). The mean over the strata estimates the negative ELBO without bias.
+ * Two copies: independent draws of the same distribution, whose difference tells the error. Padding is masked, as what lies
+ * behind the end of a text is in decoding; prompts and what else is not scored never are.
+ */
+export function drawBound(batch: Batch, { blockSize, seed, row, stratum, strata }: BoundDraw): Noise {
+  const { rows, length, documents, padding } = batch
+  const size = rows * length
+  const masked = new Uint8Array(2 * size)
+  const t = new Float32Array(2 * size)
+  for (let copy = 0; copy < 2; copy++) {
+    const first = copy * size
+    for (let i = 0; i < size; i++) masked[first + i] = padding[i]!
+    for (let start = 0; start < size; ) {
+      const end = blockEnd(batch, start, blockSize)
+      const scored: number[] = []
+      for (let i = start; i < end; i++) if (isScored(batch, i)) scored.push(i)
+      if (documents[start]! >= 0 && scored.length > 0) {
+        const draws = random(seed, BOUND_STREAM, stratum, row + Math.floor(start / length), start % length, copy)
+        const count = 1 + Math.floor((scored.length * (stratum + draws.uniform())) / strata)
+        for (const i of draws.shuffle(scored.slice()).slice(0, count)) masked[first + i] = 1
+        for (const i of scored) t[first + i] = count / scored.length
+      }
+      start = end
+    }
+  }
+  return { copies: 2, masked, t, elboWeight: undefined }
+}
+
+/** Index behind the block that begins at `start`: in its row, of one document. */
+function blockEnd({ length, documents, positions }: Batch, start: number, blockSize: number): number {
+  let end = start + 1
+  const continues = () =>
+    documents[end] === documents[start] && (documents[end]! < 0 || positions[end]! % blockSize > 0)
+  while (end % length !== 0 && continues()) end++
+  return end
 }
 
 /** The band that t is drawn from, after the limits at its ends. Throws UserError where an option is out of range. */

@@ -1,7 +1,9 @@
 // The all-masked strides that an accelerator is trained on: where they stand in a batch, what they predict. Knows nothing
 // about graphs or models.
+import { isScored } from '../data/scored.ts'
 import type { Batch } from '../data/types.ts'
 import { random } from '../random.ts'
+import type { Counters } from './noise.ts'
 
 /**
  * Strides of `size` mask tokens, `count` per row, each behind one position of the clean row, its anchor: the masks stand at
@@ -12,7 +14,7 @@ export interface Strides {
   count: number
   /** Index of each anchor in its row: [rows, count]. */
   anchors: Int32Array
-  /** Of each mask: its position in the document, the token that it predicts, and its weight, 0 for none: [rows, count * size]. */
+  /** Of each mask: its position in the document, the token that it predicts, and 1 if it predicts one: [rows, count * size]. */
   positions: Int32Array
   labels: Int32Array
   weights: Float32Array
@@ -22,23 +24,19 @@ export interface Strides {
   predictions: number
 }
 
-export interface StrideDraw {
+export interface StrideDraw extends Counters {
   size: number
   count: number
-  seed: number
-  step: number
-  microBatch: number
 }
 
 const ANCHOR_STREAM = 0x616e6368
 
 /**
- * Draws the anchors of a batch, without repetition, from the positions after which a stride predicts a maskable token: in
- * rows with a prompt from its last token on. A row with fewer of them than `count` has strides without weight. Weights
- * average over the masks that predict a maskable token of the anchor's document.
+ * Draws the anchors of a batch, without repetition, from the positions after which a stride predicts a scored token: in
+ * rows with a prompt from its last token on. A row with fewer of them than `count` has strides without weight.
  */
-export function drawStrides(batch: Batch, { size, count, seed, step, microBatch }: StrideDraw): Strides {
-  const { rows, length, ids, documents, positions, maskable } = batch
+export function drawStrides(batch: Batch, { size, count, seed, step, row: firstRow }: StrideDraw): Strides {
+  const { rows, length, ids, documents, positions } = batch
   const masks = rows * count * size
   const strides: Strides = {
     size,
@@ -51,12 +49,12 @@ export function drawStrides(batch: Batch, { size, count, seed, step, microBatch 
     predictions: 0,
   }
   const predicts = (anchor: number, token: number, end: number) =>
-    token < end && documents[token] === documents[anchor] && maskable[token] === 1
+    token < end && documents[token] === documents[anchor] && isScored(batch, token)
   for (let row = 0; row < rows; row++) {
     const end = (row + 1) * length
     const eligible: number[] = []
     for (let i = row * length; i < end; i++) if (documents[i]! >= 0 && predicts(i, i + 2, end)) eligible.push(i)
-    random(seed, ANCHOR_STREAM, step, microBatch, row).shuffle(eligible)
+    random(seed, ANCHOR_STREAM, step, firstRow + row).shuffle(eligible)
     for (let stride = 0; stride < count; stride++) {
       const anchor = eligible[stride] ?? row * length
       const used = stride < eligible.length
@@ -74,6 +72,5 @@ export function drawStrides(batch: Batch, { size, count, seed, step, microBatch 
       }
     }
   }
-  for (let i = 0; i < masks; i++) strides.weights[i]! /= Math.max(1, strides.predictions)
   return strides
 }

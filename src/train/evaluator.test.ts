@@ -1,12 +1,15 @@
 // Evaluation without a trainer: the same likelihood, and that of quantised weights as they are run.
+import fc from 'fast-check'
 import { afterAll, expect, it } from 'vitest'
-import { batch, model, options, weights } from '../../test/train/tiny.ts'
+import { batch, model, options, packed, weights } from '../../test/train/tiny.ts'
+import type { Batch } from '../data/types.ts'
 import { dequantize } from '../quant/layout.ts'
 import { roundToNearest } from '../quant/round.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import type { InferenceParameter, Parameter } from '../types.ts'
-import { createEvaluator, type EvaluationOptions } from './evaluator.ts'
+import { createEvaluator } from './evaluator.ts'
 import { createTrainer } from './program.ts'
+import type { EvaluationOptions } from './types.ts'
 
 const executor = createExecutor({ threads: 1 })
 afterAll(() => executor.dispose())
@@ -29,6 +32,80 @@ it('gives the likelihood that the trainer gives', async () => {
   }
   await evaluator.dispose()
   await trainer.dispose()
+})
+
+it('gives the same autoregressive bits per byte whatever the block size, the packing and the length of rows', async () => {
+  const evaluator = createEvaluator(executor, model, weights(), options)
+  const measure = (batches: Batch[]) => evaluator.evaluate(batches, { blockSize: 'ar', seed: 0 })
+  const size = fc.integer({ min: 2, max: 20 })
+  const layouts = fc.record({
+    rows: fc.constantFrom(1, 3),
+    length: fc.constantFrom(32, 64),
+    blockSize: fc.constantFrom(1, 4, 16),
+  })
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(size, { minLength: 2, maxLength: 3 }),
+      fc.nat(3),
+      layouts,
+      async (lengths, prompt, layout) => {
+        const documents = lengths.map((tokens) => tokens + prompt)
+        const alone = documents.map((_, i) =>
+          packed(
+            7,
+            documents.map((tokens, j) => (i === j ? tokens : 0)),
+            { rows: 1, length: 32, blockSize: 1, prompt },
+          ),
+        )
+        const [expected, actual] = [
+          await measure(alone),
+          await measure([packed(7, documents, { ...layout, rows: 3, prompt })]),
+        ]
+        expect(actual.tokens).toBe(expected.tokens)
+        expect(actual.bytes).toBe(expected.bytes)
+        expect(actual.bitsPerByte).toBeCloseTo(expected.bitsPerByte, 4)
+        expect([actual.stderr, actual.bitsPerByteStderr]).toEqual([0, 0])
+      },
+    ),
+    { numRuns: 12 },
+  )
+  await evaluator.dispose()
+})
+
+const sizes = { rows: 2, length: 64, blockSize: 8 }
+const held = [packed(1, [20, 9, 31], sizes), packed(2, [40, 30], sizes)]
+
+it.each([
+  [4, 2],
+  [8, 4],
+  [64, 2],
+  [64, 8],
+])('states the error of the bound that other seeds show: block size %i, %i draws', async (blockSize, samples) => {
+  const evaluator = createEvaluator(executor, model, weights(), options)
+  const results = []
+  for (let seed = 0; seed < 60; seed++) results.push(await evaluator.evaluate(held, { blockSize, seed, samples }))
+  await evaluator.dispose()
+  const mean = (values: number[]) => values.reduce((a, b) => a + b, 0) / values.length
+  const nlls = results.map(({ nll }) => nll)
+  const spread = Math.sqrt((mean(nlls.map((nll) => (nll - mean(nlls)) ** 2)) * 60) / 59)
+  const stated = Math.sqrt(mean(results.map(({ stderr }) => stderr ** 2)))
+  // The spread of 60 values is known to a tenth.
+  expect(stated / spread).toBeGreaterThan(0.7)
+  expect(stated / spread).toBeLessThan(1.4)
+})
+
+it('is steadier with more draws, exact at block size 1, and gives the same twice', async () => {
+  const evaluator = createEvaluator(executor, model, weights(), options)
+  const few = await evaluator.evaluate(held, { blockSize: 8, seed: 1, samples: 2 })
+  const many = await evaluator.evaluate(held, { blockSize: 8, seed: 1, samples: 16 })
+  expect(many.stderr).toBeLessThan(0.6 * few.stderr)
+  expect(Math.abs(many.nll - few.nll)).toBeLessThan(4 * few.stderr)
+  expect(await evaluator.evaluate(held, { blockSize: 8, seed: 1, samples: 2 })).toEqual(few)
+  const exact = await evaluator.evaluate(held, { blockSize: 1, seed: 1 })
+  expect(exact.stderr).toBeLessThan(1e-6)
+  expect(await evaluator.evaluate(held, { blockSize: 1, seed: 2 })).toEqual(exact)
+  await expect(evaluator.evaluate(held, { blockSize: 8, seed: 1, samples: 3 })).rejects.toThrow(/samples is 3/)
+  await evaluator.dispose()
 })
 
 it('runs quantised weights as such: close to what they stand for, not equal', async () => {

@@ -8,20 +8,30 @@ export interface FlatLayout {
   entries: ReadonlyMap<string, { offset: number; size: number; shape: readonly number[] }>
   chunk: number
   chunks: number
-  /** chunks * chunk; the tail is padding and stays 0. */
+  /** The first chunks hold the parameters that decay, the others the rest. */
+  decayed: number
+  /** chunks * chunk; what no parameter fills is padding and stays 0. */
   size: number
 }
 
-export function flatLayout(parameters: ReadonlyMap<string, readonly number[]>): FlatLayout {
+export function flatLayout(
+  parameters: ReadonlyMap<string, readonly number[]>,
+  decays: (name: string) => boolean,
+): FlatLayout {
+  const groups = [true, false].map((decayed) => [...parameters].filter(([name]) => decays(name) === decayed))
+  // 16 floats are a cache line, which is also the widest vector.
+  const room = (shape: readonly number[]) => Math.ceil(shape.reduce((a, b) => a * b, 1) / 16) * 16
+  const sizes = groups.map((group) => group.reduce((sum, [, shape]) => sum + room(shape), 0))
+  const chunk = Math.min(CHUNK, Math.max(...sizes))
+  const [decayed, others] = sizes.map((size) => Math.ceil(size / chunk))
   const entries = new Map<string, { offset: number; size: number; shape: readonly number[] }>()
-  let offset = 0
-  for (const [name, shape] of parameters) {
-    const size = shape.reduce((a, b) => a * b, 1)
-    entries.set(name, { offset, size, shape })
-    // 16 floats are a cache line, which is also the widest vector.
-    offset += Math.ceil(size / 16) * 16
+  for (const [i, group] of groups.entries()) {
+    let offset = i * decayed! * chunk
+    for (const [name, shape] of group) {
+      entries.set(name, { offset, size: shape.reduce((a, b) => a * b, 1), shape })
+      offset += room(shape)
+    }
   }
-  const chunk = Math.min(CHUNK, offset)
-  const chunks = Math.ceil(offset / chunk)
-  return { entries, chunk, chunks, size: chunks * chunk }
+  const chunks = decayed! + others!
+  return { entries, chunk, chunks, decayed: decayed!, size: chunks * chunk }
 }

@@ -92,7 +92,7 @@ describe('train', () => {
     expect(first!.bits_per_byte).toBeCloseTo((first!.nelbo! * tokens) / Math.LN2 / 100, 6)
     expect(lines.at(-1)!.nelbo!).toBeLessThan(first!.nelbo! - 0.5)
     expect(lines.at(-1)!.ar_nll).toBe(first!.ar_nll)
-    expect(lines.at(-1)!.lr).toBe(0)
+    expect(lines.at(-1)!.lr).toBeGreaterThan(0)
     for (const line of lines) {
       const due = line.step % 10 === 0 || line.step % 7 === 0 || line.step === 118
       expect(line.nelbo !== undefined).toBe(due)
@@ -235,7 +235,7 @@ describe('train', () => {
 
   it('keeps the baseline of the base model across resumes, and takes one that is given', async () => {
     const runDirectory = join(folder, 'baseline')
-    const baseline = { nll: 1.25, bitsPerByte: 0.75, tokens: 10 }
+    const baseline = { nll: 1.25, stderr: 0, bitsPerByte: 0.75, bitsPerByteStderr: 0, tokens: 10, bytes: 20 }
     const abort = new AbortController()
     const onEvent = (event: TrainEvent) => event.type === 'step' && event.step === 3 && abort.abort()
     await train({ ...bigramRun(runDirectory), baseline, signal: abort.signal, onEvent })

@@ -4,16 +4,14 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Batch, BatchSource, DataPosition } from '../data/types.ts'
 import { type EmbeddingNoise, embeddingNoise } from '../diffusion/mask-token.ts'
-import { maskableTokens } from '../diffusion/objective.ts'
 import { scheduleTokens, stageAt } from '../diffusion/schedule.ts'
 import { UserError } from '../types.ts'
 import { checkpointPath, pruneCheckpoints, saveTrainingCheckpoint, type TrainerState } from './checkpoint.ts'
 import { observeStep } from './divergence.ts'
 import { energyMeter, type MetricsRecord, openMetrics } from './metrics.ts'
 import { configHash, runConfig, startOrResume } from './resume.ts'
-import { summarizeLoad } from './routing.ts'
 import { checkLearningRate, type LearningRateOptions, learningRateAt } from './schedule.ts'
-import type { Evaluation, Stage, StepResult, Trainer } from './types.ts'
+import type { Evaluation, Metric, Stage, Trainer } from './types.ts'
 
 export interface TrainOptions {
   trainer: Trainer
@@ -33,7 +31,7 @@ export interface TrainOptions {
   targetBlockSize?: number | 'ar'
   /** Validate every n updates, beside before the first and with every checkpoint of `saveEvery`. 0 for no more. Default 100. */
   validateEvery?: number
-  /** Noise draws per validation batch; more make the NELBO steadier. Default what the trainer takes. */
+  /** Noise draws per block of a validation, an even number. Default what the trainer takes. */
   validationSamples?: number
   /** Save every n updates, beside at the end and on abort. 0 for no more. Default 500. */
   saveEvery?: number
@@ -75,8 +73,8 @@ export type TrainEvent =
       loss: number
       gradNorm: number
       learningRate: number
-      /** Mixtures of experts: the load of the busiest expert of any layer over the mean. */
-      expertLoadMax: number | undefined
+      /** What else the objective reports. */
+      metrics: Readonly<Record<string, Metric>>
       /** Of training alone, smoothed over about ten steps. */
       tokensPerSecond: number
       /** At the average pace of this process, validation and checkpoints included. */
@@ -142,9 +140,6 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   const { divergenceFactor = 20, onEvent = () => undefined } = options
   checkOptions(options)
   const targetBlockSize = options.targetBlockSize ?? schedule.at(-1)!.blockSize
-  const validationTokens = validation.reduce((sum, batch) => sum + maskableTokens(batch), 0)
-  // From nats per token to bits per byte of this text, whichever of its tokens an objective predicts.
-  const bitsPerNat = validationTokens / bytesOf(validation) / Math.LN2
   const totalTokens = scheduleTokens(schedule)
   const config = runConfig(options)
 
@@ -163,9 +158,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       tokens: progress.tokens,
       stage: progress.stage,
       ...step,
-      ...(validated && progress.validation
-        ? { nelbo: progress.validation.nll, bits_per_byte: progress.validation.bitsPerByte }
-        : {}),
+      ...(validated && progress.validation ? validationRecord(progress.validation) : {}),
       ...(validated && baseline ? { ar_nll: baseline.nll, ar_bits_per_byte: baseline.bitsPerByte } : {}),
       rss_bytes: process.memoryUsage.rss(),
       peak_rss_bytes: process.resourceUsage().maxRSS * 1024,
@@ -174,11 +167,8 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     })
   }
 
-  async function evaluate(blockSize: number | 'ar'): Promise<Evaluation> {
-    const { validationSamples: samples, seed } = options
-    const { nll, tokens } = await trainer.evaluate(validation, { blockSize, seed, ...(samples ? { samples } : {}) })
-    return { nll, tokens, bitsPerByte: nll * bitsPerNat }
-  }
+  const evaluate = (blockSize: number | 'ar'): Promise<Evaluation> =>
+    trainer.evaluate(validation, { blockSize, seed: options.seed, samples: options.validationSamples })
 
   async function validate(documentIds: readonly string[]): Promise<void> {
     const result = await evaluate(targetBlockSize)
@@ -245,7 +235,11 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       upcoming?.catch(() => undefined) // reported when it is awaited
 
       const { index, stage } = stageAt(schedule, progress.tokens)
-      const learningRate = learningRateAt(tokensAfter / totalTokens, options.learningRate)
+      const learningRate = learningRateAt(
+        progress.tokens / totalTokens,
+        tokensAfter / totalTokens,
+        options.learningRate,
+      )
       const noise = options.embeddingNoise ? embeddingNoise(progress.step, options.embeddingNoise) : 0
       const stepStart = performance.now()
       const result = await trainer.step({
@@ -264,7 +258,14 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       const reason = observeStep(progress.recent, result, divergenceFactor)
       const saveDue = isDue(saveEvery) || isDone()
       const validationDue = validation.length > 0 && (saveDue || isDue(validateEvery))
-      const line = stepRecord(stage.blockSize, result, learningRate, tokensPerSecond)
+      const line = {
+        block_size: stage.blockSize,
+        loss: result.loss,
+        grad_norm: result.gradNorm,
+        lr: learningRate,
+        ...result.metrics,
+        tokens_per_s: tokensPerSecond,
+      }
       if (reason) {
         await record(line, false)
         throw new TrainingDiverged(reason, progress.step, data.documentIds, lastCheckpoint())
@@ -281,7 +282,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
         loss: result.loss,
         gradNorm: result.gradNorm,
         learningRate,
-        expertLoadMax: line.expert_load_max && Math.max(...line.expert_load_max),
+        metrics: result.metrics,
         tokensPerSecond: smoothedSpeed,
         secondsLeft: Math.max(0, totalTokens - progress.tokens) / pace,
       })
@@ -324,28 +325,12 @@ async function nextStepData(source: BatchSource, accumulation: number): Promise<
   return { batches, tokens, documentIds, position: structuredClone(source.position()) }
 }
 
-function stepRecord(blockSize: number, result: StepResult, learningRate: number, tokensPerSecond: number) {
-  return {
-    block_size: blockSize,
-    loss: result.loss,
-    grad_norm: result.gradNorm,
-    lr: learningRate,
-    loss_positions: result.lossPositions,
-    tokens_per_s: tokensPerSecond,
-    ...loadRecord(result),
-  }
-}
-
-function loadRecord({ expertLoad, routerAuxLoss }: StepResult): Partial<MetricsRecord> {
-  if (!expertLoad) return {}
-  const { max, entropy, shares } = summarizeLoad(expertLoad)
-  return {
-    expert_load_max: max,
-    expert_load_entropy: entropy,
-    ...(shares ? { expert_load: shares } : {}),
-    ...(routerAuxLoss === undefined ? {} : { router_aux_loss: routerAuxLoss }),
-  }
-}
+const validationRecord = ({ nll, stderr, bitsPerByte, bitsPerByteStderr }: Evaluation) => ({
+  nelbo: nll,
+  nelbo_stderr: stderr,
+  bits_per_byte: bitsPerByte,
+  bits_per_byte_stderr: bitsPerByteStderr,
+})
 
 function rankedBest(entries: TrainerState['best'], count: number): TrainerState['best'] {
   return [...entries].sort((a, b) => a.nelbo - b.nelbo || a.step - b.step).slice(0, count)

@@ -1,6 +1,7 @@
 // The metrics of a run as JSON lines, and what the machine tells about energy. Knows nothing about training.
 import { type FileHandle, open, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Metric } from './types.ts'
 
 /** One line of metrics.jsonl. Line 0 holds the state before training; a line has a validation where one was due. */
 export interface MetricsRecord {
@@ -15,20 +16,22 @@ export interface MetricsRecord {
   /** Global gradient norm before clipping. */
   grad_norm?: number
   lr?: number
-  /** Positions that carried loss in this step. */
-  loss_positions?: number
-  /** Mixtures of experts, one number per layer: the load of the busiest expert over the mean, and the load's entropy (1 is even). */
-  expert_load_max?: number[]
-  expert_load_entropy?: number[]
-  /** Where they are few: the share of every expert, [layers][experts]. */
-  expert_load?: number[][]
-  /** The loss that balances the load, where there is one; not part of `loss`. */
-  router_aux_loss?: number
+  /**
+   * What else the objective reports, by name: `loss_positions`, the positions that carried loss in this step; of masked
+   * diffusion `text_loss` and `padding_loss`, what `loss` is on the text and on the EOS padding behind it, each per token of
+   * its kind; of mixtures of experts `LoadMetrics` and `router_aux_loss`, which is not part of `loss`.
+   */
+  [metric: string]: Metric | undefined
   /** Of this step alone: training, without validation and checkpoints. */
   tokens_per_s?: number
-  /** Negative ELBO of the held-out text at the target block size, in nats per token; for a causal model its NLL. */
+  /**
+   * Negative ELBO of the held-out text at the target block size, in nats per token, and its standard error over the draws of
+   * the noise; for a causal model its NLL.
+   */
   nelbo?: number
+  nelbo_stderr?: number
   bits_per_byte?: number
+  bits_per_byte_stderr?: number
   /** The base model's exact causal NLL on the same text. */
   ar_nll?: number
   ar_bits_per_byte?: number

@@ -4,12 +4,16 @@ import { checkGradients, evaluate, normal, positive } from '../../test/graph/gra
 import { batch, model as dense, options } from '../../test/train/tiny.ts'
 import type { Batch } from '../data/types.ts'
 import type { input } from '../graph/ops/input.ts'
+import { exportOnnx } from '../graph/program.ts'
 import { randomParameters } from '../load.ts'
 import { createModel } from '../models/index.ts'
+import { bdlm } from '../objectives/bdlm.ts'
+import type { Source } from '../runtime/executor.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import { type ModelConfig, type Parameter, type TensorData, UserError } from '../types.ts'
+import { objectiveProgram } from './graph.ts'
 import { createTrainer } from './program.ts'
-import { balanceLoss, checkRouting, type RoutingOptions, summarizeLoad } from './routing.ts'
+import { balanceLoss, checkRouting, loadMetrics, type RoutingOptions } from './routing.ts'
 import type { StepResult } from './types.ts'
 
 const executor = createExecutor({ threads: 1 })
@@ -98,9 +102,9 @@ describe('what is trained', () => {
     for (const [name, value] of still.parameters)
       if (!biases.includes(name)) expect(moved.parameters.get(name)).toEqual(value)
     valuesOf(moved.parameters, biases).forEach((bias, layer) => {
-      const load = result.expertLoad![layer]
+      const load = (result.metrics.expert_load as number[][])[layer]
       const mean = load.reduce((a, b) => a + b, 0) / load.length
-      expect(Array.from(bias)).toEqual(load.map((count) => rate * Math.sign(mean - count)))
+      expect(Array.from(bias)).toEqual(load.map((share) => rate * Math.sign(mean - share)))
       expect(new Set(bias).size).toBeGreaterThan(1)
     })
   })
@@ -171,11 +175,22 @@ describe('the load', () => {
       [whole, 32],
       [padded, 16],
     ] as const) {
-      const { results } = await run({}, { batches: [source, source] })
-      const [first, last] = results[0].expertLoad!.map((layer) => layer.reduce((a, b) => a + b, 0))
-      // Two micro-batches of a noised and a clean copy; two experts per position.
-      expect(first).toBe(2 * 2 * positions * 2)
-      expect(last).toBe(2 * results[0].lossPositions)
+      const settings = { ...options, hiddenSize: 16, blockSize: 4, embeddingNoise: 0 }
+      const { objective, feeds, counts } = bdlm.prepare(source, { seed: 1, step: 0, row: 0 }, settings)
+      const program = objectiveProgram(model, objective, source, { gradients: true })
+      const outputs = { expert_load: program.outputs.expert_load }
+      const exported = exportOnnx({ ...program, outputs })
+      const session = await executor.load(exported.model)
+      const given: Record<string, Source> = { ...feeds }
+      for (const [name, value] of weights()) given[name] = { dtype: 'float32', ...value }
+      const used = exported.inputs.map(({ name }) => [name, given[name]])
+      const { expert_load } = await session.run(Object.fromEntries(used), { expert_load: null })
+      await session.release()
+      const load = Array.from(expert_load.data, Number)
+      const [first, last] = [load.slice(0, 8), load.slice(8)].map((layer) => layer.reduce((a, b) => a + b, 0))
+      // A noised and a clean copy; two experts per position.
+      expect(first).toBe(2 * positions * 2)
+      expect(last).toBe(2 * counts!.loss_positions)
     }
   })
 
@@ -184,7 +199,7 @@ describe('the load', () => {
     [{ auxLossCoefficient: 0.3 }, 'an auxiliary loss'],
   ])('%j: is evened by %s', async (routing, _) => {
     const unevenness = ({ results }: Run) => {
-      const late = results.slice(-5).flatMap(({ expertLoad }) => summarizeLoad(expertLoad!).max)
+      const late = results.slice(-5).flatMap(({ metrics }) => metrics.expert_load_max as number[])
       return late.reduce((a, b) => a + b, 0) / late.length
     }
     const settings = { steps: 40, lr: 3e-3 }
@@ -192,23 +207,27 @@ describe('the load', () => {
   })
 
   it('is summed up by its largest share and its entropy', () => {
-    const even = summarizeLoad([[5, 5, 5, 5]])
-    expect(even).toEqual({ max: [1], entropy: [1], shares: [[0.25, 0.25, 0.25, 0.25]] })
-    expect(summarizeLoad([[7, 0, 0, 0]])).toMatchObject({ max: [4], entropy: [0] })
+    const even = loadMetrics([[5, 5, 5, 5]])
+    expect(even).toEqual({
+      expert_load_max: [1],
+      expert_load_entropy: [1],
+      expert_load: [[0.25, 0.25, 0.25, 0.25]],
+    })
+    expect(loadMetrics([[7, 0, 0, 0]])).toMatchObject({ expert_load_max: [4], expert_load_entropy: [0] })
     expect(
-      summarizeLoad([
+      loadMetrics([
         [3, 1],
         [0, 0],
       ]),
     ).toEqual({
-      max: [1.5, 0],
-      entropy: [0.8113, 0],
-      shares: [
+      expert_load_max: [1.5, 0],
+      expert_load_entropy: [0.8113, 0],
+      expert_load: [
         [0.75, 0.25],
         [0, 0],
       ],
     })
-    expect(summarizeLoad([new Array(257).fill(1)]).shares).toBeUndefined()
+    expect(loadMetrics([new Array(257).fill(1)]).expert_load).toBeUndefined()
   })
 })
 
@@ -260,7 +279,7 @@ describe('the auxiliary loss', () => {
     const [without, balanced] = [await run({}), await run({ auxLossCoefficient: 0.5 })]
     expect(balanced.results[0].loss).toBe(without.results[0].loss)
     expect(balanced.results[0].gradNorm).not.toBe(without.results[0].gradNorm)
-    expect(balanced.results[0].routerAuxLoss).toBeGreaterThan(1.9)
-    expect(without.results[0].routerAuxLoss).toBeUndefined()
+    expect(balanced.results[0].metrics.router_aux_loss).toBeGreaterThan(1.9)
+    expect(without.results[0].metrics.router_aux_loss).toBeUndefined()
   })
 })

@@ -1,6 +1,6 @@
 // How mixtures of experts are trained: their load, the biases and the loss that balance it, what stays as it is.
 // Knows what routers chose; it does not know how, nor what is learned.
-import { add, differs, div, mul } from '../graph/ops/elementwise.ts'
+import { add, div, mul } from '../graph/ops/elementwise.ts'
 import { concat, reshape } from '../graph/ops/layout.ts'
 import { sum } from '../graph/ops/reduce.ts'
 import { lastDim, type Tensor } from '../graph/tensor.ts'
@@ -40,15 +40,6 @@ export const untrained = ({ buffers, mixtures }: Model, { freezeRouters }: Routi
 export interface Counted {
   positions: Tensor
   selected: Tensor
-}
-
-/** Positions of documents, padding left out, in each of `copies`; and those that carry loss, which go on to the end. */
-export function countedPositions(documents: Tensor, lossWeights: Tensor, copies: number): Counted {
-  const inDocument = differs(documents, -1)
-  return {
-    positions: concat(new Array<Tensor>(copies).fill(inDocument), 0),
-    selected: differs(lossWeights, 0),
-  }
 }
 
 /** The positions that reached a router, as a factor on its rows. */
@@ -113,13 +104,14 @@ export function balanceBiases(
   })
 }
 
-/** Numbers of a layer, one each, and where they are few the share of every expert: [layers][experts]. */
-export interface LoadSummary {
+/** Metrics of mixtures of experts: one number per layer, and where they are few the share of every expert. */
+export interface LoadMetrics {
   /** Load of the busiest expert over the mean load; 1 where the load is even. */
-  max: number[]
+  expert_load_max: number[]
   /** Entropy of the shares over its largest value: 1 where the load is even, 0 where one expert has it all. */
-  entropy: number[]
-  shares: number[][] | undefined
+  expert_load_entropy: number[]
+  /** [layers][experts]. */
+  expert_load?: number[][]
 }
 
 /** Shares beyond this many would make a line of metrics long. */
@@ -127,7 +119,7 @@ const MOST_SHARES = 256
 
 const rounded = (value: number): number => Number(value.toPrecision(4))
 
-export function summarizeLoad(load: readonly (readonly number[])[]): LoadSummary {
+export function loadMetrics(load: readonly (readonly number[])[]): LoadMetrics {
   const shares = load.map((layer) => {
     const total = layer.reduce((a, b) => a + b, 0)
     return layer.map((count) => (total > 0 ? count / total : 0))
@@ -136,8 +128,8 @@ export function summarizeLoad(load: readonly (readonly number[])[]): LoadSummary
     layer.length > 1 ? layer.reduce((h, p) => (p > 0 ? h - p * Math.log(p) : h), 0) / Math.log(layer.length) : 1
   const size = shares.reduce((count, layer) => count + layer.length, 0)
   return {
-    max: shares.map((layer) => rounded(Math.max(...layer) * layer.length)),
-    entropy: shares.map((layer) => rounded(entropy(layer))),
-    shares: size <= MOST_SHARES ? shares.map((layer) => layer.map(rounded)) : undefined,
+    expert_load_max: shares.map((layer) => rounded(Math.max(...layer) * layer.length)),
+    expert_load_entropy: shares.map((layer) => rounded(entropy(layer))),
+    ...(size <= MOST_SHARES && { expert_load: shares.map((layer) => layer.map(rounded)) }),
   }
 }

@@ -29,19 +29,18 @@ export function checkLearningRate(options: LearningRateOptions): void {
 }
 
 /**
- * The learning rate of an update.
- *
- * @param progress Share of the run's tokens that are done when the update is, in (0, 1]: the first update has a rate
- * above 0, and the last has exactly `lrMin`.
+ * The learning rate of an update, from the shares of the run's tokens that are done before and after it: the warmup is taken
+ * where the update ends, the fall where it begins, so that neither the first nor the last update has a rate of 0. With w the
+ * warmup's share, lr * after / w while after < w; then lr_min + (lr - lr_min) * f, where f is 1 for `constant`,
+ * (1 + cos(pi x)) / 2 with x = (before - w) / (1 - w) for `cosine`, and 1 - x with x = (before - s) / (1 - s) and
+ * s = max(w, 1 - lr_decay_ratio) for `wsd`, x being at least 0.
  */
-export function learningRateAt(progress: number, options: LearningRateOptions): number {
+export function learningRateAt(before: number, after: number, options: LearningRateOptions): number {
   const { lr, lrMin = 0, lrWarmupRatio = 0.03, lrDecayStyle = 'cosine', lrDecayRatio = 0.2 } = options
-  const done = Math.min(1, Math.max(0, progress))
-  if (done < lrWarmupRatio) return (lr * done) / lrWarmupRatio
-  if (lrDecayStyle === 'constant') return lr
+  if (after < lrWarmupRatio) return (lr * after) / lrWarmupRatio
   const start = lrDecayStyle === 'cosine' ? lrWarmupRatio : Math.max(lrWarmupRatio, 1 - lrDecayRatio)
-  if (done <= start) return lr
-  const fallen = (done - start) / (1 - start)
+  if (lrDecayStyle === 'constant' || before <= start) return lr
+  const fallen = (before - start) / (1 - start)
   const share = lrDecayStyle === 'cosine' ? 0.5 * (1 + Math.cos(Math.PI * fallen)) : 1 - fallen
   return lrMin + (lr - lrMin) * share
 }

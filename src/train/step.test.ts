@@ -4,16 +4,19 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, describe, expect, it } from 'vitest'
 import { logits } from '../../test/golden/logits.ts'
-import { batch, hashOfThreeSteps, model, options, weights } from '../../test/train/tiny.ts'
+import { batch, hashOfThreeSteps, model, options, packed, weights } from '../../test/train/tiny.ts'
 import type { Batch } from '../data/types.ts'
 import { describe as describeProgram } from '../graph/program.ts'
 import { createModel } from '../models/index.ts'
+import { ar } from '../objectives/ar.ts'
+import type { Variant } from '../objectives/index.ts'
+import type { MicroBatch } from '../objectives/types.ts'
 import type { Executor, Source } from '../runtime/executor.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import { type Parameter, type TensorData, UserError } from '../types.ts'
 import { objectiveProgram } from './graph.ts'
 import { createTrainer, type TrainerOptions } from './program.ts'
-import { createStepper, type MicroBatch, type Stepper } from './stepper.ts'
+import { createStepper, type Stepper } from './stepper.ts'
 import type { Trainer } from './types.ts'
 
 const executor = createExecutor({ threads: 1 })
@@ -58,6 +61,7 @@ function joined(a: Batch, b: Batch): Batch {
     documents: concat(a.documents, b.documents),
     positions: concat(a.positions, b.positions),
     maskable: Uint8Array.from([...a.maskable, ...b.maskable]),
+    padding: Uint8Array.from([...a.padding, ...b.padding]),
     documentIds: [],
     tokens: a.tokens + b.tokens,
     bytes: a.bytes + b.bytes,
@@ -71,7 +75,7 @@ const int64 = (shape: number[], values: ArrayLike<number>): TensorData => ({
 })
 
 /** Every second token masked; in `copies` copies, the last of them clean where there is a clean one. */
-function microBatch(objective: MicroBatch['objective'], source: Batch, copies: number): MicroBatch {
+function microBatch(objective: Variant, source: Batch, copies: number): MicroBatch<Variant> {
   const { rows, length, ids, positions, documents } = source
   const size = rows * length
   const index = Array.from({ length: size / 2 }, (_, i) => 2 * i + 1)
@@ -142,35 +146,108 @@ describe('the same seed gives the same bits', () => {
 })
 
 describe('accumulation', () => {
-  it('of two micro-batches equals one batch of both', async () => {
-    const [a, b] = [batch(1), batch(2)]
-    // At block size 1 every token is masked, so nothing depends on the draws.
-    const updated = (batches: Batch[]) =>
-      withTrainer({}, async (trainer) => {
-        const result = await trainer.step({ ...step, blockSize: 1, batches })
-        return { ...result, parameters: await trainer.parameters() }
+  const row = (size: number, prompt: number) => packed(size, [size], { rows: 1, length: 32, blockSize: 8, prompt })
+  // Completions of 3, 28 and 9 tokens.
+  const rows = [row(29, 26), row(30, 2), row(12, 3)]
+  const [first, second, third] = rows as [Batch, Batch, Batch]
+  const splits = [[joined(joined(first, second), third)], [first, second, third], [joined(first, second), third]]
+
+  it.each([
+    ['ar', 'mean', 8],
+    ['diffusion', 'mean', 8],
+    ['diffusion', 'elbo', 8],
+    ['diffusion', 'elbo', 1],
+    ['diffusion', 'mean', 32],
+    ['diffusion', 'elbo', 32],
+  ] as const)(
+    '%s, %s, block size %i: the same step whatever the micro-batches',
+    async (objective, weighting, blockSize) => {
+      const noise = { copies: 2, complementary: true }
+      const results = []
+      for (const batches of splits)
+        results.push(
+          await withTrainer({ objective, weighting, noise }, async (trainer) => {
+            const result = await trainer.step({ ...step, blockSize, batches, embeddingNoise: 0.1 })
+            // After one update the first moment is a tenth of the clipped gradient.
+            return { ...result, moments: (await trainer.optimizerState()).tensors }
+          }),
+        )
+      const [together, ...others] = results
+      for (const apart of others) {
+        expect(apart.loss).toBeCloseTo(together!.loss, 5)
+        expect(apart.gradNorm / together!.gradNorm).toBeCloseTo(1, 4)
+        expect(Object.keys(apart.metrics)).toEqual(Object.keys(together!.metrics))
+        for (const [name, value] of Object.entries(together!.metrics))
+          expect(apart.metrics[name], name).toBeCloseTo(value as number, 5)
+        expect(distance(apart.moments, together!.moments)).toBeLessThan(1e-6)
+      }
+    },
+  )
+
+  it('divides by what it is told that the step holds, so that others may take part in it', () =>
+    withStepper(async (stepper) => {
+      const prepared = ar.prepare(first, { seed: 0, step: 0, row: 0 }, {})
+      const counts = prepared.counts!
+      const alone = await stepper.update([prepared], 0)
+      const shared = await stepper.update([prepared], 0, { ...counts, loss: 4 * counts.loss })
+      expect(shared.loss).toBeCloseTo(alone.loss / 4, 6)
+      expect(shared.gradNorm).toBeCloseTo(alone.gradNorm / 4, 6)
+    }))
+})
+
+describe('padding', () => {
+  const source = packed(3, [13, 10], { rows: 1, length: 32, blockSize: 8 })
+
+  it('has a loss of its own: the loss is the mean over both, or leaves padding out where it is not supervised', async () => {
+    for (const weighting of ['elbo', 'mean'] as const) {
+      const noise = { noiseRangeLow: 1 }
+      const { loss, metrics } = await withTrainer({ noise, weighting }, (trainer) =>
+        trainer.step({ ...step, batches: [source] }),
+      )
+      const [text, padding] = [23, 9]
+      expect(metrics.loss_positions).toBe(text + padding)
+      const parts = [text * Number(metrics.text_loss), padding * Number(metrics.padding_loss)]
+      expect((parts[0]! + parts[1]!) / (text + padding)).toBeCloseTo(loss, 5)
+      // All is masked, so that the model sees the same in both.
+      const unsupervised = await withTrainer({ noise: { ...noise, supervisePadding: false }, weighting }, (trainer) =>
+        trainer.step({ ...step, batches: [source] }),
+      )
+      expect(unsupervised.loss).toBeCloseTo(Number(metrics.text_loss), 5)
+      expect(unsupervised.metrics).toEqual({
+        loss_positions: text,
+        text_loss: expect.closeTo(unsupervised.loss, 5),
       })
-    const apart = await updated([a, b])
-    const together = await updated([joined(a, b)])
-    expect(apart.loss).toBeCloseTo(together.loss, 5)
-    expect(apart.gradNorm).toBeCloseTo(together.gradNorm, 5)
-    expect(apart.lossPositions).toBe(together.lossPositions)
-    expect(distance(apart.parameters, together.parameters)).toBeLessThan(1e-5)
+    }
   })
+})
+
+describe('weight decay', () => {
+  it('acts on matrices, not on norms and embeddings', () =>
+    withTrainer({ weightDecay: 0.5, objective: 'ar' }, async (trainer) => {
+      const empty = batch(1)
+      empty.maskable.fill(0)
+      const learningRate = 0.1
+      await trainer.step({ ...step, batches: [empty], learningRate })
+      for (const [name, { shape, data }] of await trainer.parameters()) {
+        const before = weights().get(name)!.data
+        const factor = shape.length === 1 || name === model.embeddingName ? 1 : 1 - 0.5 * learningRate
+        for (const [i, value] of data.entries()) expect(value, name).toBeCloseTo(factor * before[i]!, 6)
+      }
+    }))
 })
 
 describe('objectives', () => {
   it('complementary copies carry loss at every token exactly once', () =>
     withTrainer({ noise: { copies: 2, complementary: true } }, async (trainer) => {
       const source = batch(1)
-      const { lossPositions, loss } = await trainer.step({ ...step, batches: [source] })
-      expect(lossPositions).toBe(source.tokens)
+      const { metrics, loss } = await trainer.step({ ...step, batches: [source] })
+      expect(metrics.loss_positions).toBe(source.tokens)
       expect(loss).toBeGreaterThan(0)
     }))
 
   it('BDLM whose block is the whole row is MDLM: the clean copy has no say', async () => {
     const source = batch(3, { split: 16 })
-    const updated = (objective: MicroBatch['objective'], copies: number) =>
+    const updated = (objective: Variant, copies: number) =>
       withStepper(async (stepper) => {
         const result = await stepper.update([microBatch(objective, source, copies)], 1e-2)
         return { ...result, parameters: await stepper.parameters() }
@@ -184,9 +261,10 @@ describe('objectives', () => {
 
   it('BDLM gives the same whether its tiles are blocks or the row', async () => {
     const source = batch(3, { length: 32, split: 16 })
-    const loss = (aligned: boolean) =>
-      withStepper((stepper) => stepper.loss(microBatch({ kind: 'bdlm', blockSize: 8, copies: 1, aligned }, source, 2)))
-    expect(await loss(true)).toBeCloseTo(await loss(false), 6)
+    const nll = (aligned: boolean) =>
+      withStepper((stepper) => stepper.nll(microBatch({ kind: 'bdlm', blockSize: 8, copies: 1, aligned }, source, 2)))
+    const [tiled, whole] = [await nll(true), await nll(false)]
+    for (const [i, value] of tiled.entries()) expect(value).toBeCloseTo(whole[i], 5)
   })
 
   it('AR is the mean negative log-likelihood of each next token within its document', async () => {
@@ -217,8 +295,8 @@ describe('objectives', () => {
       const evaluation = await trainer.evaluate([whole], { blockSize: 'ar', seed: 0 })
       expect(evaluation.tokens).toBe(tokens)
       expect(evaluation.nll).toBeCloseTo(total / tokens, 4)
-      const { loss, lossPositions } = await trainer.step({ ...step, batches: [whole] })
-      expect(lossPositions).toBe(tokens)
+      const { loss, metrics } = await trainer.step({ ...step, batches: [whole] })
+      expect(metrics.loss_positions).toBe(tokens)
       expect(loss).toBeCloseTo(total / tokens, 4)
     })
   })
@@ -239,8 +317,8 @@ describe('objectives', () => {
     const source = batch(1)
     source.maskable.fill(0)
     await withTrainer({}, async (trainer) => {
-      const { loss, gradNorm, lossPositions } = await trainer.step({ ...step, batches: [source] })
-      expect([loss, gradNorm, lossPositions]).toEqual([0, 0, 0])
+      const { loss, gradNorm, metrics } = await trainer.step({ ...step, batches: [source] })
+      expect([loss, gradNorm, metrics.loss_positions]).toEqual([0, 0, 0])
     })
   })
 
@@ -250,7 +328,9 @@ describe('objectives', () => {
       const evaluate = (seed: number, samples: number) =>
         trainer.evaluate([batch(1), batch(2)], { blockSize: 4, seed, samples })
       const first = await evaluate(1, 2)
-      expect(first.tokens).toBe(2 * 2 * 32)
+      // All but the first tokens of two documents in each of two rows.
+      expect(first.tokens).toBe(2 * (32 - 4))
+      expect(first.stderr).toBeGreaterThan(0)
       expect(await evaluate(1, 2)).toEqual(first)
       expect((await evaluate(2, 2)).nll).not.toBe(first.nll)
       expect(distance(await trainer.parameters(), before)).toBe(0)
@@ -390,7 +470,7 @@ describe('gradient checkpointing', () => {
       n_heads: 2,
       mlp_hidden_size: 8,
     })
-    const checkpointing = { gradients: true, embeddingNoise: false, gradientCheckpointing: true }
+    const checkpointing = { gradients: true, gradientCheckpointing: true }
     const program = objectiveProgram(llada, { kind: 'mdlm', copies: 1 }, { rows: 1, length: 4 }, checkpointing)
     expect(describeProgram(program)).toContain('recompute.model.transformer.blocks.0.mlp: swiglu')
   })

@@ -4,21 +4,25 @@ import { adamw } from '../graph/ops/adamw.ts'
 import { add } from '../graph/ops/elementwise.ts'
 import { input } from '../graph/ops/input.ts'
 import { sumSquares } from '../graph/ops/reduce.ts'
-import { exportOnnx } from '../graph/program.ts'
+import { exportOnnx, type Program } from '../graph/program.ts'
 import type { Model } from '../models/types.ts'
+import type { Variant } from '../objectives/index.ts'
+import type { MicroBatch } from '../objectives/types.ts'
 import type { Executor, Resident, Session, Source } from '../runtime/executor.ts'
 import { type InitialParameter, type Parameter, type TensorData, UserError, valuesOf } from '../types.ts'
 import { type FlatLayout, flatLayout } from './flat.ts'
-import { type Objective, objectiveProgram } from './graph.ts'
-import { balanceBiases, checkRouting, type RoutingOptions, untrained } from './routing.ts'
-import type { UpdateResult } from './types.ts'
+import { objectiveProgram } from './graph.ts'
+import { balanceBiases, checkRouting, loadMetrics, type RoutingOptions, untrained } from './routing.ts'
+import type { StepResult } from './types.ts'
 
 export interface OptimizerOptions {
   beta1: number
   beta2: number
   epsilon: number
-  /** Decoupled, on every parameter, as torch.optim.AdamW does by default. */
+  /** Decoupled weight decay. */
   weightDecay: number
+  /** Parameters that decay. Default all, as torch.optim.AdamW has it; see `isMatrix`. */
+  decays?: (name: string) => boolean
   /** Gradients are scaled down to this global norm; 0 for no clipping. */
   maxGradNorm: number
   /** Activations within a layer are computed again in the backward pass instead of being kept. Default false. */
@@ -27,18 +31,28 @@ export interface OptimizerOptions {
   routing?: RoutingOptions
 }
 
-/** One micro-batch: an objective, its sizes, and the inputs of its program. */
-export interface MicroBatch<O = Objective> {
-  objective: O
-  rows: number
-  length: number
-  feeds: Record<string, Source>
+/** Whether weight decay acts on a parameter: on matrices, not on norms, biases and embeddings. */
+export function isMatrix(
+  { parameters, embeddingName }: Pick<Model, 'parameters' | 'embeddingName'>,
+  name: string,
+): boolean {
+  return name !== embeddingName && (parameters.get(name)?.length ?? 0) > 1
 }
 
-export interface Stepper<O = Objective> {
-  /** Gradients of the mean loss over the micro-batches, clipped, then one AdamW update. A non-finite loss or norm is returned and changes nothing. */
-  update(microBatches: readonly MicroBatch<O>[], learningRate: number): Promise<UpdateResult>
-  loss(microBatch: MicroBatch<O>): Promise<number>
+export interface Stepper {
+  /**
+   * Gradients of the loss over the micro-batches of a step, clipped, then one AdamW update. A non-finite loss or norm is
+   * returned and changes nothing.
+   *
+   * @param totals Sums of the micro-batches' counts. Default: over those given; more where others take part in the step.
+   */
+  update(
+    microBatches: readonly MicroBatch<Variant>[],
+    learningRate: number,
+    totals?: Readonly<Record<string, number>>,
+  ): Promise<StepResult>
+  /** The negative log-likelihood of each prediction. */
+  nll(microBatch: MicroBatch<Variant>): Promise<Float32Array>
   parameters(): Promise<Map<string, Parameter>>
   optimizerState(): Promise<{ step: number; tensors: Map<string, Parameter> }>
   restore(state: {
@@ -65,10 +79,10 @@ export async function createStepper(
   checkRouting(model, routing)
   const { parameters, mixtures } = model
   const trainable = { parameters, mixtures, untrained: untrained(model, routing) }
-  return createUpdater(executor, trainable, initial, options, ({ objective, rows, length, feeds }, gradients) => {
-    const settings = { gradients, embeddingNoise: 'embedding_noise' in feeds, gradientCheckpointing, routing }
+  return createUpdater(executor, trainable, initial, options, async ({ objective, rows, length }, gradients) => {
+    const settings = { gradients, gradientCheckpointing, routing }
     const program = objectiveProgram(model, objective, { rows, length }, settings)
-    return executor.load(exportOnnx(program).model, { optimize: false })
+    return { program, session: await executor.load(exportOnnx(program).model, { optimize: false }) }
   })
 }
 
@@ -77,20 +91,51 @@ export interface Trainable extends Pick<Model, 'parameters' | 'mixtures'> {
   untrained: ReadonlySet<string>
 }
 
+interface Loaded {
+  program: Program
+  session: Session
+}
+
+/** Sums of the counts of micro-batches. */
+export function countsOf(microBatches: readonly Pick<MicroBatch<unknown>, 'counts'>[]): Record<string, number> {
+  const totals: Record<string, number> = {}
+  for (const { counts = {} } of microBatches)
+    for (const [name, count] of Object.entries(counts)) totals[name] = (totals[name] ?? 0) + count
+  return totals
+}
+
+/** The feeds of a micro-batch, its weights divided by the step's counts. */
+export function normalised(
+  { feeds, counts }: MicroBatch<unknown>,
+  totals: Readonly<Record<string, number>>,
+): typeof feeds {
+  const divided = { ...feeds }
+  for (const [name, total] of Object.entries(totals)) {
+    const weights = divided[`${name}_weights`]
+    if (!weights || !('data' in weights) || !counts) continue
+    divided[`${name}_weights`] = {
+      ...weights,
+      data: (weights.data as Float32Array).map((weight) => weight / Math.max(1, total)),
+    }
+  }
+  return divided
+}
+
 /**
- * Puts parameters on the executor. `open` makes the session of a kind of micro-batch, with the parameters among its inputs;
- * its outputs are those of `objectiveProgram` that the update needs: `loss` and, with gradients, `grad.<parameter>`.
+ * Puts parameters on the executor. `open` makes the program and session of a kind of micro-batch, with the parameters among
+ * its inputs; its outputs are those of `objectiveProgram`.
  */
-export async function createUpdater<O>(
+export async function createUpdater(
   executor: Executor,
   model: Trainable,
   initial: ReadonlyMap<string, InitialParameter>,
   options: OptimizerOptions,
-  open: (microBatch: MicroBatch<O>, gradients: boolean) => Promise<Session>,
-): Promise<Stepper<O>> {
+  open: (microBatch: MicroBatch<Variant>, gradients: boolean) => Promise<Loaded>,
+): Promise<Stepper> {
   const { routing = {} } = options
   const untrainedNames = model.untrained
-  const layout = flatLayout(new Map([...model.parameters].filter(([name]) => !untrainedNames.has(name))))
+  const trainedShapes = new Map([...model.parameters].filter(([name]) => !untrainedNames.has(name)))
+  const layout = flatLayout(trainedShapes, options.decays ?? (() => true))
   let fixed = new Map<string, Parameter>()
   const keepUntrained = async (parameters: ReadonlyMap<string, InitialParameter>) => {
     fixed = new Map()
@@ -104,7 +149,7 @@ export async function createUpdater<O>(
   for (const name of [buffers.gradients, buffers.m, buffers.v]) await executor.allocate(name, 'float32', layout.size)
   let updates = 0
   let accumulating = false
-  let loaded: { key: string; session: Session } | undefined
+  let loaded: (Loaded & { key: string }) | undefined
   const optimizer = await loadOptimizer(executor, layout, options)
 
   const views = (buffer: string, prefix: string): Record<string, Resident> => {
@@ -115,7 +160,6 @@ export async function createUpdater<O>(
   }
   const { mixtures } = model
   const { biasUpdateRate = 0, auxLossCoefficient = 0 } = routing
-  const balanced = auxLossCoefficient > 0
   const trained = views(buffers.parameters, '')
   const parameterFeeds = (): Record<string, Source> => {
     const feeds: Record<string, Source> = { ...trained }
@@ -124,14 +168,14 @@ export async function createUpdater<O>(
   }
 
   /** One session exists at a time: each keeps the memory of its activations until it is released. */
-  async function session(microBatch: MicroBatch<O>, gradients: boolean): Promise<Session> {
-    const { objective, rows, length, feeds } = microBatch
-    const key = JSON.stringify([objective, rows, length, gradients, Object.keys(feeds)])
+  async function loadFor(microBatch: MicroBatch<Variant>, gradients: boolean): Promise<Loaded> {
+    const { objective, rows, length } = microBatch
+    const key = JSON.stringify([objective, rows, length, gradients])
     if (loaded?.key !== key) {
       await release()
-      loaded = { key, session: await open(microBatch, gradients) }
+      loaded = { key, ...(await open(microBatch, gradients)) }
     }
-    return loaded.session
+    return loaded
   }
 
   async function release(): Promise<void> {
@@ -140,51 +184,54 @@ export async function createUpdater<O>(
   }
 
   return {
-    async update(microBatches, learningRate) {
-      let loss = 0
-      let routerAuxLoss = 0
-      const load = mixtures.map(({ experts }) => new Array<number>(experts).fill(0))
-      const extra = {
-        ...(mixtures.length > 0 ? { expert_load: null } : {}),
-        ...(balanced ? { router_aux_loss: null } : {}),
-      }
+    async update(microBatches, learningRate, totals = countsOf(microBatches)) {
+      const sums: Record<string, Float64Array> = {}
       for (const [i, microBatch] of microBatches.entries()) {
-        const running = await session(microBatch, true)
+        const { program, session } = await loadFor(microBatch, true)
         const target = i === 0 ? buffers.gradients : buffers.more
         if (i > 0 && !accumulating) {
           await executor.allocate(buffers.more, 'float32', layout.size)
           accumulating = true
         }
-        const outputs = await running.run(
-          { ...microBatch.feeds, ...parameterFeeds() },
-          { ...views(target, 'grad.'), loss: null, ...extra },
-        )
-        if (i > 0) await optimizer.accumulate()
-        loss += Number(outputs.loss.data[0]) / microBatches.length
-        if (balanced) routerAuxLoss += Number(outputs.router_aux_loss.data[0]) / microBatches.length
-        load.forEach((layer, at) => {
-          for (let e = 0; e < layer.length; e++) layer[e] += Number(outputs.expert_load.data[at * layer.length + e])
+        const reported = Object.keys(program.outputs).filter((name) => !name.startsWith('grad.'))
+        const feeds = { ...normalised(microBatch, totals), ...parameterFeeds() }
+        if (auxLossCoefficient > 0) feeds.step_share = scalar((microBatch.counts?.tokens ?? 1) / (totals.tokens ?? 1))
+        const outputs = await session.run(feeds, {
+          ...views(target, 'grad.'),
+          ...Object.fromEntries(reported.map((name) => [name, null])),
         })
+        if (i > 0) await optimizer.accumulate()
+        for (const name of reported) {
+          const values = Float64Array.from(outputs[name]!.data, Number)
+          sums[name] = sums[name]?.map((value, at) => value + values[at]!) ?? values
+        }
       }
-      const gradNorm = (await optimizer.norm()) / microBatches.length
-      const result = {
-        loss,
-        gradNorm,
-        ...(mixtures.length > 0 ? { expertLoad: load } : {}),
-        ...(balanced ? { routerAuxLoss } : {}),
-      }
+      const {
+        loss: [loss],
+        expert_load: flatLoad,
+        ...others
+      } = sums as { loss: Float64Array } & typeof sums
+      const load =
+        flatLoad && mixtures.map(({ experts }, at) => [...flatLoad.subarray(at * experts, (at + 1) * experts)])
+      const metrics: StepResult['metrics'] = {}
+      if (totals.loss_positions !== undefined) metrics.loss_positions = totals.loss_positions
+      // A part of the loss that no token belongs to has no value.
+      for (const [name, [value]] of Object.entries(others)) if (totals[name] !== 0) metrics[name] = value!
+      if (load) Object.assign(metrics, loadMetrics(load))
+      const gradNorm = await optimizer.norm()
+      const result = { loss: loss!, gradNorm, metrics }
       if (!Number.isFinite(loss) || !Number.isFinite(gradNorm)) return result
       updates++
       const clip = options.maxGradNorm > 0 ? Math.min(1, options.maxGradNorm / (gradNorm + 1e-6)) : 1
-      await optimizer.update(clip / microBatches.length, learningRate, updates)
-      if (biasUpdateRate > 0) balanceBiases(mixtures, load, biasUpdateRate, fixed)
+      await optimizer.update(clip, learningRate, updates)
+      if (biasUpdateRate > 0 && load) balanceBiases(mixtures, load, biasUpdateRate, fixed)
       return result
     },
 
-    async loss(microBatch) {
-      const running = await session(microBatch, false)
-      const outputs = await running.run({ ...microBatch.feeds, ...parameterFeeds() }, { loss: null })
-      return Number(outputs.loss.data[0])
+    async nll(microBatch) {
+      const { session } = await loadFor(microBatch, false)
+      const outputs = await session.run({ ...microBatch.feeds, ...parameterFeeds() }, { nll: null })
+      return outputs.nll!.data as Float32Array
     },
 
     async parameters() {
@@ -252,8 +299,8 @@ function unflatten(layout: FlatLayout, flat: Float32Array): Map<string, Paramete
 
 /** The sessions that work on whole flat buffers: sum, norm and update. */
 async function loadOptimizer(executor: Executor, layout: FlatLayout, options: OptimizerOptions) {
-  const { chunk, chunks } = layout
-  const flat = (name: string) => input(name, 'float32', [chunks, chunk])
+  const { chunk, chunks, decayed } = layout
+  const flat = (name: string) => input(name, 'float32', ['chunks', chunk])
   const coefficient = (name: string) => input(name, 'float32', [])
   const [p, g, m, v] = ['p', 'g', 'm', 'v'].map(flat)
   const [nextP, nextM, nextV] = adamw(
@@ -274,35 +321,41 @@ async function loadOptimizer(executor: Executor, layout: FlatLayout, options: Op
   const updating = await load('adamw', { next_p: nextP, next_m: nextM, next_v: nextV })
   const summing = await load('accumulate', { sum: add(flat('a'), flat('b')) })
   const squaring = await load('norm', { squares: sumSquares(flat('g'), [1]) })
-  const whole = (resident: string): Resident => ({ resident, shape: [chunks, chunk] })
+  const view = (resident: string, first = 0, end = chunks): Resident => ({
+    resident,
+    offset: first * chunk,
+    shape: [end - first, chunk],
+  })
   return {
     async accumulate() {
-      const into = whole(buffers.gradients)
-      await summing.run({ a: into, b: whole(buffers.more) }, { sum: into })
+      const into = view(buffers.gradients)
+      await summing.run({ a: into, b: view(buffers.more) }, { sum: into })
     },
     async norm(): Promise<number> {
-      const { squares } = await squaring.run({ g: whole(buffers.gradients) }, { squares: null })
+      const { squares } = await squaring.run({ g: view(buffers.gradients) }, { squares: null })
       let total = 0
-      for (const value of squares.data as Float32Array) total += value
+      for (const value of squares!.data as Float32Array) total += value
       return Math.sqrt(total)
     },
     async update(gradientScale: number, learningRate: number, updates: number) {
       const correction1 = 1 - options.beta1 ** updates
       const correction2 = Math.sqrt(1 - options.beta2 ** updates)
-      const [parameters, first, second] = [whole(buffers.parameters), whole(buffers.m), whole(buffers.v)]
-      await updating.run(
-        {
-          p: parameters,
-          g: whole(buffers.gradients),
-          m: first,
-          v: second,
+      for (const [first, end, weightDecay] of [
+        [0, decayed, options.weightDecay],
+        [decayed, chunks, 0],
+      ] as const) {
+        if (first === end) continue
+        const [p, g, m, v] = [buffers.parameters, buffers.gradients, buffers.m, buffers.v].map((name) =>
+          view(name, first, end),
+        ) as [Resident, Resident, Resident, Resident]
+        const coefficients = {
           gradient_scale: scalar(gradientScale),
-          decay: scalar(1 - learningRate * options.weightDecay),
+          decay: scalar(1 - learningRate * weightDecay),
           step_size: scalar((learningRate * correction2) / correction1),
           epsilon: scalar(options.epsilon * correction2),
-        },
-        { next_p: parameters, next_m: first, next_v: second },
-      )
+        }
+        await updating.run({ p, g, m, v, ...coefficients }, { next_p: p, next_m: m, next_v: v })
+      }
     },
     async release() {
       for (const session of [updating, summing, squaring]) await session.release()

@@ -10,20 +10,16 @@ export interface Stage {
   tokens: number
 }
 
-export interface UpdateResult {
-  /** The objective, averaged over the accumulated micro-batches. */
+/** Value of a metric: one number, one for each layer, or a table. */
+export type Metric = number | readonly number[] | readonly (readonly number[])[]
+
+export interface StepResult {
+  /** The objective, over the tokens of all micro-batches. */
   loss: number
   /** Global gradient norm before clipping. */
   gradNorm: number
-  /** Of a model with mixtures of experts: positions that each expert of each layer got, [layers][experts]. */
-  expertLoad?: number[][]
-  /** The loss that balances that load, where it is part of the gradients; `loss` does not hold it. */
-  routerAuxLoss?: number
-}
-
-export interface StepResult extends UpdateResult {
-  /** Positions that carried loss. */
-  lossPositions: number
+  /** What else the objective reports, by its name in metrics.jsonl. */
+  metrics: Record<string, Metric>
 }
 
 /** Everything a step needs beside the weights; the noise is drawn from (seed, step) alone. */
@@ -36,21 +32,37 @@ export interface StepInput {
   embeddingNoise: number
 }
 
+/** How probable a held-out text is; see `isScored` for which of its tokens. */
 export interface Evaluation {
   /** Negative ELBO in nats per token (an upper bound on the NLL); for AR evaluation the exact NLL. */
   nll: number
+  /**
+   * Standard error of `nll` from the draws of the noise, given the text: the spread over seeds. It says nothing of how
+   * another text would do. 0 where nothing is drawn.
+   */
+  stderr: number
+  /** nll * tokens / (bytes * ln 2), and its standard error: comparable across tokenizers. */
   bitsPerByte: number
+  bitsPerByteStderr: number
+  /** Scored tokens, and the bytes of text that they stand for. */
   tokens: number
+  bytes: number
+}
+
+export interface EvaluationOptions {
+  /** 'ar' is the causal NLL. */
+  blockSize: number | 'ar'
+  /** Every draw is a function of it. */
+  seed: number
+  /** Noise draws per block, an even number. Default 2. More make the bound steadier. */
+  samples?: number
 }
 
 /** A model with its optimiser on an executor. Weights stay there; the loop sees scalars. */
 export interface Trainer {
   step(input: StepInput): Promise<StepResult>
-  /** NELBO of the batches at a block size, with noise drawn from `seed` alone. `blockSize` 'ar' is the causal NLL. */
-  evaluate(
-    batches: readonly Batch[],
-    options: { blockSize: number | 'ar'; seed: number; samples?: number },
-  ): Promise<{ nll: number; tokens: number }>
+  /** NELBO of the batches at a block size, or their causal NLL. */
+  evaluate(batches: readonly Batch[], options: EvaluationOptions): Promise<Evaluation>
   /** Weights, for checkpoints and export. Names as in the checkpoint format. */
   parameters(): Promise<Map<string, Parameter>>
   /** Optimiser moments, named `exp_avg.<parameter>` and `exp_avg_sq.<parameter>`, and the update count. */

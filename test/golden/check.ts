@@ -6,7 +6,8 @@ import { openCheckpoint, openSafetensors } from '../../src/checkpoint/index.ts'
 import { createModel, type Model, supportedModelTypes } from '../../src/models/index.ts'
 import type { Executor } from '../../src/runtime/executor.ts'
 import { createExecutor } from '../../src/runtime/onnxruntime/executor.ts'
-import { objectiveProgram, type Objective } from '../../src/train/graph.ts'
+import type { Variant } from '../../src/objectives/index.ts'
+import { objectiveProgram } from '../../src/train/graph.ts'
 import { exportOnnx } from '../../src/graph/program.ts'
 import type { ModelConfig, Parameter, TensorData } from '../../src/types.ts'
 import { type DecodeCases, decodeDifferences } from './decode.ts'
@@ -195,7 +196,7 @@ function feedsFor(context: Context, kind: 'bdlm' | 'mdlm', weighting: string, cl
   }
 }
 
-const objectiveOf = (kind: 'bdlm' | 'mdlm', blockSize: number): Objective =>
+const objectiveOf = (kind: 'bdlm' | 'mdlm', blockSize: number): Variant =>
   kind === 'bdlm' ? { kind, blockSize, copies: 1, aligned: false } : { kind, copies: 1 }
 
 const parameterFeeds = (weights: ReadonlyMap<string, Parameter>) =>
@@ -232,7 +233,7 @@ async function lossOf(label: string, context: Context): Promise<number> {
   return loss + (lambda * entropy) / right
 }
 
-const noExtras = { gradients: false, embeddingNoise: false }
+const noExtras = { gradients: false }
 
 async function checkGradients(folder: string, name: string, context: Context): Promise<CaseResult[]> {
   const file = join(folder, 'gradients.bdlm.elbo.safetensors')
@@ -243,7 +244,7 @@ async function checkGradients(folder: string, name: string, context: Context): P
     model,
     objectiveOf('bdlm', cases.block_size),
     { rows, length },
-    { gradients: true, embeddingNoise: false },
+    { gradients: true },
   )
   const session = await executor.load(exportOnnx(program).model, { optimize: false })
   const names = Object.keys(program.outputs).filter((output) => output.startsWith('grad.'))

@@ -3,9 +3,9 @@ import { decodeProgram } from '../../src/decode/program.ts'
 import type { Program } from '../../src/graph/program.ts'
 import type { Model } from '../../src/models/types.ts'
 import { defaultTargetModules, loraShapes } from '../../src/nn/lora.ts'
+import type { Variant } from '../../src/objectives/index.ts'
 import { isMatrixToQuantize } from '../../src/quant/layout.ts'
-import { type Objective, objectiveProgram } from '../../src/train/graph.ts'
-import { stridedProgram } from '../../src/train/strided.ts'
+import { objectiveProgram } from '../../src/train/graph.ts'
 import type { WeightFormat } from '../../src/types.ts'
 
 const formats: Record<string, WeightFormat> = {
@@ -15,10 +15,10 @@ const formats: Record<string, WeightFormat> = {
   float16: 'float16',
 }
 
-const objectives: readonly Objective[] = [
+const objectives: readonly Variant[] = [
   { kind: 'ar' },
-  { kind: 'mdlm', copies: 2 },
-  { kind: 'bdlm', blockSize: 4, copies: 2, aligned: true },
+  { kind: 'mdlm', copies: 2, embeddingNoise: true, parts: ['text_loss', 'padding_loss'] },
+  { kind: 'bdlm', blockSize: 4, copies: 2, aligned: true, embeddingNoise: true, parts: ['text_loss'] },
   { kind: 'bdlm', blockSize: 16, copies: 1, aligned: true },
   { kind: 'bdlm', blockSize: 4, copies: 1, aligned: false },
 ]
@@ -34,17 +34,17 @@ export function* programsOf(model: Model): Generator<[name: string, program: Pro
     yield [`decoding, ${name}`, decodeProgram(model, new Map(matrices.map(([matrix]) => [matrix, format])))]
 
   const shape = { rows: 2, length: 32 }
-  const training = { gradients: true, embeddingNoise: true, gradientCheckpointing: false }
+  const training = { gradients: true, gradientCheckpointing: false }
   for (const objective of objectives)
     yield [JSON.stringify(objective), objectiveProgram(model, objective, shape, training)]
   const [objective] = objectives
-  yield ['validation', objectiveProgram(model, objective, shape, { gradients: false, embeddingNoise: false })]
+  yield ['validation', objectiveProgram(model, objective, shape, { gradients: false })]
   yield [
     'gradient checkpointing',
     objectiveProgram(model, objective, shape, { ...training, gradientCheckpointing: true }),
   ]
   const routing = { auxLossCoefficient: 0.01 }
   yield ['with an auxiliary loss', objectiveProgram(model, objective, shape, { ...training, routing })]
-  const strides = { size: 2, count: 3, distill: 0.5 }
-  yield ['strided', stridedProgram(model, adapter, strides, { ...shape, scale: 2, gradients: true })]
+  const strided: Variant = { kind: 'strided', size: 2, count: 3, distill: 0.5, scale: 2 }
+  yield ['strided', objectiveProgram(model, strided, shape, { gradients: true, adapter })]
 }

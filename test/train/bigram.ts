@@ -1,8 +1,8 @@
 // A block-diffusion bigram model with exact gradients and AdamW in plain TypeScript, and an endless text for it: the
 // smallest real trainer, for tests of the loop. Used by tests only.
 import type { Batch, BatchSource } from '../../src/data/types.ts'
+import { lossPositions, noisedIds } from '../../src/diffusion/loss-positions.ts'
 import { drawNoise } from '../../src/diffusion/noise.ts'
-import { lossPositions, noisedIds } from '../../src/diffusion/objective.ts'
 import { random } from '../../src/random.ts'
 import type { Trainer } from '../../src/train/types.ts'
 import { type InitialParameter, type Parameter, valuesOf } from '../../src/types.ts'
@@ -46,7 +46,18 @@ export function ruleBatch(seed: number, index: number): Batch {
     }
   }
   const documentIds = [0, 1, 2, 3].map((document) => `rule:${4 * index + document}`)
-  return { rows, length, ids, documents, positions, maskable, documentIds, tokens: size, bytes: 50 }
+  return {
+    rows,
+    length,
+    ids,
+    documents,
+    positions,
+    maskable,
+    padding: new Uint8Array(size),
+    documentIds,
+    tokens: size,
+    bytes: 50,
+  }
 }
 
 /** Predicts a token from the one before it: clean where that lies in an earlier block, noised in the same block. */
@@ -69,14 +80,16 @@ export function bigramTrainer(seed: number): Trainer {
 
   function diffusionLoss(
     batch: Batch,
-    draw: { blockSize: number; step: number; microBatch: number; seed: number; sigma: number },
+    draw: { blockSize: number; step: number; row: number; seed: number; sigma: number },
     gradient?: Float64Array,
   ): { loss: number; positions: number } {
     const noise = drawNoise(batch, { ...draw, copies: 2, complementary: true })
     const noised = noisedIds(batch.ids, noise.masked, maskTokenId)
-    const { index, labels, weights } = lossPositions(noise, batch, 'elbo')
+    const { index, labels, weights } = lossPositions(noise, batch, batch.maskable, 'elbo')
+    const tokens = 2 * batch.maskable.filter((flag) => flag === 1).length
+    const share = weights.map((value) => value / tokens)
     const size = batch.rows * batch.length
-    const gaussian = random(draw.seed, 1, draw.step, draw.microBatch)
+    const gaussian = random(draw.seed, 1, draw.step, draw.row)
     let loss = 0
     for (const [i, flat] of index.entries()) {
       const position = batch.positions[flat % size]!
@@ -87,11 +100,11 @@ export function bigramTrainer(seed: number): Trainer {
           ? Float64Array.from({ length: vocabSize }, () => draw.sigma * gaussian.normal())
           : undefined
       const log = logProbabilities(previous, embeddingNoise)
-      loss -= weights[i]! * log[labels[i]!]!
+      loss -= share[i]! * log[labels[i]!]!
       if (!gradient) continue
       for (let token = 0; token < vocabSize; token++) {
         const target = token === labels[i] ? 1 : 0
-        gradient[previous * vocabSize + token]! += weights[i]! * (Math.exp(log[token]!) - target)
+        gradient[previous * vocabSize + token]! += share[i]! * (Math.exp(log[token]!) - target)
       }
     }
     return { loss, positions: index.length }
@@ -116,7 +129,7 @@ export function bigramTrainer(seed: number): Trainer {
       let loss = 0
       let positions = 0
       for (const [microBatch, batch] of batches.entries()) {
-        const draw = { blockSize, step, microBatch, seed, sigma: embeddingNoise }
+        const draw = { blockSize, step, row: microBatch * rows, seed, sigma: embeddingNoise }
         const result = diffusionLoss(batch, draw, gradient)
         loss += result.loss / batches.length
         positions += result.positions
@@ -132,7 +145,7 @@ export function bigramTrainer(seed: number): Trainer {
         const spread = Math.sqrt(averageSquare[i]! / (1 - 0.95 ** updates)) + 1e-8
         weight[i] = weight[i]! - learningRate * (update / spread + 0.01 * weight[i]!)
       }
-      return { loss, gradNorm, lossPositions: positions }
+      return { loss, gradNorm, metrics: { loss_positions: positions } }
     },
 
     async evaluate(batches, { blockSize, seed: evaluationSeed, samples = 4 }) {
@@ -146,11 +159,13 @@ export function bigramTrainer(seed: number): Trainer {
           continue
         }
         for (let sample = 0; sample < samples; sample++) {
-          const draw = { blockSize, step: sample, microBatch, seed: evaluationSeed, sigma: 0 }
+          const draw = { blockSize, step: sample, row: microBatch * rows, seed: evaluationSeed, sigma: 0 }
           sum += (diffusionLoss(batch, draw).loss * causal.tokens) / samples
         }
       }
-      return { nll: sum / tokens, tokens }
+      const [nll, bytes] = [sum / tokens, batches.reduce((total, batch) => total + batch.bytes, 0)]
+      const bitsPerByte = (nll * tokens) / (bytes * Math.LN2)
+      return { nll, stderr: 0, bitsPerByte, bitsPerByteStderr: 0, tokens, bytes }
     },
 
     async parameters() {

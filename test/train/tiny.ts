@@ -1,5 +1,6 @@
 // A tiny Llama with random weights, batches for it, and a few steps whose weights are hashed. Used by tests only.
 import { createHash } from 'node:crypto'
+import { createPacker } from '../../src/data/pack.ts'
 import type { Batch } from '../../src/data/types.ts'
 import { createModel } from '../../src/models/index.ts'
 import { random } from '../../src/random.ts'
@@ -39,10 +40,28 @@ export function batch(seed: number, { rows = 2, length = 16, split = 8 } = {}): 
     documents: each((i) => (i < split ? 0 : 1)),
     positions: each((i) => (i < split ? i : i - split)),
     maskable: new Uint8Array(rows * length).fill(1),
+    padding: new Uint8Array(rows * length),
     documentIds: [],
     tokens: rows * length,
     bytes: rows * length,
   }
+}
+
+/** Documents of random tokens of the given lengths, each on a block boundary and padded to one, with token 0 as the EOS. */
+export function packed(
+  seed: number,
+  lengths: readonly number[],
+  { rows, length, blockSize, prompt = 0 }: { rows: number; length: number; blockSize: number; prompt?: number },
+): Batch {
+  const packer = createPacker({ rows, length, blockSize, eosId: 0, byteLength: (ids) => ids.length })
+  for (const [document, size] of lengths.entries()) {
+    if (size === 0) continue
+    const draw = random(seed, document)
+    const ids = Int32Array.from({ length: size }, (_, i) => (i === size - 1 ? 0 : 1 + draw.integer(22)))
+    const maskable = Uint8Array.from(ids, (_, i) => (i < prompt ? 0 : 1))
+    if (!packer.place({ id: String(document), ids, maskable })) throw new Error(`no room for document ${document}`)
+  }
+  return packer.finish()
 }
 
 export const options: TrainerOptions = {

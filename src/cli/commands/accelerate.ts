@@ -79,10 +79,12 @@ function accelerateDisplay(context: Context): (event: AccelerateEvent) => void {
         break
       }
       case 'step':
-        showTraining(display, { ...event, blockSize: undefined, bitsPerByte: undefined, baseBitsPerByte: undefined })
+        showTraining(display, { ...event, blockSize: undefined, validation: undefined, baseBitsPerByte: undefined })
         break
       case 'validation':
-        display.line(`step ${event.step}: held-out loss ${decimals(event.validation.nll, 3)} nats per mask`)
+        display.line(
+          `step ${event.step}: held-out loss ${decimals(event.validation.nll, 3)} ± ${decimals(event.validation.stderr, 3)} nats per mask`,
+        )
         break
       default:
         show(event)

@@ -1,13 +1,14 @@
 // unmask convert: a recipe (YAML, flags or both) to a trained model and its report.
 import { Command } from 'commander'
 import type { ConvertEvent, ConvertResult } from '../../convert.ts'
+import type { Evaluation } from '../../train/types.ts'
 import type { Context } from '../context.ts'
 import { exitCodes } from '../exit-codes.ts'
 import { runFolderOptions } from '../flags.ts'
 import { count, decimals, percent } from '../format.ts'
 import { addRecipeFlags, loadRecipe, recipeFile } from '../recipe.ts'
 import { action, type Session } from '../session.ts'
-import { showTraining } from '../training-display.ts'
+import { bitsPerByte, showTraining } from '../training-display.ts'
 
 export function convertCommand(session: Session): Command {
   const command = new Command('convert')
@@ -69,7 +70,7 @@ Examples:
 /** Shows the events of a conversion on the display. */
 export function convertDisplay({ display }: Pick<Context, 'display'>): (event: ConvertEvent) => void {
   let baseBitsPerByte: number | undefined
-  let bitsPerByte: number | undefined
+  let validation: Evaluation | undefined
   return (event) => {
     switch (event.type) {
       case 'phase':
@@ -86,7 +87,7 @@ export function convertDisplay({ display }: Pick<Context, 'display'>): (event: C
       }
       case 'start':
         baseBitsPerByte = undefined
-        bitsPerByte = undefined
+        validation = undefined
         if (event.resumedFrom) display.line(`resumed from ${event.resumedFrom} at step ${event.step}`)
         break
       case 'baseline':
@@ -94,12 +95,12 @@ export function convertDisplay({ display }: Pick<Context, 'display'>): (event: C
         display.line(`AR base: ${decimals(baseBitsPerByte, 3)} bits/byte`)
         break
       case 'step':
-        showTraining(display, { ...event, bitsPerByte, baseBitsPerByte })
+        showTraining(display, { ...event, validation, baseBitsPerByte })
         break
       case 'validation':
-        bitsPerByte = event.validation.bitsPerByte
+        validation = event.validation
         display.line(
-          `step ${event.step}: held-out ${decimals(event.validation.nll, 3)} nats/token, ${decimals(bitsPerByte, 3)} bits/byte`,
+          `step ${event.step}: held-out ${decimals(validation.nll, 3)} nats/token, ${bitsPerByte(validation)}`,
         )
         break
       case 'checkpoint':
@@ -126,7 +127,7 @@ export function describeConversion(result: ConvertResult, { colors }: Pick<Conte
   const lines = [`${colors.bold('model')}   ${model}`, `${colors.bold('report')}  ${report?.html}`]
   if (evaluation) {
     const base = baseline ? ` (AR base ${decimals(baseline.bitsPerByte, 3)})` : ''
-    lines.push(`held-out text: ${decimals(evaluation.bitsPerByte, 3)} bits/byte${base}`)
+    lines.push(`held-out text: ${bitsPerByte(evaluation)}${base}`)
   }
   for (const [name, summary] of [
     ['AR base', comparison?.ar],

@@ -6,6 +6,7 @@ import { deviceOption, wholeNumber } from '../flags.ts'
 import { decimals, percent, table } from '../format.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe.ts'
 import { action, type Session } from '../session.ts'
+import { bitsPerByte } from '../training-display.ts'
 import { convertDisplay } from './convert.ts'
 
 interface Flags {
@@ -79,7 +80,7 @@ function describe({ mode, blockSize, likelihood, baseline, comparison }: Evaluat
     const kind = mode !== 'diffusion' ? 'likelihood' : `NELBO, block size ${blockSize}`
     const base = baseline ? `; AR base ${decimals(baseline.bitsPerByte, 4)} bits/byte` : ''
     parts.push(
-      `${colors.bold('held-out text')} (${kind}): ${decimals(likelihood.nll, 4)} nats/token, ${decimals(likelihood.bitsPerByte, 4)} bits/byte${base}`,
+      `${colors.bold('held-out text')} (${kind}): ${decimals(likelihood.nll, 4)} nats/token, ${bitsPerByte(likelihood, 4)}${base}`,
     )
   }
   if (comparison) {

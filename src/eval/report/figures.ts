@@ -124,7 +124,7 @@ function nelboFigure({ training, ar }: ReportData): Figure | undefined {
     id: 'nelbo',
     title: training.objective === 'diffusion' ? 'NELBO on held-out text' : 'Likelihood of held-out text',
     caption:
-      'Bits per byte at the final block size; colours tell the block size that training was at.' +
+      'Bits per byte at the final block size; colours tell the block size that training was at, bars are two standard errors.' +
       (base === undefined ? '' : ' The dashed line is the base model, one token at a time.'),
     legend: [
       ...legendOf(colors),
@@ -139,6 +139,13 @@ function nelboFigure({ training, ar }: ReportData): Figure | undefined {
           ? []
           : [Plot.ruleY([base], { stroke: 'var(--ar)', strokeWidth: 1.8, strokeDasharray: '6 4' })]),
         Plot.line(points, { x: 'tokens', y: 'bitsPerByte', stroke: 'var(--line)', strokeWidth: 1.2 }),
+        Plot.ruleX(points, {
+          x: 'tokens',
+          y1: ({ bitsPerByte, bitsPerByteStderr = 0 }: EvaluationPoint) => bitsPerByte - 2 * bitsPerByteStderr,
+          y2: ({ bitsPerByte, bitsPerByteStderr = 0 }: EvaluationPoint) => bitsPerByte + 2 * bitsPerByteStderr,
+          stroke: color,
+          strokeOpacity: 0.6,
+        }),
         Plot.dot(points, { x: 'tokens', y: 'bitsPerByte', fill: color, r: 3.6 }),
       ],
     }),

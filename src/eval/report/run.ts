@@ -5,7 +5,7 @@ import type { LoadedModel } from '../../load.ts'
 import { parameterCounts } from '../../models/index.ts'
 import type { Recipe } from '../../recipe.ts'
 import type { MetricsRecord } from '../../train/metrics.ts'
-import type { Evaluation, Stage } from '../../train/types.ts'
+import type { Evaluation, Metric, Stage } from '../../train/types.ts'
 import type { ComparisonResult } from '../compare.ts'
 import { tokenEfficiency } from './efficiency.ts'
 import { provenance, publishable } from './provenance.ts'
@@ -72,6 +72,8 @@ export function runReport(input: RunOutcome): ReportData {
                 tokens: record.tokens,
                 blockSize: blockSizeOf(record),
                 loss: record.loss,
+                textLoss: numberOf(record.text_loss),
+                paddingLoss: numberOf(record.padding_loss),
                 gradNorm: record.grad_norm ?? Number.NaN,
                 learningRate: record.lr ?? Number.NaN,
                 tokensPerSecond: record.tokens_per_s ?? Number.NaN,
@@ -81,16 +83,15 @@ export function runReport(input: RunOutcome): ReportData {
       evaluations: evaluationPoints(metrics, isAr),
     },
     ar: isAr
-      ? { ...comparison?.ar, nll: evaluation.nll, bitsPerByte: evaluation.bitsPerByte }
+      ? { ...comparison?.ar, ...likelihood(evaluation) }
       : baseline || comparison?.ar
-        ? { ...comparison?.ar, nll: baseline?.nll, bitsPerByte: baseline?.bitsPerByte }
+        ? { ...comparison?.ar, ...likelihood(baseline) }
         : undefined,
     diffusion: isAr
       ? undefined
       : {
           ...comparison?.diffusion,
-          nll: evaluation.nll,
-          bitsPerByte: evaluation.bitsPerByte,
+          ...likelihood(evaluation),
           threshold: comparison?.threshold ?? recipe.decode.threshold ?? settingDefault('threshold'),
           blockSize: recipe.diffusion.block_size,
         },
@@ -101,11 +102,29 @@ export function runReport(input: RunOutcome): ReportData {
   }
 }
 
+const likelihood = (measured: Evaluation | undefined) => ({
+  nll: measured?.nll,
+  stderr: measured?.stderr,
+  bitsPerByte: measured?.bitsPerByte,
+  bitsPerByteStderr: measured?.bitsPerByteStderr,
+})
+
+const numberOf = (metric: Metric | undefined): number | undefined => (typeof metric === 'number' ? metric : undefined)
+
 function evaluationPoints(metrics: readonly MetricsRecord[], isAr: boolean): EvaluationPoint[] {
-  return metrics.flatMap(({ step, tokens, block_size, nelbo, bits_per_byte }) =>
+  return metrics.flatMap(({ step, tokens, block_size, nelbo, bits_per_byte, bits_per_byte_stderr }) =>
     nelbo === undefined || bits_per_byte === undefined
       ? []
-      : [{ step, tokens, blockSize: isAr ? undefined : block_size, nelbo, bitsPerByte: bits_per_byte }],
+      : [
+          {
+            step,
+            tokens,
+            blockSize: isAr ? undefined : block_size,
+            nelbo,
+            bitsPerByte: bits_per_byte,
+            bitsPerByteStderr: bits_per_byte_stderr,
+          },
+        ],
   )
 }
 

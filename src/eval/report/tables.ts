@@ -15,6 +15,11 @@ export function fixed(value: number | undefined, digits: number): string {
   return value === undefined || !Number.isFinite(value) ? missing : value.toFixed(digits)
 }
 
+/** "2.273 ± 0.004": with the standard error where there is one. */
+export function withError(value: number | undefined, stderr: number | undefined, digits: number): string {
+  return stderr ? `${fixed(value, digits)} ± ${fixed(stderr, digits)}` : fixed(value, digits)
+}
+
 /** 1234567 -> "1,234,567". */
 export function grouped(value: number | undefined): string {
   return value === undefined || !Number.isFinite(value) ? missing : Math.round(value).toLocaleString('en-US')
@@ -69,7 +74,7 @@ export function headline(data: ReportData): { label: string; value: string; rema
   if (diffusion?.bitsPerByte !== undefined) {
     tiles.push({
       label: 'bits per byte (bound)',
-      value: fixed(diffusion.bitsPerByte, 3),
+      value: withError(diffusion.bitsPerByte, diffusion.bitsPerByteStderr, 3),
       remark: ar?.bitsPerByte === undefined ? '' : `AR base ${fixed(ar.bitsPerByte, 3)}`,
     })
   } else if (ar?.bitsPerByte !== undefined) {
@@ -100,8 +105,8 @@ export function tables(data: ReportData): Table[] {
 function comparison({ ar, diffusion }: ReportData): Table | undefined {
   if (!ar && !diffusion) return undefined
   const cells = (model: ModelSummary | undefined): string[] => [
-    fixed(model?.bitsPerByte, 3),
-    fixed(model?.nll, 3),
+    withError(model?.bitsPerByte, model?.bitsPerByteStderr, 3),
+    withError(model?.nll, model?.stderr, 3),
     scoreText(model?.score),
     fixed(model?.tokensPerForward, 2),
     fixed(model?.tokensPerSecond, 1),
@@ -113,7 +118,7 @@ function comparison({ ar, diffusion }: ReportData): Table | undefined {
   }
   return {
     title: 'AR against diffusion',
-    note: 'Same held-out text and prompts, same engine, one run. The likelihood of diffusion is a bound; scores are exact match with 95 % intervals.',
+    note: 'Same held-out text and prompts, same engine, one run. The likelihood of diffusion is a bound, with its standard error over the draws of the noise; scores are exact match with 95 % intervals.',
     head: ['model', 'bits/byte', 'nats/token', 'score', 'TPF', 'TPS', 'forwards'],
     rows,
   }
@@ -182,6 +187,18 @@ function trainingTable({ training }: ReportData): Table | undefined {
       'block sizes',
       training.schedule.map((stage) => `${stage.blockSize} (${grouped(stage.tokens)})`).join(', '),
     ])
+  }
+  const last = training.points.slice(-100)
+  if (last.some(({ paddingLoss }) => paddingLoss !== undefined)) {
+    const mean = (values: (number | undefined)[]) => {
+      const known = values.filter((value) => value !== undefined)
+      return fixed(known.reduce((a, b) => a + b, 0) / known.length, 3)
+    }
+    const [text, padding] = [
+      mean(last.map(({ textLoss }) => textLoss)),
+      mean(last.map(({ paddingLoss }) => paddingLoss)),
+    ]
+    rows.push([`loss of the last ${last.length} steps`, `${text} on text, ${padding} on padding`])
   }
   if (training.peakMemoryBytes !== undefined) rows.push(['peak memory', gibibytes(training.peakMemoryBytes)])
   if (training.energyJoules !== undefined) rows.push(['energy', `${grouped(training.energyJoules)} J`])

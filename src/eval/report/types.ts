@@ -11,6 +11,9 @@ export interface TrainingPoint {
   blockSize: number | undefined
   /** The objective of the step; nats per token with the ELBO weighting. */
   loss: number
+  /** What `loss` is on text and on the padding behind it, where there is any. */
+  textLoss?: number
+  paddingLoss?: number
   gradNorm: number
   learningRate: number
   tokensPerSecond: number
@@ -25,6 +28,8 @@ export interface EvaluationPoint {
   /** Nats per token: an upper bound on the negative log-likelihood for diffusion. */
   nelbo: number
   bitsPerByte: number
+  /** Standard error of `bitsPerByte` over the draws of the noise; 0 where nothing is drawn. */
+  bitsPerByteStderr?: number
 }
 
 /** A share of right answers with its 95 % interval. */
@@ -50,6 +55,9 @@ export interface ModelSummary extends Partial<DecodingSummary> {
   bitsPerByte: number | undefined
   /** Nats per token, likewise. */
   nll: number | undefined
+  /** Standard errors over the draws of the noise; 0 where nothing is drawn. */
+  bitsPerByteStderr?: number
+  stderr?: number
 }
 
 export interface TaskComparison {

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { openSafetensors } from '../checkpoint/safetensors.ts'
 import type { Batch } from '../data/types.ts'
-import { lossPositions } from './objective.ts'
+import { lossPositions } from './loss-positions.ts'
 
 const golden = (name: string) => fileURLToPath(new URL(`../../test/golden/llama-tied/${name}`, import.meta.url))
 
@@ -23,6 +23,7 @@ describe('lossPositions', () => {
       documents: await integers('document_ids'),
       positions: Int32Array.from({ length: size }, (_, i) => i % length),
       maskable: new Uint8Array(size).fill(1),
+      padding: new Uint8Array(size),
       documentIds: [],
       tokens: size,
       bytes: size,
@@ -31,13 +32,19 @@ describe('lossPositions', () => {
     await file.close()
     const t = Float32Array.from({ length: size }, (_, i) => ratios[Math.floor(i / length)]!)
     for (const weighting of ['elbo', 'mean'] as const) {
-      const { index, labels, weights } = lossPositions({ copies: 1, masked, t }, batch, weighting)
+      const { index, labels, weights } = lossPositions(
+        { copies: 1, masked, t, elboWeight: undefined },
+        batch,
+        batch.maskable,
+        weighting,
+      )
+      const count = weighting === 'elbo' ? size : index.length
       let loss = 0
       for (const [i, position] of index.entries()) {
         const row = logits.subarray((position * logits.length) / size, ((position + 1) * logits.length) / size)
         const largest = row.reduce((a, b) => Math.max(a, b))
         const normaliser = largest + Math.log(row.reduce((sum, logit) => sum + Math.exp(logit - largest), 0))
-        loss += weights[i]! * (normaliser - row[labels[i]!]!)
+        loss += (weights[i]! * (normaliser - row[labels[i]!]!)) / count
       }
       expect(Math.abs(loss / cases.losses[`bdlm.${weighting}`] - 1)).toBeLessThan(1e-6)
     }

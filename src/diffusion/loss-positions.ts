@@ -4,18 +4,20 @@ import { UserError } from '../types.ts'
 import type { Noise } from './noise.ts'
 
 /**
- * `elbo`: each masked token weighs 1/t, over all maskable tokens; the loss estimates the negative ELBO per token.
+ * `elbo`: each masked token weighs 1/t, over all supervised tokens; the loss estimates the negative ELBO per token.
  * `mean`: the mean over masked tokens (what dFactory's fine-tuning does).
  */
 export type Weighting = 'elbo' | 'mean'
 
-/** The M positions that carry loss, in ascending order: loss = sum_i weights[i] * nll[i]. */
+/** The M positions that carry loss, in ascending order: loss = sum_i weights[i] * nll[i] / count. */
 export interface LossPositions {
   /** Flat index of the hidden state that predicts, into [copies, rows, length] (with a clean copy behind for `shift`). */
   index: Int32Array
   /** The clean token at the masked position. */
   labels: Int32Array
   weights: Float32Array
+  /** Flat index of the token itself, into [copies, rows, length]. */
+  tokens: Int32Array
 }
 
 /** Where the prediction of a token is read. */
@@ -32,18 +34,26 @@ export interface PredictionOptions {
   cleanCopy?: boolean
 }
 
+/** 1 for the tokens that carry loss where they are masked: those that may be masked, padding only where asked for. */
+export function supervisedTokens(
+  { maskable, padding, positions }: Batch,
+  { shift = false, supervisePadding = true }: { shift?: boolean; supervisePadding?: boolean },
+): Uint8Array {
+  return maskable.map((flag, i) => ((padding[i] && !supervisePadding) || (shift && positions[i] === 0) ? 0 : flag))
+}
+
 /**
- * Positions, labels and weights of the loss.
- *
- * - `elbo`: weight (1/t) / (copies * maskable tokens of the batch). Each copy is one estimate of the negative ELBO in
- *   nats per maskable token, and the copies are averaged (LLaDA2.0, equation 1, with w(t) = 1/t).
- * - `mean`: weight 1/M over all copies.
+ * Positions, labels and weights of the loss of the masked ones among the `supervised` tokens [rows, length]. Weights are
+ * 1/t for `elbo`, to be divided by copies * supervised tokens of the whole step: each copy is one estimate of the negative
+ * ELBO in nats per token, and the copies are averaged (LLaDA2.0, equation 1, with w(t) = 1/t). For `mean` they are 1, to be
+ * divided by the number of loss positions of the step.
  *
  * Where nothing is masked the arrays are empty: the loss is 0 and carries no gradient.
  */
 export function lossPositions(
   noise: Noise,
   batch: Batch,
+  supervised: Uint8Array,
   weighting: Weighting,
   { shift = false, blockSize = 1, cleanCopy = false }: PredictionOptions = {},
 ): LossPositions {
@@ -53,31 +63,16 @@ export function lossPositions(
       `Objective: the noise holds ${noise.masked.length} positions, the batch ${noise.copies} copies of ${size}.`,
     )
   }
-  const carriesLoss = (i: number) => noise.masked[i] === 1 && !(shift && batch.positions[i % size] === 0)
-  let count = 0
-  for (let i = 0; i < noise.masked.length; i++) if (carriesLoss(i)) count++
-  const index = new Int32Array(count)
-  const labels = new Int32Array(count)
-  const weights = new Float32Array(count)
-
-  const scale = weighting === 'elbo' ? 1 / (noise.copies * maskableTokens(batch, shift)) : 1 / count
-  let next = 0
-  for (let i = 0; i < noise.masked.length; i++) {
-    if (!carriesLoss(i)) continue
-    const fromClean = cleanCopy && batch.positions[i % size]! % blockSize === 0
-    index[next] = shift ? (fromClean ? noise.copies * size + (i % size) : i) - 1 : i
-    labels[next] = batch.ids[i % size]!
-    weights[next] = weighting === 'elbo' ? (noise.elboWeight?.[i] ?? 1 / noise.t[i]!) * scale : scale
-    next++
+  const found: number[] = []
+  for (let i = 0; i < noise.masked.length; i++) if (noise.masked[i] === 1 && supervised[i % size] === 1) found.push(i)
+  const tokens = Int32Array.from(found)
+  const fromClean = (i: number) => cleanCopy && batch.positions[i % size]! % blockSize === 0
+  return {
+    tokens,
+    index: shift ? tokens.map((i) => (fromClean(i) ? noise.copies * size + (i % size) : i) - 1) : tokens,
+    labels: tokens.map((i) => batch.ids[i % size]!),
+    weights: Float32Array.from(found, (i) => (weighting === 'elbo' ? (noise.elboWeight?.[i] ?? 1 / noise.t[i]!) : 1)),
   }
-  return { index, labels, weights }
-}
-
-/** Tokens of the batch that may be masked: what an ELBO per token is divided by. With `shift`, without first tokens. */
-export function maskableTokens(batch: Batch, shift = false): number {
-  let count = 0
-  for (let i = 0; i < batch.maskable.length; i++) if (batch.maskable[i] && !(shift && batch.positions[i] === 0)) count++
-  return count
 }
 
 /**

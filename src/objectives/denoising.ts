@@ -1,0 +1,175 @@
+// What the objectives of masked diffusion share: noise drawn, copies laid out, positions that carry loss.
+import { isScored } from '../data/scored.ts'
+import type { Batch } from '../data/types.ts'
+import {
+  type LossPositions,
+  lossPositions,
+  noisedIds,
+  supervisedTokens,
+  type Weighting,
+} from '../diffusion/loss-positions.ts'
+import { type Counters, drawBound, drawNoise, type Noise, type NoiseOptions } from '../diffusion/noise.ts'
+import { random } from '../random.ts'
+import { type TensorData, UserError } from '../types.ts'
+import { float32, lossFeeds, rowFeeds } from './feeds.ts'
+import type { Measurement, MeasureOptions, MicroBatch, Objective, Tile } from './types.ts'
+
+/** Settings of masked diffusion. */
+export interface DenoisingSettings {
+  /** Id of the mask token. */
+  maskTokenId?: number
+  weighting: Weighting
+  noise: NoiseOptions
+  /** The state at i - 1 predicts token i; see `PredictionOptions`. Default false. */
+  shift?: boolean
+  /** Documents are padded to multiples of this; block sizes that divide it never cross a tile. */
+  finalBlockSize: number
+  /** Width of the embedding. */
+  hiddenSize: number
+  /** Block size of the step; from the row length on, a block is a whole document. */
+  blockSize: number
+  /** Standard deviation of the noise on masked embeddings; 0 for none. */
+  embeddingNoise: number
+}
+
+/** Of a program's variant, what the noise decides. */
+export interface Noised {
+  /** Noised copies of each row. */
+  copies: number
+  embeddingNoise?: boolean
+  /** Parts of the loss that are metrics. */
+  parts?: readonly string[]
+}
+
+/** How an objective lays out the copies of a row. */
+interface Layout<Variant> {
+  /** Whether the clean copy follows the noised ones. */
+  cleanCopy: boolean
+  variant(settings: DenoisingSettings, noised: Noised): Variant
+}
+
+/** `prepare` and `measure` of an objective of masked diffusion. */
+export function denoising<Variant>(
+  layout: Layout<Variant>,
+): Pick<Objective<DenoisingSettings, Variant>, 'prepare' | 'measure'> {
+  return {
+    prepare: (batch, at, settings) => prepare(batch, at, settings, layout),
+    measure: (batch, options, settings) => measure(batch, options, settings, layout),
+  }
+}
+
+/** A training draw of a batch. Padding has a metric of its own, so that it does not hide how the text is learned. */
+function prepare<Variant>(
+  batch: Batch,
+  at: Counters,
+  settings: DenoisingSettings,
+  layout: Layout<Variant>,
+): MicroBatch<Variant> {
+  const { weighting, blockSize, shift, hiddenSize } = settings
+  const { rows, length, padding } = batch
+  const noise = drawNoise(batch, { ...settings.noise, ...at, blockSize })
+  const supervised = supervisedTokens(batch, { shift, supervisePadding: settings.noise.supervisePadding })
+  const { loss, feeds } = laidOut(batch, noise, supervised, settings, layout)
+  const ofPadding = loss.tokens.map((token) => padding[token % padding.length]!)
+  const weights = {
+    loss: loss.weights,
+    text_loss: loss.weights.map((weight, i) => (ofPadding[i] ? 0 : weight)),
+    padding_loss: loss.weights.map((weight, i) => (ofPadding[i] ? weight : 0)),
+  }
+  const [all, padded] =
+    weighting === 'mean'
+      ? [loss.tokens.length, sum(ofPadding)]
+      : [noise.copies * sum(supervised), noise.copies * sum(supervised.map((flag, i) => flag * padding[i]!))]
+  const [copiedRows] = feeds.input_ids.shape as [number, number]
+  const embeddingNoise = settings.embeddingNoise > 0
+  const inputs: Record<string, TensorData> = { ...feeds, ...lossFeeds(loss, weights, copiedRows * length) }
+  if (embeddingNoise)
+    inputs.embedding_noise = float32([copiedRows, length, hiddenSize], noiseAt(noise, copiedRows, batch, settings, at))
+  return {
+    objective: layout.variant(settings, { copies: noise.copies, embeddingNoise, parts: ['text_loss', 'padding_loss'] }),
+    rows,
+    length,
+    feeds: inputs,
+    counts: {
+      loss: all,
+      text_loss: all - padded,
+      padding_loss: padded,
+      loss_positions: loss.tokens.length,
+      tokens: batch.tokens,
+    },
+  }
+}
+
+/** Pairs of draws of the bound; see `drawBound`. */
+function measure<Variant>(
+  batch: Batch,
+  { seed, samples, row }: MeasureOptions,
+  settings: DenoisingSettings,
+  layout: Layout<Variant>,
+): Measurement<Variant>[] {
+  const { blockSize } = settings
+  const { rows, length, positions } = batch
+  const size = rows * length
+  // At block size 1 all draws are the same.
+  const strata = blockSize === 1 ? 1 : samples / 2
+  const scored = Uint8Array.from(batch.ids, (_, i) => (isScored(batch, i) ? 1 : 0))
+  return Array.from({ length: strata }, (_, stratum) => {
+    const noise = drawBound(batch, { blockSize, seed, row, stratum, strata })
+    const { loss, feeds } = laidOut(batch, noise, scored, { ...settings, weighting: 'elbo' }, layout)
+    const tiles = Array.from(loss.tokens, (token): Tile => {
+      const at = token % size
+      const start = (at % length) - (positions[at]! % blockSize)
+      return { row: row + Math.floor(at / length), start, draw: 2 * stratum + Math.floor(token / size) }
+    })
+    const capacity = feeds.input_ids.shape[0]! * length
+    const microBatch = {
+      objective: layout.variant(settings, { copies: noise.copies }),
+      rows,
+      length,
+      feeds: { ...feeds, ...lossFeeds(loss, { loss: loss.weights }, capacity) },
+    }
+    return { microBatch, tiles }
+  })
+}
+
+function laidOut<Variant>(
+  batch: Batch,
+  noise: Noise,
+  supervised: Uint8Array,
+  { maskTokenId, weighting, shift, blockSize }: DenoisingSettings,
+  { cleanCopy }: Layout<Variant>,
+): { loss: LossPositions; feeds: ReturnType<typeof rowFeeds> } {
+  if (maskTokenId === undefined) throw new UserError('a diffusion objective needs a mask token')
+  const noised = noisedIds(batch.ids, noise.masked, maskTokenId)
+  return {
+    loss: lossPositions(noise, batch, supervised, weighting, { shift, blockSize, cleanCopy }),
+    feeds: rowFeeds(batch, cleanCopy ? Int32Array.from([...noised, ...batch.ids]) : noised),
+  }
+}
+
+const EMBEDDING_NOISE_STREAM = 0x656d6264
+
+/** Gaussian noise of standard deviation `embeddingNoise` at masked positions (LLaDA2.0, section 7.1): [positions, width]. */
+function noiseAt(
+  { masked }: Noise,
+  copiedRows: number,
+  { rows, length }: Batch,
+  { hiddenSize, embeddingNoise }: DenoisingSettings,
+  { seed, step, row: firstRow }: Counters,
+): Float32Array {
+  const values = new Float32Array(copiedRows * length * hiddenSize)
+  const vector = new Float32Array(hiddenSize)
+  for (let start = 0; start < masked.length; start += length) {
+    const copy = Math.floor(start / (rows * length))
+    const row = firstRow + ((start / length) % rows)
+    const draw = random(seed, EMBEDDING_NOISE_STREAM, step, row, copy)
+    for (let i = start; i < start + length; i++) {
+      if (masked[i] === 0) continue
+      draw.fillNormal(vector)
+      for (let j = 0; j < hiddenSize; j++) values[i * hiddenSize + j] = embeddingNoise * vector[j]!
+    }
+  }
+  return values
+}
+
+const sum = (values: Iterable<number>): number => [...values].reduce((a, b) => a + b, 0)

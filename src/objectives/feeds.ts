@@ -1,0 +1,52 @@
+// Arrays of a batch as the inputs of a program.
+import type { Batch } from '../data/types.ts'
+import type { LossPositions } from '../diffusion/loss-positions.ts'
+import type { TensorData } from '../types.ts'
+
+export const int64 = (shape: readonly number[], values: ArrayLike<number>): TensorData => {
+  const data = new BigInt64Array(values.length)
+  for (let i = 0; i < values.length; i++) data[i] = BigInt(values[i]!)
+  return { dtype: 'int64', shape, data }
+}
+
+export const float32 = (shape: readonly number[], data: Float32Array): TensorData => ({ dtype: 'float32', shape, data })
+
+const repeat = (values: Int32Array, times: number): Int32Array => {
+  const out = new Int32Array(values.length * times)
+  for (let i = 0; i < times; i++) out.set(values, i * values.length)
+  return out
+}
+
+/** `input_ids`, `position_ids` [copies * rows, length] and `document_ids` [rows, length]. */
+export function rowFeeds({ rows, length, positions, documents }: Batch, ids: Int32Array) {
+  const copies = ids.length / (rows * length)
+  return {
+    input_ids: int64([copies * rows, length], ids),
+    position_ids: int64([copies * rows, length], repeat(positions, copies)),
+    document_ids: int64([rows, length], documents),
+  }
+}
+
+/**
+ * Loss positions as inputs, padded with weight 0 to a multiple of a sixteenth of `capacity`, so that runs share a few shapes
+ * and their memory plans. `weights` are feeds by the names of the metrics that they belong to.
+ */
+export function lossFeeds(
+  { index, labels }: Pick<LossPositions, 'index' | 'labels'>,
+  weights: Readonly<Record<string, Float32Array>>,
+  capacity: number,
+): Record<string, TensorData> {
+  const multiple = Math.max(16, Math.ceil(capacity / 16))
+  const size = Math.max(multiple, Math.ceil(index.length / multiple) * multiple)
+  const padded = <T extends Int32Array | Float32Array>(out: T, values: ArrayLike<number>): T => {
+    out.set(values)
+    return out
+  }
+  const feeds: Record<string, TensorData> = {
+    loss_index: int64([size], padded(new Int32Array(size), index)),
+    labels: int64([size], padded(new Int32Array(size), labels)),
+  }
+  for (const [name, values] of Object.entries(weights))
+    feeds[`${name}_weights`] = float32([size], padded(new Float32Array(size), values))
+  return feeds
+}
