@@ -2,7 +2,8 @@
 // Knows nothing about files.
 import type { BlockFormat, QuantizedParameter } from '../types.ts'
 import { halfValues } from './float.ts'
-import { type HalfReader, type QuantizedType, subMinimum, subScale } from './gguf-dequantize.ts'
+import { subMinimum, subScale } from './gguf-dequantize.ts'
+import type { HalfReader, QuantizedType } from './gguf-type.ts'
 
 interface Taken {
   format: BlockFormat

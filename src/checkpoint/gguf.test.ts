@@ -157,8 +157,13 @@ describe('refusing', () => {
     ],
     [
       'an unknown tensor type',
-      ggufFile({}, [{ ...ramp('a', [1]), type: 16 }]),
-      /tensor "a": ggml type 16 is not supported; .*Q6_K/,
+      ggufFile({}, [{ ...ramp('a', [1]), type: 99 }]),
+      /tensor "a" has ggml's type number 99, which is not known here; use a file .* Q8_0/,
+    ],
+    [
+      'a tensor type that is not read',
+      ggufFile({}, [{ ...ramp('a', [1]), type: 40 }]),
+      /tensor "a" has the type NVFP4; use a file .* Q8_0/,
     ],
     ['half a block', ggufFile({}, [q4([2, 16])]), /tensor "q": rows of 16 are not whole Q4_0 blocks/],
     [

@@ -3,7 +3,8 @@ import { emptyQuantized } from '../quant/layout.ts'
 import { type QuantizedParameter, UserError } from '../types.ts'
 import { openFile, type RandomAccessFile } from './file.ts'
 import { blockFormatOf, takeBlocks } from './gguf-blocks.ts'
-import { type QuantizedType, quantizedTypes } from './gguf-dequantize.ts'
+import { otherTypes, quantizedTypes } from './gguf-dequantize.ts'
+import type { QuantizedType } from './gguf-type.ts'
 
 type NumericArray =
   | Uint8Array
@@ -201,8 +202,9 @@ const readTensors = (input: Cursor, count: number, alignment: number): GgufTenso
     const byteOffset = input.size(what)
     const type = quantizedTypes.get(typeNumber)
     if (type === undefined) {
-      const known = [...quantizedTypes.values()].map((t) => t.name).join(', ')
-      return input.fail(`${what}: ggml type ${typeNumber} is not supported; supported are ${known}`)
+      const name = otherTypes.get(typeNumber)
+      const type = name === undefined ? `ggml's type number ${typeNumber}, which is not known here` : `the type ${name}`
+      return input.fail(`${what} has ${type}; use a file of the model in another type, such as Q8_0, Q4_K_M or F16`)
     }
     if (elements === 0 || !Number.isSafeInteger(elements)) input.fail(`${what}: shape [${shape.join(', ')}] is absurd`)
     if (shape.at(-1)! % type.blockSize !== 0)

@@ -12,6 +12,9 @@ const n = '[0-9]{1,4}'
 const days = `(${n}Y(${n}M(${n}D)?)?|${n}M(${n}D)?|${n}D)`
 const hours = `T(${n}H(${n}M(${n}S)?)?|${n}M(${n}S)?|${n}S)`
 
+/** Formats that every string has. */
+export const plainFormats: ReadonlySet<string> = new Set(['password', 'path', 'file-path', 'directory-path', 'binary'])
+
 export const formats: Readonly<Record<string, string>> = {
   date,
   time,

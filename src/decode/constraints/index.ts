@@ -4,7 +4,7 @@ import { UserError } from '../../types.ts'
 import type { Grammar } from './expression.ts'
 import { parseGrammar } from './gbnf.ts'
 import { liftToTokens, type TokenMachine } from './lift.ts'
-import { createBudget } from './limits.ts'
+import { type Budget, createBudget } from './limits.ts'
 import { createMachine, product } from './machine.ts'
 import { compile } from './program.ts'
 import { parseRegex } from './regex.ts'
@@ -43,7 +43,7 @@ export function compileConstraint(source: ConstraintSource, vocabulary: Vocabula
   if (vocabulary.eosTokenIds.length === 0)
     throw new UserError('constraint: the model has no EOS token, so a text cannot end before its last position')
   const budget = createBudget()
-  const program = compile(parse(source), product, budget)
+  const program = compile(parse(source, budget), product, budget)
   let current: { machine: TokenMachine; worn(): boolean } | undefined
 
   function create() {
@@ -60,14 +60,14 @@ export function compileConstraint(source: ConstraintSource, vocabulary: Vocabula
   }
 }
 
-function parse(source: ConstraintSource): Grammar {
+function parse(source: ConstraintSource, budget: Budget): Grammar {
   switch (source.type) {
     case 'regex':
       return { root: parseRegex(source.pattern, { match: 'whole' }), rules: new Map() }
     case 'json_schema':
-      return schemaGrammar(source.schema)
+      return schemaGrammar(source.schema, budget)
     case 'json_object':
-      return schemaGrammar({ type: 'object' })
+      return schemaGrammar({ type: 'object' }, budget)
     case 'grammar':
       return parseGrammar(source.grammar)
   }

@@ -6,6 +6,8 @@ export const LIMITS = {
   source: 100_000,
   /** Nesting of groups, schemas or brackets in a source. */
   nesting: 100,
+  /** Lookaheads of a regular expression: what follows one may have to be written out twice. */
+  lookaheads: 8,
   /** Rules of a grammar; a schema has one per definition that is referred to. */
   rules: 5_000,
   /** Largest bound of a repetition. */

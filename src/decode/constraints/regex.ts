@@ -3,11 +3,13 @@ import { type AST, RegExpParser, RegExpSyntaxError } from '@eslint-community/reg
 import { UserError } from '../../types.ts'
 import {
   ANY_CHARACTER,
+  both,
   charClass,
   choice,
   complement,
   type Expression,
   empty,
+  except,
   normalize,
   nothing,
   repeat,
@@ -23,8 +25,9 @@ export interface RegexOptions {
 }
 
 /**
- * What a pattern matches. `^` and `$` may stand at the start and the end of a top-level alternative. Throws UserError naming
- * the place for what is no valid pattern, and for lookaround, backreferences and word boundaries.
+ * What a pattern matches. `^` and `$` may stand at the start and the end of a top-level alternative; lookahead anywhere but
+ * in what repeats. Throws UserError naming the place for what is no valid pattern, and for lookbehind, backreferences and
+ * word boundaries.
  */
 export function parseRegex(source: string, { match, character = charClass }: RegexOptions): Expression {
   if (source.length > LIMITS.source) tooLarge(`the regular expression has more than ${LIMITS.source} characters`)
@@ -32,6 +35,7 @@ export function parseRegex(source: string, { match, character = charClass }: Reg
   const fail = (node: { start: number; raw: string }, what: string): never => {
     throw new UserError(`constraint: regular expression at ${node.start}: ${what}: ${excerpt(node.raw)}`)
   }
+  let lookaheads = 0
   const anything = repeat(character(ANY_CHARACTER), 0, Number.POSITIVE_INFINITY)
 
   function alternatives(nodes: readonly AST.Alternative[]): Expression {
@@ -62,8 +66,61 @@ export function parseRegex(source: string, { match, character = charClass }: Reg
             node,
             '^ and $ may stand only at the start and the end of the whole expression or its alternatives',
           )
-        return fail(node, 'lookaround is not supported')
+        if (node.kind === 'lookbehind') return fail(node, 'lookbehind is not supported')
+        return fail(node, 'lookahead is not supported inside a repetition')
     }
+  }
+
+  /** Some elements and then `rest`, up to the end of the text. A lookahead is a condition on all that follows it. */
+  function followed(elements: readonly AST.Element[], rest: Expression, atStart: boolean): Expression {
+    const at = elements.findIndex(looksAhead)
+    if (at === -1) return sequence(...elements.map(element), rest)
+    const first = atStart && at === 0
+    const behind = followed(elements.slice(at + 1), rest, first && elements[at].type === 'Assertion')
+    return sequence(...elements.slice(0, at).map(element), condition(elements[at], behind, first))
+  }
+
+  /** An element with a lookahead in it, and then `rest`. */
+  function condition(node: AST.Element, rest: Expression, atStart: boolean): Expression {
+    if (node.type === 'Assertion' && node.kind === 'lookahead') {
+      if (++lookaheads > LIMITS.lookaheads) fail(node, `more than ${LIMITS.lookaheads} lookaheads are not supported`)
+      const edges = { before: empty(), after: anything, caret: atStart }
+      const seen = choice(...node.alternatives.map((alternative) => edged(alternative, edges)))
+      return node.negate ? except(rest, seen) : both(rest, seen)
+    }
+    if (node.type === 'CapturingGroup' || (node.type === 'Group' && !node.modifiers)) {
+      // Each alternative with a lookahead has the rest for itself, the others share it.
+      const [conditional, plain] = [true, false].map((wanted) =>
+        node.alternatives.filter(({ elements }) => elements.some(looksAhead) === wanted),
+      )
+      const options = conditional.map(({ elements }) => followed(elements, rest, atStart))
+      return choice(...options, ...(plain.length > 0 ? [sequence(alternatives(plain), rest)] : []))
+    }
+    if (node.type === 'Quantifier' && node.max === 1) {
+      const once = condition(node.element, rest, atStart)
+      return node.min === 1 ? once : choice(once, rest)
+    }
+    return element(node)
+  }
+
+  interface Edges {
+    /** What may precede an alternative that does not begin with `^`, and follow one that does not end with `$`. */
+    before: Expression
+    after: Expression
+    /** Whether `^` may stand there. */
+    caret: boolean
+  }
+
+  /** An alternative up to the end of the text. */
+  function edged({ elements }: AST.Alternative, { before, after, caret }: Edges): Expression {
+    let from = 0
+    let to = elements.length
+    const edge = (node: AST.Element | undefined, kind: string) => node?.type === 'Assertion' && node.kind === kind
+    while (caret && from < to && edge(elements[from], 'start')) from++
+    while (to > from && edge(elements[to - 1], 'end')) to--
+    const free = from === 0 ? before : empty()
+    const rest = to === elements.length ? after : empty()
+    return sequence(free, followed(elements.slice(from, to), rest, caret && free === empty()))
   }
 
   function quantified(node: AST.Quantifier): Expression {
@@ -120,19 +177,16 @@ export function parseRegex(source: string, { match, character = charClass }: Reg
     throw new UserError(`constraint: ${error.message} (at ${error.index})`)
   }
   if (pattern.alternatives.length === 0) return nothing
-  return choice(
-    ...pattern.alternatives.map(({ elements }) => {
-      let from = 0
-      let to = elements.length
-      const edge = (node: AST.Element | undefined, kind: string) => node?.type === 'Assertion' && node.kind === kind
-      while (from < to && edge(elements[from], 'start')) from++
-      while (to > from && edge(elements[to - 1], 'end')) to--
-      const body = elements.slice(from, to).map(element)
-      const before = match === 'search' && from === 0 ? anything : empty()
-      const after = match === 'search' && to === elements.length ? anything : empty()
-      return sequence(before, ...body, after)
-    }),
-  )
+  const open = match === 'search' ? anything : empty()
+  return choice(...pattern.alternatives.map((each) => edged(each, { before: open, after: open, caret: true })))
+}
+
+/** Whether there is a lookahead in an element. */
+function looksAhead(node: AST.Element): boolean {
+  if (node.type === 'Assertion') return node.kind === 'lookahead'
+  if (node.type === 'Quantifier') return looksAhead(node.element)
+  if (node.type !== 'Group' && node.type !== 'CapturingGroup') return false
+  return node.alternatives.some(({ elements }) => elements.some(looksAhead))
 }
 
 /** \d, \s and \w without the flag `i`. */

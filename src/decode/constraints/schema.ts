@@ -18,7 +18,7 @@ import {
   sequence,
   text,
 } from './expression.ts'
-import { formats } from './formats.ts'
+import { formats, plainFormats } from './formats.ts'
 import {
   type Bounds,
   canonicalContent,
@@ -32,7 +32,7 @@ import {
   quoted,
   stringContent,
 } from './json.ts'
-import { LIMITS, tooLarge } from './limits.ts'
+import { type Budget, LIMITS, tooLarge } from './limits.ts'
 import { parseRegex } from './regex.ts'
 
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
@@ -69,9 +69,11 @@ const KEYWORDS: Readonly<Record<string, readonly TypeName[]>> = {
   exclusiveMinimum: ['number'],
   exclusiveMaximum: ['number'],
   multipleOf: ['number'],
+  nullable: [],
+  additionalItems: ['array'],
 }
 
-const COMBINING = new Set(['type', 'enum', 'const', 'anyOf', 'oneOf', 'allOf', '$ref'])
+const COMBINING = new Set(['type', 'enum', 'const', 'anyOf', 'oneOf', 'allOf', '$ref', 'discriminator'])
 
 /** Keywords that say nothing about which documents are valid. */
 const ANNOTATIONS = new Set([
@@ -94,6 +96,8 @@ const ANNOTATIONS = new Set([
 
 /** Ways in which `anyOf`, `oneOf` and `allOf` of one schema combine. */
 const ALTERNATIVES = 256
+/** Steps that a combination of schemas counts for. */
+const COMBINATION = 80
 /** Largest `multipleOf`. */
 const MULTIPLE = 1000
 /** References that lead to each other where their schemas have to be merged. */
@@ -104,13 +108,24 @@ function fail(path: string, what: string): never {
 }
 
 /** Throws UserError naming the path of what is wrong, unsupported or too large. */
-export function schemaGrammar(source: unknown): Grammar {
+export function schemaGrammar(source: unknown, budget: Budget): Grammar {
   const root = checkJson(source)
   const rules = new Map(jsonRules)
   /** Rules by the schema's text: equal schemas share one, and recursion ends. */
   const names = new Map<string, string>()
   const pending: { name: string; schema: Json; path: string }[] = []
-  let steps = 0
+
+  function spend(work: number): void {
+    budget.work -= work
+    if (budget.work < 0) tooLarge('the JSON schema combines too many parts')
+  }
+
+  /** The text of a value: equal for equal values. */
+  function textOf(value: Json): string {
+    const written = canonical(value)
+    spend(written.length)
+    return written
+  }
 
   /** The rule of a schema. */
   function compile(schema: Json, path: string): Expression {
@@ -142,7 +157,7 @@ export function schemaGrammar(source: unknown): Grammar {
     return rule(name)
   }
 
-  /** Checks the keywords of a schema and drops those without effect. */
+  /** Checks the keywords of a schema, drops those without effect and writes older forms as draft 2020-12 does. */
   function open(schema: Json, path: string): Schema {
     if (schema === true) return { path, keywords: {} }
     if (!isObject(schema)) fail(path, `expected an object, true or false, got ${excerpt(schema)}`)
@@ -153,7 +168,7 @@ export function schemaGrammar(source: unknown): Grammar {
         fail(path, `the keyword ${JSON.stringify(key)} is not supported`)
       keywords[key] = value
     }
-    return { path, keywords }
+    return { path, keywords: modern(keywords) }
   }
 
   function resolve(reference: Json, path: string): { schema: Json; path: string } {
@@ -176,10 +191,10 @@ export function schemaGrammar(source: unknown): Grammar {
 
   /** A schema as schemas without references and combinations, of which one must hold. */
   function alternatives(schema: Json, path: string, references: number): Schema[] {
-    if (++steps > 50_000) tooLarge('the JSON schema combines too many parts')
+    spend(COMBINATION)
     if (schema === false) return []
     const { keywords } = open(schema, path)
-    const { $ref, allOf, anyOf, oneOf, ...own } = keywords
+    const { $ref, allOf, anyOf, oneOf, discriminator, ...own } = keywords
     let found: Schema[] = [{ path, keywords: own }]
     const combined = (others: Schema[]) => {
       if (found.length * others.length > ALTERNATIVES) fail(path, `combines in more than ${ALTERNATIVES} ways`)
@@ -192,6 +207,11 @@ export function schemaGrammar(source: unknown): Grammar {
     }
     for (const [i, part] of schemas(allOf, `${path}/allOf`).entries())
       found = combined(alternatives(part, `${path}/allOf/${i}`, references + 1))
+    // What tells the alternatives apart is in each of them.
+    if (anyOf !== undefined || oneOf !== undefined) {
+      const tag = isObject(discriminator) ? discriminator.propertyName : undefined
+      if (typeof tag === 'string') found = combined([{ path, keywords: { required: [tag] } }])
+    }
     const options = (parts: Json[], name: string) =>
       parts.map((part, i) => alternatives(part, `${path}/${name}/${i}`, references + 1))
     if (anyOf !== undefined) found = combined(options(schemas(anyOf, `${path}/anyOf`), 'anyOf').flat())
@@ -230,21 +250,22 @@ export function schemaGrammar(source: unknown): Grammar {
       merged.type = common
     } else if (types[1]) merged.type = types[1]
     if (values && others) {
-      const texts = new Set(others.map(canonical))
+      const texts = new Set(others.map(textOf))
       delete merged.const
-      merged.enum = values.filter((value) => texts.has(canonical(value)))
+      merged.enum = values.filter((value) => texts.has(textOf(value)))
     } else if (others) merged.enum = others
     for (const [key, value] of Object.entries(b.keywords)) {
       if (key === 'type' || key === 'enum' || key === 'const') continue
       const own = merged[key]
-      if (own === undefined || canonical(own) === canonical(value)) merged[key] = value
+      if (own === undefined || textOf(own) === textOf(value)) merged[key] = value
       else if (key === 'minimum' || key === 'exclusiveMinimum' || /^min[A-Z]/.test(key))
         merged[key] = Math.max(finite(own, `${path}/${key}`), finite(value, `${b.path}/${key}`))
       else if (key === 'maximum' || key === 'exclusiveMaximum' || /^max[A-Z]/.test(key))
         merged[key] = Math.min(finite(own, `${path}/${key}`), finite(value, `${b.path}/${key}`))
       else if (key === 'required')
         merged[key] = [...new Set([...strings(own, `${path}/${key}`), ...strings(value, `${b.path}/${key}`)])]
-      else if (key === 'items') merged[key] = { allOf: [own, value] }
+      else if (key === 'items') merged[key] = together(own, value)
+      else if (key === 'pattern' || key === 'format') merged[key] = [own, value].flat()
       else if (key === 'uniqueItems') merged[key] = own === true || value === true
       else if (key !== 'properties' && key !== 'additionalProperties')
         fail(`${b.path}/${key}`, `cannot be combined with the ${key} of ${path}`)
@@ -254,7 +275,7 @@ export function schemaGrammar(source: unknown): Grammar {
       (b.keywords.items ?? b.keywords.prefixItems) !== undefined
     )
       if (a.keywords.prefixItems !== undefined || b.keywords.prefixItems !== undefined)
-        if (canonical(a.keywords.prefixItems ?? null) !== canonical(b.keywords.prefixItems ?? null))
+        if (textOf(a.keywords.prefixItems ?? null) !== textOf(b.keywords.prefixItems ?? null))
           fail(path, 'prefixItems cannot be combined with other items')
     mergeProperties(a, b, merged)
     return [{ path, keywords: merged }]
@@ -273,8 +294,6 @@ export function schemaGrammar(source: unknown): Grammar {
       others: schema.keywords.additionalProperties,
     }))
     const names = new Set([...left.properties.keys(), ...right.properties.keys()])
-    const together = (x: Json | undefined, y: Json | undefined): Json =>
-      x === undefined || x === true ? (y ?? true) : y === undefined || y === true ? x : { allOf: [x, y] }
     merged.properties = fromEntries(
       [...names].map((name) => [
         name,
@@ -292,8 +311,8 @@ export function schemaGrammar(source: unknown): Grammar {
     const others = valuesOf(b)
     const types = [typesOf(a), typesOf(b)]
     if (values && others) {
-      const texts = new Set(others.map(canonical))
-      if (!values.some((value) => texts.has(canonical(value)))) return true
+      const texts = new Set(others.map(textOf))
+      if (!values.some((value) => texts.has(textOf(value)))) return true
     }
     if (values && types[1] && !values.some((value) => isOfType(value, types[1]!))) return true
     if (others && types[0] && !others.some((value) => isOfType(value, types[0]!))) return true
@@ -378,19 +397,24 @@ export function schemaGrammar(source: unknown): Grammar {
 
   /** What stands between the quotes. */
   function content({ path, keywords }: Schema): Expression {
-    const { pattern, format } = keywords
+    // More than one where schemas were merged.
+    const patterns = [keywords.pattern ?? []].flat()
+    const known = [keywords.format ?? []].flat()
     const min = count(keywords.minLength, `${path}/minLength`, 0)
     const max = count(keywords.maxLength, `${path}/maxLength`, Number.POSITIVE_INFINITY)
     if (min > max) return nothing
     const parts: Expression[] = []
-    if (pattern !== undefined) {
+    for (const pattern of patterns) {
       if (typeof pattern !== 'string') fail(`${path}/pattern`, `expected a string, got ${excerpt(pattern)}`)
       parts.push(located(`${path}/pattern`, () => parseRegex(pattern, { match: 'search', character: jsonCharacter })))
     }
-    if (format !== undefined) {
-      if (typeof format !== 'string' || !Object.hasOwn(formats, format))
+    for (const format of known) {
+      if (typeof format !== 'string') fail(`${path}/format`, `expected a string, got ${excerpt(format)}`)
+      if (Object.hasOwn(formats, format))
+        parts.push(parseRegex(formats[format], { match: 'whole', character: jsonCharacter }))
+      // Beside a pattern another format is a name for what the pattern says.
+      else if (patterns.length === 0 && !plainFormats.has(format))
         fail(`${path}/format`, `${excerpt(format)} is not supported; known are ${Object.keys(formats).join(', ')}`)
-      parts.push(parseRegex(formats[format], { match: 'whole', character: jsonCharacter }))
     }
     if (parts.length === 0) return stringContent(min, max)
     if (min > 0 || max < Number.POSITIVE_INFINITY) parts.push(canonicalContent(min, max))
@@ -425,9 +449,7 @@ export function schemaGrammar(source: unknown): Grammar {
   function object({ path, keywords }: Schema): Expression {
     const declared = properties({ path, keywords })
     const required = new Set(strings(keywords.required, `${path}/required`))
-    const { additionalProperties, patternProperties, propertyNames } = keywords
-    if (propertyNames !== undefined && declared.size + required.size > 0)
-      fail(`${path}/propertyNames`, 'is not supported beside properties or required')
+    const { additionalProperties, patternProperties } = keywords
     if (patternProperties !== undefined && declared.size + required.size > 0)
       fail(`${path}/patternProperties`, 'is not supported beside properties or required')
     for (const name of required)
@@ -436,7 +458,8 @@ export function schemaGrammar(source: unknown): Grammar {
     const max = count(keywords.maxProperties, `${path}/maxProperties`, Number.POSITIVE_INFINITY)
     if (min > max || required.size > max) return nothing
 
-    const others = dynamicMember(path, keywords, declared)
+    const names = nameContent({ path, keywords })
+    const others = dynamicMember(path, keywords, declared, names)
     // Names that the text makes up may repeat, which makes fewer properties of more members.
     if (min > Math.max(required.size, declared.size === 0 ? 1 : 0))
       fail(`${path}/minProperties`, 'is supported up to the number of required properties, and up to 1 for free names')
@@ -458,7 +481,11 @@ export function schemaGrammar(source: unknown): Grammar {
     let index = declared.size
     for (const [name, schema] of [...declared].reverse()) {
       index--
-      const member = sequence(text(JSON.stringify(name)), colon, compile(schema, `${path}/properties/${pointer(name)}`))
+      const member = sequence(
+        quoted(names ? both(names, inString(name)) : inString(name)),
+        colon,
+        compile(schema, `${path}/properties/${pointer(name)}`),
+      )
       const after = shared(some, `${path} (after ${index} members)`)
       const last = required.has(name)
       some = last ? sequence(comma, member, after) : choice(sequence(comma, member, after), after)
@@ -479,15 +506,16 @@ export function schemaGrammar(source: unknown): Grammar {
     return rule(free)
   }
 
-  /** A member whose name the schema does not spell out. */
-  function dynamicMember(path: string, keywords: Schema['keywords'], declared: ReadonlyMap<string, Json>): Expression {
-    const { additionalProperties, patternProperties, propertyNames } = keywords
+  /** A member whose name the schema does not spell out; `allowed`: what propertyNames says of it. */
+  function dynamicMember(
+    path: string,
+    keywords: Schema['keywords'],
+    declared: ReadonlyMap<string, Json>,
+    allowed: Expression | undefined,
+  ): Expression {
+    const { additionalProperties, patternProperties } = keywords
     const open = additionalProperties ?? (declared.size === 0 && patternProperties === undefined)
-    let names = canonicalContent(0, Number.POSITIVE_INFINITY)
-    if (propertyNames !== undefined) {
-      const options = alternatives(propertyNames, `${path}/propertyNames`, 0)
-      names = choice(...options.map((schema) => nameContent(schema)))
-    }
+    let names = allowed ?? canonicalContent(0, Number.POSITIVE_INFINITY)
     const member = (content: Expression, schema: Json, at: string) => {
       const value = compile(schema, `${path}/${at}`)
       return value === nothing ? nothing : sequence(quoted(content), colon, value)
@@ -502,27 +530,27 @@ export function schemaGrammar(source: unknown): Grammar {
         const matching = located(`${path}/${at}`, () =>
           parseRegex(pattern, { match: 'search', character: jsonCharacter }),
         )
-        members.push(member(propertyNames === undefined ? matching : both(names, matching), schema, at))
+        members.push(member(allowed ? both(allowed, matching) : matching, schema, at))
         names = except(names, matching)
       }
     }
-    if (declared.size > 0 && open !== false)
-      names = except(names, choice(...[...declared.keys()].map((name) => text(JSON.stringify(name).slice(1, -1)))))
+    if (declared.size > 0 && open !== false) names = except(names, choice(...[...declared.keys()].map(inString)))
     if (open !== false) members.push(member(names, open, 'additionalProperties'))
     const possible = members.filter((part) => part !== nothing)
     return possible.length === 0 ? nothing : choice(...possible)
   }
 
-  /** Names written in one way only, so that they can be told from each other. */
-  function nameContent(schema: Schema): Expression {
-    const values = valuesOf(schema)
-    if (values) {
-      const names = values.filter((value) => typeof value === 'string')
-      return choice(...names.map((name) => text(JSON.stringify(name).slice(1, -1))))
-    }
-    const types = typesOf(schema)
-    if (types && !types.includes('string')) return nothing
-    return both(canonicalContent(0, Number.POSITIVE_INFINITY), content(schema))
+  /** Names that propertyNames allows, written in one way only, so that they can be told from each other. */
+  function nameContent({ path, keywords: { propertyNames } }: Schema): Expression | undefined {
+    if (propertyNames === undefined) return undefined
+    const options = alternatives(propertyNames, `${path}/propertyNames`, 0).map((schema) => {
+      const values = valuesOf(schema)
+      if (values) return choice(...values.filter((value) => typeof value === 'string').map(inString))
+      const types = typesOf(schema)
+      if (types && !types.includes('string')) return nothing
+      return both(canonicalContent(0, Number.POSITIVE_INFINITY), content(schema))
+    })
+    return choice(...options)
   }
 
   const whole = compile(root, '#')
@@ -530,6 +558,42 @@ export function schemaGrammar(source: unknown): Grammar {
     rules.set(next.name, choice(...alternatives(next.schema, next.path, 0).map(simple)))
   return { root: whole, rules }
 }
+
+/** Older forms as draft 2020-12 has them: `nullable` of OpenAPI, tuples up to draft 7, exclusive bounds of draft 4. */
+function modern({ nullable, additionalItems, ...rest }: Record<string, Json>): Record<string, Json> {
+  if (nullable === true) {
+    if (rest.type === undefined) return { anyOf: [rest, { type: 'null' }] }
+    rest.type = [rest.type, 'null'].flat()
+  }
+  if (Array.isArray(rest.items)) {
+    rest.prefixItems = rest.items
+    if (additionalItems === undefined) delete rest.items
+    else rest.items = additionalItems
+  }
+  for (const [exclusive, bound] of [
+    ['exclusiveMinimum', 'minimum'],
+    ['exclusiveMaximum', 'maximum'],
+  ]) {
+    if (typeof rest[exclusive] !== 'boolean') continue
+    if (rest[exclusive] && rest[bound] !== undefined) {
+      rest[exclusive] = rest[bound]
+      delete rest[bound]
+    } else delete rest[exclusive]
+  }
+  return rest
+}
+
+/** A schema of both; those of many stay one list. */
+function together(a: Json | undefined, b: Json | undefined): Json {
+  if (a === undefined || a === true) return b ?? true
+  if (b === undefined || b === true) return a
+  const parts = (schema: Json) =>
+    isObject(schema) && Object.keys(schema).join() === 'allOf' && Array.isArray(schema.allOf) ? schema.allOf : [schema]
+  return { allOf: [...parts(a), ...parts(b)] }
+}
+
+/** A text as it stands between quotes. */
+const inString = (value: string): Expression => text(JSON.stringify(value).slice(1, -1))
 
 /** Runs a parser and puts the path before what it complains of. */
 function located<T>(path: string, run: () => T): T {

@@ -26,8 +26,11 @@ const valid = (schema: unknown, ...values: unknown[]) =>
 describe('regular expressions', () => {
   test.each([
     ['(a)\\1', /at 3: backreferences are not regular: \\1/],
-    ['a(?=b)', /at 1: lookaround is not supported/],
-    ['(?<!a)b', /at 0: lookaround is not supported/],
+    ['(?<!a)b', /at 0: lookbehind is not supported/],
+    ['((?=a)a|b)*', /at 1: lookahead is not supported inside a repetition/],
+    ['(?=a)'.repeat(9), /more than 8 lookaheads/],
+    ['b(?!^a)', /at 4: \^ and \$ may stand only/],
+    ['a(?=b)', /no text satisfies it/],
     ['\\bword', /at 0: word boundaries are not supported/],
     ['(^a)b', /at 1: \^ and \$ may stand only/],
     ['(?i:a)', /at 0: modifiers are not supported/],
@@ -59,7 +62,7 @@ describe('JSON schemas', () => {
     [{ properties: { 'a/b': { maxlength: 1 } } }, /at #\/properties\/a~1b: the keyword "maxlength"/],
     [{ type: 'array', uniqueItems: true }, /at #\/uniqueItems: is not supported/],
     [{ type: 'string', format: 'iri' }, /at #\/format: "iri" is not supported/],
-    [{ type: 'string', pattern: '(?=a)' }, /at #\/pattern: regular expression at 0: lookaround/],
+    [{ type: 'string', pattern: '(?<=a)' }, /at #\/pattern: regular expression at 0: lookbehind/],
     [{ type: 'number', multipleOf: 0.1 }, /at #\/multipleOf/],
     [{ type: 'object', minProperties: 2 }, /at #\/minProperties/],
     [{ $ref: '#/$defs/x' }, /at #\/\$ref: "#\/\$defs\/x" leads nowhere/],
