@@ -9,8 +9,8 @@ import {
   type Constraint,
   type ConstraintSource,
   checkMode,
-  compileConstraint,
   configuredSettings,
+  createConstraintCompiler,
   createEngine,
   createVocabulary,
   type DecodingMode,
@@ -22,7 +22,6 @@ import {
   resolveSettings,
   type ScoreOptions,
   type TokenScore,
-  type Vocabulary,
 } from './decode/index.ts'
 import type { InferenceModel, LoadedModel } from './load.ts'
 import type { Executor } from './runtime/executor.ts'
@@ -127,7 +126,7 @@ export async function createGenerator(
     const resolved = resolveSettings(asked, generationConfig, { constrained: constraint !== undefined })
     return engine.generate(prompt, { ...settings, ...resolved, blockSize: asked.blockSize, constraint })
   }
-  const compile = constraintCompiler(() =>
+  const compile = createConstraintCompiler(() =>
     createVocabulary({
       tokens: tokenizer.tokenBytes(),
       eosTokenIds,
@@ -168,23 +167,6 @@ export async function createGenerator(
     score: (ids, options = {}) =>
       mode === 'ar' ? engine.scoreAutoregressive(ids, options) : engine.score(ids, { ...options, blockSize }),
     dispose: engine.dispose,
-  }
-}
-
-/** Constraints that a generator keeps: clients send the same ones again and again. */
-const KEPT_CONSTRAINTS = 16
-
-function constraintCompiler(createVocabulary: () => Vocabulary): (source: ConstraintSource) => Constraint {
-  let vocabulary: Vocabulary | undefined
-  const known = new Map<string, Constraint>()
-  return (source) => {
-    const key = JSON.stringify(source)
-    vocabulary ??= createVocabulary()
-    const constraint = known.get(key) ?? compileConstraint(source, vocabulary)
-    known.delete(key)
-    known.set(key, constraint)
-    if (known.size > KEPT_CONSTRAINTS) known.delete(known.keys().next().value as string)
-    return constraint
   }
 }
 

@@ -4,7 +4,7 @@ import { UserError } from '../../types.ts'
 import type { Grammar } from './expression.ts'
 import { parseGrammar } from './gbnf.ts'
 import { liftToTokens, type TokenMachine } from './lift.ts'
-import { type Budget, createBudget } from './limits.ts'
+import { type Budget, createBudget, LIMITS } from './limits.ts'
 import { createMachine, product } from './machine.ts'
 import { compile } from './program.ts'
 import { parseRegex } from './regex.ts'
@@ -42,7 +42,7 @@ export interface Constraint {
 export function compileConstraint(source: ConstraintSource, vocabulary: Vocabulary): Constraint {
   if (vocabulary.eosTokenIds.length === 0)
     throw new UserError('constraint: the model has no EOS token, so a text cannot end before its last position')
-  const budget = createBudget()
+  const budget = createBudget(LIMITS.compilation)
   const program = compile(parse(source, budget), product, budget)
   let current: { machine: TokenMachine; worn(): boolean } | undefined
 

@@ -22,7 +22,9 @@ export const LIMITS = {
   readings: 8_000,
   /** States of a running automaton. */
   states: 50_000,
-  /** Elementary steps in which a running automaton makes its states, and a compilation its products: some seconds. */
+  /** Elementary steps of a compilation, in which others wait: some tenths of a second. */
+  compilation: 2_000_000,
+  /** Elementary steps in which a running automaton makes its states: some seconds. */
   work: 4_000_000,
   /** Bytes of cached token sets. */
   cache: 64 << 20,
@@ -33,7 +35,7 @@ export interface Budget {
   work: number
 }
 
-export const createBudget = (): Budget => ({ work: LIMITS.work })
+export const createBudget = (work: number): Budget => ({ work })
 
 export function tooLarge(what: string): never {
   throw new UserError(`constraint: ${what}; make it smaller, for instance with lower bounds of repetitions`)

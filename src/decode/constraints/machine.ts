@@ -31,7 +31,11 @@ const RARE = 1000
  * A machine for a program. `usable[byte]` is 1 for bytes that may be used one at a time on the cheapest way.
  * Throws UserError where no text is in the language.
  */
-export function createMachine(program: Program, usable: Uint8Array, budget: Budget = createBudget()): Machine {
+export function createMachine(
+  program: Program,
+  usable: Uint8Array,
+  budget: Budget = createBudget(LIMITS.work),
+): Machine {
   const { nodes, loops, classOf, classes } = program
   const prices = new Float64Array(256)
   for (let byte = 0; byte < 256; byte++) prices[byte] = usable[byte] === 1 ? 1 : RARE
