@@ -40,8 +40,10 @@ export function readLines<T = Line>(file: string): Recorded<T> | undefined {
   }
 }
 
-export function readReport(folder: string): ReportData {
-  return JSON.parse(readFileSync(path(`${folder}/report.json`), 'utf8')) as ReportData
+/** Undefined where the file does not exist. */
+export function readReport(folder: string, file = 'report.json'): ReportData | undefined {
+  const name = path(`${folder}/${file}`)
+  return existsSync(name) ? (JSON.parse(readFileSync(name, 'utf8')) as ReportData) : undefined
 }
 
 export function readServe(): Recorded<LoadResult> {

@@ -63,8 +63,8 @@ function withFigures(readme: string): string {
 
 /** At most six figures, those where unmask loses among them. */
 function headline(): string {
-  const tiny = readReport('quickstart')
-  const smollm2 = readReport('smollm2')
+  const tiny = readReport('quickstart')!
+  const smollm2 = readReport('smollm2')!
   const train = measured('bench/train-smollm2-135m.jsonl')
   const decode = measured('bench/decode-peer-smollm2-135m.jsonl')
   const torch = (dtype: string) => train((line) => line.unit === 'tokens/s' && line.peer!.endsWith(dtype)).ratio!

@@ -16,6 +16,7 @@ import {
   seeds,
   served,
   soaked,
+  tokenShift,
   type Way,
 } from './tables.ts'
 
@@ -88,6 +89,23 @@ export const reports: readonly Report[] = [
     needs: ['runs/quickstart/model'],
     file: 'decoding/tiny-seeds.jsonl',
     render: () => rendered(readLines<Way>('decoding/tiny-seeds.jsonl'), seeds),
+  },
+  {
+    name: 'labels',
+    title: 'Token shift',
+    about:
+      'Short conversions of the tiny model to blocks of 8, with and without the token shift (`same_token_labels`), one seed.',
+    command: `npx tsx scripts/tiny/corpus.ts
+mkdir -p runs/labels/reports
+for labels in same next; do
+  flag=$([ $labels = same ] && echo --same-token-labels || echo --no-same-token-labels)
+  npx unmask convert --recipe recipes/tiny-convert.yaml --output-dir runs/labels/$labels --block-size 8 --total-tokens 600k --task-rows 50 $flag
+  cp runs/labels/$labels/report/report.json runs/labels/reports/$labels.json
+done`,
+    needs: [],
+    file: 'labels',
+    copyFrom: 'runs/labels/reports',
+    render: labels,
   },
   {
     name: 'train-7m',
@@ -242,5 +260,13 @@ function rendered<T>(recorded: Recorded<T> | undefined, show: (lines: readonly T
 
 function converted(folder: string) {
   const report = readReport(folder)
-  return { runs: [report], text: `${conversion(report)}\n\nAll of it: [report](reports/${folder}/report.md).` }
+  return (
+    report && { runs: [report], text: `${conversion(report)}\n\nAll of it: [report](reports/${folder}/report.md).` }
+  )
+}
+
+function labels() {
+  const [same, next] = [readReport('labels', 'same.json'), readReport('labels', 'next.json')]
+  if (!same || !next) return undefined
+  return { runs: [same, next], text: tokenShift({ same, next }) }
 }

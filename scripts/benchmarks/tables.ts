@@ -53,6 +53,21 @@ export function conversion(report: ReportData): string {
   return parts.join('\n\n')
 }
 
+/** Two conversions that differ in what a state predicts: its own token, or the next one. */
+export function tokenShift(reports: { same: ReportData; next: ReportData }): string {
+  const row = (label: string, { diffusion }: ReportData) => [
+    label,
+    percent(diffusion!.score!.accuracy),
+    figure(diffusion!.tokensPerForward!),
+    diffusion!.nll!.toFixed(3),
+  ]
+  return table([
+    ['', 'score', 'TPF', 'bound, nats/token'],
+    row('a state predicts its own token (`true`)', reports.same),
+    row('a state predicts the next token (`false`)', reports.next),
+  ])
+}
+
 /** Lines of `npm run bench -- tune`. */
 export interface Way {
   seed?: number
