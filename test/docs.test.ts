@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { pages } from '../scripts/benchmarks/page.ts'
 import { readBlocks } from '../scripts/docs/blocks.ts'
@@ -38,5 +38,32 @@ describe('code blocks', () => {
     ['text\n```sh\na', 'page.md:2: the code block does not end'],
   ])('%j is refused', (text, message) => {
     expect(() => readBlocks('page.md', text)).toThrow(message)
+  })
+})
+
+/** As GitHub makes them: lower case, without marks, dashes for spaces. */
+const anchors = (markdown: string) =>
+  [...withoutCode(markdown).matchAll(/^#+ (.*)$/gm)].map(([, heading]) =>
+    heading
+      .toLowerCase()
+      .replace(/[^\w\- ]/g, '')
+      .replaceAll(' ', '-'),
+  )
+
+const withoutCode = (markdown: string) => markdown.replace(/^```[\s\S]*?^```/gm, '')
+
+describe('links', () => {
+  it.each(documents())('of %s lead to files and headings', (file) => {
+    const page = new URL(`../${file}`, import.meta.url)
+    const text = withoutCode(readFileSync(page, 'utf8'))
+    const broken = [...text.matchAll(/\]\(([^)\s]+)\)/g)]
+      .map(([, link]) => link)
+      .filter((link) => !/^https?:/.test(link))
+      .filter((link) => {
+        const target = new URL(link, page)
+        if (!existsSync(target)) return true
+        return target.hash !== '' && !anchors(readFileSync(target, 'utf8')).includes(target.hash.slice(1))
+      })
+    expect(broken).toEqual([])
   })
 })

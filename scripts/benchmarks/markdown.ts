@@ -14,7 +14,7 @@ export function figure(value: number): string {
 
 export const percent = (share: number, digits = 1): string => `${(100 * share).toFixed(digits)} %`
 
-export const times = (ratio: number): string => `${ratio.toFixed(2)} x`
+export const times = (ratio: number): string => `${ratio.toFixed(2)} ×`
 
 /** A change as a share: +2.2 %. */
 export const change = (ratio: number): string => {

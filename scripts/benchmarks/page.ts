@@ -70,7 +70,7 @@ function headline(): string {
   const torch = (dtype: string) => train((line) => line.unit === 'tokens/s' && line.peer!.endsWith(dtype)).ratio!
   const llama = decode((line) => line.case === '4 bits, AR')
   return table([
-    ['', ''],
+    ['', `${tiny.machine.cpu}, ${tiny.machine.cores} cores`],
     [
       'The embedded model, converted in minutes: right answers',
       `${percent(tiny.diffusion!.score!.accuracy)} (its base: ${percent(tiny.ar!.score!.accuracy)})`,
