@@ -161,10 +161,7 @@ describe('readExample', () => {
 
   test('takes messages before prompts before texts, under the names given', () => {
     const messages = [{ role: 'assistant', content: 'b', extra: 1 }]
-    expect(read({ messages, prompt: 'p', completion: 'c', text: 't' })).toEqual({
-      kind: 'messages',
-      messages: [{ role: 'assistant', content: 'b' }],
-    })
+    expect(read({ messages, prompt: 'p', completion: 'c', text: 't' })).toEqual({ kind: 'messages', messages })
     expect(read({ messages: null, prompt: 'p', completion: 'c' })).toEqual({
       kind: 'prompt',
       prompt: 'p',
@@ -186,13 +183,16 @@ describe('readExample', () => {
     [{ question: 'q' }, /the row has question; name its columns/],
     [{ text: 7 }, /"text" is not a text/],
     [{ text: '' }, /"text" is empty/],
-    [{ prompt: {}, completion: 'c' }, /"prompt" is not a text/],
+    [{ prompt: {}, completion: 'c' }, /"prompt" is neither a text nor a list of messages/],
     [{ prompt: 'p', completion: '' }, /"completion" is empty/],
-    [{ prompt: 'p', completion: null }, /"completion" is not a text/],
+    [{ prompt: 'p', completion: null }, /the row has prompt, completion/],
+    [{ prompt: 'p', chosen: 'a', rejected: 'b' }, /training on preferences/],
     [{ messages: 'x' }, /"messages" is not a list/],
     [{ messages: [] }, /no assistant turn/],
-    [{ messages: [null] }, /"messages"\[0\] needs a "role"/],
-    [{ messages: [{ role: 'user', content: [] }] }, /"messages"\[0\] needs/],
+    [{ messages: [null] }, /"messages"\[0\] is not an object/],
+    [{ messages: [{ content: 'a' }] }, /"messages"\[0\] needs a "role"/],
+    [{ messages: [{ role: 'user' }] }, /"messages"\[0\] has no "content"/],
+    [{ messages: [{ role: 'user', content: [] }] }, /no assistant turn/],
     [{ messages: [{ role: 'user', content: 'a' }] }, /no assistant turn/],
     [JSON.parse('{"__proto__": {"text": "x"}}'), /no "messages"/],
   ])('%j', (row, reason) => {

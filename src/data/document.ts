@@ -2,7 +2,7 @@
 // fit a row. Knows nothing about files or batches.
 import type { ChatMessage, Tokenizer } from '../tokenizer/types.ts'
 import { UserError } from '../types.ts'
-import type { Example } from './example.ts'
+import { type Example, textsOf } from './example.ts'
 import type { Document } from './types.ts'
 
 export interface RenderOptions {
@@ -19,32 +19,37 @@ interface Segment {
   maskable: boolean
 }
 
+/** What to say of an example that is used, but not as a whole. */
+export type Note = (what: string) => void
+
 /**
- * Tokenises an example. The parts that may be masked and those that may not are encoded apart, as at generation, where
- * the prompt is encoded before anything follows it. A text begins with BOS where the tokenizer puts one; it is not
- * maskable. Returns the reason as a string where the example cannot be rendered.
+ * Tokenises an example as one text, so that ids do not depend on what is learned of it; no token stands across the places
+ * where a prompt ends, as at generation. Names of special tokens in prompts, completions and messages are text; in a plain
+ * text they are tokens. A text begins with BOS where the tokenizer puts one; it is not maskable. Returns the reason as a
+ * string where the example cannot be rendered; `note` hears what of it is left out.
  */
 export function toDocument(
   id: string,
   example: Example,
   tokenizer: Tokenizer,
   options: RenderOptions,
+  note: Note = () => {},
 ): Document | string {
-  const segments = toSegments(example, tokenizer, options)
+  const segments = toSegments(example, tokenizer, options, note)
   if (typeof segments === 'string') return segments
+  const isPlain = options.template === 'plain' || example.kind === 'text'
+  const special = example.kind === 'text' ? 'tokens' : isPlain ? 'text' : 'guarded'
   const eos = eosId(tokenizer)
-  const ids: number[] = []
-  const maskable: number[] = []
-  if (options.template === 'plain' || example.kind === 'text') {
-    for (const bos of leadingBos(tokenizer)) {
-      ids.push(bos)
-      maskable.push(0)
-    }
-  }
-  for (const segment of segments) {
-    for (const token of tokenizer.encode(segment.text)) {
+  const ids: number[] = isPlain ? leadingBos(tokenizer) : []
+  const maskable: number[] = ids.map(() => 0)
+  const encoded = tokenizer.encodeParts(
+    segments.map(({ text }) => text),
+    { special },
+  )
+  for (const [i, part] of encoded.entries()) {
+    for (const token of part) {
       ids.push(token)
-      maskable.push(segment.maskable ? 1 : 0)
+      maskable.push(segments[i].maskable ? 1 : 0)
     }
   }
   if (ids.at(-1) !== eos) {
@@ -85,83 +90,115 @@ function leadingBos(tokenizer: Tokenizer): number[] {
   return first !== undefined && first === tokenizer.bosTokenId ? [first] : []
 }
 
-function toSegments(example: Example, tokenizer: Tokenizer, options: RenderOptions): Segment[] | string {
+function toSegments(example: Example, tokenizer: Tokenizer, options: RenderOptions, note: Note): Segment[] | string {
   if (example.kind === 'text') return [{ text: example.text, maskable: true }]
+  const noteSpelled = (...texts: string[]) => {
+    if (texts.some((text) => tokenizer.guard(text) !== text))
+      note('names of special tokens in prompts, completions or messages are text, not tokens')
+  }
   if (example.kind === 'prompt') {
+    const { prompt } = example
+    // Rows are often written with the token that ends them.
+    const end = tokenizer.idToToken(eosId(tokenizer))!
+    const completion = example.completion.endsWith(end) ? example.completion.slice(0, -end.length) : example.completion
+    noteSpelled(prompt, completion)
     if (options.template === 'plain') {
       return [
-        { text: example.prompt + options.separator, maskable: false },
-        { text: example.completion, maskable: true },
+        { text: prompt + options.separator, maskable: false },
+        { text: completion, maskable: true },
       ]
     }
-    const { prompt, completion } = example
-    return chatSegments(
-      [
-        { role: 'user', content: prompt },
-        { role: 'assistant', content: completion },
-      ],
-      tokenizer,
-      options,
-    )
+    const messages = [
+      { role: 'user', content: prompt },
+      { role: 'assistant', content: completion },
+    ]
+    return chatSegments({ kind: 'messages', messages }, tokenizer, options, note)
   }
   if (options.template === 'plain') {
     throw new UserError('rows with messages need a tokenizer with a chat template, and the template set to chat')
   }
-  return chatSegments(example.messages, tokenizer, options)
+  noteSpelled(...textsOf(example))
+  return chatSegments(example, tokenizer, options, note)
 }
+
+type Chat = Extract<Example, { kind: 'messages' }>
 
 /**
  * A chat as alternating segments. An assistant turn begins where the generation prompt ends and lasts through the mark
- * that ends the turn; what follows the last assistant turn is dropped.
+ * that ends the turn; what follows the last assistant turn is left out.
  */
 function chatSegments(
-  messages: readonly ChatMessage[],
+  { messages, tools, learnedFrom = 0 }: Chat,
   tokenizer: Tokenizer,
   options: RenderOptions,
+  note: Note,
 ): Segment[] | string {
   const last = messages.findLastIndex((message) => message.role === 'assistant')
   const used = messages.slice(0, last + 1)
-  const full = render(used, tokenizer, false)
-  if (typeof full !== 'string') return full.error
-  const segments: Segment[] = []
-  let done = 0
-  for (const [index, message] of used.entries()) {
-    if (message.role !== 'assistant' || (options.turns === 'last' && index !== last)) continue
-    const before = render(used.slice(0, index), tokenizer, true)
-    const through = index === last ? full : render(used.slice(0, index + 1), tokenizer, false)
-    if (typeof before !== 'string') return before.error
-    if (typeof through !== 'string') return through.error
-    const span = turnSpan(full, before, through, message.content.trim(), tokenizer)
-    if (span === undefined || span.start < done)
-      return `the chat template rewrites message ${index}, so it cannot be told from its prompt`
-    segments.push({ text: full.slice(done, span.start), maskable: false })
-    segments.push({ text: full.slice(span.start, span.end), maskable: true })
-    done = span.end
-  }
-  return segments
-}
-
-function turnSpan(full: string, before: string, through: string, content: string, tokenizer: Tokenizer) {
-  if (!full.startsWith(before)) return undefined
-  const start = before.length
-  const at = full.indexOf(content, start)
-  if (at === -1) return undefined
-  const contentEnd = at + content.length
-  const eos = tokenizer.idToToken(eosId(tokenizer))!
-  // Some templates write a turn differently once others follow it; its end is then the EOS after its content.
-  const turnEnd = full.startsWith(through) ? through.length : contentEnd
-  const eosAt = full.indexOf(eos, contentEnd)
-  const closed = eosAt !== -1 && (eosAt < turnEnd || full.slice(contentEnd, eosAt).trim() === '')
-  return { start, end: closed ? eosAt + eos.length : Math.max(turnEnd, contentEnd) }
-}
-
-function render(messages: readonly ChatMessage[], tokenizer: Tokenizer, addGenerationPrompt: boolean) {
+  const render = (count: number, addGenerationPrompt: boolean) =>
+    tokenizer.applyChatTemplate(used.slice(0, count), { addGenerationPrompt, tools, guard: true })
   try {
-    return tokenizer.applyChatTemplate(messages, { addGenerationPrompt })
+    const full = render(used.length, false)
+    const segments: Segment[] = []
+    let done = 0
+    for (const [index, message] of used.entries()) {
+      if (message.role !== 'assistant' || index < learnedFrom || (options.turns === 'last' && index !== last)) continue
+      const before = render(index, true)
+      const through = index === last ? full : render(index + 1, false)
+      const span = turnSpan({ full, before, through }, message, tokenizer)
+      if (span === undefined || span.start < done) {
+        const followed = index !== last && through.startsWith(before)
+        return followed
+          ? `the chat template writes message ${index} differently once others follow it; to train on the last answer ` +
+              'of such rows, set turns to last'
+          : `the chat template rewrites message ${index}, so it cannot be told from its prompt`
+      }
+      const turn = full.slice(span.start, span.end)
+      const missing = message.tool_calls?.find((call) => !turn.includes(tokenizer.guard(call.function.name)))
+      if (missing) return 'the chat template does not write tool calls'
+      const reasoning = message.reasoning_content?.trim()
+      if (reasoning && !turn.includes(tokenizer.guard(reasoning))) note('the chat template leaves reasoning out')
+      segments.push({ text: full.slice(done, span.start), maskable: false })
+      segments.push({ text: turn, maskable: true })
+      done = span.end
+    }
+    if (tools?.some((tool) => !full.includes(tokenizer.guard(tool.function.name))))
+      note('the chat template leaves tools out')
+    if (used.length < messages.length) note('messages after the last assistant turn are left out')
+    return segments
   } catch (error) {
-    if (error instanceof UserError && tokenizer.chatTemplate !== undefined) return { error: error.message }
+    if (error instanceof UserError && tokenizer.chatTemplate !== undefined) return error.message
     throw error
   }
+}
+
+const withoutSpace = (text: string): string => text.replace(/\s+/g, '')
+
+/** Where a turn stands in the whole chat; undefined where it cannot be told from its prompt. */
+function turnSpan(
+  { full, before, through }: { full: string; before: string; through: string },
+  message: ChatMessage,
+  tokenizer: Tokenizer,
+): { start: number; end: number } | undefined {
+  if (!full.startsWith(before)) return undefined
+  const start = before.length
+  const content = tokenizer.guard(message.content.trim())
+  const at = full.indexOf(content, start)
+  const eos = tokenizer.idToToken(eosId(tokenizer))!
+  if (full.startsWith(through)) {
+    const turn = through.slice(start)
+    // Templates may write white space in it otherwise, such as around reasoning.
+    if (turn === '' || !withoutSpace(turn).includes(withoutSpace(content))) return undefined
+    // What a template writes behind the token that ends the turn is not the model's to write.
+    const eosAt = at === -1 ? through.lastIndexOf(eos) : through.indexOf(eos, at + content.length)
+    return { start, end: eosAt >= start ? eosAt + eos.length : through.length }
+  }
+  // Some templates write a turn differently once others follow it. What is sure to be there is then an answer alone.
+  if (at === -1 || content === '' || message.tool_calls || message.reasoning_content) return undefined
+  const contentEnd = at + content.length
+  const eosAt = full.indexOf(eos, contentEnd)
+  const isClosed = eosAt !== -1 && full.slice(contentEnd, eosAt).trim() === ''
+  return { start, end: isClosed ? eosAt + eos.length : contentEnd }
 }
 
 /** A part of a document that fits a row. */

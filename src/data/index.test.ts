@@ -89,7 +89,7 @@ describe('openData', () => {
     const own = [...counts].filter(([piece]) => piece.startsWith('<')).map(([, count]) => count)
     expect(Math.min(...own)).toBeGreaterThanOrEqual(3)
     expect(Math.max(...own)).toBeLessThanOrEqual(6)
-    expect(source.report()).toMatchObject({ files: 1, badRows: 0, truncated: 0, epoch: 5 })
+    expect(source.report()).toMatchObject({ files: 1, badRows: 0, notes: [], epoch: 5 })
     await source.close()
   })
 
@@ -165,8 +165,8 @@ describe('openData', () => {
     }
     expect(source.report()).toMatchObject({
       badRows: 1,
-      truncated: 1,
-      examples: [{ file: path, line: 3, reason: 'the prompt alone fills a row of 32 tokens' }],
+      reasons: [{ rows: 1, reason: 'the prompt alone fills a row of 32 tokens', first: { file: path, line: 3 } }],
+      notes: [{ rows: 1, reason: expect.stringContaining('its end is left out'), first: { file: path, line: 2 } }],
     })
     await source.close()
   })
@@ -299,10 +299,10 @@ describe('bad rows', () => {
     for (let i = 0; i < 20; i++) await source.next()
     expect(source.report().epoch).toBeGreaterThan(3)
     expect(source.report().badRows).toBe(3)
-    expect(source.report().examples.map(({ file, line }) => [file, line])).toEqual([
-      [path, 2],
-      [path, 3],
-      [path, 4],
+    expect(source.report().reasons.map(({ rows, first }) => [rows, first.file, first.line])).toEqual([
+      [1, path, 2],
+      [1, path, 3],
+      [1, path, 4],
     ])
     await source.close()
   })
@@ -318,7 +318,9 @@ describe('bad rows', () => {
   test('nothing but bad rows is an error that names the first', async () => {
     const path = await jsonl([{ question: 'q' }])
     const source = await openData(options([path]))
-    await expect(source.next()).rejects.toThrow(/no usable document in the train split of .*jsonl:1: no "messages"/)
+    await expect(source.next()).rejects.toThrow(
+      /no usable document in the train split of .*1 row left out: no "messages".*jsonl:1/,
+    )
     const prompts = await openData(options([await jsonl([{ prompt: 'p'.repeat(99), completion: 'c' }])]))
     await expect(prompts.next()).rejects.toThrow(/the prompt alone fills a row/)
   })

@@ -14,6 +14,7 @@ import type { Batch, BatchSource, DataReport, Document } from './types.ts'
 
 export { encodePrompt } from './document.ts'
 export type { Columns } from './example.ts'
+export { describeReport } from './report.ts'
 export type * from './types.ts'
 
 export interface DocumentOptions {
@@ -37,6 +38,8 @@ export interface DocumentOptions {
   columns?: Columns
   /** What to do with a row that cannot be used: count and report it (default), or stop with a UserError. */
   badRows?: 'skip' | 'fail'
+  /** Called when a pass (`readDocuments`, `validationBatches`) is over, with what was left out. */
+  onReport?(report: DataReport): void
 }
 
 export interface DataOptions extends DocumentOptions {
@@ -84,14 +87,14 @@ interface PendingPiece extends Origin, Piece {
 export async function openData(options: DataOptions): Promise<DataSource> {
   checkSizes(options)
   const sources = await findSources(options)
-  const render = renderOptions(options)
+  const rendering = renderOptions(options)
   const reporter = createReporter(sources, options.badRows)
   const streams = sources.map(({ files }, source) => createEndless(streamOptions(options, files, source, reporter)))
   const packOptions = toPackOptions(options)
   const poolSize = Math.max(16, 4 * options.rows)
   const { rows, length, blockSize, seed, split = 'train', validationFraction = 0, columns = {} } = options
   const identity = fingerprint(sources, {
-    ...{ rows, length, blockSize, seed, split, validationFraction, columns, ...render },
+    ...{ rows, length, blockSize, seed, split, validationFraction, columns, ...rendering },
     shuffleBuffer: options.shuffleBuffer ?? SHUFFLE_BUFFER,
     vocabSize: options.tokenizer.vocabSize,
   })
@@ -122,7 +125,7 @@ export async function openData(options: DataOptions): Promise<DataSource> {
     }
   }
 
-  const toPieces = (located: Located, epoch: number) => renderPieces(located, epoch, options, render, reporter)
+  const toPieces = createRenderer(options, reporter).pieces
 
   async function nextPiece(): Promise<PendingPiece> {
     while (pool.length < poolSize) pool.push(await openDocument())
@@ -188,14 +191,14 @@ export async function validationBatches(options: DataOptions, maxTokens: number)
   const sources = await findSources(options)
   const files = sources.flatMap((source) => source.files)
   const reporter = createReporter(sources, options.badRows)
-  const render = renderOptions(options)
+  const { pieces: toPieces } = createRenderer(options, reporter)
   const stream = readEpoch(streamOptions({ ...options, split: 'validation' }, files, 0, reporter), 0)
   const packOptions = toPackOptions(options)
 
   async function* readPieces() {
     let tokens = 0
     for await (const located of stream) {
-      for (const piece of renderPieces(located, 0, options, render, reporter)) {
+      for (const piece of toPieces(located, 0)) {
         if (tokens >= maxTokens) return
         tokens += piece.ids.length
         yield piece
@@ -211,6 +214,7 @@ export async function validationBatches(options: DataOptions, maxTokens: number)
     batches.push(packed.batch)
     packed = await fillBatch(packOptions, packed.pending, nextPiece)
   }
+  options.onReport?.(reporter.report())
   if (batches.length === 0) throw new UserError(noDocuments({ ...options, split: 'validation' }, reporter.report()))
   return batches
 }
@@ -219,12 +223,15 @@ export async function validationBatches(options: DataOptions, maxTokens: number)
 export async function* readDocuments(options: DocumentOptions): AsyncGenerator<Document, void> {
   const sources = await findSources(options)
   const reporter = createReporter(sources, options.badRows)
-  const render = renderOptions(options)
+  const { document } = createRenderer(options, reporter)
   const files = sources.flatMap((source) => source.files)
-  for await (const located of readEpoch(streamOptions({ ...options, shuffleBuffer: 1 }, files, 0, reporter), 0)) {
-    const document = toDocument(`${located.file}:${located.line}`, located.example, options.tokenizer, render)
-    if (typeof document === 'string') reporter.bad(located, document, 0)
-    else yield document
+  try {
+    for await (const located of readEpoch(streamOptions({ ...options, shuffleBuffer: 1 }, files, 0, reporter), 0)) {
+      const rendered = document(located, 0)
+      if (rendered) yield rendered
+    }
+  } finally {
+    options.onReport?.(reporter.report())
   }
 }
 
@@ -245,23 +252,32 @@ async function fillBatch<T extends Piece>(
   return { batch: packer.finish(), pending }
 }
 
-function renderPieces(
-  located: Located,
-  epoch: number,
-  options: DataOptions,
-  render: RenderOptions,
-  reporter: Reporter,
-): Piece[] {
-  const document = toDocument(`${located.file}:${located.line}`, located.example, options.tokenizer, render)
-  if (typeof document === 'string') {
-    reporter.bad(located, document, epoch)
-    return []
+/** Renders examples, as documents or cut into pieces, and reports what cannot be used of them. */
+function createRenderer(options: DocumentOptions & { length?: number }, reporter: Reporter) {
+  const rendering = renderOptions(options)
+  function document(located: Located, epoch: number): Document | undefined {
+    const note = (what: string) => reporter.note(located, what, epoch)
+    const id = `${located.file}:${located.line}`
+    const rendered = toDocument(id, located.example, options.tokenizer, rendering, note)
+    if (typeof rendered !== 'string') return rendered
+    reporter.bad(located, rendered, epoch)
+    return undefined
   }
-  const hasPrompt = located.example.kind !== 'text'
-  const pieces = cut(document, options.length, hasPrompt)
-  if (pieces.length === 0) reporter.bad(located, `the prompt alone fills a row of ${options.length} tokens`, epoch)
-  else reporter.read(epoch, hasPrompt && document.ids.length > options.length)
-  return pieces
+  function pieces(located: Located, epoch: number): Piece[] {
+    const { length = 0 } = options
+    const rendered = document(located, epoch)
+    if (!rendered) return []
+    const hasPrompt = located.example.kind !== 'text'
+    const parts = cut(rendered, length, hasPrompt)
+    if (parts.length === 0) reporter.bad(located, `the prompt alone fills a row of ${length} tokens`, epoch)
+    else {
+      if (hasPrompt && rendered.ids.length > length)
+        reporter.note(located, `longer than a row of ${length} tokens, so its end is left out`, epoch)
+      reporter.read(epoch)
+    }
+    return parts
+  }
+  return { document, pieces }
 }
 
 interface Source {

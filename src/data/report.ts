@@ -1,12 +1,20 @@
 // Counts what a reader meets, and turns bad rows into errors where that is asked for.
 import { UserError } from '../types.ts'
-import type { DataReport } from './types.ts'
+import type { DataReport, Reason } from './types.ts'
 
-const EXAMPLES = 20
+/** Reasons that are told apart; what comes beyond them is counted together. */
+const MOST_REASONS = 50
+
+interface Place {
+  file: string
+  line: number
+}
 
 export interface Reporter {
-  bad(at: { file: string; line: number }, reason: string, epoch: number): void
-  read(epoch: number, truncated: boolean): void
+  bad(at: Place, reason: string, epoch: number): void
+  /** A row is used, but not as a whole. */
+  note(at: Place, what: string, epoch: number): void
+  read(epoch: number): void
   report(): DataReport
 }
 
@@ -15,43 +23,72 @@ export function createReporter(
   sources: readonly { files: readonly unknown[] }[],
   badRows: 'skip' | 'fail' = 'skip',
 ): Reporter {
-  const report: DataReport = {
-    files: sources.reduce((sum, source) => sum + source.files.length, 0),
-    documents: 0,
-    badRows: 0,
-    examples: [],
-    truncated: 0,
-    epoch: 0,
-  }
+  const bad = createTally()
+  const notes = createTally()
+  const files = sources.reduce((sum, source) => sum + source.files.length, 0)
+  let documents = 0
+  let lastEpoch = 0
   let firstEpoch: number | undefined
-  return {
-    bad({ file, line }, reason, epoch) {
-      if (badRows === 'fail') throw new UserError(`${file}:${line}: ${reason}`)
-      firstEpoch ??= epoch
-      if (epoch !== firstEpoch) return
-      report.badRows++
-      if (report.examples.length < EXAMPLES) report.examples.push({ file, line, reason })
-    },
-    read(epoch, truncated) {
-      firstEpoch ??= epoch
-      report.documents++
-      report.epoch = epoch
-      if (truncated && epoch === firstEpoch) report.truncated++
-    },
-    report: () => ({ ...report, examples: [...report.examples] }),
+  const isFirst = (epoch: number): boolean => {
+    firstEpoch ??= epoch
+    return epoch === firstEpoch
   }
+  return {
+    bad(at, reason, epoch) {
+      if (badRows === 'fail') throw new UserError(`${at.file}:${at.line}: ${reason}`)
+      if (isFirst(epoch)) bad.add(at, reason)
+    },
+    note(at, what, epoch) {
+      if (isFirst(epoch)) notes.add(at, what)
+    },
+    read(epoch) {
+      isFirst(epoch)
+      documents++
+      lastEpoch = epoch
+    },
+    report: () => ({
+      ...{ files, documents, epoch: lastEpoch },
+      badRows: bad.reasons().reduce((sum, { rows }) => sum + rows, 0),
+      reasons: bad.reasons(),
+      notes: notes.reasons(),
+    }),
+  }
+}
+
+/** Counts by reason; reasons that differ only in numbers and in what is quoted are one, in the words of the first. */
+function createTally() {
+  const reasons = new Map<string, Reason>()
+  return {
+    add(first: Place, reason: string): void {
+      const kind = reason.replace(/"[^"]*"|\d+/g, '#')
+      const key = reasons.has(kind) || reasons.size < MOST_REASONS ? kind : ''
+      const known = reasons.get(key)
+      if (known) known.rows++
+      else reasons.set(key, { reason: key === '' ? 'other reasons' : reason, rows: 1, first })
+    },
+    reasons: (): Reason[] => [...reasons.values()].map((reason) => ({ ...reason })).sort((a, b) => b.rows - a.rows),
+  }
+}
+
+/** A sentence for each reason why rows were left out, and for what was left out of others. */
+export function describeReport({ reasons, notes }: Pick<DataReport, 'reasons' | 'notes'>): string[] {
+  const at = ({ first }: Reason) => `(the first is ${first.file}:${first.line})`
+  const count = ({ rows }: Reason) => (rows === 1 ? '1 row' : `${rows} rows`)
+  return [
+    ...reasons.map((one) => `${count(one)} left out: ${one.reason} ${at(one)}`),
+    ...notes.map((one) => `${count(one)}: ${one.reason} ${at(one)}`),
+  ]
 }
 
 /** What to say where nothing usable was found. */
 export function noDocuments(
   options: { paths: readonly (string | { path: string })[]; split?: string; validationFraction?: number },
-  { files, badRows, examples }: DataReport,
+  report: DataReport,
 ): string {
   const paths = options.paths.map((entry) => (typeof entry === 'string' ? entry : entry.path)).join(', ')
   const { split = 'train', validationFraction = 0 } = options
-  const first = examples[0]
-  const bad = first ? `; ${badRows} bad rows, the first ${first.file}:${first.line}: ${first.reason}` : ''
+  const bad = report.reasons.length > 0 ? `; ${describeReport({ ...report, notes: [] }).join('; ')}` : ''
   const hint =
     split === 'validation' ? ` (validationFraction is ${validationFraction}; give a larger one or more documents)` : ''
-  return `no usable document in the ${split} split of ${paths} (${files} files)${bad}${hint}`
+  return `no usable document in the ${split} split of ${paths} (${report.files} files)${bad}${hint}`
 }

@@ -2,7 +2,7 @@
 // Knows nothing about tokens or batches.
 import { random } from '../random.ts'
 import { UserError } from '../types.ts'
-import { type Columns, columnNames, type Example, readExample, splitPoint } from './example.ts'
+import { type Columns, columnNames, columnsRead, type Example, readExample, splitPoint, textsOf } from './example.ts'
 import type { DataFile } from './files.ts'
 import { readRows } from './rows.ts'
 
@@ -72,7 +72,7 @@ async function* readInOrder(
 ): AsyncGenerator<Located, void> {
   const names = columnNames(options.columns)
   for (const file of files) {
-    for await (const row of rowsOf(file, Object.values(names))) {
+    for await (const row of rowsOf(file, columnsRead(names))) {
       const example = 'error' in row ? row.error : readExample(row.value, names)
       if (typeof example === 'string') {
         options.onBadRow({ file: file.path, line: row.line }, example, epoch)
@@ -93,11 +93,7 @@ async function* rowsOf(file: DataFile, columns: readonly string[]) {
   }
 }
 
-function length(example: Example): number {
-  if (example.kind === 'text') return example.text.length
-  if (example.kind === 'prompt') return example.prompt.length + example.completion.length
-  return example.messages.reduce((sum, message) => sum + message.content.length, 0)
-}
+const length = (example: Example): number => textsOf(example).reduce((sum, text) => sum + text.length, 0)
 
 /** An example with its place in the shuffled order. */
 export interface Drawn {

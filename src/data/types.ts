@@ -47,6 +47,13 @@ export interface BatchSource {
   restore(position: DataPosition): Promise<void>
 }
 
+export interface Reason {
+  reason: string
+  rows: number
+  /** The first such row. */
+  first: { file: string; line: number }
+}
+
 /** What a reader has met so far. */
 export interface DataReport {
   files: number
@@ -54,10 +61,10 @@ export interface DataReport {
   documents: number
   /** Rows that could not be used, each counted once. */
   badRows: number
-  /** The first of them. */
-  examples: { file: string; line: number; reason: string }[]
-  /** Rows with a prompt that were longer than a row of the batch and lost their end. */
-  truncated: number
+  /** Why they could not, most rows first. */
+  reasons: Reason[]
+  /** What was left out of rows that are used, such as the end of one that was too long. */
+  notes: Reason[]
   /** Epoch of the document read last, from 0. */
   epoch: number
 }

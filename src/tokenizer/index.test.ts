@@ -232,3 +232,37 @@ describe('files that cannot be used', () => {
     )
   })
 })
+
+describe('BOS and EOS around a text', () => {
+  const template = {
+    type: 'TemplateProcessing',
+    single: [{ SpecialToken: { id: '<s>', type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }],
+    pair: [],
+  }
+  const around = (config: Record<string, unknown>, processor: unknown) => {
+    const added = ['<s>', '</s>'].map((content, i) => ({ id: 20 + i, content, special: true }))
+    const json = { model: { type: 'BPE', vocab: { a: 0 }, merges: [] }, added_tokens: added, post_processor: processor }
+    const names = { bos_token: '<s>', eos_token: '</s>' }
+    return loadTokenizer({
+      'tokenizer.json': JSON.stringify(json),
+      'tokenizer_config.json': JSON.stringify({ ...names, ...config }),
+    }).encode('a', { addSpecialTokens: true })
+  }
+
+  test.each([
+    ['as tokenizer.json says', {}, template, [20, 0]],
+    ['as it says nothing', {}, null, [0]],
+    ['added by the config', { add_bos_token: true, add_eos_token: true }, null, [20, 0, 21]],
+    ['once, where both say so', { add_bos_token: true }, template, [20, 0]],
+    [
+      'taken away by the config of a Llama',
+      { add_bos_token: false, tokenizer_class: 'LlamaTokenizerFast' },
+      template,
+      [0],
+    ],
+    ['kept in a class that has no such setting', { add_bos_token: false }, template, [20, 0]],
+    ['null is no setting', { add_bos_token: null }, template, [20, 0]],
+  ])('%s', (_, config, processor, expected) => {
+    expect(around(config, processor)).toEqual(expected)
+  })
+})

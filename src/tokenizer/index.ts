@@ -4,7 +4,7 @@ import { UserError } from '../types.ts'
 import { tokenBytes } from './bytes.ts'
 import { readChatTemplates, renderChat } from './chat.ts'
 import { createEncoder } from './encode.ts'
-import { isObject, parseObject, parseTokenizerJson } from './files.ts'
+import { isObject, type Json, parseObject, parseTokenizerJson } from './files.ts'
 import { createLibraryTokenizers, type LibraryTokenizer, prefixOf, stripsFirstSpace } from './library.ts'
 import type { Tokenizer } from './types.ts'
 
@@ -58,7 +58,7 @@ export function loadTokenizer(files: Readonly<Record<string, string>>): Tokenize
     ...{ start, inside, prefix: prefixOf(json), found: [...added.values()].filter((t) => t.special || !t.normalized) },
     special,
     unknownId: library.model.unk_token_id,
-    around: tokensAround(library),
+    around: asConfigured(tokensAround(library), config, idOf(names.bos_token), idOf(names.eos_token)),
   })
   /** Messages and tools with all of their texts guarded; roles are names that templates compare. */
   function guarded<T>(value: T): T
@@ -119,8 +119,37 @@ export function loadTokenizer(files: Readonly<Record<string, string>>): Tokenize
   }
 }
 
-/** The ids that a tokenizer puts before and behind a text when special tokens are asked for. */
-function tokensAround(library: LibraryTokenizer): { before: number[]; behind: number[] } {
+/** Tokenizers whose class in transformers, up to version 4, replaces what tokenizer.json says of BOS and EOS. */
+const OBEYS_CONFIG = /^(?:Code)?Llama|^Gemma|^Cohere/
+
+/**
+ * What stands around a text, as add_bos_token and add_eos_token of tokenizer_config.json have it. True adds the token where
+ * tokenizer.json does not; many files of Llama's kind say it only there. False takes it away from files whose class does.
+ */
+function asConfigured(
+  { before, behind }: Around,
+  config: Json,
+  bos: number | undefined,
+  eos: number | undefined,
+): Around {
+  const obeys = OBEYS_CONFIG.test(String(config.tokenizer_class))
+  const configured = (ids: number[], id: number | undefined, setting: unknown): number[] => {
+    if (id !== undefined && setting === true && !ids.includes(id)) return [id, ...ids]
+    return setting === false && obeys ? ids.filter((one) => one !== id) : ids
+  }
+  return {
+    before: configured(before, bos, config.add_bos_token),
+    behind: configured(behind, eos, config.add_eos_token),
+  }
+}
+
+interface Around {
+  before: number[]
+  behind: number[]
+}
+
+/** The ids that tokenizer.json puts before and behind a text when special tokens are asked for. */
+function tokensAround(library: LibraryTokenizer): Around {
   const text = '\ufdd0'
   const { tokens } = library.post_processor?.([text], null, true) ?? { tokens: [text] }
   const ids = tokens.map((token) => library.token_to_id(token))

@@ -6,7 +6,7 @@ export interface ChatMessage {
   /** Of an assistant: what it thought before it answered. */
   reasoning_content?: string
   /** Of an assistant that calls functions; templates that know tools render them. */
-  tool_calls?: { id: string; type: 'function'; function: { name: string; arguments: unknown } }[]
+  tool_calls?: { id?: string; type: 'function'; function: { name: string; arguments: unknown } }[]
   /** Of a tool's answer: the call that it answers. */
   tool_call_id?: string
   name?: string

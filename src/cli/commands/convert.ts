@@ -1,6 +1,7 @@
 // unmask convert: a recipe (YAML, flags or both) to a trained model and its report.
 import { Command } from 'commander'
 import type { ConvertEvent, ConvertResult } from '../../convert.ts'
+import { describeReport } from '../../data/report.ts'
 import type { Evaluation } from '../../train/types.ts'
 import type { Context } from '../context.ts'
 import { exitCodes } from '../exit-codes.ts'
@@ -139,11 +140,5 @@ export function describeConversion(result: ConvertResult, { colors }: Pick<Conte
       `${name}: ${score}${decimals(summary.tokensPerForward, 2)} tokens/forward, ${decimals(summary.tokensPerSecond, 1)} tokens/s`,
     )
   }
-  if (data.badRows > 0) {
-    const first = data.examples[0]
-    lines.push(
-      `${data.badRows} rows could not be used${first ? `, the first ${first.file}:${first.line}: ${first.reason}` : ''}`,
-    )
-  }
-  return lines.join('\n')
+  return [...lines, ...describeReport(data)].join('\n')
 }
