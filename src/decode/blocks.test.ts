@@ -286,34 +286,126 @@ describe('editing', () => {
 })
 
 describe('soft states', () => {
-  it('of weight 0 are the mask, of weight 1 the token', async () => {
-    const plain = await createForward(executor, model, weights, [])
-    const soft = await createForward(executor, model, weights, [], { softStates: true })
-    const ids = [1, 2, MASK, 4, MASK]
-    const run = async (forward: Forward, given: number[], states?: ForwardRequest['soft']) => {
+  const { hiddenSize } = model.dimensions
+  const embeddingName = 'model.embed_tokens.weight'
+  const embedding = (token: number) =>
+    weights.get(embeddingName)!.data.subarray(token * hiddenSize, (token + 1) * hiddenSize)
+  const length = (x: ArrayLike<number>) => Math.sqrt(Array.from(x).reduce((sum, value) => sum + value ** 2, 0))
+
+  /** p E(token) + (1 - p) E(mask), as long as p |E(token)| + (1 - p) |E(mask)|. */
+  function softVector(token: number, p: number): number[] {
+    const [own, mask] = [embedding(token), embedding(MASK)]
+    const mixed = Array.from(own, (value, i) => p * value + (1 - p) * mask[i])
+    const wanted = p * length(own) + (1 - p) * length(mask)
+    return mixed.map((value) => (value * wanted) / length(mixed))
+  }
+
+  /** The model with further tokens, from id `vocabSize` on, whose embeddings are these vectors and which are never predicted. */
+  async function withTokens(vectors: readonly number[][]): Promise<Forward> {
+    const more = tinyLlama({ vocab_size: vocabSize + vectors.length })
+    const extended = new Map(weights)
+    for (const name of [embeddingName, 'lm_head.weight']) {
+      const data = new Float32Array((vocabSize + vectors.length) * hiddenSize)
+      data.set(weights.get(name)!.data)
+      if (name === embeddingName) data.set(vectors.flat(), vocabSize * hiddenSize)
+      extended.set(name, { shape: [vocabSize + vectors.length, hiddenSize], data })
+    }
+    return createForward(executor, more.model, extended, [MASK, ...vectors.map((_, i) => vocabSize + i)])
+  }
+
+  it('are mixtures of a token and the mask; a share of 0 is the token', async () => {
+    const ids = [1, 2, 7, 4, MASK]
+    const run = async (forward: Forward, given: number[], maskShares?: ForwardRequest['maskShares']) => {
       const cache = forward.createCache()
-      const request = { ids: given, blockSize: 8, rows: [0, 2, 4], store: 0, logits: true }
-      const { logits } = await forward.run(cache, { ...request, ...(states ? { soft: states } : {}) })
+      const { logits } = await forward.run(cache, {
+        ...{ ids: given, blockSize: 8, rows: [0, 2, 4], store: 0, logits: true, maskShares },
+      })
       await cache.free()
+      await forward.dispose()
       return [...logits!]
     }
-    const close = (a: number[], b: number[]) => Math.max(...a.map((value, i) => Math.abs(value - b[i])))
-    const at = (weight: number) => new Map([[2, { token: 7, weight }]])
-    expect(await run(soft, ids)).toEqual(await run(plain, ids))
-    expect(await run(soft, ids, at(0))).toEqual(await run(plain, ids))
-    const token = ids.map((id, i) => (i === 2 ? 7 : id))
-    expect(close(await run(soft, ids, at(1)), await run(plain, token))).toBeLessThan(1e-5)
-    const half = await run(soft, ids, at(0.5))
-    for (const other of [ids, token]) expect(close(half, await run(plain, other))).toBeGreaterThan(1e-3)
-    await plain.dispose()
-    await soft.dispose()
+    const plain = () => createForward(executor, model, weights, [])
+    const soft = () => createForward(executor, model, weights, [], { softMask: MASK })
+    expect(await run(await soft(), ids)).toEqual(await run(await plain(), ids))
+    expect(await run(await soft(), ids, new Map([[2, 0]]))).toEqual(await run(await plain(), ids))
+    const mixed = await run(await soft(), ids, new Map([[2, 0.3]]))
+    const other = await run(await withTokens([softVector(7, 0.7)]), [1, 2, vocabSize, 4, MASK])
+    const logitsOf = (row: number) => other.slice(row * (vocabSize + 1), row * (vocabSize + 1) + vocabSize)
+    const expected = [0, 1, 2].flatMap(logitsOf)
+    for (const [i, value] of mixed.entries()) expect(value).toBeCloseTo(expected[i], 4)
   })
 
-  it('decode to the end, and are for models trained with them', async () => {
+  /**
+   * DMax's decoding written out: a forward over the whole text for every step, embeddings that are vectors. Gives the tokens
+   * after each step.
+   */
+  async function reference(prompt: number[], blockSize: number, blocks: number, threshold: number, logitScale: number) {
+    const text = [...prompt]
+    const states: number[][] = []
+    while (text.length < blocks * blockSize) {
+      const start = text.length - (text.length % blockSize)
+      const active: number[] = []
+      while (text.length < start + blockSize) active.push(text.push(MASK) - 1)
+      const vectors = new Map<number, number[]>()
+      for (let step = 0; step < blockSize; step++) {
+        const forward = await withTokens([...vectors.values()])
+        const replaced = [...vectors.keys()]
+        const cache = forward.createCache()
+        const { tokens, confidence } = await forward.run(cache, {
+          ids: text.map((id, i) => (replaced.includes(i) ? vocabSize + replaced.indexOf(i) : id)),
+          ...{ blockSize, rows: active, store: 0, logitScale },
+        })
+        await cache.free()
+        await forward.dispose()
+        const wasMask = active.map((i) => text[i] === MASK)
+        const low = wasMask.map((mask, k) => mask && confidence[k] < threshold)
+        const candidates = active.map((_, k) => wasMask[k] && !low.slice(0, k + 1).includes(true))
+        if (!candidates.includes(true) && wasMask.includes(true)) candidates[wasMask.indexOf(true)] = true
+        let changed = false
+        for (const [k, i] of active.entries()) {
+          if (wasMask[k] && !candidates[k]) continue
+          if (text[i] !== tokens[k]) changed = true
+          text[i] = tokens[k]
+        }
+        states.push([...text])
+        if (active.every((_, k) => confidence[k] >= 0.9) || !changed) break
+        vectors.clear()
+        for (const [k, i] of active.entries())
+          if (text[i] !== MASK) vectors.set(i, softVector(tokens[k], confidence[k]))
+      }
+    }
+    return states
+  }
+
+  // Blocks are small: under a model of random weights, steps of soft states make differences of rounding larger each time.
+  it.each([
+    { threshold: 0, logitScale: 2, length: 5 },
+    { threshold: 0.3, logitScale: 3, length: 8 },
+    { threshold: 0.5, logitScale: 4, length: 2 },
+    { threshold: 0.6, logitScale: 8, length: 3 },
+    { threshold: 0.9, logitScale: 20, length: 11 },
+  ])('decode step by step as DMax does: %o', async ({ threshold, logitScale, length }) => {
+    const blockSize = 5
     const trained = await createEngine(executor, model, weights, {
-      maskTokenId: MASK,
-      eosTokenIds: EOS,
-      softStates: true,
+      ...{ maskTokenId: MASK, eosTokenIds: [], softStates: true },
+    })
+    const prompt = randomTokens(length, length)
+    const maxNewTokens = 5 * blockSize - length
+    const options = { blockSize, maxNewTokens, strategy: 'soft' as const, threshold, logitScale }
+    const { steps } = await collect(trained.generate(prompt, options))
+    const text = [...prompt, ...Array.from({ length: maxNewTokens }, () => MASK)]
+    const states = steps.map(({ tokens }) => {
+      for (const { position, token } of tokens) text[position] = token
+      return [...text]
+    })
+    const expected = await reference(prompt, blockSize, 5, threshold, logitScale)
+    expect(states.map((state, i) => state.slice(0, expected[i]?.length))).toEqual(expected)
+    await trained.dispose()
+  })
+
+  it('decode to the end, several blocks at a time too, and are for models trained with them', async () => {
+    const trained = await createEngine(executor, model, weights, {
+      ...{ maskTokenId: MASK, eosTokenIds: EOS, softStates: true },
     })
     for (let seed = 0; seed < 10; seed++) {
       const options = { blockSize: 8, maxNewTokens: 20, strategy: 'soft' as const, logitScale: 2, bufferSize: 2 }

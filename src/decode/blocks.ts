@@ -6,7 +6,7 @@ import type { Tracker } from './constraints/index.ts'
 import type { Forward, ForwardRequest } from './forward.ts'
 import type { Predictor } from './predict.ts'
 import { expectedConfirmed, verify } from './self-verify.ts'
-import type { CommittedToken, Decide, DecodeStep, Predictions, SoftState, Strategy } from './types.ts'
+import type { CommittedToken, Decide, DecodeStep, Predictions, Strategy } from './types.ts'
 
 /** What is decoded. */
 export interface Document {
@@ -85,8 +85,8 @@ export async function* decodeBlocks(
   let next = partition.blockAt(firstOpen())
   let finalBefore = firstOpen()
   const running: Block[] = []
-  /** What masked positions were drawn to in the last step, for strategies with soft states. */
-  const softStates = new Map<number, SoftState>()
+  /** Positions whose embedding is a mixture of their token's and the mask's: the share of the mask. */
+  const maskShares = new Map<number, number>()
   /** Positions behind the final part whose keys and values are in the cache, with `reuse`. */
   const stored = new Set<number>()
 
@@ -124,10 +124,9 @@ export async function* decodeBlocks(
     const { positions, store } = await nextRows(final, active[active.length - 1].stop)
     const row = new Map(positions.map((position, i) => [position, i]))
     const rows = predicted.flatMap(({ positions }) => positions.map((i) => row.get(i - before) as number))
-    const soft = new Map(positions.flatMap((i, index) => (softStates.has(i) ? [[index, softStates.get(i)!]] : [])))
     const request = {
       ids: positions.map((i) => ids[i]),
-      ...(soft.size > 0 ? { soft } : {}),
+      maskShares: new Map(positions.flatMap((i, index) => (maskShares.has(i) ? [[index, maskShares.get(i)!]] : []))),
       rows,
       blockSize: layout(positions),
       store,
@@ -169,8 +168,6 @@ export async function* decodeBlocks(
         predictions,
       )
       block.again = decision.again ?? false
-      for (const position of positions) softStates.delete(position)
-      for (const [i, state] of decision.soft ?? []) softStates.set(positions[i], state)
       const tokenOf = (i: number) => decision.tokens?.get(i) ?? predictions.tokens[i]
       const commit = tracker
         ? possible(tracker, decision.commit, predictions, (i) => [positions[i], tokenOf(i)])
@@ -183,6 +180,10 @@ export async function* decodeBlocks(
         const details = predictions.details(i, token)
         tokens.push({ position, token, block: block.index, ...details, ...(edited ? { edited } : {}) })
       }
+      for (const position of positions) maskShares.delete(position)
+      // A constraint may have kept a position from its predicted token.
+      for (const [i, share] of decision.soft ?? [])
+        if (!masked.has(positions[i]) && ids[positions[i]] === tokenOf(i)) maskShares.set(positions[i], 1 - share)
     }
     if (tokens.length === 0 && !lead.again && !isFinished(lead))
       throw new Error('the strategy left the leading block as it was')

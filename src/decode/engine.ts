@@ -121,7 +121,8 @@ export async function createEngine(
   if (maskTokenId !== undefined) checkIds([maskTokenId], dimensions, 'the mask token')
   const forbidden = maskTokenId === undefined ? [] : [maskTokenId]
   const forward = await createForward(executor, model, weights, forbidden, {
-    ...{ keep: keepPrefixes, softStates },
+    keep: keepPrefixes,
+    softMask: softStates ? maskTokenId : undefined,
     ...(adapter ? { adapter } : {}),
   })
 
@@ -142,7 +143,7 @@ export async function createEngine(
     const strategy = createStrategy(name, resolved)
     if (strategy.softStates && !softStates)
       throw new UserError(
-        `the strategy ${name} is for models trained with soft states (soft_states in config.json); this one was not`,
+        `the strategy ${name} is for models of on-policy uniform training, such as DMax's, whose config.json says "soft_states": true; this one's does not`,
       )
     if (strategy.edits && reuse)
       throw new UserError(`the strategy ${name} looks at tokens again whose rows reuse leaves out: choose one of them`)

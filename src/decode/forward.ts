@@ -5,7 +5,7 @@ import type { Executor } from '../runtime/executor.ts'
 import { type InferenceParameter, UserError } from '../types.ts'
 import { type Cache, type CacheView, createCaches, type Prefix } from './cache.ts'
 import { type DecodeExtras, loadDecodeProgram } from './program.ts'
-import type { Predictions, SoftState } from './types.ts'
+import type { Predictions } from './types.ts'
 
 /** Where new positions stand and whom they see, in place of blocks of one size. Each has an entry for every new position. */
 export interface Layout {
@@ -30,8 +30,8 @@ export interface ForwardRequest {
   store: number | readonly number[]
   /** With an adapter: indices into `ids` where it acts. Their tokens do not matter. Default none. */
   masks?: readonly number[]
-  /** With soft states: index into `ids` -> the token that the position is drawn to, and how far, 0 to 1. Default none. */
-  soft?: ReadonlyMap<number, SoftState>
+  /** With soft states: index into `ids` -> the share of the mask in the position's embedding, 0 to 1. Default none. */
+  maskShares?: ReadonlyMap<number, number>
   /** Multiplies the logits before the softmax. Default 1. */
   logitScale?: number
   /** Also returns the logits: a copy of vocabulary size per row. Default false. */
@@ -99,7 +99,7 @@ export async function createForward(
   const { dimensions } = model
   const { vocabSize } = dimensions
   const name = `decode${instances++}`
-  const { adapter, softStates = false } = extras
+  const { adapter, softMask } = extras
   // Experts get as many rows as chose them, whatever the forward has.
   const least = model.mixtures.length > 0 ? 1 : LEAST_ROWS
   const session = await loadDecodeProgram(executor, model, weights, extras)
@@ -149,8 +149,7 @@ export async function createForward(
     // Padding sees only itself, and nothing else sees it.
     const [blocks, ends] = [int64s(-1n), int64s(0n)]
     const gate = new Float32Array(adapter ? rows * length : 0)
-    const softIds = new BigInt64Array(softStates ? rows * length : 0)
-    const softWeights = new Float32Array(softStates ? rows * length : 0)
+    const maskShares = new Float32Array(softMask === undefined ? 0 : rows * length)
     const lengths = BigInt64Array.from(caches.lengths(first, rows), BigInt)
     const rowIndex: number[] = []
     const scales: number[] = []
@@ -168,10 +167,7 @@ export async function createForward(
         ends[start + j] = end === undefined ? ENDLESS : BigInt(end)
       }
       for (const index of request.masks ?? []) gate[start + index] = 1
-      for (const [index, { token, weight }] of request.soft ?? []) {
-        softIds[start + index] = BigInt(token)
-        softWeights[start + index] = weight
-      }
+      for (const [index, share] of request.maskShares ?? []) maskShares[start + index] = share
       for (const index of request.rows) {
         rowIndex.push(start + index)
         scales.push(request.logitScale ?? 1)
@@ -199,12 +195,9 @@ export async function createForward(
         logit_scale: { dtype: 'float32', shape: [scales.length], data: Float32Array.from(scales) },
         token_bias: bias,
         ...(adapter ? { gate: { dtype: 'float32' as const, shape: [...shape, 1], data: gate } } : {}),
-        ...(softStates
-          ? {
-              soft_ids: { dtype: 'int64' as const, shape, data: softIds },
-              soft_weights: { dtype: 'float32' as const, shape: [...shape, 1], data: softWeights },
-            }
-          : {}),
+        ...(softMask === undefined
+          ? {}
+          : { mask_share: { dtype: 'float32' as const, shape: [...shape, 1], data: maskShares } }),
       },
       { token: null, confidence: null, ...(logits ? { logits: null } : {}) },
     )

@@ -24,7 +24,7 @@ async function logits(
   model: Model,
   weights: ReadonlyMap<string, InferenceParameter>,
 ): Promise<Float32Array> {
-  const forward = await createForward(on, model, weights, [], { softStates: true })
+  const forward = await createForward(on, model, weights, [], { softMask: 1 })
   const cache = forward.createCache()
   await forward.run(cache, { ids: ids.slice(0, 3), blockSize: 1, rows: [], store: 3 })
   const request = { ids: ids.slice(3), blockSize: 1, rows: [0, 1, 2, 3], store: 0, logits: true }

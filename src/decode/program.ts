@@ -1,11 +1,12 @@
 // The inference program of a model: new positions against a KV cache, for autoregressive and block decoding alike.
 // Knows the model and the attention of decoding; knows nothing about when to forward or what to commit.
 import { cachedAttention, cachedAttentionBias, cachePlaces, storeInCache } from '../graph/ops/cached-attention.ts'
-import { add, mul, sub } from '../graph/ops/elementwise.ts'
-import { input } from '../graph/ops/input.ts'
+import { add, div, mul, sqrt, sub } from '../graph/ops/elementwise.ts'
+import { constant, input } from '../graph/ops/input.ts'
 import { gatherRows, reshape } from '../graph/ops/layout.ts'
 import { linear } from '../graph/ops/linear.ts'
 import { predict } from '../graph/ops/predict.ts'
+import { sum } from '../graph/ops/reduce.ts'
 import type { Program } from '../graph/program.ts'
 import { product } from '../graph/shape.ts'
 import { lastDim, type Tensor } from '../graph/tensor.ts'
@@ -22,8 +23,8 @@ type Shapes = ReadonlyMap<string, readonly number[]>
 export interface DecodeExtras {
   /** An adapter's parameters, the scale of its low-rank products included in `lora_B`. */
   adapter?: ReadonlyMap<string, Parameter>
-  /** Positions between two tokens, for models trained so. Default false. */
-  softStates?: boolean
+  /** The mask token, where positions may have mixtures of their token and it (DMax's soft states). Default: none may. */
+  softMask?: number
 }
 
 /**
@@ -46,13 +47,13 @@ export interface DecodeExtras {
  * With the parameters of an adapter there is one more input, `gate` [B, T, 1]: 1 where a mask stands, whose embedding is the
  * adapter's and at which its low-rank weights act, else 0; at those positions the values are exactly those of the model alone.
  *
- * With soft states there are two more, `soft_ids` [B, T] int64 and `soft_weights` [B, T, 1]: the embedding of a position is
- * `(1 - weight) E(input id) + weight E(soft id)` (DMax, https://arxiv.org/abs/2604.08302); weight 0 changes nothing.
+ * With soft states there is one more, `mask_share` [B, T, 1]: how much of a position's embedding is the mask's; see
+ * `softEmbedding`.
  */
 export function decodeProgram(
   model: Model,
   formats?: ReadonlyMap<string, WeightFormat>,
-  { adapter = new Map(), softStates = false }: { adapter?: Shapes; softStates?: boolean } = {},
+  { adapter = new Map(), softMask }: { adapter?: Shapes; softMask?: number } = {},
 ): Program {
   const { layers, kvHeads, headDim, vocabSize } = model.dimensions
   const ids = input('input_ids', 'int64', ['B', 'T'])
@@ -73,13 +74,20 @@ export function decodeProgram(
   const chosenGate = gate && gatherRows(reshape(gate, [product(['B', 'T']), 1]), rows)
   // Positions chosen after the last attention have one axis less.
   const gated = gate && weights.gated((x) => (x.shape.length === 3 ? gate : (chosenGate as Tensor)))
-  const softWeights = () => input('soft_weights', 'float32', ['B', 'T', 1])
-  const softEmbeddings = () => gatherRows(weights(model.embeddingName), input('soft_ids', 'int64', ['B', 'T']))
   const { hidden, head } = model.trace(gated ?? weights, {
     ids,
     positions,
     ...(gate ? { embeddings: (h) => add(mul(h, sub(1, gate)), mul(gate, weights(maskEmbeddingName(model)))) } : {}),
-    ...(softStates ? { embeddings: (h) => add(h, mul(softWeights(), sub(softEmbeddings(), h))) } : {}),
+    ...(softMask === undefined
+      ? {}
+      : {
+          embeddings: (h) =>
+            softEmbedding(
+              h,
+              embeddingOf(softMask, weights(model.embeddingName)),
+              input('mask_share', 'float32', ['B', 'T', 1]),
+            ),
+        }),
     attention(q, k, v, layer) {
       const keys = storeInCache(past[layer].key, places, k)
       const values = storeInCache(past[layer].value, places, v)
@@ -95,16 +103,34 @@ export function decodeProgram(
   return { name: `${model.config.model_type}-decode`, outputs: { token, confidence, logits, ...present } }
 }
 
+const embeddingOf = (token: number, embedding: Tensor): Tensor =>
+  gatherRows(embedding, constant({ dtype: 'int64', shape: [1, 1], data: BigInt64Array.of(BigInt(token)) }))
+
+/** Added to the lengths in a quotient, as DMax does below: neither is 0 then. */
+const LENGTH_EPSILON = 1e-6
+
+/**
+ * `(1 - share) E(token) + share E(mask)`, given the length `(1 - share) |E(token)| + share |E(mask)|` (DMax's released code,
+ * `decode_uniform`). A share of 0 changes nothing, bit for bit. h [B, T, H], mask [1, 1, H], share [B, T, 1].
+ */
+function softEmbedding(h: Tensor, mask: Tensor, share: Tensor): Tensor {
+  const between = (a: Tensor, b: Tensor) => add(a, mul(share, sub(b, a)))
+  const length = (x: Tensor) => sqrt(sum(mul(x, x), [2], true))
+  const mixture = between(h, mask)
+  const wanted = add(between(length(h), length(mask)), LENGTH_EPSILON)
+  return mul(mixture, div(wanted, add(length(mixture), LENGTH_EPSILON)))
+}
+
 /** Loads the inference program with the weights inside the session, packed once; see `loadInference`. */
 export function loadDecodeProgram(
   executor: Executor,
   model: Model,
   weights: ReadonlyMap<string, InferenceParameter>,
-  { adapter = new Map(), softStates = false }: DecodeExtras = {},
+  { adapter = new Map(), softMask }: DecodeExtras = {},
 ): Promise<Session> {
   const shapes = new Map([...adapter].map(([name, { shape }]) => [name, shape]))
   const formats = formatsOf(weights, executor.device)
-  const program = decodeProgram(model, formats, { adapter: shapes, softStates })
+  const program = decodeProgram(model, formats, { adapter: shapes, softMask })
   return loadInference(
     executor,
     program,

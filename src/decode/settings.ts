@@ -108,7 +108,7 @@ export const decodingSettings = {
   strategy: {
     type: { kind: 'choice', choices: strategyNames },
     default: 'hierarchy',
-    help: 'rule that decides which tokens a forward commits',
+    help: 'rule that decides which tokens a forward commits; edit is for models trained to correct tokens (LLaDA2.1), soft for those of on-policy uniform training (DMax)',
     modes: blocks,
     exposed: everywhere('Strategy'),
   },
@@ -199,14 +199,15 @@ export const decodingSettings = {
   maxPostSteps: {
     type: countOrNone,
     default: 16,
-    help: 'strategies edit and soft: most further steps of a block without masks',
+    help: 'strategy edit: most further steps of a block without masks',
     modes: blocks,
-    strategies: ['edit', 'soft'],
+    strategies: ['edit'],
     exposed: everywhere('Steps after the last mask', { most: 1024 }),
   },
   bufferSize: {
     type: count,
     default: 2,
+    defaultOf: { soft: 1 },
     help: 'neighbouring blocks that are refined at the same time',
     modes: blocks,
     // Each row of a forward has the memory of a vocabulary, so the server bounds block size times buffer.

@@ -84,21 +84,17 @@ export interface Predictions {
   logits?: Float32Array
 }
 
-/** A masked position on its way to a token: its embedding is `(1 - weight) E(mask) + weight E(token)`. */
-export interface SoftState {
-  token: number
-  /** 0 to 1. */
-  weight: number
-}
-
 /** What a denoising step does. */
 export interface Decision {
   /** Indices into `open` that get their predicted token, ascending; at least one masked one where the block leads. */
   commit: readonly number[]
   /** Another token than the predicted one, for strategies that choose themselves: index into `open` -> token. */
   tokens?: ReadonlyMap<number, number>
-  /** Masked positions, by index into `open`, that are fed as soft states in the next step. Default none. */
-  soft?: ReadonlyMap<number, SoftState>
+  /**
+   * Soft states: index into `open` of a position that then has its predicted token -> the share of that token in the
+   * position's embedding in the next step, 0 to 1; the rest is the mask's. Default none.
+   */
+  soft?: ReadonlyMap<number, number>
   /** A block without masks takes another step. Default false. */
   again?: boolean
 }

@@ -17,7 +17,7 @@ import { gradients } from './gradient.ts'
 import { attention } from './ops/attention.ts'
 import { cachedAttention } from './ops/cached-attention.ts'
 import { crossEntropy } from './ops/cross-entropy.ts'
-import { add, div, exp, mul, neg, sigmoid, sub } from './ops/elementwise.ts'
+import { add, div, exp, mul, neg, sigmoid, sqrt, sub } from './ops/elementwise.ts'
 import { constant, input } from './ops/input.ts'
 import { cast, concat, expand, gatherRows, reshape, scatterAddRows, slice } from './ops/layout.ts'
 import { linear, matmul } from './ops/linear.ts'
@@ -87,6 +87,9 @@ describe('elementwise', () => {
     it(name, () =>
       property(shape(0), (dims, seed) => ({ values: { x: normal(seed, dims) }, build: ({ x }) => operation(x) })),
     )
+
+  it('sqrt', () =>
+    property(shape(0), (dims, seed) => ({ values: { x: normal(seed, dims) }, build: ({ x }) => sqrt(exp(x)) })))
 
   it('symbolic sizes', () =>
     checkGradients(executor, {

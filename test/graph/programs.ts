@@ -28,7 +28,7 @@ export function* programsOf(model: Model): Generator<[name: string, program: Pro
   const adapter = loraShapes(model, { rank: 2, targetModules: defaultTargetModules(model) })
   yield ['decoding', decodeProgram(model)]
   yield ['decoding with an adapter', decodeProgram(model, undefined, { adapter })]
-  yield ['decoding with soft states', decodeProgram(model, undefined, { softStates: true })]
+  yield ['decoding with soft states', decodeProgram(model, undefined, { softMask: 1 })]
   const matrices = [...model.parameters].filter(([name, shape]) => isMatrixToQuantize(name, shape))
   for (const [name, format] of Object.entries(formats))
     yield [`decoding, ${name}`, decodeProgram(model, new Map(matrices.map(([matrix]) => [matrix, format])))]

@@ -183,6 +183,40 @@ describe('edit', () => {
   })
 })
 
+describe('soft', () => {
+  const strategy = createStrategy('soft', { threshold: 0.5 })
+
+  it('fills masks from the left while they are sure enough, else the first alone, and follows every prediction', () => {
+    const current = [undefined, 4, undefined, undefined, 5]
+    const tokens = [1, 4, 2, 3, 9]
+    const sure = decide(strategy, { current, tokens, confidence: [0.8, 0.2, 0.5, 0.4, 0.1] })
+    expect(sure).toEqual({
+      ...{ commit: [0, 2, 4], again: true },
+      soft: new Map([
+        [0, 0.8],
+        [1, 0.2],
+        [2, 0.5],
+        [4, 0.1],
+      ]),
+    })
+    const unsure = { current, tokens, confidence: [0.4, 0.2, 0.9, 0.9, 0.1] }
+    expect(commit(strategy, unsure)).toEqual([0, 4])
+    expect(commit(strategy, { ...unsure, leading: false })).toEqual([4])
+  })
+
+  it('ends with a block that is sure, that does not change, or that had as many steps as positions', () => {
+    const step = { current: [1, 2], tokens: [1, 3], confidence: [0.9, 0.95] }
+    expect(decide(strategy, step)).toEqual({ commit: [1] })
+    expect(decide(strategy, { ...step, confidence: [0.9, 0.89] })).toMatchObject({ again: true })
+    expect(decide(strategy, { ...step, tokens: [1, 2], confidence: [0.1, 0.1] })).toEqual({ commit: [] })
+    expect(decide(strategy, { ...step, confidence: [0.1, 0.1], size: 4, step: 3 })).toEqual({ commit: [1] })
+    // Not while there are masks.
+    const strict = createStrategy('soft', { threshold: 0.99 })
+    const left = { current: [undefined, undefined], tokens: [1, 2], confidence: [0.95, 0.95] }
+    expect(decide(strict, left)).toEqual({ commit: [0], again: true, soft: new Map([[0, 0.95]]) })
+  })
+})
+
 describe('any strategy', () => {
   it('commits a mask at least where the block leads, in ascending order, and names every setting that it has', () => {
     fc.assert(
