@@ -67,7 +67,7 @@ export async function run(args: string[]): Promise<void> {
 }
 
 const figures = ({ score, tokensPerForward, tokensPerSecond }: DecodingSummary) => ({
-  score: score?.accuracy,
+  score: score && rounded(score.accuracy),
   tokens_per_forward: rounded(tokensPerForward),
   tokens_per_second: rounded(tokensPerSecond),
 })
