@@ -51,7 +51,7 @@ if (name === undefined || name === '--help' || name === '-h') {
       reportRun(['npm run bench --', name, ...args].join(' '), threadsOf(args))
       await benchmark.run(args)
     } catch (error) {
-      // Wrong flags are told without a stack: UserError, and what parseArgs throws.
+      // Wrong flags are reported without a stack: UserError, and what parseArgs throws.
       if (!(error instanceof UserError || (error as { code?: string }).code?.startsWith('ERR_PARSE_ARGS'))) throw error
       process.stderr.write(`${(error as Error).message}\n`)
       process.exitCode = 2

@@ -1,4 +1,4 @@
-// bench quantize: what few bits cost: likelihood of held-out text and score of tasks, against the model in float32.
+// bench quantize: what quantising costs: likelihood of held-out text and score of tasks, against the model in float32.
 import { mkdtemp, rm } from 'node:fs/promises'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -91,9 +91,9 @@ export function createAnswer(context: Context, model: ModelInfo, task: string): 
       finish()
       const sample = sampleOf(model, task, run)
       if (task !== 'repair') context.count(sample)
-      const told = sample ? summary(sample) : []
-      if (run.finish === 'length') told.push('cut at the longest answer')
-      numbers.replaceChildren(...told.map((item) => h('li', {}, item)))
+      const items = sample ? summary(sample) : []
+      if (run.finish === 'length') items.push('cut at the longest answer')
+      numbers.replaceChildren(...items.map((item) => h('li', {}, item)))
     },
     fail(error) {
       if (last) canvas.update(last.recording, false)

@@ -172,7 +172,7 @@ describe.skipIf(!chromiumPath)('in Chromium', () => {
     })
   })
 
-  test('a text is mended and what changed is shown; markup stays text', async () => {
+  test('a text is corrected and what changed is shown; markup stays text', async () => {
     await withPage(async (page) => {
       await tab(page, 'Repair')
       const input = '<img src=x onerror="alert(1)"><b>The people of</b>'
@@ -183,7 +183,7 @@ describe.skipIf(!chromiumPath)('in Chromium', () => {
       expect(await page.locator('.changes h3').innerText()).toBe('Nothing was changed')
       expect(await page.locator('.diff').innerText()).toBe(input)
       await page.getByLabel('Replace where surer than').fill('0.3')
-      await page.getByRole('button', { name: 'Mend', exact: true }).click()
+      await page.getByRole('button', { name: 'Correct', exact: true }).click()
       await page.locator('.changes ins').first().waitFor()
       expect(await page.locator('.token.edited').count()).toBeGreaterThan(0)
       expect(await page.locator('main img, main b').count()).toBe(0)

@@ -10,7 +10,7 @@ export interface Change {
 
 const pieces = (text: string): string[] => text.match(/\s+|[\p{L}\p{N}_]+|[^\s\p{L}\p{N}_]/gu) ?? []
 
-/** Texts with more different words than this are told as one change. */
+/** Texts with more different words than this are shown as one change. */
 const MOST = 2000
 
 /** The longest common subsequence of words, and the changes between. */

@@ -1,6 +1,6 @@
 // What a generation did, step by step, and what it looks like after any of its steps. Knows no page.
 
-/** A token that a step decided, as the server tells it. */
+/** A token that a step decided, as the server reports it. */
 export interface TokenEvent {
   /** Index in the answer, or in the text that is revised. */
   position: number

@@ -8,7 +8,7 @@ import { createRunner } from './runner.ts'
 const EXAMPLE = 'We hold thees truths to be self evident, that al men are created eqaul.'
 
 export function createRepair(context: Context): Mode {
-  const runner = createRunner('Mend', run)
+  const runner = createRunner('Correct', run)
   const field = h('textarea', {
     ...{ id: 'repair-text', rows: 5, placeholder: 'Paste a noisy text, such as the output of speech recognition' },
     ...{ 'aria-label': 'Noisy text', oninput: refresh },
@@ -36,11 +36,11 @@ export function createRepair(context: Context): Mode {
       h(
         'div',
         { class: 'intro' },
-        h('h2', {}, 'Mend a text'),
+        h('h2', {}, 'Correct a text'),
         h(
           'p',
           {},
-          'The model reads every token again and replaces those of which it is surer of another; the number of tokens stays the same. This needs a model trained to correct tokens: one that was only trained to fill masks mends little, or spoils the text.',
+          'The model reads every token again and replaces those where another is more probable. The number of tokens stays the same. This needs a model trained to correct tokens: one that was only trained to fill masks corrects little, or spoils the text.',
         ),
       ),
       notice,
@@ -50,7 +50,7 @@ export function createRepair(context: Context): Mode {
         { class: 'bar' },
         h('label', { class: 'inline' }, 'Replace where surer than', threshold),
         example,
-        h('span', { class: 'hint keys' }, 'Ctrl + Enter mends'),
+        h('span', { class: 'hint keys' }, 'Ctrl + Enter corrects'),
         runner.button,
       ),
       result,
@@ -92,7 +92,7 @@ export function createRepair(context: Context): Mode {
   function refresh(): void {
     const model = context.model()
     notice.hidden = model?.mode !== 'ar'
-    notice.textContent = `${model?.id} writes from left to right and cannot mend. Choose a diffusion model.`
+    notice.textContent = `${model?.id} writes from left to right and cannot correct a text. Choose a diffusion model.`
     example.hidden = field.value !== ''
     runner.enable(model !== undefined && model.mode !== 'ar' && field.value.trim() !== '')
   }

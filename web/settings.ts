@@ -27,7 +27,7 @@ export interface Settings {
   blockSize(model: ModelInfo): number | undefined
   /** Sampling and, for what decodes in blocks, `unmask`. Throws where a value is out of range, at its field. */
   fields(model: ModelInfo): Record<string, unknown>
-  /** For a text that is mended: only what block decoding shares. */
+  /** For a text that is corrected: only what block decoding shares. */
   rewriteFields(): Record<string, unknown>
 }
 
