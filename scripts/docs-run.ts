@@ -10,7 +10,7 @@ import { type Block, needs, readBlocks, runs } from './docs/blocks.ts'
 import { copyCheckout, pages as findPages, prepareModels, ROOT } from './docs/checkout.ts'
 
 /** Longest time of a block without `needs=minutes` or hours. */
-const SECONDS = 180
+const SECONDS = 600
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
