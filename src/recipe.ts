@@ -189,12 +189,9 @@ const evaluation = z.strictObject({
     .array(share)
     .default([0.5, 0.7, 0.9, 0.95])
     .describe('thresholds of the sweep in the report (score against tokens per forward)'),
-  samples: z
-    .int()
-    .min(2)
-    .multipleOf(2, 'expected an even number')
+  samples: whole
     .default(4)
-    .describe('noise draws for each block of held-out text; an even number, as pairs of them give the standard error'),
+    .describe('noise draws for each block of held-out text, taken in pairs, which give the standard error'),
   from_random: z
     .number()
     .min(0)

@@ -103,7 +103,7 @@ function prepare<Variant>(
 /** Pairs of draws of the bound; see `drawBound`. */
 function measure<Variant>(
   batch: Batch,
-  { seed, samples, row }: MeasureOptions,
+  { seed, pairs, row }: MeasureOptions,
   settings: DenoisingSettings,
   layout: Layout<Variant>,
 ): Measurement<Variant>[] {
@@ -111,7 +111,7 @@ function measure<Variant>(
   const { rows, length, positions } = batch
   const size = rows * length
   // At block size 1 all draws are the same.
-  const strata = blockSize === 1 ? 1 : samples / 2
+  const strata = blockSize === 1 ? 1 : pairs
   const scored = Uint8Array.from(batch.ids, (_, i) => (isScored(batch, i) ? 1 : 0))
   return Array.from({ length: strata }, (_, stratum) => {
     const noise = drawBound(batch, { blockSize, seed, row, stratum, strata })

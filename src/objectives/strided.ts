@@ -122,8 +122,8 @@ function trace(
 export const strided: Objective<StridedSettings, StridedVariant> = {
   prepare,
   // The likelihood of the data, whatever is distilled. A row's anchors are drawn together.
-  measure: (batch, { seed, samples, row }, settings) =>
-    Array.from({ length: samples }, (_, draw) => {
+  measure: (batch, { seed, pairs, row }, settings) =>
+    Array.from({ length: 2 * pairs }, (_, draw) => {
       const drawn = prepare(batch, { seed, step: draw, row }, { ...settings, distill: 0 })
       const perRow = settings.size * settings.count
       const tiles = Array.from({ length: batch.rows * perRow }, (_, mask): Tile => {

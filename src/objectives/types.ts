@@ -43,8 +43,8 @@ export interface Measurement<Variant> {
 
 export interface MeasureOptions {
   seed: number
-  /** Draws, an even number. */
-  samples: number
+  /** Pairs of draws. */
+  pairs: number
   /** Number of the batch's first row among all that are measured. */
   row: number
 }

@@ -100,11 +100,11 @@ it('is steadier with more draws, exact at block size 1, and gives the same twice
   const many = await evaluator.evaluate(held, { blockSize: 8, seed: 1, samples: 16 })
   expect(many.stderr).toBeLessThan(0.6 * few.stderr)
   expect(Math.abs(many.nll - few.nll)).toBeLessThan(4 * few.stderr)
-  expect(await evaluator.evaluate(held, { blockSize: 8, seed: 1, samples: 2 })).toEqual(few)
+  for (const samples of [1, 2]) expect(await evaluator.evaluate(held, { blockSize: 8, seed: 1, samples })).toEqual(few)
   const exact = await evaluator.evaluate(held, { blockSize: 1, seed: 1 })
   expect(exact.stderr).toBeLessThan(1e-6)
   expect(await evaluator.evaluate(held, { blockSize: 1, seed: 2 })).toEqual(exact)
-  await expect(evaluator.evaluate(held, { blockSize: 8, seed: 1, samples: 3 })).rejects.toThrow(/samples is 3/)
+  await expect(evaluator.evaluate(held, { blockSize: 8, seed: 1, samples: 0 })).rejects.toThrow(/samples is 0/)
   await evaluator.dispose()
 })
 

@@ -53,14 +53,14 @@ export async function meanLikelihood(
   draws: (batch: Batch, options: MeasureOptions) => Measurement<Variant>[],
   nll: (microBatch: MicroBatch<Variant>) => Promise<Float32Array>,
 ): Promise<Evaluation> {
-  if (!(Number.isInteger(samples) && samples >= 2 && samples % 2 === 0))
-    throw new UserError(`samples is ${samples}; draws come in pairs, so give an even number of at least 2.`)
-  const pairs: (readonly [Sums, Sums])[] = []
+  if (!(Number.isInteger(samples) && samples >= 1))
+    throw new UserError(`samples is ${samples}; give a whole number of at least 1.`)
+  const measured: (readonly [Sums, Sums])[] = []
   const total: Sums = { nll: 0, weight: 0 }
   let row = 0
   for (const batch of batches) {
     const byTile = new Map<string, [Sums, Sums]>()
-    for (const { microBatch, tiles } of draws(batch, { seed, samples, row })) {
+    for (const { microBatch, tiles } of draws(batch, { seed, pairs: Math.ceil(samples / 2), row })) {
       const values = await nll(microBatch)
       const weights = (microBatch.feeds.loss_weights as TensorData).data as Float32Array
       for (let i = 0; i < weights.length; i++) {
@@ -80,12 +80,12 @@ export async function meanLikelihood(
         pair[tile.draw % 2].weight += weights[i]
       }
     }
-    pairs.push(...byTile.values())
+    measured.push(...byTile.values())
     row += batch.rows
   }
   const mean = total.weight > 0 ? total.nll / total.weight : 0
   const above = (sums: Sums) => sums.nll - mean * sums.weight
-  const variance = pairs.reduce((sum, [a, b]) => sum + (above(a) - above(b)) ** 2, 0)
+  const variance = measured.reduce((sum, [a, b]) => sum + (above(a) - above(b)) ** 2, 0)
   const stderr = total.weight > 0 ? Math.sqrt(variance) / total.weight : 0
   const tokens = batches.reduce((sum, batch) => sum + scoredTokens(batch), 0)
   const bytes = batches.reduce((sum, batch) => sum + batch.bytes, 0)

@@ -31,7 +31,7 @@ export interface TrainOptions {
   targetBlockSize?: number | 'ar'
   /** Validate every n updates, beside before the first and with every checkpoint of `saveEvery`. 0 for no more. Default 100. */
   validateEvery?: number
-  /** Noise draws per block of a validation, an even number. Default what the trainer takes. */
+  /** Noise draws per block of a validation. Default what the trainer takes. */
   validationSamples?: number
   /** Save every n updates, beside at the end and on abort. 0 for no more. Default 500. */
   saveEvery?: number

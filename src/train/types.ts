@@ -54,7 +54,7 @@ export interface EvaluationOptions {
   blockSize: number | 'ar'
   /** Every draw is a function of it. */
   seed: number
-  /** Noise draws per block, an even number. Default 2. More make the bound steadier. */
+  /** Noise draws per block, taken in pairs: an odd number counts as the next. Default 2. More make the bound steadier. */
   samples?: number
 }
 

@@ -36,7 +36,10 @@ export async function decodeDifferences(
     const seen: number[][] = []
     const generation = engine.generate(prompt, {
       blockSize,
-      threshold,
+      strategy: 'threshold',
+      bufferSize: 1,
+      // Cases that commit one token at a time have thresholds above 1, which no confidence exceeds either.
+      threshold: Math.min(1, threshold),
       stepsPerBlock: steps_per_block,
       maxNewTokens: max_new_tokens,
       logitScale: logit_scale,
