@@ -12,7 +12,7 @@ import { random } from './random.ts'
 import { createExecutor } from './runtime/onnxruntime/executor.ts'
 import { encodeTexts } from './text/holes.ts'
 import { textOf } from './tokenizer/stream.ts'
-import { UserError } from './types.ts'
+import { SettingError, UserError } from './types.ts'
 
 export interface AugmentOptions {
   /** Diffusion model; see `pull`. */
@@ -74,12 +74,13 @@ const SPANS = 91
 export async function augment(options: AugmentOptions): Promise<AugmentResult> {
   const { field = 'text', maskRatio = 0.15, span = 3, n = 1, seed = 0, temperature = 1, leakWords = 8 } = options
   const { signal } = options
-  if (!(maskRatio > 0 && maskRatio < 1)) throw new UserError(`maskRatio must lie between 0 and 1, got ${maskRatio}`)
-  if (!(span >= 1)) throw new UserError(`span must be at least 1, got ${span}`)
+  if (!(maskRatio > 0 && maskRatio < 1))
+    throw new SettingError('maskRatio', `expected a number between 0 and 1, not ${maskRatio}`)
+  if (!(span >= 1)) throw new SettingError('span', `expected a number of at least 1, not ${span}`)
   if (!Number.isSafeInteger(n) || n < 1 || n > 1000)
-    throw new UserError(`n must be a whole number from 1 to 1000, got ${n}`)
+    throw new SettingError('n', `expected a whole number from 1 to 1000, not ${n}`)
   if (!Number.isSafeInteger(leakWords) || leakWords < 1)
-    throw new UserError(`leakWords must be a whole number of at least 1, got ${leakWords}`)
+    throw new SettingError('leakWords', `expected a whole number of at least 1, not ${leakWords}`)
   await claimOutput(options.out, { inputs: await inputsOf(options), force: options.force })
   const leaks = await heldOutTexts(options.heldOut ?? [], field, leakWords)
   const result: AugmentResult = {

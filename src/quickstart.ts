@@ -1,9 +1,10 @@
 // The embedded example: converts the tiny model that comes with unmask on data that comes with it.
 // It knows where those stand in the package, and nothing that a user's own recipe could not say.
-import { mkdir, readFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parse } from 'yaml'
+import { makeFolder } from './checkpoint/file.ts'
 import { type ConvertEvent, type ConvertResult, convertInFolder } from './convert.ts'
 import { mixture, readTexts, writeJsonl } from './data/synthetic.ts'
 import { parseRecipe, type RecipeInput } from './recipe.ts'
@@ -55,7 +56,7 @@ export async function writeQuickstartData(outputDir: string): Promise<void> {
     const file = join(tinyModel, 'data', name)
     return readTexts(await readFile(file, 'utf8'), file)
   }
-  await mkdir(folder, { recursive: true })
+  await makeFolder(folder)
   const held = await texts('speeches.test.jsonl')
   await writeJsonl(
     join(folder, 'train.jsonl'),

@@ -109,3 +109,17 @@ export type ModelConfig = Record<string, unknown> & { model_type: string }
 export class UserError extends Error {
   override name = 'UserError'
 }
+
+/** A setting has a value that makes no sense. The CLI names its flag and exits with 2. */
+export class SettingError extends UserError {
+  override name = 'SettingError'
+  /** As the library calls it, such as `maskRatio`. */
+  readonly setting: string
+  readonly problem: string
+
+  constructor(setting: string, problem: string) {
+    super(`${setting}: ${problem}`)
+    this.setting = setting
+    this.problem = problem
+  }
+}

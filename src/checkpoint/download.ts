@@ -2,12 +2,12 @@
 // Knows nothing about models or about what the server is, beyond its status codes.
 import { createHash, type Hash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { mkdir, open, rename, rm, stat } from 'node:fs/promises'
+import { open, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { UserError } from '../types.ts'
 import type { Progress } from './cache.ts'
-import { errorCode, syncFolder } from './file.ts'
+import { describeFileError, errorCode, makeFolder, syncFolder } from './file.ts'
 
 /** `git-sha1` is the id that git gives a file: SHA-1 over `blob <size>\0` and the contents. */
 export interface Digest {
@@ -142,13 +142,15 @@ const attempt = async (partial: string, target: string, options: DownloadOptions
  */
 export const downloadFile = async (target: string, options: DownloadOptions): Promise<void> => {
   const partial = `${target}.partial`
-  await mkdir(dirname(target), { recursive: true })
+  await makeFolder(dirname(target))
   for (let n = 1; ; n++) {
     options.signal?.throwIfAborted()
     try {
       await attempt(partial, target, options)
       break
     } catch (error) {
+      const problem = describeFileError(error, target)
+      if (problem !== undefined) throw new UserError(problem)
       if (!(error instanceof Transient)) throw error
       if (n === ATTEMPTS)
         throw new UserError(`${options.url}: download failed ${ATTEMPTS} times, the last time because ${error.message}`)

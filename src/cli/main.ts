@@ -1,13 +1,13 @@
 // The executable: runs a command, turns signals into an orderly stop, and errors into messages and exit codes.
 import { CommanderError } from 'commander'
-import { TrainingDiverged } from '../train/loop.ts'
-import { UserError } from '../types.ts'
 import { packageVersion } from '../versions.ts'
+import { failureOf } from './errors.ts'
 import { exitCodes } from './exit-codes.ts'
 import { createProgram } from './program.ts'
 import type { Session } from './session.ts'
 
 const stop = new AbortController()
+const session: Session = { signal: stop.signal, exitCode: exitCodes.ok, onStop: 'Stopping; nothing is saved.' }
 let stoppedBy: NodeJS.Signals | undefined
 
 function onSignal(signal: NodeJS.Signals): void {
@@ -19,25 +19,30 @@ function onSignal(signal: NodeJS.Signals): void {
     return
   }
   stoppedBy = signal
-  process.stderr.write('\nStopping; what runs is finished or saved. Press Ctrl-C again to stop at once.\n')
+  process.stderr.write(`\n${session.onStop} Press Ctrl-C again to stop at once.\n`)
   stop.abort()
 }
 process.on('SIGINT', onSignal)
 process.on('SIGTERM', onSignal)
 for (const stream of [process.stdout, process.stderr]) {
   // A reader that closed the pipe (`unmask info x | head`) wants no more output: not an error.
-  stream.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : exitCodes.internal))
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(exitCodes.ok)
+    const { message } = failureOf(error)
+    if (stream === process.stdout) process.stderr.write(`unmask: the output cannot be written: ${message}\n`)
+    process.exit(exitCodes.userError)
+  })
 }
 
 process.exitCode = await run(process.argv)
 
 async function run(argv: readonly string[]): Promise<number> {
-  const session: Session = { signal: stop.signal, exitCode: 0 }
   try {
     await createProgram(session).parseAsync(argv)
     return session.exitCode
   } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : exitCodes.usage
+    // Help and version end so, too; commander has printed what there is to say.
+    if (error instanceof CommanderError && error.exitCode === 0) return exitCodes.ok
     return report(error, argv.includes('--json'))
   }
 }
@@ -47,18 +52,15 @@ function report(error: unknown, json: boolean): number {
   if (stoppedBy && stop.signal.aborted && isAbort(error)) {
     return stoppedBy === 'SIGTERM' ? exitCodes.terminated : exitCodes.interrupted
   }
-  const message = error instanceof Error ? error.message : String(error)
-  const expected = error instanceof UserError
-  const code =
-    error instanceof TrainingDiverged ? exitCodes.diverged : expected ? exitCodes.userError : exitCodes.internal
+  const { message, code } = failureOf(error)
   if (json) process.stdout.write(`${JSON.stringify({ error: { message, code } })}\n`)
-  if (expected) {
-    process.stderr.write(`unmask: ${message}\n`)
-  } else {
+  if (code === exitCodes.internal) {
     process.stderr.write(`${(error instanceof Error && error.stack) || message}\n`)
     process.stderr.write(
       `\nThis is a defect in unmask ${packageVersion()} (Node ${process.version}); please report it with the lines above and the command.\n`,
     )
+  } else if (!(error instanceof CommanderError)) {
+    process.stderr.write(`unmask: ${message}\n`)
   }
   return code
 }

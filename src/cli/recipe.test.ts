@@ -91,8 +91,8 @@ describe('loadRecipe', () => {
   })
 
   it('refuses a file that is not there', async () => {
-    await expect(loadRecipe(join(folder, 'none.yaml'), {})).rejects.toThrow('none.yaml: no such file.')
-    await expect(loadRecipe(folder, {})).rejects.toThrow('is a folder, not a file.')
+    await expect(loadRecipe(join(folder, 'none.yaml'), {})).rejects.toThrow('none.yaml: cannot be read: no such file')
+    await expect(loadRecipe(folder, {})).rejects.toThrow('cannot be read: it is not a regular file')
   })
 })
 

@@ -1,10 +1,11 @@
 // From a YAML file and command-line flags to a recipe: flags win, and an error names the line of the file or the flag.
-import { readFile } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { Option } from 'commander'
 import { isMap, isScalar, LineCounter, parseDocument, stringify } from 'yaml'
+import { readText } from '../checkpoint/file.ts'
 import { type Origin, parseRecipe, parseSections, type Recipe, recipeSettings, type Setting } from '../recipe.ts'
 import { UserError } from '../types.ts'
+import { UsageError } from './errors.ts'
 
 const maxRecipeBytes = 1 << 20
 
@@ -69,7 +70,7 @@ export async function recipeFile({
   outputDir?: string
 }): Promise<string | undefined> {
   if (recipe !== undefined || !resume) return recipe
-  if (outputDir === undefined) throw new UserError('--resume: name the run with --output-dir or --recipe')
+  if (outputDir === undefined) throw new UsageError('--resume: name the run with --output-dir or --recipe')
   const { findRunRecipe } = await import('../train/run-folder.ts')
   return findRunRecipe(outputDir)
 }
@@ -84,7 +85,8 @@ export interface LoadedRecipe<R = Recipe> {
 /**
  * Merges the recipe file (if any) with the flags of a command (flags win), and checks the result.
  * `options` is what commander parsed; keys that are no settings are left alone.
- * Throws UserError where the file cannot be read or parsed, and for every wrong key or value.
+ * Throws UserError where the file cannot be read or parsed, and for every wrong key or value; UsageError where flags are
+ * wrong.
  */
 export const loadRecipe = (file: string | undefined, options: Record<string, unknown>): Promise<LoadedRecipe> =>
   mergeRecipe(file, options, recipeSettings(), parseRecipe)
@@ -105,16 +107,27 @@ export async function mergeRecipe<R>(
     flags.set(setting.path, flagName(setting))
     setAt(merged, setting.path.split('.'), fromFlag(setting, given))
   }
-  const recipe = parse(merged, (path) => {
+  // A section that is missing is an empty one, so that what it lacks is named.
+  for (const { section } of settings) if (section !== '') merged[section] ??= {}
+  let wrongFlag = file === undefined
+  const origin = (path: string): string => {
     const flag = [...flags].find(([known]) => path === known || path.startsWith(`${known}.`))
-    if (flag) return `--${flag[1]}`
+    if (flag) {
+      wrongFlag = true
+      return `--${flag[1]}`
+    }
     const line = fromFile.lineOf(path)
     if (line !== undefined) return `${file}:${line}: ${path}`
     const setting = settings.find((known) => known.path === path)
     if (file !== undefined) return `${file}: ${path === '' ? 'the recipe' : path}`
     return setting ? `--${flagName(setting)} (${path} in a recipe)` : path
-  })
-  return { recipe, yaml: stringify(recipe) }
+  }
+  try {
+    const recipe = parse(merged, origin)
+    return { recipe, yaml: stringify(recipe) }
+  } catch (error) {
+    throw error instanceof UserError && wrongFlag ? new UsageError(error.message) : error
+  }
 }
 
 /** The decoding and evaluation settings among the flags of a command. */
@@ -125,10 +138,14 @@ export function sectionFlags(options: Record<string, unknown>): Pick<Recipe, 'de
     const given = options[optionKey(setting)]
     if (given !== undefined) setAt(value, setting.path.split('.'), fromFlag(setting, given))
   }
-  return parseSections(value, (path) => {
-    const setting = settings.find((known) => path === known.path || path.startsWith(`${known.path}.`))
-    return setting ? `--${flagName(setting)}` : path
-  })
+  try {
+    return parseSections(value, (path) => {
+      const setting = settings.find((known) => path === known.path || path.startsWith(`${known.path}.`))
+      return setting ? `--${flagName(setting)}` : path
+    })
+  } catch (error) {
+    throw error instanceof UserError ? new UsageError(error.message) : error
+  }
 }
 
 /** The value of one flag as its setting wants it. What is no number stays text, for the schema to reject by name. */
@@ -172,14 +189,7 @@ function setAt(target: Record<string, unknown>, path: readonly string[], value: 
 async function readRecipeFile(
   file: string,
 ): Promise<{ value: Record<string, unknown>; lineOf: (path: string) => number | undefined }> {
-  let text: string
-  try {
-    text = await readFile(file, 'utf8')
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code
-    const reason = { ENOENT: 'no such file', EISDIR: 'is a folder, not a file', EACCES: 'may not be read' }[code ?? '']
-    throw new UserError(`Recipe ${file}: ${reason ?? String(error)}.`)
-  }
+  const text = await readText(file)
   if (text.length > maxRecipeBytes) throw new UserError(`Recipe ${file}: larger than 1 MiB; is it a recipe?`)
   const lines = new LineCounter()
   const document = parseDocument(text, { lineCounter: lines, prettyErrors: false })

@@ -5,6 +5,8 @@ import { type Context, createContext } from './context.ts'
 export interface Session {
   signal: AbortSignal
   exitCode: number
+  /** What Ctrl-C does at this moment, in a sentence. */
+  onStop: string
 }
 
 /**
@@ -19,7 +21,7 @@ export function action(
   return async (...args) => {
     // commander passes the arguments, the options and, last, the command.
     const command = args.at(-1) as Command
-    const context = createContext(command, session.signal)
+    const context = createContext(command, session)
     try {
       session.exitCode = (await body(context, command)) ?? 0
     } finally {

@@ -80,6 +80,15 @@ function trainingFields(state: TrainingState): string[] {
   return fields
 }
 
+/** The last words of a run that was stopped. `resume`: the command that goes on. */
+export function describeInterruption(
+  { step, checkpoint }: { step: number; checkpoint: string | undefined },
+  resume: string,
+): string {
+  if (checkpoint === undefined) return 'Stopped before anything was saved. Start again with the same command.'
+  return `Stopped after step ${step}; saved ${checkpoint}. Continue with: ${resume}`
+}
+
 export function showTraining(display: Display, state: TrainingState): void {
   display.update({ live: (width, colors) => liveTraining(state, width, colors), plain: () => plainTraining(state) })
 }

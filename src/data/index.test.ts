@@ -119,6 +119,7 @@ describe('openData', () => {
       split: 'train' as const,
       shuffleBuffer: 30,
       onBadRow: () => expect.unreachable(),
+      onOtherSplit: () => expect.unreachable(),
       onEmpty: () => expect.unreachable(),
     }
     const lines = async (epoch: number) => {

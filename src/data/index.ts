@@ -330,6 +330,7 @@ function streamOptions(
     split: options.split ?? 'train',
     shuffleBuffer,
     onBadRow: reporter.bad,
+    onOtherSplit: reporter.other,
     onEmpty: () => {
       throw new UserError(noDocuments(options, reporter.report()))
     },

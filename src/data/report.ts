@@ -15,6 +15,8 @@ export interface Reporter {
   /** A row is used, but not as a whole. */
   note(at: Place, what: string, epoch: number): void
   read(epoch: number): void
+  /** A document that belongs to the other split. */
+  other(epoch: number): void
   report(): DataReport
 }
 
@@ -27,6 +29,7 @@ export function createReporter(
   const notes = createTally()
   const files = sources.reduce((sum, source) => sum + source.files.length, 0)
   let documents = 0
+  let otherSplit = 0
   let lastEpoch = 0
   let firstEpoch: number | undefined
   const isFirst = (epoch: number): boolean => {
@@ -46,8 +49,11 @@ export function createReporter(
       documents++
       lastEpoch = epoch
     },
+    other(epoch) {
+      if (isFirst(epoch)) otherSplit++
+    },
     report: () => ({
-      ...{ files, documents, epoch: lastEpoch },
+      ...{ files, documents, otherSplit, epoch: lastEpoch },
       badRows: bad.reasons().reduce((sum, { rows }) => sum + rows, 0),
       reasons: bad.reasons(),
       notes: notes.reasons(),
@@ -87,8 +93,14 @@ export function noDocuments(
 ): string {
   const paths = options.paths.map((entry) => (typeof entry === 'string' ? entry : entry.path)).join(', ')
   const { split = 'train', validationFraction = 0 } = options
-  const bad = report.reasons.length > 0 ? `; ${describeReport({ ...report, notes: [] }).join('; ')}` : ''
-  const hint =
-    split === 'validation' ? ` (validationFraction is ${validationFraction}; give a larger one or more documents)` : ''
-  return `no usable document in the ${split} split of ${paths} (${report.files} files)${bad}${hint}`
+  const why = describeReport({ ...report, notes: [] })
+  if (report.otherSplit > 0 && split === 'validation')
+    why.push(
+      `validationFraction is ${validationFraction}, too little of ${report.otherSplit} documents: raise --validation-fraction, or name held-out data with --validation-path`,
+    )
+  if (report.otherSplit > 0 && split === 'train')
+    why.push(`all ${report.otherSplit} documents are held out for validation: lower --validation-fraction`)
+  if (why.length === 0)
+    why.push(`there are no rows in ${report.files === 1 ? 'the file' : `its ${report.files} files`}`)
+  return `no usable document in the ${split} split of ${paths}: ${why.join('; ')}`
 }

@@ -26,6 +26,8 @@ export interface StreamOptions {
   shuffleBuffer: number
   /** Called for a row that cannot be used. */
   onBadRow(at: { file: string; line: number }, reason: string, epoch: number): void
+  /** Called for a document that belongs to the other split. */
+  onOtherSplit(epoch: number): void
   /** Called where an epoch has no example at all; does not return. */
   onEmpty(): never
 }
@@ -80,6 +82,7 @@ async function* readInOrder(
       }
       const heldOut = splitPoint(example) < options.validationFraction
       if (heldOut === (options.split === 'validation')) yield { example, file: file.path, line: row.line }
+      else options.onOtherSplit(epoch)
     }
   }
 }

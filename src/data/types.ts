@@ -61,6 +61,8 @@ export interface DataReport {
   documents: number
   /** Rows that could not be used, each counted once. */
   badRows: number
+  /** Documents that belong to the other split, each counted once. */
+  otherSplit: number
   /** Why they could not, most rows first. */
   reasons: Reason[]
   /** What was left out of rows that are used, such as the end of one that was too long. */

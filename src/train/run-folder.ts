@@ -1,7 +1,7 @@
 // The folder of a training run: begun once, continued on request, used by one process at a time.
-import { mkdir, readFile, rm, rmdir } from 'node:fs/promises'
+import { readFile, rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { errorCode, exists, writeTextAtomically } from '../checkpoint/file.ts'
+import { errorCode, exists, makeFolder, writeTextAtomically } from '../checkpoint/file.ts'
 import { lockFolder } from '../checkpoint/lock.ts'
 import { UserError } from '../types.ts'
 
@@ -45,7 +45,7 @@ export async function withRunFolder<T>(
 ): Promise<T> {
   if (resume && force) throw new UserError('resume and force exclude each other: continue the run, or delete it')
   if (resume) await findRunRecipe(folder)
-  const made = await mkdir(folder, { recursive: true })
+  const made = await makeFolder(folder)
   const unlock = await lockFolder(folder)
   try {
     if (force && (await isRun(folder)))
@@ -54,7 +54,7 @@ export async function withRunFolder<T>(
     return await body()
   } finally {
     await unlock()
-    if (made !== undefined) await removeIfEmpty(folder)
+    if (made) await removeIfEmpty(folder)
   }
 }
 

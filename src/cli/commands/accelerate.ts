@@ -8,7 +8,7 @@ import { runFolderOptions } from '../flags.ts'
 import { count, decimals } from '../format.ts'
 import { addRecipeFlags, mergeRecipe, recipeFile } from '../recipe.ts'
 import { action, type Session } from '../session.ts'
-import { showTraining } from '../training-display.ts'
+import { describeInterruption, showTraining } from '../training-display.ts'
 import { convertDisplay } from './convert.ts'
 
 export function accelerateCommand(session: Session): Command {
@@ -62,7 +62,9 @@ Examples:
           onEvent: accelerateDisplay(context),
         })
         context.display.done()
-        context.result(result, () => describe(result, context))
+        context.result(result, () =>
+          describe(result, context, `unmask accelerate --output-dir ${recipe.output_dir} --resume`),
+        )
         if (result.status === 'interrupted') return exitCodes.interrupted
       }),
     )
@@ -74,6 +76,7 @@ function accelerateDisplay(context: Context): (event: AccelerateEvent) => void {
   return (event) => {
     switch (event.type) {
       case 'generating': {
+        context.whenStopped('Stopping; the answers so far are kept.')
         const text = `writing answers: ${count(event.tokens)} of ${count(event.totalTokens)} tokens`
         display.update({ live: (_, colors) => colors.dim(text), plain: () => text })
         break
@@ -92,11 +95,8 @@ function accelerateDisplay(context: Context): (event: AccelerateEvent) => void {
   }
 }
 
-function describe(result: AccelerateResult, { colors }: Pick<Context, 'colors'>): string {
-  if (result.status === 'interrupted') {
-    const where = result.checkpoint ? `; saved ${result.checkpoint}` : ''
-    return `Stopped after step ${result.step}${where}. Continue with the same command and --resume.`
-  }
+function describe(result: AccelerateResult, { colors }: Pick<Context, 'colors'>, resume: string): string {
+  if (result.status === 'interrupted') return describeInterruption(result, resume)
   const lines = [`${colors.bold('adapter')} ${result.adapter} (${count(result.parameters)} parameters)`]
   if (result.decoding) {
     const { base, accelerated, settings, equal, prompts } = result.decoding

@@ -1,6 +1,6 @@
 // unmask augment: more rows like those of a data set.
 import { Command } from 'commander'
-import { UserError } from '../../types.ts'
+import { number } from '../flags.ts'
 import { table } from '../format.ts'
 import { action, type Session } from '../session.ts'
 
@@ -47,12 +47,6 @@ Examples:
     .action(
       action(session, async (context, command) => {
         const flags = command.opts<Flags>()
-        const number = (flag: string, value: string): number => {
-          const parsed = Number(value)
-          if (value.trim() === '' || !Number.isFinite(parsed))
-            throw new UserError(`${flag}: expected a number, not ${JSON.stringify(value)}`)
-          return parsed
-        }
         const { augment } = await import('../../augment.ts')
         const result = await augment({
           model: flags.model,

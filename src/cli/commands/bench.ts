@@ -1,5 +1,5 @@
 // unmask bench: how fast a server answers, over the rate of requests.
-import { mkdir, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Command } from 'commander'
 import type { LoadResult } from '../../serve/load.ts'
@@ -76,11 +76,7 @@ Requests arrive at random (a Poisson process) and do not wait for answers. Times
           const { loadFigure } = await import('../../serve/load-figure.ts')
           const { provenance } = await import('../../eval/report/provenance.ts')
           const run = provenance(`unmask ${process.argv.slice(2).join(' ')}`, undefined)
-          await writeFile(
-            files.json,
-            `${JSON.stringify({ run, results }, null, 2)}
-`,
-          )
+          await writeFile(files.json, `${JSON.stringify({ run, results }, null, 2)}\n`)
           await writeFile(files.svg, loadFigure(results))
         }
         context.result(results, () => describe(results))
@@ -90,10 +86,11 @@ Requests arrive at random (a Poisson process) and do not wait for answers. Times
 
 /** Makes the folder before anything is measured, and checks that nothing in it would be replaced unasked. */
 async function outputFiles(folder: string, force: boolean | undefined): Promise<{ json: string; svg: string }> {
+  const { makeFolder } = await import('../../checkpoint/file.ts')
   const { claimOutput } = await import('../../checkpoint/index.ts')
   const files = { json: join(folder, 'serve.json'), svg: join(folder, 'serve.svg') }
   for (const path of Object.values(files)) await claimOutput(path, { inputs: [], force })
-  await mkdir(folder, { recursive: true })
+  await makeFolder(folder)
   return files
 }
 

@@ -9,7 +9,7 @@ import { runFolderOptions } from '../flags.ts'
 import { count, decimals, percent } from '../format.ts'
 import { addRecipeFlags, loadRecipe, recipeFile } from '../recipe.ts'
 import { action, type Session } from '../session.ts'
-import { bitsPerByte, showTraining } from '../training-display.ts'
+import { bitsPerByte, describeInterruption, showTraining } from '../training-display.ts'
 
 export function convertCommand(session: Session): Command {
   const command = new Command('convert')
@@ -62,14 +62,20 @@ Examples:
           onEvent: show,
         })
         context.display.done()
-        context.result(result, () => describeConversion(result, context))
+        context.result(result, () =>
+          describeConversion(result, context, `unmask convert --output-dir ${recipe.output_dir} --resume`),
+        )
         if (result.status === 'interrupted') return exitCodes.interrupted
       }),
     )
 }
 
 /** Shows the events of a conversion on the display. */
-export function convertDisplay({ display }: Pick<Context, 'display'>): (event: ConvertEvent) => void {
+export function convertDisplay({
+  display,
+  whenStopped,
+}: Pick<Context, 'display' | 'whenStopped'>): (event: ConvertEvent) => void {
+  let saved = false
   let baseBitsPerByte: number | undefined
   let validation: Evaluation | undefined
   return (event) => {
@@ -77,6 +83,7 @@ export function convertDisplay({ display }: Pick<Context, 'display'>): (event: C
       case 'phase':
         display.done()
         display.line(event.message)
+        if (saved) whenStopped('Stopping; the training is saved, and --resume goes on from there.')
         break
       case 'model': {
         const mask = event.maskToken ? `, mask token ${event.maskToken.token} (${event.maskToken.id})` : ''
@@ -89,6 +96,7 @@ export function convertDisplay({ display }: Pick<Context, 'display'>): (event: C
       case 'start':
         baseBitsPerByte = undefined
         validation = undefined
+        whenStopped('Stopping after this step, which is saved.')
         if (event.resumedFrom) display.line(`resumed from ${event.resumedFrom} at step ${event.step}`)
         break
       case 'baseline':
@@ -105,6 +113,7 @@ export function convertDisplay({ display }: Pick<Context, 'display'>): (event: C
         )
         break
       case 'checkpoint':
+        saved = true
         display.line(`saved ${event.path}`)
         break
       case 'warning':
@@ -119,11 +128,8 @@ export function convertDisplay({ display }: Pick<Context, 'display'>): (event: C
 }
 
 /** The outcome in a few lines: where model and report are, and the figures. */
-export function describeConversion(result: ConvertResult, { colors }: Pick<Context, 'colors'>): string {
-  if (result.status === 'interrupted') {
-    const where = result.checkpoint ? `; saved ${result.checkpoint}` : ''
-    return `Stopped after step ${result.step}${where}. Continue with the same command and --resume.`
-  }
+export function describeConversion(result: ConvertResult, { colors }: Pick<Context, 'colors'>, resume: string): string {
+  if (result.status === 'interrupted') return describeInterruption(result, resume)
   const { evaluation, baseline, comparison, report, model, data } = result
   const lines = [`${colors.bold('model')}   ${model}`, `${colors.bold('report')}  ${report?.html}`]
   if (evaluation) {

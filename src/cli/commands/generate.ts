@@ -5,6 +5,7 @@ import type { CommittedToken, ConstraintSource } from '../../decode/index.ts'
 import { settingsFromKeys } from '../../decode/settings.ts'
 import { UserError } from '../../types.ts'
 import type { Context } from '../context.ts'
+import { UsageError } from '../errors.ts'
 import { deviceOption, wholeNumber } from '../flags.ts'
 import { decimals } from '../format.ts'
 import { showWriting } from '../generation.ts'
@@ -128,7 +129,7 @@ async function readConstraint(flags: Flags): Promise<ConstraintSource | undefine
   })
     .filter(([, value]) => value !== undefined)
     .map(([flag]) => flag)
-  if (given.length > 1) throw new UserError(`${given.join(' and ')}: only one of them can be given`)
+  if (given.length > 1) throw new UsageError(`${given.join(' and ')}: only one of them can be given`)
   if (regex !== undefined) return { type: 'regex', pattern: regex }
   if (jsonObject) return { type: 'json_object' }
   if (grammar !== undefined) return { type: 'grammar', grammar: await readText(grammar) }

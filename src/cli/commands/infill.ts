@@ -2,7 +2,7 @@
 import { text as readStream } from 'node:stream/consumers'
 import { Command } from 'commander'
 import { settingsFromKeys } from '../../decode/settings.ts'
-import { UserError } from '../../types.ts'
+import { UsageError } from '../errors.ts'
 import { deviceOption, wholeNumber } from '../flags.ts'
 import { decimals } from '../format.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe.ts'
@@ -74,9 +74,9 @@ Examples:
 
 async function textOf({ text, prefix, suffix = '', length = '16' }: Flags): Promise<string> {
   if ((text === undefined) === (prefix === undefined))
-    throw new UserError('give either --text, or --prefix and --suffix')
+    throw new UsageError('give either --text, or --prefix and --suffix')
   if (text === '-') return (await readStream(process.stdin)).replace(/\r?\n$/, '')
   if (text !== undefined) return text
-  if (!/^\d+(-\d+)?$/.test(length)) throw new UserError(`--length: expected a number such as 8 or 2-8, not ${length}`)
+  if (!/^\d+(-\d+)?$/.test(length)) throw new UsageError(`--length: expected a number such as 8 or 2-8, not ${length}`)
   return `${prefix}{{${length}}}${suffix}`
 }

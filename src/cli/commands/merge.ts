@@ -1,6 +1,8 @@
 // unmask merge: averages checkpoints of one run into one model.
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import { UserError } from '../../types.ts'
+import { UsageError } from '../errors.ts'
+import { wholeNumber } from '../flags.ts'
 import { action, type Session } from '../session.ts'
 
 export function mergeCommand(session: Session): Command {
@@ -9,8 +11,10 @@ export function mergeCommand(session: Session): Command {
     .argument('<checkpoints...>', 'folders of checkpoints; or one run folder, with --best')
     .requiredOption('-o, --out <folder>', 'folder to write; never one of the checkpoints')
     .option('--force', 'replace a checkpoint in that folder')
-    .option('--best <k>', 'merge the k checkpoints of a run with the lowest NELBO', Number)
-    .option('--dtype <F32|F16|BF16>', 'type of the stored weights (default: F32)')
+    .option('--best <k>', 'merge the k checkpoints of a run with the lowest NELBO')
+    .addOption(
+      new Option('--dtype <type>', 'type of the stored weights (default: F32)').choices(['F32', 'F16', 'BF16']),
+    )
     .addHelpText(
       'after',
       `
@@ -24,13 +28,11 @@ Examples:
         const { out, force, best, dtype } = command.opts<{
           out: string
           force?: boolean
-          best?: number
-          dtype?: string
+          best?: string
+          dtype?: 'F32' | 'F16' | 'BF16'
         }>()
-        if (dtype !== undefined && dtype !== 'F32' && dtype !== 'F16' && dtype !== 'BF16') {
-          throw new UserError(`--dtype: expected F32, F16 or BF16, not ${dtype}`)
-        }
-        const paths = best === undefined ? command.args : await bestCheckpoints(command.args, best)
+        const count = wholeNumber('--best', best)
+        const paths = count === undefined ? command.args : await bestCheckpoints(command.args, count)
         await mergeCheckpoints(paths, out, { dtype, force })
         context.result({ out, merged: paths }, () => `${out}: the mean of ${paths.length} checkpoints`)
       }),
@@ -41,8 +43,7 @@ Examples:
 async function bestCheckpoints(runs: readonly string[], k: number): Promise<string[]> {
   const { checkpointPath, latestCheckpoint, readState } = await import('../../train/checkpoint.ts')
   const [run, ...others] = runs
-  if (run === undefined || others.length > 0) throw new UserError('--best takes one run folder')
-  if (!Number.isInteger(k) || k < 1) throw new UserError('--best: expected a whole number of at least 1')
+  if (run === undefined || others.length > 0) throw new UsageError('--best takes one run folder')
   const latest = await latestCheckpoint(run)
   if (!latest) throw new UserError(`${run}: no checkpoints in it; name the folder that convert wrote (output_dir)`)
   const { best } = await readState(latest.path)

@@ -23,6 +23,7 @@ Examples:
       action(session, async (context, command) => {
         const { pull } = await import('../../checkpoint/index.ts')
         const [source] = command.args as [string]
+        context.whenStopped('Stopping; what is downloaded is kept, and the same command goes on from there.')
         const { token } = command.opts<{ token?: string }>()
         const { path } = await pull(source, {
           signal: context.signal,

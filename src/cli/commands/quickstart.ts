@@ -1,7 +1,7 @@
 // unmask quickstart: the whole path on the embedded tiny model, in minutes.
 import { Command } from 'commander'
-import { UserError } from '../../types.ts'
 import type { Context } from '../context.ts'
+import { UsageError } from '../errors.ts'
 import { exitCodes } from '../exit-codes.ts'
 import { runFolderOptions } from '../flags.ts'
 import { decimals } from '../format.ts'
@@ -55,7 +55,9 @@ Examples:
         })
         context.display.done()
         if (result.model && !context.quiet) await watch(result.model, context)
-        context.result(result, () => describeConversion(result, context))
+        context.result(result, () =>
+          describeConversion(result, context, `unmask quickstart --output-dir ${flags.outputDir} --resume`),
+        )
         if (result.status === 'interrupted') return exitCodes.interrupted
       }),
     )
@@ -64,7 +66,7 @@ Examples:
 function positive(flag: string, value: string | undefined): number | undefined {
   if (value === undefined) return undefined
   if (Number(value) > 0 && Number.isFinite(Number(value))) return Number(value)
-  throw new UserError(`${flag}: expected a number above 0, not ${JSON.stringify(value)}`)
+  throw new UsageError(`${flag}: expected a number above 0, not ${JSON.stringify(value)}`)
 }
 
 /** Decodes one held-out prompt of each task before the user's eyes. */

@@ -2,8 +2,8 @@
 import { Command, Option } from 'commander'
 import { type StrategyName, strategyNames } from '../../decode/index.ts'
 import type { TuneEvent, TuneResult } from '../../tune.ts'
-import { UserError } from '../../types.ts'
 import type { Context } from '../context.ts'
+import { UsageError } from '../errors.ts'
 import { deviceOption, numberList, wholeNumber } from '../flags.ts'
 import { decimals, duration, percent, table } from '../format.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe.ts'
@@ -167,6 +167,6 @@ const calibrated = ({ scale, tokens, nll, ece }: NonNullable<TuneResult['calibra
 
 function strategyName(name: string): StrategyName {
   const known = strategyNames.find((one) => one === name.trim())
-  if (!known) throw new UserError(`--strategies: there is no ${name.trim()}; there are ${strategyNames.join(', ')}`)
+  if (!known) throw new UsageError(`--strategies: there is no ${name.trim()}; there are ${strategyNames.join(', ')}`)
   return known
 }
