@@ -107,7 +107,7 @@ function whyUnusable(row: object, value: (name: string) => unknown, names: Requi
     )
   return (
     `no "${names.messages}", no "${names.prompt}" with "${names.completion}" and no "${names.text}"; ` +
-    `the row has ${Object.keys(row).slice(0, 20).join(', ') || 'nothing'}; rename one, or name it with --columns-text, --columns-prompt and --columns-completion, or --columns-messages`
+    `the row has ${Object.keys(row).slice(0, 20).join(', ') || 'nothing'}; name its columns with --columns-text, --columns-prompt and --columns-completion, or --columns-messages`
   )
 }
 
