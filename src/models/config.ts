@@ -4,6 +4,9 @@ import { type ModelConfig, UserError } from '../types.ts'
 /** Sizes beyond this are a broken or hostile config, not a model. */
 const LARGEST = 2 ** 31
 
+/** The largest block that a model is decoded in. */
+const LARGEST_BLOCK = 8192
+
 export function reader(config: ModelConfig) {
   const bad = (key: string, expected: string): never => {
     throw new UserError(`config.json: ${key} must be ${expected}, got ${JSON.stringify(config[key])}`)
@@ -17,7 +20,7 @@ export function reader(config: ModelConfig) {
     },
     positive(key: string, fallback: number): number {
       const value = config[key] ?? fallback
-      if (typeof value !== 'number' || !(value > 0)) return bad(key, 'a positive number')
+      if (typeof value !== 'number' || !(value > 0 && Number.isFinite(value))) return bad(key, 'a positive number')
       return value
     },
     flag(key: string, fallback: boolean): boolean {
@@ -39,4 +42,27 @@ export function reader(config: ModelConfig) {
         throw new UserError(`config.json: ${smallKey} (${small}) must divide ${largeKey} (${large})`)
     },
   }
+}
+
+/** Checks what a config says of decoding, which no architecture reads: its block size and its mask token. */
+export function checkDecoding(config: ModelConfig, vocabSize: number): void {
+  reader(config).size('block_size', 1, LARGEST_BLOCK)
+  const { mask_token_id: mask } = config
+  if (mask == null || (Number.isInteger(mask) && (mask as number) >= 0 && (mask as number) < vocabSize)) return
+  throw new UserError(
+    `config.json: mask_token_id must be an id below vocab_size (${vocabSize}), got ${JSON.stringify(mask)?.slice(0, 100)}`,
+  )
+}
+
+/** Refuses, by name, the config of a model that is more than a text model. */
+export function checkTextOnly(config: ModelConfig): void {
+  const parts = Object.entries(config).filter(
+    ([key, value]) => key.endsWith('_config') && typeof value === 'object' && value !== null && 'hidden_size' in value,
+  )
+  const text = config.text_config as Record<string, unknown> | undefined | null
+  if (config.hidden_size === undefined && parts.length > 0)
+    throw new UserError(
+      `config.json: this is a model of several parts (${parts.map(([key]) => key).join(', ')}); only text models are ` +
+        `supported. ${text?.model_type ? `Its text model is a ${JSON.stringify(text.model_type)}: save that on its own` : 'Save its text model on its own'}`,
+    )
 }

@@ -1,6 +1,7 @@
 // The registry of architectures: adding a family is adding its file and one line here.
 import { type ModelConfig, UserError } from '../types.ts'
 import { bailingMoeV2, llada2Moe, llada2MoeVeomni } from './bailing-moe-v2.ts'
+import { checkDecoding, checkTextOnly } from './config.ts'
 import { dream } from './dream.ts'
 import { llada } from './llada.ts'
 import { llama } from './llama.ts'
@@ -29,7 +30,10 @@ export const supportedModelTypes: readonly string[] = architectures.map(({ model
 
 /** The model that a config.json describes. Throws UserError for an unknown `model_type` or sizes that make no sense. */
 export function createModel(config: ModelConfig): Model {
-  return architectureOf(config).create(config)
+  checkTextOnly(config)
+  const model = architectureOf(config).create(config)
+  checkDecoding(config, model.dimensions.vocabSize)
+  return model
 }
 
 /**

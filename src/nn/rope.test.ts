@@ -102,3 +102,10 @@ it('rows hold what the tables hold at these positions', async () => {
     }
   }
 })
+
+it('settings that differ between kinds of layers are refused by name, not passed over', () => {
+  const each = { full_attention: { rope_theta: 1e6 }, sliding_attention: { rope_theta: 1e4 } }
+  expect(() => ropeConfig({ rope_parameters: each })).toThrow(
+    /rope_parameters differs between .*full_attention, sliding/,
+  )
+})

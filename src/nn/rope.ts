@@ -36,6 +36,11 @@ const object = (value: unknown, key: string): Record<string, unknown> | undefine
 export function ropeConfig(config: Record<string, unknown>): RopeConfig {
   const parameters = object(config.rope_parameters, 'rope_parameters') ?? {}
   const scaling = object(config.rope_scaling, 'rope_scaling') ?? parameters
+  for (const [name, given] of [['rope_parameters', parameters] as const, ['rope_scaling', scaling] as const])
+    if (Object.values(given).some((value) => typeof value === 'object' && value !== null && !Array.isArray(value)))
+      throw new UserError(
+        `config.json: ${name} differs between kinds of layers (${Object.keys(given).join(', ')}), which is not supported`,
+      )
   const theta = number(config.rope_theta ?? parameters.rope_theta ?? 10000, 'rope_theta')
   const partial = config.partial_rotary_factor ?? parameters.partial_rotary_factor ?? 1
   const type = scaling.rope_type ?? scaling.type ?? 'default'
