@@ -127,7 +127,7 @@ export function createClient(key: () => string): Client {
       } catch (error) {
         if (signal.aborted) throw signal.reason
         if (error instanceof ApiFailure) throw error
-        throw new ApiFailure(0, 'The answer broke off: the connection to the server was lost.')
+        throw new ApiFailure(0, 'The answer was cut off: the connection to the server was lost.')
       }
       run.seconds = seconds()
       // What was decided behind the end is no part of the answer.

@@ -50,7 +50,7 @@ export function createApp(config: ServeConfig, context: Omit<RouteContext, 'limi
     const id = randomUUID()
     const gone = new AbortController()
     const { signal } = c.req.raw
-    signal.addEventListener('abort', () => gone.abort(new ApiError(499, 'the client has gone')), { once: true })
+    signal.addEventListener('abort', () => gone.abort(new ApiError(499, 'the client disconnected')), { once: true })
     c.set('requestId', id)
     c.set('gone', gone)
     const span = requestSpan(c.req.method, c.req.raw.headers)
@@ -132,12 +132,12 @@ export function createApp(config: ServeConfig, context: Omit<RouteContext, 'limi
   app.get('/tokenizer_info', tokenizerInfo(routes))
   app.notFound(notFound)
   app.onError((error, c) => {
-    const told = error instanceof ApiError ? error : internalError()
-    // 499 is nobody's to read: the client has gone.
-    if (told.status >= 500 && told !== error) log.error({ err: error, id: c.get('requestId') }, 'internal error')
-    if (told.retryAfter !== undefined) c.header('retry-after', String(told.retryAfter))
-    if (told.status === 401) c.header('www-authenticate', 'Bearer')
-    return c.json(told.body(), told.status as 400)
+    const answer = error instanceof ApiError ? error : internalError()
+    // Nobody reads a 499: the client has disconnected.
+    if (answer.status >= 500 && answer !== error) log.error({ err: error, id: c.get('requestId') }, 'internal error')
+    if (answer.retryAfter !== undefined) c.header('retry-after', String(answer.retryAfter))
+    if (answer.status === 401) c.header('www-authenticate', 'Bearer')
+    return c.json(answer.body(), answer.status as 400)
   })
 
   return {

@@ -30,7 +30,7 @@ export function createAuthenticator(keys: readonly KeyConfig[]): Authenticator {
         throw new ApiError(401, 'an API key is needed: Authorization: Bearer KEY', { code: 'missing_api_key' })
       const hash = sha256(given)
       let found: KeyConfig | undefined
-      // Every key is compared, so that the time tells nothing of which matches.
+      // Every key is compared, so that the time does not reveal which matches.
       for (const entry of known) if (timingSafeEqual(entry.hash, hash)) found = entry.key
       if (!found) throw new ApiError(401, 'the API key is not known', { code: 'invalid_api_key' })
       return found

@@ -1,6 +1,6 @@
 // Errors as OpenAI's API shapes them. Knows HTTP statuses, not who serves them.
 
-/** An error that a client is told: status, message, the field it is about, and a code that programs can compare. */
+/** An error as a client gets it: status, message, the field it is about, and a code that programs can compare. */
 export class ApiError extends Error {
   override name = 'ApiError'
   readonly status: number
@@ -47,6 +47,6 @@ const types: Record<number, string> = {
 export const badRequest = (message: string, param: string | null = null, code: string | null = null): ApiError =>
   new ApiError(400, message, { param, code })
 
-/** What is told of an error that is nobody's request: nothing of its text, which may hold paths or prompts. */
+/** What a client gets for an error of the server: nothing of its text, which may hold paths or prompts. */
 export const internalError = (): ApiError =>
-  new ApiError(500, 'the server met an error of its own; its log has the details', { code: 'internal_error' })
+  new ApiError(500, 'internal error of the server; its log has the details', { code: 'internal_error' })

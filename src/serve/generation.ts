@@ -1,5 +1,5 @@
-// Runs the sequences of one request: a place in the queue, the model's process, limits of time, and what is told when the
-// client goes. Everything that a client is shown of a generation passes through `runChoices`.
+// Runs the sequences of one request: a place in the queue, the model's process, time limits, and what is reported on
+// disconnect. Everything that a client sees of a generation passes through `runChoices`.
 import { setMaxListeners } from 'node:events'
 import { ApiError } from './errors.ts'
 import type { Metrics } from './metrics.ts'
@@ -10,7 +10,7 @@ import type { GenerateEvent, GenerateJob, GenerateResult, ScoreJob, ScoreResult 
 export interface RunContext {
   /** Who the places are shared with fairly. */
   client: string
-  /** Aborted when the client has gone. */
+  /** Aborted when the client disconnects. */
   signal: AbortSignal
   /** Longest time that a sequence may be generated, in seconds. */
   seconds: number
@@ -18,7 +18,7 @@ export interface RunContext {
   trace: TraceContext
 }
 
-/** What is told of choice `index`: text as it becomes final, then its end. */
+/** What is reported of choice `index`: text as it becomes final, then its end. */
 export type ChoiceEvent =
   | ({ index: number; kind: 'text' } & GenerateEvent)
   | ({ index: number; kind: 'end' } & GenerateResult)
@@ -65,7 +65,7 @@ export async function* runChoices(
     const asked = performance.now()
     let release = () => {}
     let waited = 0
-    let told: Record<string, string | number> | undefined
+    let usage: Record<string, string | number> | undefined
     try {
       release = await model.queue.acquire(client, stop.signal)
       waited = performance.now() - asked
@@ -82,7 +82,7 @@ export async function* runChoices(
       metrics.completionTokens.inc(labels, result.completionTokens)
       metrics.forwards.inc(labels, result.forwards)
       events.push({ index, kind: 'end', ...result })
-      told = {
+      usage = {
         'gen_ai.usage.input_tokens': result.promptTokens,
         'gen_ai.usage.output_tokens': result.completionTokens,
         'gen_ai.response.finish_reasons': result.finish,
@@ -90,7 +90,7 @@ export async function* runChoices(
       }
     } finally {
       release()
-      span.end({ 'unmask.queue_ms': Math.round(waited), ...told }, told === undefined && !stop.signal.aborted)
+      span.end({ 'unmask.queue_ms': Math.round(waited), ...usage }, usage === undefined && !stop.signal.aborted)
     }
   }
   for (const [index, job] of jobs.entries())
@@ -115,7 +115,7 @@ export async function* runChoices(
       })
     }
   } finally {
-    stop.abort(new ApiError(499, 'the client has gone'))
+    stop.abort(new ApiError(499, 'the client disconnected'))
     signal.removeEventListener('abort', abort)
     leave()
   }

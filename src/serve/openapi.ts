@@ -43,7 +43,7 @@ const routes: Record<string, Record<string, Route>> = {
   },
   '/v1/rewrite': {
     post: {
-      summary: 'Mend the tokens of a text, with a model trained to correct tokens. Not part of the OpenAI API.',
+      summary: 'Correct the tokens of a text, with a model trained for that. Not part of the OpenAI API.',
       request: rewriteRequest,
       also: 'text/event-stream',
     },
@@ -65,8 +65,8 @@ const failures: Record<string, string> = {
   403: 'The host name is not served.',
   404: 'There is no such model or address.',
   413: 'The body is too large.',
-  415: 'The body is no JSON.',
-  429: 'Too many requests; `Retry-After` says when to come back.',
+  415: 'The body is not JSON.',
+  429: 'Too many requests; `Retry-After` says when to try again.',
   500: 'A defect of the server.',
   503: 'The model is being loaded again, or the server is stopping.',
 }

@@ -1,5 +1,5 @@
 // Safety between the routes and the models: judges prompts before a model sees them and answers before a client does. Knows no
-// API's shapes; what to look for and what to do is said by src/safety.
+// API's formats; src/safety decides what to look for and what to do.
 import {
   type Audit,
   type AuditEntry,
@@ -49,7 +49,7 @@ export interface Safety {
   close(): Promise<void>
 }
 
-/** What a client is told instead of an answer. */
+/** What a client gets instead of an answer. */
 export const REFUSAL = 'This request was stopped by the content filter of this server.'
 
 /** Text before a piece of an answer that the endpoint sees with it. */
@@ -150,7 +150,7 @@ export async function createSafety(
         )
         yield judged.blocked
           ? { ...choice.result(), index, kind: 'end', finish: 'content_filter' }
-          : choice.told(event as ChoiceEvent)
+          : choice.end(event as ChoiceEvent)
         if (choices.every(({ done }) => done)) return
       }
     } finally {
@@ -195,11 +195,11 @@ export async function createSafety(
 
 /** One answer: its text as it was judged, and what waits with it. */
 function createChoice(stream: FilterStream | undefined) {
-  /** What belongs to text up to `end` of the original: told when that is. */
+  /** What belongs to text up to `end` of the original: sent when that is. */
   let waiting: { end: number; tokens: number; logprobs: TokenLogprob[] }[] = []
   let unmasked: UnmaskedToken[] = []
   let [length, tokens, taken, promptTokens, completionTokens, forwards] = [0, 0, 0, 0, 0, 0]
-  /** Judged here, but not yet by the endpoint; then by both, but not yet told. */
+  /** Judged here, but not yet by the endpoint; then by both, but not yet sent. */
   let ready = ''
   let released = ''
   let seen = ''
@@ -248,17 +248,17 @@ function createChoice(stream: FilterStream | undefined) {
         text += ready
         ready = ''
       }
-      // Tokens would tell what was taken out of the text, or is not yet judged.
+      // Tokens would reveal what was taken out of the text, or is not yet judged.
       const free = ready === '' && !blocked ? waiting.filter(({ end }) => end <= taken) : []
       waiting = waiting.slice(free.length)
       const known = free.at(-1)?.tokens ?? -1
-      const told = unmasked.filter(({ position }) => position < known)
+      const sent = unmasked.filter(({ position }) => position < known)
       unmasked = unmasked.filter(({ position }) => position >= known)
       if (altered) return { text, logprobs: [], unmasked: [] }
-      return { text, logprobs: free.flatMap(({ logprobs }) => logprobs), unmasked: told }
+      return { text, logprobs: free.flatMap(({ logprobs }) => logprobs), unmasked: sent }
     },
     /** The end of a choice, without the texts of its holes where something was taken out of them. */
-    told(event: ChoiceEvent): ChoiceEvent {
+    end(event: ChoiceEvent): ChoiceEvent {
       if (!altered || event.kind !== 'end' || !event.holes) return event
       const { holes: _, ...rest } = event
       return rest
@@ -268,7 +268,7 @@ function createChoice(stream: FilterStream | undefined) {
   return choice
 }
 
-/** What is told of a prompt that no model gets to see. */
+/** The answer to a prompt that no model gets to see. */
 export function* refuseAll(count: number): Generator<ChoiceEvent> {
   const nothing = { promptTokens: 0, cachedTokens: 0, completionTokens: 0, forwards: 0 }
   for (let index = 0; index < count; index++) {
@@ -328,14 +328,14 @@ function withTexts(prompt: GenerateJob['prompt'], texts: readonly string[]): Gen
     return { ...prompt, parts: prompt.parts.map((part) => (typeof part === 'string' ? (texts[next++] ?? '') : part)) }
   if (prompt.kind !== 'chat') return { kind: 'text', text: texts[0] ?? '' }
   const messages = prompt.messages.map((message) => {
-    const said: Message = { ...message, content: texts[next++] ?? '' }
-    if (message.reasoning_content !== undefined) said.reasoning_content = texts[next++]
+    const replaced: Message = { ...message, content: texts[next++] ?? '' }
+    if (message.reasoning_content !== undefined) replaced.reasoning_content = texts[next++]
     if (message.tool_calls)
-      said.tool_calls = message.tool_calls.map((call) => ({
+      replaced.tool_calls = message.tool_calls.map((call) => ({
         ...call,
         function: { ...call.function, arguments: fromJson(texts[next++] ?? '') },
       }))
-    return said
+    return replaced
   })
   return { ...prompt, messages }
 }

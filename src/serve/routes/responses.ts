@@ -188,7 +188,7 @@ async function* streamEvents(events: AsyncGenerator<ChatEvent, void>, response: 
       return
     }
   }
-  throw new ApiError(500, 'the answer broke off', { code: 'internal_error' })
+  throw new ApiError(500, 'the answer was cut off by an internal error', { code: 'internal_error' })
 }
 
 function responseUsage(result: GenerateResult) {

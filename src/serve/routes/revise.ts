@@ -1,4 +1,4 @@
-// POST /v1/infill and /v1/rewrite: texts whose holes are filled or whose tokens are mended. Not part of the OpenAI API, but in
+// POST /v1/infill and /v1/rewrite: texts whose holes are filled or whose tokens are corrected. Not part of the OpenAI API, but in
 // its manner: the same settings, errors, usage and stream of events.
 import { randomUUID } from 'node:crypto'
 import type { Context } from 'hono'

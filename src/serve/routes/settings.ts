@@ -24,7 +24,7 @@ export interface Env {
     requestId: string
     /** Name of the key, or the address. */
     client: string
-    /** Aborted when the client goes. */
+    /** Aborted when the client disconnects. */
     gone: AbortController
     /** Of the request's span. */
     trace: TraceContext
@@ -72,7 +72,7 @@ export function checkChoices(count: number, limits: Limits): void {
 }
 
 /**
- * Takes the first event before the response begins, so that what is wrong with a request is still told by its status; an
+ * Takes the first event before the response begins, so that what is wrong with a request is still reported by its status; an
  * error after that is an event, which OpenAI's clients raise.
  */
 export async function startStream(
@@ -86,10 +86,12 @@ export async function startStream(
       yield first.value
       yield* events
     } catch (error) {
-      const told =
-        error instanceof ApiError ? error : new ApiError(500, 'the answer broke off', { code: 'internal_error' })
-      if (told !== error) log.error({ err: error }, 'stream')
-      yield { data: JSON.stringify(told.body()) }
+      const failure =
+        error instanceof ApiError
+          ? error
+          : new ApiError(500, 'the answer was cut off by an internal error', { code: 'internal_error' })
+      if (failure !== error) log.error({ err: error }, 'stream')
+      yield { data: JSON.stringify(failure.body()) }
     } finally {
       await events.return()
     }

@@ -1,4 +1,4 @@
-// What a model's process tells of a request.
+// Errors that a model's process reports for a request.
 
 /** A request that this model cannot serve. */
 export class RequestError extends Error {

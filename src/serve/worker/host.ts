@@ -1,4 +1,4 @@
-// The server's side of a model process: starts it, sends it work, tells when it is gone. Knows no HTTP.
+// The server's side of a model process: starts it, sends it work, reports when it has ended. Knows no HTTP.
 import { type ChildProcess, fork } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { fileURLToPath, pathToFileURL } from 'node:url'
@@ -37,9 +37,9 @@ export interface HostOptions {
   onInternalError(message: string): void
 }
 
-/** Told to clients whose work a process took with it, or that come while it starts again. */
+/** For clients whose request ended with the process, or that ask while it starts again. */
 export const workerGone = (): ApiError =>
-  new ApiError(503, 'the process of this model ended and is started again; try again in a moment', {
+  new ApiError(503, 'the process of this model ended and is being restarted; try again in a moment', {
     code: 'model_restarting',
     retryAfter: 2,
   })
@@ -70,7 +70,7 @@ export async function startWorker(settings: WorkerSettings, { onInternalError }:
       resolve()
     })
   })
-  // An error of the channel is followed by the exit, which says it.
+  // An error of the channel is followed by the exit, which is reported.
   child.on('error', () => {})
 
   const send = (request: WorkerRequest): void => {
@@ -89,8 +89,8 @@ export async function startWorker(settings: WorkerSettings, { onInternalError }:
 
   function toApiError({ kind, message, param, code }: WorkerError): ApiError {
     if (kind === 'request') {
-      const said = inApiNames(message)
-      return new ApiError(400, said.message, { param: said.param ?? param, code })
+      const named = inApiNames(message)
+      return new ApiError(400, named.message, { param: named.param ?? param, code })
     }
     onInternalError(message)
     return internalError()
