@@ -2,7 +2,6 @@
 // (`<scope>/<operation>/<type>_<n>`) and operator types, not models.
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { ModelProto } from '../src/graph/onnx/proto.ts'
 import type { Executor, Session } from '../src/runtime/executor.ts'
 
 /** Shares are of the wall time of the steps; what is missing to 1 was spent outside the kernels. */
@@ -66,12 +65,10 @@ export function profiled(executor: Executor, folder: string) {
   return {
     executor: {
       ...executor,
-      async load(model, options = {}) {
-        if (typeof model === 'string') throw new Error('a program given as a file is not profiled')
-        const decoded = ModelProto.decode(model) as unknown as { graph: { name: string } }
+      async load(program, options = {}) {
         const prefix = `session${sessions.length}`
-        const session = await executor.load(model, { ...options, profile: join(folder, prefix) })
-        sessions.push({ session, prefix, program: decoded.graph.name })
+        const session = await executor.load(program, { ...options, profile: join(folder, prefix) })
+        sessions.push({ session, prefix, program: program.name })
         return session
       },
     } satisfies Executor as Executor,

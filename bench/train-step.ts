@@ -7,7 +7,6 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { input } from '../src/graph/ops/input.ts'
 import { matmul } from '../src/graph/ops/linear.ts'
-import { exportOnnx } from '../src/graph/program.ts'
 import { createModel } from '../src/models/index.ts'
 import type { Executor } from '../src/runtime/executor.ts'
 import { createExecutor } from '../src/runtime/onnxruntime/executor.ts'
@@ -34,8 +33,8 @@ const warmup = Number(flags.warmup)
 async function matmulSpeed(executor: Executor): Promise<number> {
   const size = 1024
   const square = (name: string) => input(name, 'float32', [size, size])
-  const { model } = exportOnnx({ name: 'matmul', outputs: { y: matmul(square('a'), square('b')) } })
-  const session = await executor.load(model, { optimize: false })
+  const outputs = { y: matmul(square('a'), square('b')) }
+  const session = await executor.load({ name: 'matmul', outputs }, { optimize: false })
   for (const name of ['bench.a', 'bench.b', 'bench.y'])
     await executor.allocate(name, 'float32', new Float32Array(size * size).fill(0.5))
   const buffer = (name: string) => ({ resident: `bench.${name}`, shape: [size, size] })

@@ -10,11 +10,10 @@ import { fileURLToPath } from 'node:url'
 import { openCheckpoint } from '../src/checkpoint/index.ts'
 import type { Batch } from '../src/data/types.ts'
 import { createForward } from '../src/decode/forward.ts'
-import { ModelProto } from '../src/graph/onnx/proto.ts'
 import { createModel } from '../src/models/index.ts'
 import { random } from '../src/random.ts'
 import type { Executor, Session, Source, Weight } from '../src/runtime/executor.ts'
-import { createExecutor } from '../src/runtime/onnxruntime/executor.ts'
+import { createExecutor, lower } from '../src/runtime/onnxruntime/executor.ts'
 import { createTrainer, type TrainerOptions } from '../src/train/program.ts'
 import type { Parameter, TensorData } from '../src/types.ts'
 
@@ -47,21 +46,22 @@ function recording(executor: Executor, folder: string) {
   }
   const recorded: Executor = {
     ...executor,
-    async load(model, { weights = [], ...options } = {}): Promise<Session> {
+    async load(traced, options = {}): Promise<Session> {
       const own = join(folder, `program${programs.length}`)
       mkdirSync(own)
       const file = join(own, 'model.onnx')
+      const { model, loaded } = lower(traced, options)
       writeFileSync(file, model)
-      const { graph } = ModelProto.decode(model) as unknown as { graph: { name: string } }
-      const program: Recorded = { name: graph.name, file, inputs: {}, outputs: {} }
+      const program: Recorded = { name: traced.name, file, inputs: {}, outputs: {} }
       programs.push(program)
       const taken: Weight[] = []
-      for await (const weight of weights) {
+      for await (const weight of options.constants?.values(loaded) ?? []) {
         const { dtype, data, uses } = weight
         for (const { name, shape } of uses) program.inputs[name] = keep({ dtype, shape, data })
         taken.push(weight)
       }
-      const session = await executor.load(model, { ...options, weights: taken })
+      const constants = options.constants && { ...options.constants, values: () => taken }
+      const session = await executor.load(traced, { ...options, constants })
       let first = true
       let bound: Parameters<Session['bind']> = [{}, {}]
       return {

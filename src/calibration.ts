@@ -8,7 +8,7 @@ import { type InputAttributes, input, inputOperation } from './graph/ops/input.t
 import { reshape } from './graph/ops/layout.ts'
 import { matmul } from './graph/ops/linear.ts'
 import { sum } from './graph/ops/reduce.ts'
-import { exportOnnx, topologicalOrder } from './graph/program.ts'
+import { type Program, topologicalOrder } from './graph/program.ts'
 import { type Dim, product, staticSize } from './graph/shape.ts'
 import { substitute } from './graph/substitute.ts'
 import { lastDim, type Node, type Tensor } from './graph/tensor.ts'
@@ -16,7 +16,7 @@ import type { Model } from './models/index.ts'
 import { ar } from './objectives/ar.ts'
 import { diffusionAt, type Variant } from './objectives/index.ts'
 import type { MicroBatch } from './objectives/types.ts'
-import type { Resident, Session, Source } from './runtime/executor.ts'
+import type { Resident, Session } from './runtime/executor.ts'
 import { createExecutor } from './runtime/onnxruntime/executor.ts'
 import type { Tokenizer } from './tokenizer/types.ts'
 import { layerOf as layerName, objectiveProgram } from './train/graph.ts'
@@ -101,13 +101,11 @@ export async function calibrate(
     const names = Object.keys(outputs)
     const tensors = substitute(Object.values(outputs), entry.given)
     const program = { name: 'calibration', outputs: Object.fromEntries(names.map((name, i) => [name, tensors[i]])) }
-    const { model, inputs } = exportOnnx(program)
-    const session = await executor.load(model, { optimize: false })
+    const session = await executor.load(program, { optimize: false })
     for (const [i, batch] of batches.entries()) {
       signal?.throwIfAborted()
-      const all: Record<string, Source> = { ...weights, ...batch.feeds, ...entry.buffers[i], ...feeds }
-      // A part of the model does not use all of the weights and feeds.
-      await session.run(Object.fromEntries(inputs.map(({ name }) => [name, all[name]])), targets(i))
+      // A part of the model does not use all of the weights and feeds, which are passed over.
+      await session.run({ ...weights, ...batch.feeds, ...entry.buffers[i], ...feeds }, targets(i))
     }
     await session.release()
   }
@@ -262,10 +260,10 @@ function countedInputs(): (rows: Dim) => Tensor {
 }
 
 /** The sum of the squares of x W^T from `gram`, the sum of x x^T: tr(W gram W^T). */
-function outputSquaresProgram(): Uint8Array {
+function outputSquaresProgram(): Program {
   const matrix = input('matrix', 'float32', ['O', 'N'])
   const squares = sum(mul(matmul(matrix, input('gram', 'float32', ['N', 'N'])), matrix))
-  return exportOnnx({ name: 'output squares', outputs: { squares } }).model
+  return { name: 'output squares', outputs: { squares } }
 }
 
 /** The inputs of every matrix that the program multiplies by, in the order of the model's parameters. */

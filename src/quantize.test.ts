@@ -16,7 +16,7 @@ import { quantize } from './quantize.ts'
 import { tinyModel } from './quickstart.ts'
 import { random } from './random.ts'
 import type { Executor } from './runtime/executor.ts'
-import { createExecutor } from './runtime/onnxruntime/executor.ts'
+import { createExecutor, lower } from './runtime/onnxruntime/executor.ts'
 import { type BlockFormat, type InferenceParameter, UserError } from './types.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'unmask-quantize-'))
@@ -62,7 +62,9 @@ describe('a quantised folder', () => {
       const reading: Executor = {
         ...executor,
         load(program, settings) {
-          const { graph } = ModelProto.decode(program) as unknown as { graph: { node: { opType: string }[] } }
+          const { graph } = ModelProto.decode(lower(program, settings).model) as unknown as {
+            graph: { node: { opType: string }[] }
+          }
           types.push(...graph.node.map(({ opType }) => opType))
           return executor.load(program, settings)
         },

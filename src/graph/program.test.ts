@@ -148,7 +148,7 @@ describe('a program', () => {
 
   it('runs with any size where it was traced with a name', async () => {
     const { model } = exportOnnx({ name: 'p', outputs: { y: linear(x, w), total: sum(x) } })
-    const session = await executor.load(model)
+    const session = await executor.loadModel(model)
     for (const n of [1, 5, 2]) {
       const { y, total } = await session.run({ x: normal(n, [n, 2]), w: normal(9, [3, 2]) }, { y: null, total: null })
       expect(y.shape).toEqual([n, 3])
@@ -160,7 +160,7 @@ describe('a program', () => {
   it('may give one tensor under two names, an input, and a constant', async () => {
     const y = neg(w)
     const outputs = { a: y, b: y, same: w, two: scalar(2), sum: add(y, w) }
-    const session = await executor.load(exportOnnx({ name: 'p', outputs }).model, { optimize: false })
+    const session = await executor.load({ name: 'p', outputs }, { optimize: false })
     const result = await session.run(
       { w: float([3, 2], [1, 2, 3, 4, 5, 6]) },
       { a: null, b: null, same: null, two: null, sum: null },
@@ -181,7 +181,7 @@ describe('a program', () => {
     const program = { name: 'p', outputs: { y: linear(x, w) } }
     const { model, inputs } = exportOnnx(program, { embed: new Map([['w', float([3, 2], [1, 0, 0, 1, 1, 1])]]) })
     expect(inputs.map(({ name }) => name)).toEqual(['x'])
-    const session = await executor.load(model)
+    const session = await executor.loadModel(model)
     const { y } = await session.run({ x: float([1, 2], [2, 3]) }, { y: null })
     expect(y.data).toEqual(Float32Array.of(2, 3, 5))
     await session.release()
@@ -194,7 +194,7 @@ describe('a program', () => {
     expect(inputs.map(({ name }) => name)).toEqual(['x'])
     expect(externalParameters).toEqual([{ name: 'w', dtype: 'float32', shape: [3, 2] }])
     writeFileSync(join(folder, 'weights'), Float32Array.of(9, 9, 1, 0, 0, 1, 1, 1))
-    const session = await executor.load(model, { externalFolder: folder })
+    const session = await executor.loadModel(model, { externalFolder: folder })
     const { y } = await session.run({ x: float([1, 2], [2, 3]) }, { y: null })
     expect(y.data).toEqual(Float32Array.of(2, 3, 5))
     await session.release()
@@ -213,7 +213,7 @@ describe('a program', () => {
     const { model } = exportOnnx({ name: 'p', outputs: { y } }, { external: { location: 'weights', tensors } })
     expect(decode(model).graph.node.map(({ opType }) => opType)).toEqual(['GatherBlockQuantized'])
     writeFileSync(join(folder, 'weights'), new Uint8Array(16).fill(0x97))
-    const session = await executor.load(model, { externalFolder: folder })
+    const session = await executor.loadModel(model, { externalFolder: folder })
     const result = await session.run({ i: int64([1], [1]), s: float([2, 1], [1, 2]) }, { y: null })
     expect(result.y.data).toEqual(Float32Array.from({ length: 16 }, (_, i) => (i % 2 === 0 ? -2 : 2)))
     await session.release()
@@ -241,7 +241,7 @@ describe('a program', () => {
       { dtype: 'uint8', data: new Uint8Array(16).fill(0x97), uses },
       { dtype: 'float32', data: Float32Array.of(1, 2), uses: loaded.get('s')! },
     ]
-    const session = await executor.load(model, { weights })
+    const session = await executor.loadModel(model, { weights })
     const result = await session.run({ i: int64([1], [1]) }, { rows: null, y: null })
     // Numbers 7 and 9 around 8, times 2.
     expect(result.rows.data).toEqual(Float32Array.from({ length: 16 }, (_, i) => (i % 2 === 0 ? -2 : 2)))
@@ -258,7 +258,7 @@ describe('a program', () => {
     const one = (shape: number[]) => constant(float(shape, [1]))
     const whole = constant(int64([1], [1]))
     const outputs = { a: one([]), b: one([1]), c: one([1, 1]), d: whole }
-    const session = await executor.load(exportOnnx({ name: 'p', outputs }).model)
+    const session = await executor.load({ name: 'p', outputs })
     const result = await session.run({}, { a: null, b: null, c: null, d: null })
     expect([result.a.shape, result.b.shape, result.c.shape]).toEqual([[], [1], [1, 1]])
     expect(result.d.dtype).toBe('int64')

@@ -1,6 +1,6 @@
 // A program: named inputs and outputs of a traced graph, and its lowering to an ONNX model. Knows no runtime.
 import type { DType, TensorData } from '../types.ts'
-import { createEmitter, type Emitter, ONNX_TYPE, type Subgraph } from './onnx/emitter.ts'
+import { createEmitter, type Emitter, ONNX_TYPE, type Subgraph, type Target } from './onnx/emitter.ts'
 import { ModelProto } from './onnx/proto.ts'
 import { type InputAttributes, inputOperation } from './ops/input.ts'
 import { type Shape, shapeText } from './shape.ts'
@@ -15,6 +15,14 @@ export interface Signature {
   name: string
   dtype: DType
   shape: Shape
+}
+
+/** Bytes of a file in which the values of an input lie. */
+export interface FilePart {
+  /** Name of the file. Default: that of all. */
+  location?: string
+  offset: number
+  length: number
 }
 
 /** An input whose values are given when a model is loaded. */
@@ -65,10 +73,12 @@ export function topologicalOrder(outputs: readonly Tensor[]): Node[] {
 }
 
 export interface ExportOptions {
+  /** What is to run the model. Default: onnxruntime-node. */
+  target?: Target
   /** Inputs to embed as constants instead: parameters of an inference model that is to be self-contained. */
   embed?: ReadonlyMap<string, TensorData>
   /** Inputs to refer to as external data, by name -> byte range of `location`, or of a file of their own. */
-  external?: { location: string; tensors: ReadonlyMap<string, { offset: number; length: number; location?: string }> }
+  external?: { location: string; tensors: ReadonlyMap<string, FilePart> }
   /** Inputs whose values are given once, when the model is loaded. */
   loaded?: ReadonlySet<string>
   /** Puts other nodes in place of some, of a program that is only run; both in an order in which they can be computed. */
@@ -78,7 +88,8 @@ export interface ExportOptions {
 /** Lowers a program to ONNX. Inputs keep the order in which they were first used, so the bytes are reproducible. */
 export function exportOnnx(program: Program, options: ExportOptions = {}): ExportedProgram {
   let place = ''
-  const emit = createEmitter(() => place, viewStored)
+  const { target = 'onnxruntime-node' } = options
+  const emit = createEmitter({ target, scopeName: () => place, viewStored })
   const names = new Map<Tensor, string>()
   const inputs: Signature[] = []
   const externalParameters: Signature[] = []

@@ -1,8 +1,8 @@
 // Loads a program that is only run: the weights are part of the session, which packs them once. Knows no model.
 import { encodeFloat16 } from '../checkpoint/float.ts'
-import { exportOnnx, type LoadedInput, type Program } from '../graph/program.ts'
+import type { LoadedInput, Program } from '../graph/program.ts'
 import { isMatrixToQuantize, quantizedNames, type StoredNames } from '../quant/layout.ts'
-import type { Executor, Session, SessionOptions, Weight } from '../runtime/executor.ts'
+import type { Executor, LoadOptions, Session, Weight } from '../runtime/executor.ts'
 import {
   type Device,
   type FileRange,
@@ -51,7 +51,7 @@ export function externalRanges(weights: ReadonlyMap<string, InferenceParameter>)
   return ranges
 }
 
-export interface LoadInferenceOptions extends Pick<SessionOptions, 'optimize'> {
+export interface LoadInferenceOptions extends Pick<LoadOptions, 'optimize'> {
   formats?: ReadonlyMap<string, WeightFormat>
 }
 
@@ -85,7 +85,7 @@ export async function loadInference(
   }
   if (folders.size > 1) throw new Error(`files to map must be in one folder, are in ${[...folders].join(', ')}`)
   const [externalFolder] = folders
-  const joins: (readonly string[])[] = []
+  const joins = new Map<string, readonly string[]>()
   const mayJoin = (names: readonly string[]): boolean => {
     const mapped = names.filter((name) => 'file' in weights.get(name)!)
     if (mapped.length > 0 && mapped.length < names.length) return false
@@ -99,19 +99,15 @@ export async function loadInference(
       for (const { part, range } of joined) if (range) tensors.set(part, range)
     } else {
       for (const [, part] of parts) loaded.add(part)
-      joins.push(names)
+      joins.set(joinedName(names), names)
     }
     return true
   }
-  const exported = exportOnnx(program, {
-    loaded,
-    external: { location: '', tensors },
-    rewrite: (nodes) => joinNodes(nodes, mayJoin),
-  })
-  return executor.load(exported.model, {
+  return executor.load(program, {
     ...options,
-    weights: weightsOf(weights, joins, exported.loaded),
-    ...(externalFolder === undefined ? {} : { externalFolder }),
+    constants: { names: loaded, values: (used) => weightsOf(weights, [...joins.values()], used) },
+    files: externalFolder === undefined ? undefined : { folder: externalFolder, tensors },
+    rewrite: (nodes) => joinNodes(nodes, mayJoin),
   })
 }
 

@@ -7,7 +7,7 @@ import { linear } from '../graph/ops/linear.ts'
 import { roundToNearest } from '../quant/round.ts'
 import { random } from '../random.ts'
 import type { Executor } from '../runtime/executor.ts'
-import { createExecutor } from '../runtime/onnxruntime/executor.ts'
+import { createExecutor, lower } from '../runtime/onnxruntime/executor.ts'
 import type { BlockFormat, QuantizedParameter, TensorData } from '../types.ts'
 import { formatsOf, loadInference } from './inference.ts'
 import { createWeights } from './weights.ts'
@@ -62,10 +62,12 @@ it.each(Object.entries(formats))('%s: products of one input are one, with the sa
   let products = 0
   const counting: Executor = {
     ...executor,
-    load(model, options) {
-      const { graph } = ModelProto.decode(model) as unknown as { graph: { node: { opType: string }[] } }
+    load(program, options) {
+      const { graph } = ModelProto.decode(lower(program, options).model) as unknown as {
+        graph: { node: { opType: string }[] }
+      }
       products = graph.node.filter(({ opType }) => opType === 'MatMulNBits').length
-      return executor.load(model, options)
+      return executor.load(program, options)
     },
   }
   const run = async (names: readonly string[]) => {

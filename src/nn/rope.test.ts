@@ -1,7 +1,6 @@
 // Rotary angles: the scalings of checkpoints, and the configs that say them.
 import { describe, expect, it } from 'vitest'
 import { input } from '../graph/ops/input.ts'
-import { exportOnnx } from '../graph/program.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import type { TensorData } from '../types.ts'
 import { inverseFrequencies, ropeConfig, ropeRows, ropeTables } from './rope.ts'
@@ -88,7 +87,7 @@ it('rows hold what the tables hold at these positions', async () => {
   const index: TensorData = { dtype: 'int64', shape: [2, 3], data: BigInt64Array.from(positions.flat(), BigInt) }
   const rows = ropeRows(config, 64, input('positions', 'int64', ['B', 'T']))
   const executor = createExecutor({ threads: 1 })
-  const session = await executor.load(exportOnnx({ name: 'rows', outputs: rows }).model)
+  const session = await executor.load({ name: 'rows', outputs: rows })
   const result = await session.run({ positions: index }, { cos: null, sin: null, index: null })
   await executor.dispose()
   expect(result.index.shape).toEqual([2, 3])

@@ -1,4 +1,6 @@
 // What programs run on: sessions of programs, and buffers that stay where the programs run. Back ends are folders beside this file.
+import type { FilePart, LoadedInput, Program } from '../graph/program.ts'
+import type { Node } from '../graph/tensor.ts'
 import type { Device, DType, TensorData, TypedArray } from '../types.ts'
 
 /** Part of a buffer that stays in the executor. `offset` counts elements. */
@@ -41,21 +43,27 @@ export interface Session {
    * They take the place of what was bound before, and are bound no longer when one of the buffers is allocated anew or freed.
    */
   bind(feeds: Record<string, Resident>, fetches: Record<string, Resident>): Promise<void>
-  /** Writes ONNX Runtime's profile; only for sessions loaded with `enableProfiling`. */
+  /** Writes the profile; only for sessions loaded with `profile`. */
   endProfiling(): Promise<void>
   release(): Promise<void>
 }
 
-export interface SessionOptions {
-  /** Inference models gain from ONNX Runtime's graph rewriting; training programs are emitted in their final form. */
+export interface LoadOptions {
+  /** Inference models gain from rewriting of the lowered graph; training programs are lowered to their final form. Default true. */
   optimize?: boolean
-  /**
-   * Values of inputs that are the same in every run: they become part of the session, which packs them. Taken one after the
-   * other, so that they need not exist at the same time; each is moved to the worker and no longer usable here.
-   */
-  weights?: Iterable<Weight> | AsyncIterable<Weight>
-  /** Folder of the files that the model's external data refer to; they are mapped into memory. */
-  externalFolder?: string
+  /** Inputs that have the same values in every run: they become part of the session. */
+  constants?: {
+    names: ReadonlySet<string>
+    /**
+     * Their values, of those that the program uses and in the shapes in which it does. Taken one after the other, so that
+     * they need not exist at the same time; each moves to the executor and is no longer usable here.
+     */
+    values(used: ReadonlyMap<string, readonly LoadedInput[]>): Iterable<Weight> | AsyncIterable<Weight>
+  }
+  /** Inputs whose values stay in files of one folder, which are mapped into memory. */
+  files?: { folder: string; tensors: ReadonlyMap<string, FilePart> }
+  /** Puts other nodes in place of some; see `ExportOptions`. */
+  rewrite?(nodes: readonly Node[]): readonly Node[]
   /** File prefix for a profile. */
   profile?: string
 }
@@ -63,7 +71,7 @@ export interface SessionOptions {
 export interface Executor {
   readonly threads: number
   readonly device: Device
-  load(model: Uint8Array, options?: SessionOptions): Promise<Session>
+  load(program: Program, options?: LoadOptions): Promise<Session>
   /** A zeroed buffer in the worker, or one made of `data`, which is moved there and no longer usable here. */
   allocate(name: string, dtype: DType, content: number | TypedArray): Promise<void>
   /**

@@ -4,7 +4,6 @@ import { checkGradients, evaluate, normal, positive } from '../../test/graph/gra
 import { batch, model as dense, options } from '../../test/train/tiny.ts'
 import type { Batch } from '../data/types.ts'
 import type { input } from '../graph/ops/input.ts'
-import { exportOnnx } from '../graph/program.ts'
 import { randomParameters } from '../load.ts'
 import { createModel } from '../models/index.ts'
 import { bdlm } from '../objectives/bdlm.ts'
@@ -179,12 +178,10 @@ describe('the load', () => {
       const { objective, feeds, counts } = bdlm.prepare(source, { seed: 1, step: 0, row: 0 }, settings)
       const program = objectiveProgram(model, objective, source, { gradients: true })
       const outputs = { expert_load: program.outputs.expert_load }
-      const exported = exportOnnx({ ...program, outputs })
-      const session = await executor.load(exported.model)
+      const session = await executor.load({ ...program, outputs })
       const given: Record<string, Source> = { ...feeds }
       for (const [name, value] of weights()) given[name] = { dtype: 'float32', ...value }
-      const used = exported.inputs.map(({ name }) => [name, given[name]])
-      const { expert_load } = await session.run(Object.fromEntries(used), { expert_load: null })
+      const { expert_load } = await session.run(given, { expert_load: null })
       await session.release()
       const load = Array.from(expert_load.data, Number)
       const [first, last] = [load.slice(0, 8), load.slice(8)].map((layer) => layer.reduce((a, b) => a + b, 0))

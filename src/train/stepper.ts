@@ -4,7 +4,7 @@ import { adamw } from '../graph/ops/adamw.ts'
 import { add } from '../graph/ops/elementwise.ts'
 import { input } from '../graph/ops/input.ts'
 import { sumSquares } from '../graph/ops/reduce.ts'
-import { exportOnnx, type Program } from '../graph/program.ts'
+import type { Program } from '../graph/program.ts'
 import type { Model } from '../models/types.ts'
 import type { Variant } from '../objectives/index.ts'
 import type { MicroBatch } from '../objectives/types.ts'
@@ -82,7 +82,7 @@ export async function createStepper(
   return createUpdater(executor, trainable, initial, options, async ({ objective, rows, length }, gradients) => {
     const settings = { gradients, gradientCheckpointing, routing }
     const program = objectiveProgram(model, objective, { rows, length }, settings)
-    return { program, session: await executor.load(exportOnnx(program).model, { optimize: false }) }
+    return { program, session: await executor.load(program, { optimize: false }) }
   })
 }
 
@@ -316,8 +316,7 @@ async function loadOptimizer(executor: Executor, layout: FlatLayout, options: Op
     },
     options,
   )
-  const load = (name: string, outputs: Parameters<typeof exportOnnx>[0]['outputs']) =>
-    executor.load(exportOnnx({ name, outputs }).model, { optimize: false })
+  const load = (name: string, outputs: Program['outputs']) => executor.load({ name, outputs }, { optimize: false })
   const updating = await load('adamw', { next_p: nextP, next_m: nextM, next_v: nextV })
   const summing = await load('accumulate', { sum: add(flat('a'), flat('b')) })
   const squaring = await load('norm', { squares: sumSquares(flat('g'), [1]) })

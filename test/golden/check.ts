@@ -8,7 +8,6 @@ import type { Executor } from '../../src/runtime/executor.ts'
 import { createExecutor } from '../../src/runtime/onnxruntime/executor.ts'
 import type { Variant } from '../../src/objectives/index.ts'
 import { objectiveProgram } from '../../src/train/graph.ts'
-import { exportOnnx } from '../../src/graph/program.ts'
 import type { ModelConfig, Parameter, TensorData } from '../../src/types.ts'
 import { type DecodeCases, decodeDifferences } from './decode.ts'
 import { logits, type Mask } from './logits.ts'
@@ -209,7 +208,7 @@ async function lossOf(label: string, context: Context): Promise<number> {
   const clean = expected(cap ? 'cap_input_ids' : 'input_ids')
   const { feeds, index } = feedsFor(context, kind, weighting, clean)
   const program = objectiveProgram(model, objectiveOf(kind, cases.block_size), { rows, length }, noExtras)
-  const session = await executor.load(exportOnnx(program).model, { optimize: false })
+  const session = await executor.load(program, { optimize: false })
   const outputs = await session.run({ ...feeds, ...parameterFeeds(weights) }, { loss: null })
   await session.release()
   const loss = Number(outputs.loss.data[0])
@@ -246,7 +245,7 @@ async function checkGradients(folder: string, name: string, context: Context): P
     { rows, length },
     { gradients: true },
   )
-  const session = await executor.load(exportOnnx(program).model, { optimize: false })
+  const session = await executor.load(program, { optimize: false })
   const names = Object.keys(program.outputs).filter((output) => output.startsWith('grad.'))
   const fetches = Object.fromEntries(names.map((output) => [output, null]))
   const outputs = await session.run({ ...feeds, ...parameterFeeds(weights) }, fetches)

@@ -3,7 +3,6 @@ import { type Attend, blockCausal, blockDiffusion, fullAttention } from '../../s
 import { input } from '../../src/graph/ops/input.ts'
 import { slice } from '../../src/graph/ops/layout.ts'
 import { linear } from '../../src/graph/ops/linear.ts'
-import { exportOnnx } from '../../src/graph/program.ts'
 import type { Model } from '../../src/models/index.ts'
 import { createWeights } from '../../src/nn/weights.ts'
 import type { Executor } from '../../src/runtime/executor.ts'
@@ -52,7 +51,7 @@ export async function logits(
     positionCount: length,
     attention,
   })
-  const session = await executor.load(exportOnnx({ name: 'logits', outputs: { logits: linear(hidden, head) } }).model, {
+  const session = await executor.load({ name: 'logits', outputs: { logits: linear(hidden, head) } }, {
     optimize: false,
   })
   const whole = (shape: number[], values: ArrayLike<number>) => ({

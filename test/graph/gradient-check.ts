@@ -3,7 +3,6 @@ import { gradients } from '../../src/graph/gradient.ts'
 import { mul } from '../../src/graph/ops/elementwise.ts'
 import { input } from '../../src/graph/ops/input.ts'
 import { sum } from '../../src/graph/ops/reduce.ts'
-import { exportOnnx } from '../../src/graph/program.ts'
 import { type Shape, staticSize } from '../../src/graph/shape.ts'
 import type { Tensor } from '../../src/graph/tensor.ts'
 import { random } from '../../src/random.ts'
@@ -51,9 +50,12 @@ export interface Expression {
 /** Evaluates an expression and returns the values of its result. */
 export async function evaluate(executor: Executor, { values, shapes = {}, build }: Expression): Promise<TensorData> {
   const result = build(declare(values, shapes))
-  const session = await executor.load(exportOnnx({ name: 'expression', outputs: { result } }).model, {
-    optimize: false,
-  })
+  const session = await executor.load(
+    { name: 'expression', outputs: { result } },
+    {
+      optimize: false,
+    },
+  )
   try {
     return (await session.run(values, { result: null })).result
   } finally {
@@ -84,8 +86,7 @@ const ABSOLUTE = 2e-4
 export async function checkGradients(executor: Executor, expression: Expression, seed = 1): Promise<void> {
   const { values, shapes = {}, build } = expression
   const wanted = expression.wanted ?? Object.keys(values).filter((name) => values[name].dtype === 'float32')
-  const load = (outputs: Record<string, Tensor>) =>
-    executor.load(exportOnnx({ name: 'check', outputs }).model, { optimize: false })
+  const load = (outputs: Record<string, Tensor>) => executor.load({ name: 'check', outputs }, { optimize: false })
   const forward = await load({ result: build(declare(values, shapes)) })
   const evaluateAt = async (at: Values) => (await forward.run(at, { result: null })).result
   const first = await evaluateAt(values)

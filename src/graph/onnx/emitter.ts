@@ -13,6 +13,9 @@ export const ONNX_TYPE: Record<DType, number> = {
   float16: 10,
 }
 
+/** What runs a lowered program: few operations differ, where one has no kernel that another has. */
+export type Target = 'onnxruntime-node' | 'onnxruntime-web'
+
 /** A subgraph attribute (the body of Scan). */
 export interface Subgraph {
   name: string
@@ -41,6 +44,7 @@ export interface NodeOptions {
 }
 
 export interface Emitter {
+  readonly target: Target
   readonly nodes: EmittedNode[]
   readonly constants: Map<string, TensorData>
   /** Emits a node; returns its output names. Empty input names are absent optional inputs. */
@@ -60,15 +64,22 @@ export interface Emitter {
   body(): Emitter
 }
 
-/** Refers to a weight outside the model in another shape; undefined for other tensors. */
-type ViewStored = (name: string, shape: readonly number[]) => string | undefined
+export interface EmitterOptions {
+  target: Target
+  /** Where in the model the node is that is being lowered. */
+  scopeName(): string
+  /** Refers to a weight outside the model in another shape; undefined for other tensors. */
+  viewStored(name: string, shape: readonly number[]): string | undefined
+}
 
-export function createEmitter(scopeName: () => string, viewStored: ViewStored, counter = { next: 0 }): Emitter {
+export function createEmitter(options: EmitterOptions, counter = { next: 0 }): Emitter {
+  const { target, scopeName, viewStored } = options
   const nodes: EmittedNode[] = []
   const constants = new Map<string, TensorData>()
   const known = new Map<string, string>()
   const fresh = (hint: string) => `${hint}_${counter.next++}`
   const emitter: Emitter = {
+    target,
     nodes,
     constants,
     node(opType, inputs, options = {}) {
@@ -105,7 +116,7 @@ export function createEmitter(scopeName: () => string, viewStored: ViewStored, c
       return emitter.op('Reshape', [input, emitter.ints(reshapeTarget(from, to))])
     },
     view: (input, shape) => viewStored(input, shape) ?? emitter.op('Reshape', [input, emitter.ints(shape)]),
-    body: () => createEmitter(scopeName, viewStored, counter),
+    body: () => createEmitter(options, counter),
   }
   return emitter
 }

@@ -154,7 +154,9 @@ describe('experts', () => {
     const tensors: Record<string, Tensor> = {}
     for (const [name, value] of Object.entries(feeds)) tensors[name] = input(name, 'float32', value.shape)
     for (const name of matrixNames) tensors[name] = parameters(`${name}.weight`)
-    const session = await executor.load(exportOnnx({ name: 'test', outputs: { y: mixture(tensors) } }, { embed }).model)
+    const session = await executor.loadModel(
+      exportOnnx({ name: 'test', outputs: { y: mixture(tensors) } }, { embed }).model,
+    )
     const { y } = await session.run(feeds, { y: null })
     await session.release()
     const expected = byHand(values, rows)

@@ -4,6 +4,7 @@
 import { z } from 'zod'
 import { count, none } from '../attributes.ts'
 import type { Emitter } from '../onnx/emitter.ts'
+import { fusedMatMul } from '../onnx/products.ts'
 import { defineOperation } from '../registry.ts'
 import { sameShape } from '../shape.ts'
 import { apply, apply1, lastDim, type Tensor } from '../tensor.ts'
@@ -177,7 +178,7 @@ const gradientOperation = defineOperation({
     const mul = (a: string, b: string) => emit.op('Mul', [a, b])
     const add = (a: string, b: string) => emit.op('Add', [a, b])
     const product = (a: string, b: string, transA: 0 | 1, transB: 0 | 1) =>
-      emit.contrib('FusedMatMul', [a, b], { transA, transB, alpha: { float: 1 } })
+      fusedMatMul(emit, a, b, { transA: transA === 1, transB: transB === 1 })
     const cells = emit.op('Transpose', [emit.op('NonZero', [assigned.byExpert])], { perm: [1, 0] })
     const flatWeights = emit.op('Reshape', [weights, emit.ints([-1, count])])
     const shares = emit.op('Unsqueeze', [

@@ -2,9 +2,9 @@
 // result is widened again, and everything around stays float32. Inference only.
 import { none } from '../attributes.ts'
 import { type Emitter, ONNX_TYPE } from '../onnx/emitter.ts'
+import { overRows } from '../onnx/products.ts'
 import { defineOperation } from '../registry.ts'
-import { product } from '../shape.ts'
-import { apply1, lastDim, type Tensor } from '../tensor.ts'
+import { apply1, type Tensor } from '../tensor.ts'
 
 const halfLinearOperation = defineOperation({
   name: 'halfLinear',
@@ -21,16 +21,10 @@ const halfLinearOperation = defineOperation({
   },
   onnx(emit, [x, weight, bias], _, node) {
     const [{ shape }, { shape: matrix }] = node.inputs
-    const rows = shape.length === 2 ? x : emit.reshape(x, shape, [product(shape.slice(0, -1)), lastDim(node.inputs[0])])
-    const y = emitHalfLinear(emit, rows, weight)
-    const batch = () => emit.op('Shape', [x], { start: 0, end: -1 })
-    const back = shape.length === 2 ? y : emit.op('Reshape', [y, joined(emit, batch(), Number(matrix[0]))])
-    return [bias ? emit.op('Add', [back, bias]) : back]
+    const y = overRows(emit, { name: x, shape }, Number(matrix[0]), (rows) => emitHalfLinear(emit, rows, weight))
+    return [bias ? emit.op('Add', [y, bias]) : y]
   },
 })
-
-const joined = (emit: Emitter, sizes: string, last: number): string =>
-  emit.op('Concat', [sizes, emit.ints([last])], { axis: 0 })
 
 /** `linear` where the weight is float16; undefined where it is not. */
 export const halfLinear = (x: Tensor, weight: Tensor, bias: Tensor | undefined): Tensor | undefined =>

@@ -1,6 +1,7 @@
 // Matrix products. `linear` is y = x W^T + b with W stored [out, in], as checkpoints do.
 import { z } from 'zod'
 import { none } from '../attributes.ts'
+import { fusedMatMul, timesTransposed } from '../onnx/products.ts'
 import { defineOperation } from '../registry.ts'
 import { product, type Shape, shapeText } from '../shape.ts'
 import { apply1, lastDim, type Tensor } from '../tensor.ts'
@@ -42,11 +43,7 @@ const matmulOperation = defineOperation({
   onnx: (emit, inputs, { transposeA, transposeB, alpha }) => [
     !transposeA && !transposeB && alpha === 1
       ? emit.op('MatMul', inputs)
-      : emit.contrib('FusedMatMul', inputs, {
-          transA: transposeA ? 1 : 0,
-          transB: transposeB ? 1 : 0,
-          alpha: { float: alpha },
-        }),
+      : fusedMatMul(emit, inputs[0], inputs[1], { transA: transposeA, transB: transposeB, alpha }),
   ],
 })
 
@@ -84,7 +81,7 @@ const linearOperation = defineOperation({
       const y = emit.op('Gemm', bias ? [x2, weight, bias] : [x2, weight], { transB: 1 })
       return [shape.length === 2 ? y : emit.reshape(y, [], node.outputs[0].shape)]
     }
-    const y = emit.contrib('FusedMatMul', [x, weight], { transB: 1 })
+    const y = timesTransposed(emit, { name: x, shape }, weight, Number(node.inputs[1].shape[0]))
     return [bias ? emit.op('Add', [y, bias]) : y]
   },
 })

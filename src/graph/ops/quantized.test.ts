@@ -44,7 +44,7 @@ async function run(parameter: QuantizedParameter, feeds: Record<string, TensorDa
   if (zeroPoints)
     embed.set('w.zero_points', { dtype: 'uint8', shape: [out, zeroPoints.length / out], data: zeroPoints })
   if (minima) embed.set('w.minima', { dtype: 'float32', shape: [out, blocks], data: minima })
-  const session = await executor.load(exportOnnx({ name: 'test', outputs: { y } }, { embed }).model)
+  const session = await executor.loadModel(exportOnnx({ name: 'test', outputs: { y } }, { embed }).model)
   const outputs = await session.run(feeds, { y: null })
   await session.release()
   return outputs.y

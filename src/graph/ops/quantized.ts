@@ -3,8 +3,9 @@
 import { z } from 'zod'
 import { count } from '../attributes.ts'
 import type { Emitter } from '../onnx/emitter.ts'
+import { timesTransposed } from '../onnx/products.ts'
 import { defineOperation } from '../registry.ts'
-import { sameShape } from '../shape.ts'
+import { type Shape, sameShape } from '../shape.ts'
 import { apply1, type Node, type Operation, type Tensor } from '../tensor.ts'
 import { emitHalfLinear } from './half.ts'
 
@@ -83,14 +84,14 @@ const linearOperation = defineOperation({
     return [{ dtype: 'float32', shape: [...x.shape.slice(0, -1), packed.shape[0]] }]
   },
   onnx: (emit, [x, ...stored], attributes, node) => [
-    product(emit, { name: x, rank: node.inputs[0].shape.length }, stored, attributes, Number(node.inputs[1].shape[0])),
+    product(emit, { name: x, shape: node.inputs[0].shape }, stored, attributes, Number(node.inputs[1].shape[0])),
   ],
 })
 
 /** x W^T (+ bias) of a stored matrix of `out` rows. */
 function product(
   emit: Emitter,
-  { name: x, rank }: { name: string; rank: number },
+  { name: x, shape }: { name: string; shape: Shape },
   [packed, scales, ...rest]: readonly string[],
   { format: { bits, blockSize, asymmetric, minima }, width }: MatrixAttributes,
   out: number,
@@ -103,10 +104,14 @@ function product(
   if (!minima) return y
   // q * scale + minimum is (q - middle) * scale, as above, and a number for all of the block: it meets the sum of the inputs.
   // MatMulNBits takes zero points that are not whole too, but then makes the matrix float32 in each product.
-  const summed = emit.op('ReduceSum', [inBlocks(emit, x, rank, width, blockSize), emit.ints([-1])], { keepdims: 0 })
+  const blocks = width / blockSize
+  const summed = emit.op('ReduceSum', [inBlocks(emit, x, shape.length, width, blockSize), emit.ints([-1])], {
+    keepdims: 0,
+  })
   // Chosen rows, [R, width], may be none: ReduceSum then leaves the shape as it is.
-  const sums = rank === 2 ? emit.op('Reshape', [summed, emit.ints([0, width / blockSize])]) : summed
-  return emit.op('Add', [y, emit.contrib('FusedMatMul', [sums, offsets(emit, scales, third, bits)], { transB: 1 })])
+  const name = shape.length === 2 ? emit.op('Reshape', [summed, emit.ints([0, blocks])]) : summed
+  const sums = { name, shape: [...shape.slice(0, -1), blocks] }
+  return emit.op('Add', [y, timesTransposed(emit, sums, offsets(emit, scales, third, bits), out)])
 }
 
 /** minima + middle * scales: constants, which ONNX Runtime adds when it loads the model. */
@@ -131,7 +136,7 @@ const joinedOperation = defineOperation({
   infer: ([x], { sizes }) => sizes.map((size) => ({ dtype: 'float32', shape: [...x.shape.slice(0, -1), size] })),
   onnx(emit, [x, ...stored], { sizes, ...attributes }, node) {
     const out = sizes.reduce((a, b) => a + b, 0)
-    const y = product(emit, { name: x, rank: node.inputs[0].shape.length }, stored, attributes, out)
+    const y = product(emit, { name: x, shape: node.inputs[0].shape }, stored, attributes, out)
     return emit.node('Split', [y, emit.ints(sizes)], { attributes: { axis: -1 }, outputs: sizes.length })
   },
 })
@@ -233,7 +238,8 @@ export function matrixStorage(matrix: Tensor): { tensors: readonly Tensor[]; mat
 
 /** x W^T of a matrix whose tensors are called `stored`, for x [n, width]. */
 export function emitLinear(emit: Emitter, x: string, stored: readonly string[], matrix: StoredMatrix): string {
-  if (matrix.quantized) return product(emit, { name: x, rank: 2 }, stored, matrix.quantized, matrix.out)
+  const rows = { name: x, shape: ['rows', 'width'] }
+  if (matrix.quantized) return product(emit, rows, stored, matrix.quantized, matrix.out)
   if (matrix.half) return emitHalfLinear(emit, x, stored[0])
-  return emit.contrib('FusedMatMul', [x, stored[0]], { transB: 1 })
+  return timesTransposed(emit, rows, stored[0], matrix.out)
 }

@@ -9,7 +9,7 @@ import { add, mul } from '../../graph/ops/elementwise.ts'
 import { input } from '../../graph/ops/input.ts'
 import { cast } from '../../graph/ops/layout.ts'
 import { matmul } from '../../graph/ops/linear.ts'
-import { exportOnnx } from '../../graph/program.ts'
+import { exportOnnx, type Program } from '../../graph/program.ts'
 import type { Shape } from '../../graph/shape.ts'
 import type { Tensor } from '../../graph/tensor.ts'
 import { type TensorData, UserError } from '../../types.ts'
@@ -20,7 +20,7 @@ import { createExecutor } from './executor.ts'
 const executor = createExecutor({ threads: 1 })
 afterAll(() => executor.dispose())
 
-const onnx = (outputs: Record<string, Tensor>): Uint8Array => exportOnnx({ name: 'program', outputs }).model
+const program = (outputs: Record<string, Tensor>): Program => ({ name: 'program', outputs })
 const floats = (shape: number[], ...values: number[]): TensorData => ({
   dtype: 'float32',
   shape,
@@ -29,16 +29,16 @@ const floats = (shape: number[], ...values: number[]): TensorData => ({
 const float = (name: string, shape: Shape): Tensor => input(name, 'float32', shape)
 
 /** y = a + b, of any length. */
-const sum = onnx({ y: add(float('a', ['N']), float('b', ['N'])) })
+const sum = program({ y: add(float('a', ['N']), float('b', ['N'])) })
 
 /** A program that takes a while: a chain of matrix products. */
-function long(products = 24): { model: Uint8Array; feeds: Record<string, TensorData> } {
+function long(products = 24): { program: Program; feeds: Record<string, TensorData> } {
   const size = 512
   const x = float('x', [size, size])
   let y = x
   for (let i = 0; i < products; i++) y = matmul(y, x)
   const feeds = { x: { dtype: 'float32', shape: [size, size], data: new Float32Array(size * size) } as TensorData }
-  return { model: onnx({ y }), feeds }
+  return { program: program({ y }), feeds }
 }
 
 it('says what to do where a device lacks float16', () => {
@@ -54,7 +54,7 @@ it('says what to do where a device lacks float16', () => {
 describe('weights of a session', () => {
   /** y = a x + b, for x of any length. */
   const shapes = { a: [64], b: [1] }
-  const program = exportOnnx(
+  const exported = exportOnnx(
     { name: 'program', outputs: { y: add(mul(float('x', ['N', 64]), float('a', shapes.a)), float('b', shapes.b)) } },
     { loaded: new Set(['a', 'b']) },
   )
@@ -73,8 +73,8 @@ describe('weights of a session', () => {
         yield next
       }
     }
-    const session = await executor.load(program.model, { weights: weights() })
-    const other = await executor.load(program.model, { weights: [weight('b', 1), weight('a', 4)] })
+    const session = await executor.loadModel(exported.model, { weights: weights() })
+    const other = await executor.loadModel(exported.model, { weights: [weight('b', 1), weight('a', 4)] })
     // A weight is no input any more.
     const feeds = { x, a: floats([64], ...Array<number>(64).fill(9)) }
     expect((await session.run(feeds, { y: null })).y.data).toEqual(new Float32Array(64).fill(13))
@@ -89,12 +89,14 @@ describe('weights of a session', () => {
       yield weight('a', 2)
       throw new UserError('model.gguf: the file became shorter while it was read')
     }
-    await expect(executor.load(program.model, { weights: broken() })).rejects.toThrow('became shorter')
+    await expect(executor.loadModel(exported.model, { weights: broken() })).rejects.toThrow('became shorter')
     const misnamed = { ...weight('b', 3), uses: [{ name: 'c', shape: [1] }] }
-    await expect(executor.load(program.model, { weights: [misnamed] })).rejects.toThrow('the model has no input c')
+    await expect(executor.loadModel(exported.model, { weights: [misnamed] })).rejects.toThrow(
+      'the model has no input c',
+    )
     const short = { ...weight('b', 3), uses: [{ name: 'b', shape: [2] }] }
-    await expect(executor.load(program.model, { weights: [short] })).rejects.toThrow('b is [2], its values are 1')
-    const session = await executor.load(program.model, { weights: [weight('a', 2), weight('b', 3)] })
+    await expect(executor.loadModel(exported.model, { weights: [short] })).rejects.toThrow('b is [2], its values are 1')
+    const session = await executor.loadModel(exported.model, { weights: [weight('a', 2), weight('b', 3)] })
     expect((await session.run({ x }, { y: null })).y.data).toEqual(new Float32Array(64).fill(13))
     await session.release()
   })
@@ -206,7 +208,7 @@ describe('resident buffers', () => {
 
 describe('errors', () => {
   it('reach the caller, and the executor goes on', async () => {
-    await expect(executor.load(Uint8Array.of(1, 2, 3))).rejects.toThrow(/protobuf|load model/i)
+    await expect(executor.loadModel(Uint8Array.of(1, 2, 3))).rejects.toThrow(/protobuf|load model/i)
     const session = await executor.load(sum)
     await expect(session.run({ a: floats([2], 1, 2) }, { y: null })).rejects.toThrow(/b/)
     await expect(session.run({ a: floats([2], 1, 2), b: floats([3], 1, 2, 3) }, { y: null })).rejects.toThrow()
@@ -241,8 +243,8 @@ describe('cancelling', () => {
   })
 
   it('during a run: rejects with the reason before the run ends, and the executor goes on', async () => {
-    const { model, feeds } = long()
-    const slow = await executor.load(model, { optimize: false })
+    const { program, feeds } = long()
+    const slow = await executor.load(program, { optimize: false })
     const controller = new AbortController()
     const cancelled = slow.run(feeds, { y: null }, { signal: controller.signal })
     // Requests are answered in order, so this one tells when the cancelled run is over.
@@ -273,8 +275,8 @@ describe('cancelling', () => {
 describe('disposing', () => {
   it('rejects what is under way and everything after', async () => {
     const own = createExecutor({ threads: 1 })
-    const { model, feeds } = long()
-    const session = await own.load(model, { optimize: false })
+    const { program, feeds } = long()
+    const session = await own.load(program, { optimize: false })
     const run = session.run(feeds, { y: null })
     const rejected = expect(run).rejects.toThrow('the executor was disposed')
     await own.dispose()
@@ -297,8 +299,8 @@ describe('disposing', () => {
 })
 
 it('leaves the event loop free during a run', async () => {
-  const { model, feeds } = long()
-  const session = await executor.load(model, { optimize: false })
+  const { program, feeds } = long()
+  const session = await executor.load(program, { optimize: false })
   let running = true
   let turns = 0
   const run = session.run(feeds, { y: null }).finally(() => {
@@ -347,7 +349,7 @@ it('keeps two executors apart', async () => {
 
 it('moves values of other types', async () => {
   const x = input('x', 'int64', ['N'])
-  const session = await executor.load(onnx({ whole: cast(x, 'int32'), same: mul(x, cast(float('f', []), 'int64')) }))
+  const session = await executor.load(program({ whole: cast(x, 'int32'), same: mul(x, cast(float('f', []), 'int64')) }))
   const data = BigInt64Array.of(-1n, 2n ** 40n)
   const { whole, same } = await session.run(
     { x: { dtype: 'int64', shape: [2], data }, f: floats([], 3) },

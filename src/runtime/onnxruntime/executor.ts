@@ -1,9 +1,10 @@
 // ONNX Runtime in a worker thread: the caller's event loop stays free.
 import { availableParallelism } from 'node:os'
 import { SHARE_ENV } from 'node:worker_threads'
+import { type ExportedProgram, exportOnnx, type Program } from '../../graph/program.ts'
 import { startThread } from '../../threads/start.ts'
 import { type Device, UserError } from '../../types.ts'
-import type { Executor } from '../executor.ts'
+import type { Executor, LoadOptions, Session, Weight } from '../executor.ts'
 import type { Request, WorkerData } from './protocol.ts'
 
 export interface ExecutorOptions {
@@ -13,8 +14,33 @@ export interface ExecutorOptions {
   device?: Device
 }
 
+export interface ModelOptions {
+  /** ONNX Runtime's rewriting of the graph. Default true. */
+  optimize?: boolean
+  /** Values of inputs that become constants, taken one after the other; each moves to the worker. */
+  weights?: Iterable<Weight> | AsyncIterable<Weight>
+  /** Folder of the files that the model's external data refer to; they are mapped into memory. */
+  externalFolder?: string
+  /** File prefix for a profile. */
+  profile?: string
+}
+
+export interface OnnxRuntimeExecutor extends Executor {
+  /** Loads an ONNX model as it is. */
+  loadModel(model: Uint8Array, options?: ModelOptions): Promise<Session>
+}
+
+/** The ONNX model that a program is loaded as. */
+export function lower(program: Program, { constants, files, rewrite }: LoadOptions = {}): ExportedProgram {
+  const external = files && { location: '', tensors: files.tensors }
+  return exportOnnx(program, { target: 'onnxruntime-node', loaded: constants?.names, external, rewrite })
+}
+
 /** Starts a worker. */
-export function createExecutor({ threads = availableParallelism(), device = 'cpu' }: ExecutorOptions = {}): Executor {
+export function createExecutor({
+  threads = availableParallelism(),
+  device = 'cpu',
+}: ExecutorOptions = {}): OnnxRuntimeExecutor {
   const worker = startThread(new URL('./worker.ts', import.meta.url), {
     workerData: { threads, device } satisfies WorkerData,
     // What the worker puts into its environment is for ONNX Runtime, which reads the process's.
@@ -81,32 +107,37 @@ export function createExecutor({ threads = availableParallelism(), device = 'cpu
     })
   }
 
+  async function loadModel(
+    model: Uint8Array,
+    { optimize = true, weights = [], externalFolder, profile }: ModelOptions = {},
+  ): Promise<Session> {
+    const session = `session${nextSession++}`
+    try {
+      for await (const weight of weights)
+        await send({ kind: 'weight', session, weight }, [weight.data.buffer as ArrayBuffer])
+      await send({ kind: 'load', session, model, options: { optimize, externalFolder, profile } })
+    } catch (error) {
+      // Weights that came before the error.
+      if (!failure) await send({ kind: 'unload', session })
+      throw error
+    }
+    return {
+      run: (feeds, fetches, { signal } = {}) => send({ kind: 'run', session, feeds, fetches }, [], signal),
+      bind: (feeds, fetches) => send({ kind: 'bind', session, feeds, fetches }),
+      endProfiling: () => send({ kind: 'endProfiling', session }),
+      release: () => send({ kind: 'unload', session }),
+    }
+  }
+
   return {
     threads,
     device,
-    async load(model, { optimize = true, weights = [], externalFolder, profile } = {}) {
-      const session = `session${nextSession++}`
-      try {
-        for await (const weight of weights)
-          await send({ kind: 'weight', session, weight }, [weight.data.buffer as ArrayBuffer])
-        await send({
-          kind: 'load',
-          session,
-          model,
-          options: { optimize, externalFolder, profile },
-        })
-      } catch (error) {
-        // Weights that came before the error.
-        if (!failure) await send({ kind: 'unload', session })
-        throw error
-      }
-      return {
-        run: (feeds, fetches, { signal } = {}) => send({ kind: 'run', session, feeds, fetches }, [], signal),
-        bind: (feeds, fetches) => send({ kind: 'bind', session, feeds, fetches }),
-        endProfiling: () => send({ kind: 'endProfiling', session }),
-        release: () => send({ kind: 'unload', session }),
-      }
+    load(program, options = {}) {
+      const { constants, files, optimize, profile } = options
+      const { model, loaded } = lower(program, options)
+      return loadModel(model, { optimize, weights: constants?.values(loaded), externalFolder: files?.folder, profile })
     },
+    loadModel,
     allocate: (name, dtype, content) =>
       typeof content === 'number'
         ? send({ kind: 'allocate', name, dtype, size: content })
