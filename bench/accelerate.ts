@@ -6,9 +6,10 @@ import { readDocuments } from '../src/data/index.ts'
 import { complete } from '../src/decode/index.ts'
 import { taskPrompts } from '../src/eval/evaluate.ts'
 import { TASK_NAMES, type TaskName } from '../src/eval/tasks/index.ts'
-import { createGenerator, type GenerateSettings, type Generator, promptIds } from '../src/generate.ts'
 import { type InferenceModel, loadAdapterFor, loadForInference } from '../src/load.ts'
 import { createExecutor } from '../src/runtime/onnxruntime/executor.ts'
+import { createGenerator, type GenerateSettings, type Generator } from '../src/text/generator.ts'
+import { promptIds } from '../src/text/prompt.ts'
 import { UserError } from '../src/types.ts'
 import { alternate, report } from './measure.ts'
 
@@ -83,7 +84,7 @@ export async function run(args: string[]): Promise<void> {
     if (samples > 0) {
       const first = Number(values.first)
       const text = values['sample-prompt']
-      const prompt = text === undefined ? prompts[0] : promptIds(text, loaded, { template: 'none' })
+      const prompt = text === undefined ? prompts[0] : promptIds(text, loaded)
       const a = await counts(alone, prompt, { samples, first, seed: 0 })
       const b = await counts(drafting, prompt, { samples, first, seed: samples })
       const { g, freedom, p } = twoSampleGTest(a, b)
@@ -99,7 +100,7 @@ export async function run(args: string[]): Promise<void> {
 function promptsOfTasks(tasks: readonly TaskName[], loaded: InferenceModel, count: number): (readonly number[])[] {
   const unknown = tasks.filter((task) => !TASK_NAMES.includes(task))
   if (unknown.length > 0) throw new UserError(`bench accelerate: there is no task ${unknown.join(', ')}`)
-  const encode = (text: string) => promptIds(text, loaded, { template: 'none' })
+  const encode = (text: string) => promptIds(text, loaded)
   return taskPrompts(tasks, Math.ceil(count / tasks.length), { seed: 0, encode })
     .slice(0, count)
     .map(({ ids }) => ids)

@@ -2,9 +2,9 @@
 // measurement says how many pay. It decodes prompts with settings and compares; it knows no model.
 import type { Adapter, StridedSettings } from './checkpoint/adapter.ts'
 import { complete } from './decode/index.ts'
-import { createGenerator, type Generator } from './generate.ts'
 import type { InferenceModel } from './load.ts'
 import type { Executor } from './runtime/executor.ts'
+import { createGenerator, type Generator } from './text/generator.ts'
 
 export interface ChooseOptions {
   executor: Executor

@@ -15,6 +15,7 @@ import { parameterCounts, trainedConfig } from './models/index.ts'
 import { parseRecipe, type Recipe, type RecipeInput } from './recipe.ts'
 import type { Executor } from './runtime/executor.ts'
 import { createExecutor } from './runtime/onnxruntime/executor.ts'
+import { documentStyle, promptStyle, withPromptStyle } from './text/prompt.ts'
 import { type TrainEvent, type TrainResult, train } from './train/loop.ts'
 import { withMaskToken } from './train/mask.ts'
 import { type MetricsRecord, readMetrics } from './train/metrics.ts'
@@ -231,7 +232,7 @@ async function compareWithBase({
     documents,
     seed: recipe.train.seed,
     separator: data.separator,
-    ...(data.template ? { template: data.template } : {}),
+    template: data.template,
   })
   if (recipe.objective === 'ar') {
     return compareModels({ ...run, prompts, base: converted, converted: undefined, decode, sweep: [] })
@@ -307,7 +308,8 @@ async function startingModel(
       `data.max_seq_len ${recipe.data.max_seq_len} is more than the ${maxPositions} positions of ${recipe.model}`,
     )
   }
-  const { config, dropped } = trainedConfig(read.model.config, recipe.objective)
+  const { config: trained, dropped } = trainedConfig(read.model.config, recipe.objective)
+  const config = withPromptStyle(trained, promptStyle(read, recipe.data))
   const loaded = { ...read, model: { ...read.model, config } }
   if (recipe.objective === 'ar') return { loaded, maskToken: undefined, dropped }
   const masked = withMaskToken(loaded, recipe.diffusion.mask_token)
@@ -334,7 +336,7 @@ export const finalBlockSize = ({ objective, diffusion }: Pick<Recipe, 'objective
 
 export function toDataOptions(
   { data, train: training, blockSize }: Pick<Recipe, 'data' | 'train'> & { blockSize: number },
-  { tokenizer }: Pick<LoadedModel, 'tokenizer'>,
+  { tokenizer, model }: Pick<LoadedModel, 'tokenizer' | 'model'>,
 ): DataOptions {
   return {
     paths: data.train_path.map((entry) =>
@@ -345,8 +347,7 @@ export function toDataOptions(
     tokenizer,
     seed: training.seed,
     validationFraction: data.validation_path ? 0 : data.validation_fraction,
-    ...(data.template ? { template: data.template === 'none' ? 'plain' : 'chat' } : {}),
-    separator: data.separator,
+    ...documentStyle({ tokenizer, model }, data),
     turns: data.turns,
     columns: Object.fromEntries(Object.entries(data.columns).filter(([, name]) => name !== undefined)),
     badRows: data.bad_rows,

@@ -5,12 +5,13 @@ import { type DataOptions, type Document, readDocuments, validationBatches } fro
 import { type DecodingMode, resolveSettings, settingsFromKeys, settingsOfMode, strategyReads } from './decode/index.ts'
 import { type ComparisonResult, compareDecoding } from './eval/compare.ts'
 import { type Decode, type Prompt, taskPrompts } from './eval/evaluate.ts'
-import { createGenerator, type Generator, promptIds } from './generate.ts'
 import { type InferenceModel, type LoadedModel, loadAdapterFor, loadForInference } from './load.ts'
 import type { Recipe } from './recipe.ts'
 import type { Executor } from './runtime/executor.ts'
 import { createExecutor } from './runtime/onnxruntime/executor.ts'
 import { written } from './text/assemble.ts'
+import { createGenerator, type Generator } from './text/generator.ts'
+import { documentStyle, promptIds } from './text/prompt.ts'
 import { textOf } from './tokenizer/stream.ts'
 import { createEvaluator } from './train/evaluator.ts'
 import type { Evaluation } from './train/types.ts'
@@ -143,7 +144,7 @@ export function wholeFiles(
   { tokenizer, model }: Pick<LoadedModel, 'tokenizer' | 'model'>,
   options: Pick<EvaluateOptions, 'template' | 'separator' | 'length'> & { blockSize: number; seed: number },
 ): DataOptions {
-  const { template, separator = '', blockSize, seed } = options
+  const { blockSize, seed } = options
   const length = options.length ?? Math.min(512, model.dimensions.maxPositions)
   return {
     paths,
@@ -151,8 +152,7 @@ export function wholeFiles(
     seed,
     split: 'validation',
     validationFraction: allDocuments,
-    ...(template ? { template: template === 'none' ? 'plain' : 'chat' } : {}),
-    separator,
+    ...documentStyle({ tokenizer, model }, options),
     rows: 1,
     length: length - (length % blockSize),
     blockSize,
@@ -165,7 +165,7 @@ export const allDocuments = 1 - 2 ** -33
 /** Tasks where any are named, else prompts from the held-out documents. */
 export async function evaluationPrompts(
   settings: Recipe['eval'],
-  loaded: Pick<LoadedModel, 'tokenizer'>,
+  loaded: Pick<InferenceModel, 'tokenizer' | 'model'>,
   options: { documents: DataOptions | undefined; seed: number; template?: 'none' | 'chat'; separator?: string },
 ): Promise<Prompt[]> {
   const { documents, seed } = options

@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { fillGaps, parseGaps } from './fill.ts'
-import { createGenerator, type Generator } from './generate.ts'
 import { type LoadedModel, load } from './load.ts'
 import { createModel } from './models/index.ts'
 import { tinyModel } from './quickstart.ts'
 import { createExecutor } from './runtime/onnxruntime/executor.ts'
+import { createGenerator, type Generator } from './text/generator.ts'
 
 const executor = createExecutor({ threads: 1 })
 let loaded: LoadedModel

@@ -1,7 +1,7 @@
 // Filling gaps of a text: gaps of a fixed or a flexible length, any number of them, and the gap between a prefix and a suffix.
 // Knows text and tokens; how a gap is filled is the decoding layer's.
 import { type CommittedToken, complete, type FillOptions } from './decode/index.ts'
-import type { GenerateSettings, Generator } from './generate.ts'
+import type { GenerateSettings, Generator } from './text/generator.ts'
 import { encodeTexts, holeText, layOut } from './text/holes.ts'
 import type { Tokenizer } from './tokenizer/types.ts'
 import { UserError } from './types.ts'

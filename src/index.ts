@@ -9,14 +9,6 @@ export type { CommittedToken, ConstraintSource, Generation, GenerationResult } f
 export { type EvaluateOptions, type EvaluateResult, evaluate } from './evaluate.ts'
 export { type ExportModelOptions, type ExportModelResult, exportModel } from './export.ts'
 export {
-  createGenerator,
-  type GenerateOptions,
-  type GenerateSettings,
-  type Generator,
-  generate,
-  promptIds,
-} from './generate.ts'
-export {
   type InferenceModel,
   type LoadedModel,
   type LoadOptions,
@@ -35,6 +27,17 @@ export {
 } from './recipe.ts'
 export type { Executor } from './runtime/executor.ts'
 export { createExecutor } from './runtime/onnxruntime/executor.ts'
+export type { TextEvent, TextResult, Writing } from './text/assemble.ts'
+export { createGenerator, type GenerateSettings, type Generator } from './text/generator.ts'
+export {
+  type GenerateOptions,
+  generate,
+  type OpenModel,
+  type OpenOptions,
+  openModel,
+  type WriteSettings,
+} from './text/model.ts'
+export { type PromptStyle, promptIds } from './text/prompt.ts'
 export type { ChatMessage, Tokenizer } from './tokenizer/types.ts'
 export { mergeCheckpoints } from './train/merge.ts'
 export { type InferenceParameter, type Parameter, type QuantizedParameter, UserError } from './types.ts'

@@ -51,8 +51,11 @@ const data = z.strictObject({
   template: z
     .enum(['none', 'chat'])
     .optional()
-    .describe('how prompts are written (default: chat where the tokenizer has a chat template, else none)'),
-  separator: z.string().default('').describe('text between prompt and completion with template none'),
+    .describe('how prompts are written (default: as the model records; else chat where it has a chat template)'),
+  separator: z
+    .string()
+    .optional()
+    .describe('text between prompt and completion with template none (default: as the model records; else none)'),
   turns: z.enum(['all', 'last']).default('all').describe('assistant turns of a chat that are trained on'),
   bad_rows: z.enum(['skip', 'fail']).default('skip').describe('count rows that cannot be read, or stop at the first'),
   shuffle_buffer: whole.default(2048).describe('documents among which the next one is chosen; 1 keeps the order'),

@@ -6,7 +6,7 @@ import { exists, readText } from './checkpoint/file.ts'
 import type { Completion } from './data/completions.ts'
 import { type DocumentOptions, readDocuments } from './data/index.ts'
 import { complete } from './decode/index.ts'
-import type { Generator } from './generate.ts'
+import type { Generator } from './text/generator.ts'
 import { UserError } from './types.ts'
 
 export interface SelfGenerateOptions {

@@ -4,11 +4,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { configuredSettings } from './decode/index.ts'
-import { createGenerator } from './generate.ts'
 import { load } from './load.ts'
 import { tinyModel } from './quickstart.ts'
 import { parseSections } from './recipe.ts'
 import { createExecutor } from './runtime/onnxruntime/executor.ts'
+import { createGenerator } from './text/generator.ts'
 import { checkTunable, tune, writeTuned } from './tune.ts'
 
 let folder: string

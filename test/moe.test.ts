@@ -8,9 +8,9 @@ import { promisify } from 'node:util'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { convert } from '../src/convert.ts'
 import { taskRows } from '../src/eval/tasks/index.ts'
-import { generate } from '../src/generate.ts'
 import { load, loadForInference } from '../src/load.ts'
 import { tinyModel } from '../src/quickstart.ts'
+import { generate } from '../src/text/model.ts'
 import type { MetricsRecord } from '../src/train/metrics.ts'
 
 /** Ling's architecture, with a layer for multi-token prediction that no checkpoint of these tests has. */

@@ -59,6 +59,7 @@ const config = {
   eos_token_id: id('<|endoftext|>'),
   pad_token_id: id('<|endoftext|>'),
   torch_dtype: 'float32',
+  prompt_template: 'none',
 }
 
 const generationConfig = {

@@ -1,8 +1,8 @@
 // Follows a generation and shows it: in place on a terminal, a line per step elsewhere.
 
 import pc from 'picocolors'
-import type { Generator } from '../generate.ts'
 import type { TextEvent, TextResult, Writing } from '../text/assemble.ts'
+import type { Generator } from '../text/generator.ts'
 import { createTextStream } from '../tokenizer/stream.ts'
 import type { Colors, Context } from './context.ts'
 import { createUnmaskView } from './unmask-view.ts'

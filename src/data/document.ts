@@ -1,6 +1,6 @@
 // From an example to token ids: rendering, which tokens may be masked, the closing EOS, and the cut into pieces that
 // fit a row. Knows nothing about files or batches.
-import type { ChatMessage, Tokenizer } from '../tokenizer/types.ts'
+import type { ChatMessage, Tokenizer, Tool } from '../tokenizer/types.ts'
 import { UserError } from '../types.ts'
 import { type Example, textsOf } from './example.ts'
 import type { Document } from './types.ts'
@@ -59,6 +59,13 @@ export function toDocument(
   return { id, ids: Int32Array.from(ids), maskable: Uint8Array.from(maskable) }
 }
 
+export interface PromptOptions extends Pick<RenderOptions, 'template' | 'separator'> {
+  /** Functions that the model may call, for the chat template. */
+  tools?: readonly Tool[] | undefined
+  /** Text with which the answer to a chat begins; names of special tokens in it are tokens. */
+  answer?: string
+}
+
 /**
  * The ids of a prompt exactly as training saw it: what generation and evaluation start from. Names of special tokens in it are
  * text; those of the chat template are tokens.
@@ -66,12 +73,13 @@ export function toDocument(
 export function encodePrompt(
   prompt: string | readonly ChatMessage[],
   tokenizer: Tokenizer,
-  options: Pick<RenderOptions, 'template' | 'separator'>,
+  options: PromptOptions,
 ): number[] {
+  const { tools, answer = '' } = options
   if (options.template === 'chat') {
     const messages = typeof prompt === 'string' ? [{ role: 'user', content: prompt }] : prompt
-    const text = tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true, guard: true })
-    return tokenizer.encode(text, { special: 'guarded' })
+    const text = tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true, tools, guard: true })
+    return tokenizer.encode(text + answer, { special: 'guarded' })
   }
   if (typeof prompt !== 'string') throw new UserError('a chat needs the chat template; the template is set to plain')
   return [...leadingBos(tokenizer), ...tokenizer.encode(prompt + options.separator, { special: 'text' })]

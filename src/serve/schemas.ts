@@ -89,6 +89,11 @@ export const chatRequest = z.object({
   web_search_options: unsupported('there is no search'),
 })
 
+const parseSpecial = z
+  .boolean()
+  .nullish()
+  .describe('names of special tokens in a text are the tokens; default false: they are text')
+
 export const completionRequest = z.object({
   ...generating,
   prompt: z
@@ -99,6 +104,7 @@ export const completionRequest = z.object({
     .describe('a text, token ids, or a list of either'),
   suffix: text.nullish().describe('text after the gap that is to be filled in'),
   max_tokens: whole.nullish().describe('default 16; 0 only with echo'),
+  parse_special: parseSpecial,
   stop,
   n,
   echo: z.boolean().nullish().describe('put the prompt before the answer; with logprobs its tokens are scored'),
@@ -178,6 +184,7 @@ export const tokenizeRequest = z
     prompt: text.nullish(),
     messages: z.array(message).min(1).max(4096).nullish(),
     add_special_tokens: z.boolean().nullish(),
+    parse_special: parseSpecial,
   })
   .refine(({ prompt, messages }) => absent(prompt) !== absent(messages), 'give either prompt or messages')
 

@@ -76,7 +76,7 @@ export interface Tokenizer {
    */
   applyChatTemplate(
     messages: readonly ChatMessage[],
-    options?: { addGenerationPrompt?: boolean; tools?: readonly Tool[]; guard?: boolean },
+    options?: { addGenerationPrompt?: boolean; tools?: readonly Tool[] | undefined; guard?: boolean },
   ): string
   /** File name -> text (tokenizer.json, tokenizer_config.json, special_tokens_map.json), to be written beside a model. */
   files(): Record<string, string>

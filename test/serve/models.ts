@@ -34,7 +34,9 @@ export async function modelFolder(
     const value = JSON.parse(await readFile(join(tiny, file), 'utf8'))
     await writeFile(join(path, file), JSON.stringify({ ...value, ...changes }))
   }
-  await change('config.json', config)
+  // With a chat template of its own it is used as a model of chats.
+  const prompts = 'chat_template' in tokenizer ? { prompt_template: 'chat' } : {}
+  await change('config.json', { ...prompts, ...config })
   await change('tokenizer_config.json', tokenizer)
   for (const file of ['model.safetensors', 'tokenizer.json', 'special_tokens_map.json', 'generation_config.json'])
     await symlink(join(tiny, file), join(path, file))

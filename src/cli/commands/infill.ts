@@ -46,7 +46,7 @@ Examples:
         const blockSize = wholeNumber('--block-size', flags.blockSize, 1)
         const rightContext = wholeNumber('--right-context', flags.rightContext, 0)
         const { loadForInference } = await import('../../load.ts')
-        const { createGenerator } = await import('../../generate.ts')
+        const { createGenerator } = await import('../../text/generator.ts')
         const { createExecutor } = await import('../../runtime/onnxruntime/executor.ts')
         const { signal } = context
         const { maxNewTokens: _, ...settings } = settingsFromKeys(sectionFlags(command.opts()).decode)

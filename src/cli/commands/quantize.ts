@@ -48,7 +48,12 @@ export function quantizeCommand(session: Session): Command {
     .option('--calibration <paths...>', 'for gptq: text such as the model will see; files, folders or globs')
     .option('--calibration-tokens <number>', 'most tokens of it', '16384')
     .option('--sequential', 'for gptq: calibrate each layer on what the quantised layers before it give')
-    .addOption(new Option('--template <template>', 'how its rows are written').choices(['none', 'chat']))
+    .addOption(
+      new Option('--template <template>', 'how its rows are written (default: as the model was trained)').choices([
+        'none',
+        'chat',
+      ]),
+    )
     .addHelpText(
       'after',
       `

@@ -72,7 +72,8 @@ function positive(flag: string, value: string | undefined): number | undefined {
 /** Decodes one held-out prompt of each task before the user's eyes. */
 async function watch(model: string, context: Context): Promise<void> {
   const { load } = await import('../../load.ts')
-  const { createGenerator, promptIds } = await import('../../generate.ts')
+  const { createGenerator } = await import('../../text/generator.ts')
+  const { promptIds } = await import('../../text/prompt.ts')
   const { createExecutor } = await import('../../runtime/onnxruntime/executor.ts')
   const { TASK_NAMES, taskRow } = await import('../../eval/tasks/index.ts')
   const { display, signal } = context
@@ -83,7 +84,7 @@ async function watch(model: string, context: Context): Promise<void> {
     display.line('held-out prompts, block by block (░ is masked):')
     for (const task of TASK_NAMES) {
       const { prompt } = taskRow(task, 1, 1000, 'test')
-      const ids = promptIds(prompt, loaded, { template: 'none' })
+      const ids = promptIds(prompt, loaded)
       const result = await showWriting(generator.write(ids, { maxNewTokens: 64, signal }), {
         context,
         generator,

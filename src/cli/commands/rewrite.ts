@@ -38,7 +38,7 @@ Examples:
         const blockSize = wholeNumber('--block-size', flags.blockSize)
         const text = flags.text === '-' ? (await readStream(process.stdin)).replace(/\r?\n$/, '') : flags.text
         const { loadForInference } = await import('../../load.ts')
-        const { createGenerator } = await import('../../generate.ts')
+        const { createGenerator } = await import('../../text/generator.ts')
         const { complete } = await import('../../decode/index.ts')
         const { encodeTexts } = await import('../../text/holes.ts')
         const { textOf } = await import('../../tokenizer/stream.ts')

@@ -39,7 +39,12 @@ export function tuneCommand(session: Session): Command {
     .option('--verify <list>', 'try also to check drafts from so many expected tokens on, such as 2,4')
     .option('--calibrate', 'first fit the factor on the logits at which confidences say how often tokens are right')
     .option('--tolerance <points>', 'how far the score may be below the base, in points (default: 1)')
-    .addOption(new Option('--template <template>', 'how prompts are written').choices(['none', 'chat']))
+    .addOption(
+      new Option('--template <template>', 'how prompts are written (default: as the model was trained)').choices([
+        'none',
+        'chat',
+      ]),
+    )
     .addOption(deviceOption())
     .option('--seed <number>', 'seed of the task rows (default: 0)')
     .option('--write', "put the choice into the model's generation_config.json, where generate and serve find it")
@@ -53,7 +58,7 @@ export function tuneCommand(session: Session): Command {
       'after',
       `
 Examples:
-  $ unmask tune runs/quickstart/model --base models/tiny --tasks add,sort,reverse,count --template none --write
+  $ unmask tune runs/quickstart/model --base models/tiny --tasks add,sort,reverse,count --write
   $ unmask tune runs/mine/model --data held-out.jsonl --block-sizes 8,16,32 --json`,
     )
     .action(
@@ -73,7 +78,7 @@ Examples:
           model,
           ...(flags.base === undefined ? {} : { base: flags.base }),
           ...(flags.data === undefined ? {} : { data: flags.data }),
-          ...(flags.template === undefined ? {} : { template: flags.template }),
+          template: flags.template,
           ...(flags.reuse === undefined ? {} : { reuse: flags.reuse }),
           ...(blockSizes ? { blockSizes } : {}),
           ...(bufferSizes ? { bufferSizes } : {}),

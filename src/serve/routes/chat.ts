@@ -59,7 +59,8 @@ export async function* answerChat(
   model.check()
   const worker = await model.ready()
   const { info } = worker
-  if (!info.chat) throw badRequest('this model has no chat template; use /v1/completions', chat.params.messages)
+  if (!info.chat && !info.plainPrompts)
+    throw badRequest('this model has no chat template; use /v1/completions', chat.params.messages)
   const tools = chat.toolChoice === 'none' ? [] : chat.tools
   if (tools.length > 0 && !info.tools) throw badRequest("this model's chat template knows no tools", chat.params.tools)
   const constraint = constraintOf(chat, tools)

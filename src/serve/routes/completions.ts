@@ -31,7 +31,7 @@ export const completionsRoute = (context: RouteContext) => async (c: Context<Env
   const { models, limits, log, safety } = context
   const body = await readBody(c, completionRequest, limits)
   const model = models.find(body.model)
-  const prompts = promptsOf(body.prompt)
+  const prompts = promptsOf(body)
   const n = body.n ?? 1
   const echo = body.echo ?? false
   const maxTokens = outputTokens(body.max_tokens, MAX_TOKENS, limits, 'max_tokens')
@@ -112,11 +112,12 @@ export const completionsRoute = (context: RouteContext) => async (c: Context<Env
   })
 }
 
-function promptsOf(prompt: CompletionRequest['prompt']): Prompt[] {
-  if (typeof prompt === 'string') return [{ kind: 'text', text: prompt }]
+function promptsOf({ prompt, parse_special }: CompletionRequest): Prompt[] {
+  const special = parse_special ? 'tokens' : 'text'
+  if (typeof prompt === 'string') return [{ kind: 'text', text: prompt, special }]
   if (typeof prompt[0] === 'number') return [{ kind: 'ids', ids: prompt as number[] }]
   return (prompt as (string | number[])[]).map((item) =>
-    typeof item === 'string' ? { kind: 'text', text: item } : { kind: 'ids', ids: item },
+    typeof item === 'string' ? { kind: 'text', text: item, special } : { kind: 'ids', ids: item },
   )
 }
 

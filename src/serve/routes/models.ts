@@ -55,10 +55,11 @@ async function inWorker<T>(
 export const tokenize = (context: RouteContext) => async (c: Context<Env>) => {
   const body = await readBody(c, tokenizeRequest, context.limits)
   const prompt: Prompt = isSet(body.prompt)
-    ? { kind: 'text', text: body.prompt }
+    ? { kind: 'text', text: body.prompt, special: body.parse_special ? 'tokens' : 'text' }
     : { kind: 'chat', messages: fromMessages(body.messages!) }
   const { tokens, most } = await inWorker(context, body.model, async (worker) => {
-    if (prompt.kind === 'chat' && !worker.info.chat) throw badRequest('this model has no chat template', 'messages')
+    if (prompt.kind === 'chat' && !worker.info.chat && !worker.info.plainPrompts)
+      throw badRequest('this model has no chat template', 'messages')
     return {
       tokens: await worker.tokenize(prompt, body.add_special_tokens ?? true),
       most: worker.info.maxPositions,

@@ -1,8 +1,10 @@
 // A model as a server uses it: prompts to tokens, tokens to text, stop strings, log-probabilities. Knows no HTTP.
-import { createGenerator, promptIds } from '../../generate.ts'
+
 import { loadAdapterFor, loadForInference } from '../../load.ts'
 import { createExecutor } from '../../runtime/onnxruntime/executor.ts'
 import { assemble, type TextToken, type Writing } from '../../text/assemble.ts'
+import { createGenerator } from '../../text/generator.ts'
+import { promptIds, promptStyle, textIds, trainedPlain } from '../../text/prompt.ts'
 import { createTextStream, textOf, tokenText } from '../../tokenizer/stream.ts'
 import { UserError } from '../../types.ts'
 import { RequestError } from './errors.ts'
@@ -48,7 +50,14 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
   const { tokenizer } = loaded
   const { vocabSize, maxPositions } = loaded.model.dimensions
   const { chatTemplate } = tokenizer
+  const { template } = promptStyle(loaded)
   const nameOf = (id: number | undefined) => (id === undefined ? undefined : tokenizer.idToToken(id))
+
+  /** A prompt holds no masks: what they are filled with would be its text. */
+  function withoutMask(ids: number[], param: string): number[] {
+    if (generator.maskTokenId === undefined || !ids.includes(generator.maskTokenId)) return ids
+    throw new RequestError(`token ${generator.maskTokenId} is the mask of this model: no prompt can hold it`, { param })
+  }
 
   function encode(prompt: Prompt, param: string): number[] {
     if (prompt.kind === 'ids') {
@@ -62,12 +71,10 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
       return prompt.ids
     }
     try {
-      if (prompt.kind === 'text') return promptIds(prompt.text, loaded, { template: 'none' })
+      if (prompt.kind === 'text') return withoutMask(textIds(prompt.text, loaded, prompt.special), param)
       const { messages, tools, forced } = prompt
-      const text = tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true, tools, guard: true })
-      return tokenizer.encode(forced && chatTemplate?.includes(CALL) ? `${text}${CALL}\n` : text, {
-        special: 'guarded',
-      })
+      const answer = forced && chatTemplate?.includes(CALL) ? `${CALL}\n` : undefined
+      return promptIds(messages, loaded, { tools, answer })
     } catch (error) {
       if (error instanceof UserError) throw new RequestError(error.message, { param })
       throw error
@@ -116,8 +123,9 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
       blockSize: generator.blockSize,
       maxPositions,
       vocabSize,
-      chat: chatTemplate !== undefined,
-      tools: chatTemplate !== undefined && /\btools\b/.test(chatTemplate),
+      chat: template === 'chat',
+      plainPrompts: trainedPlain(loaded.model),
+      tools: template === 'chat' && chatTemplate !== undefined && /\btools\b/.test(chatTemplate),
       infill: generator.mode === 'diffusion',
       chatTemplate,
       bosToken: nameOf(tokenizer.bosTokenId),
@@ -187,7 +195,8 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
     },
 
     tokenize(prompt, addSpecialTokens) {
-      if (prompt.kind === 'text') return tokenizer.encode(prompt.text, { addSpecialTokens })
+      if (prompt.kind === 'text')
+        return tokenizer.encode(prompt.text, { addSpecialTokens, special: prompt.special ?? 'text' })
       return encode(prompt, 'messages')
     },
     detokenize: (ids) => textOf(tokenizer, ids, { special: 'written' }),

@@ -23,7 +23,10 @@ export interface ModelInfo {
   blockSize: number
   maxPositions: number
   vocabSize: number
+  /** Whether chats are rendered by the chat template. */
   chat: boolean
+  /** Whether it was trained with plain prompts: a chat is then the last message of a user, as it is. */
+  plainPrompts: boolean
   /** Whether the chat template renders tools. */
   tools: boolean
   /** Whether tokens between a prompt and a suffix can be filled in. */
@@ -36,7 +39,8 @@ export interface ModelInfo {
 
 export type Prompt =
   | { kind: 'ids'; ids: number[] }
-  | { kind: 'text'; text: string }
+  /** `special`: names of special tokens in it are tokens, or (default) text. */
+  | { kind: 'text'; text: string; special?: 'tokens' | 'text' }
   /** `forced`: the answer begins as a call of one of the tools. */
   | { kind: 'chat'; messages: ChatMessage[]; tools?: Tool[]; forced?: boolean }
 

@@ -1,6 +1,6 @@
 // Texts that a model revises in place: holes that it fills, tokens that it mends. Knows no HTTP.
 import type { CommittedToken, Generation } from '../../decode/index.ts'
-import type { Generator } from '../../generate.ts'
+import type { Generator } from '../../text/generator.ts'
 import { encodeTexts, holeText, type Layout, layOut } from '../../text/holes.ts'
 import { createTextStream, tokenText } from '../../tokenizer/stream.ts'
 import { UserError } from '../../types.ts'

@@ -1,9 +1,10 @@
 // The library's one-call generation against the embedded model.
 import { describe, expect, it } from 'vitest'
-import { createGenerator, generate } from './generate.ts'
-import { load } from './load.ts'
-import { tinyModel } from './quickstart.ts'
-import { createExecutor } from './runtime/onnxruntime/executor.ts'
+import { load } from '../load.ts'
+import { tinyModel } from '../quickstart.ts'
+import { createExecutor } from '../runtime/onnxruntime/executor.ts'
+import { createGenerator } from './generator.ts'
+import { generate } from './model.ts'
 
 describe('generate', () => {
   it('answers, and what it shows on the way only grows into the answer', async () => {

@@ -1,8 +1,8 @@
 // Text generation with a loaded model: it decides between block decoding and next-token decoding, and turns prompts into
 // tokens. How tokens are committed is the decoding layer's.
 
-import type { Adapter } from './checkpoint/adapter.ts'
-import { encodePrompt } from './data/index.ts'
+import type { Adapter } from '../checkpoint/adapter.ts'
+import { encodePrompt } from '../data/index.ts'
 import {
   type BlockOptions,
   type CommittedToken,
@@ -22,14 +22,14 @@ import {
   resolveSettings,
   type ScoreOptions,
   type TokenScore,
-} from './decode/index.ts'
-import type { InferenceModel, LoadedModel } from './load.ts'
-import type { Executor } from './runtime/executor.ts'
-import { createExecutor } from './runtime/onnxruntime/executor.ts'
-import { assemble, type TextEvent, type TextResult, type Writing } from './text/assemble.ts'
-import { endTokens } from './tokenizer/end-tokens.ts'
-import type { ChatMessage, Tokenizer } from './tokenizer/types.ts'
-import { type Device, UserError } from './types.ts'
+} from '../decode/index.ts'
+import type { InferenceModel, LoadedModel } from '../load.ts'
+import type { Executor } from '../runtime/executor.ts'
+import { createExecutor } from '../runtime/onnxruntime/executor.ts'
+import { endTokens } from '../tokenizer/end-tokens.ts'
+import type { ChatMessage, Tokenizer } from '../tokenizer/types.ts'
+import { type Device, UserError } from '../types.ts'
+import { assemble, type TextEvent, type TextResult, type Writing } from './assemble.ts'
 
 export interface GeneratorOptions {
   /** Default: `diffusion` where config.json has a mask token, else `ar`; `strided` with an adapter. */
@@ -167,53 +167,5 @@ export async function createGenerator(
     score: (ids, options = {}) =>
       mode === 'ar' ? engine.scoreAutoregressive(ids, options) : engine.score(ids, { ...options, blockSize }),
     dispose: engine.dispose,
-  }
-}
-
-/**
- * The ids of a prompt as training saw it. `template` defaults to the chat template where the tokenizer has one, as
- * training does; `none` takes the text as it is.
- */
-export function promptIds(
-  prompt: string | readonly ChatMessage[],
-  { tokenizer }: Pick<LoadedModel, 'tokenizer'>,
-  { template, separator = '' }: { template?: 'none' | 'chat'; separator?: string } = {},
-): number[] {
-  const chat = template === undefined ? tokenizer.chatTemplate !== undefined : template === 'chat'
-  return encodePrompt(prompt, tokenizer, { template: chat ? 'chat' : 'plain', separator })
-}
-
-export interface GenerateOptions extends GenerateSettings, GeneratorOptions {
-  /** How the prompt is written. Default: the chat template where the tokenizer has one; `none` takes the text as it is. */
-  template?: 'none' | 'chat'
-  /** Threads of the executor. Default: the cores of the machine. */
-  threads?: number
-  /** Default `cpu`. Throws UserError where the machine has no such device. */
-  device?: Device
-}
-
-/**
- * Completes a prompt: for scripts that want one answer. Loads the model for this call alone; to generate again and again,
- * keep a `createGenerator`.
- *
- * @example
- * for await (const { text } of generate(await load('models/tiny'), 'reverse(stone)=', { template: 'none' })) console.log(text)
- */
-export async function* generate(
-  loaded: InferenceModel,
-  prompt: string | readonly ChatMessage[],
-  options: GenerateOptions = {},
-): Writing {
-  const { template, threads, device, mode, blockSize, ...settings } = options
-  const executor = createExecutor({ ...(threads ? { threads } : {}), ...(device ? { device } : {}) })
-  try {
-    const generator = await createGenerator(executor, loaded, {
-      ...(mode ? { mode } : {}),
-      ...(blockSize ? { blockSize } : {}),
-    })
-    const ids = promptIds(prompt, loaded, template ? { template } : {})
-    return yield* generator.write(ids, settings)
-  } finally {
-    await executor.dispose()
   }
 }
