@@ -2,13 +2,15 @@
 // It knows where those stand in the package, and nothing that a user's own recipe could not say.
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { parse } from 'yaml'
 import { makeFolder } from './checkpoint/file.ts'
+import { packaged, tinyModel } from './checkpoint/names.ts'
 import { type ConvertEvent, type ConvertResult, convertInFolder } from './convert.ts'
 import { mixture, readTexts, writeJsonl } from './data/synthetic.ts'
 import { parseRecipe, type RecipeInput } from './recipe.ts'
 import { type RunFolderOptions, runRecipePath, withRunFolder } from './train/run-folder.ts'
+
+export { tinyModel } from './checkpoint/names.ts'
 
 export interface QuickstartOptions extends RunFolderOptions {
   /** Folder of the run. Default `runs/quickstart`. */
@@ -22,12 +24,6 @@ export interface QuickstartOptions extends RunFolderOptions {
   signal?: AbortSignal
   onEvent?: (event: ConvertEvent) => void
 }
-
-/** A file of the package: this module stands one folder below its root in the sources and in the build. */
-const packaged = (...path: string[]): string => join(fileURLToPath(new URL('..', import.meta.url)), ...path)
-
-/** The embedded autoregressive model. */
-export const tinyModel = packaged('models', 'tiny')
 
 /** The recipe of the quickstart, with its data and output in `outputDir`; of a run to resume, the recipe that it keeps. */
 export async function quickstartRecipe(options: QuickstartOptions = {}): Promise<RecipeInput> {

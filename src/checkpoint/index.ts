@@ -9,6 +9,7 @@ export {
   writeCheckpoint,
 } from './huggingface.ts'
 export { type CheckpointInfo, compareTensors, inspectCheckpoint, type TensorDifferences } from './info.ts'
+export { findModel, listModels, removeModel, type StoredModel } from './inventory.ts'
 export { claimOutput } from './output.ts'
 export { openSafetensors, type SafetensorsFile } from './safetensors.ts'
 export {

@@ -45,6 +45,8 @@ const program = () => createProgram({ signal: new AbortController().signal, exit
 const names = [
   'quickstart',
   'pull',
+  'list',
+  'rm',
   'info',
   'convert',
   'accelerate',
@@ -59,6 +61,7 @@ const names = [
   'augment',
   'serve',
   'bench',
+  'completion',
 ]
 
 describe('help', () => {

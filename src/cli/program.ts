@@ -4,20 +4,24 @@ import { packageVersion } from '../versions.ts'
 import { accelerateCommand } from './commands/accelerate.ts'
 import { augmentCommand } from './commands/augment.ts'
 import { benchCommand } from './commands/bench.ts'
+import { completionCommand } from './commands/completion.ts'
 import { convertCommand } from './commands/convert.ts'
 import { evalCommand } from './commands/eval.ts'
 import { exportCommand } from './commands/export.ts'
 import { generateCommand } from './commands/generate.ts'
 import { infillCommand } from './commands/infill.ts'
 import { infoCommand } from './commands/info.ts'
+import { listCommand } from './commands/list.ts'
 import { mergeCommand } from './commands/merge.ts'
 import { pullCommand } from './commands/pull.ts'
 import { quantizeCommand } from './commands/quantize.ts'
 import { quickstartCommand } from './commands/quickstart.ts'
 import { rewriteCommand } from './commands/rewrite.ts'
+import { rmCommand } from './commands/rm.ts'
 import { serveCommand } from './commands/serve.ts'
 import { tuneCommand } from './commands/tune.ts'
 import { exitCodeHelp } from './exit-codes.ts'
+import { addFullHelp, helpFormat, helpWidth, wrapText } from './help.ts'
 import type { Session } from './session.ts'
 
 /** Builds the commands. `session` gives each its signal and takes its exit code. */
@@ -29,7 +33,8 @@ export function createProgram(session: Session): Command {
     .option('--json', 'print the result as JSON on stdout')
     .option('-q, --quiet', 'no progress on stderr')
     .option('--threads <number>', 'threads of the executor; 0 for one per core', parseThreads)
-    .configureHelp({ showGlobalOptions: true, helpWidth: Math.min(process.stdout.columns || 100, 120) })
+    .configureHelp({ ...helpFormat, helpWidth: helpWidth() })
+    .configureOutput({ writeOut: (text) => process.stdout.write(wrapText(text, helpWidth())) })
     .showHelpAfterError('(see --help)')
     .addHelpText(
       'after',
@@ -46,6 +51,8 @@ ${exitCodeHelp}`,
   for (const create of [
     quickstartCommand,
     pullCommand,
+    listCommand,
+    rmCommand,
     infoCommand,
     convertCommand,
     accelerateCommand,
@@ -60,8 +67,10 @@ ${exitCodeHelp}`,
     augmentCommand,
     serveCommand,
     benchCommand,
+    completionCommand,
   ]) {
     const command = create(session)
+    addFullHelp(command)
     // Settings are inherited only by commands that are made by .command(); these are made apart and added.
     program.addCommand(command.copyInheritedSettings(program))
   }

@@ -6,6 +6,7 @@ import { readText } from '../checkpoint/file.ts'
 import { type Origin, parseRecipe, parseSections, type Recipe, recipeSettings, type Setting } from '../recipe.ts'
 import { UserError } from '../types.ts'
 import { UsageError } from './errors.ts'
+import { isCommon, markRare } from './help.ts'
 
 const maxRecipeBytes = 1 << 20
 
@@ -33,7 +34,7 @@ export function addRecipeFlags(
     if (setting.kind === 'list' || setting.kind === 'text-or-list') {
       option.argParser((value: string, previous: string[] | undefined) => [...(previous ?? []), ...splitList(value)])
     }
-    command.addOption(option)
+    command.addOption(isCommon(setting.path) ? option : markRare(option))
     if (setting.kind === 'boolean') command.addOption(new Option(`--no-${flagName(setting)}`).hideHelp())
   }
 }

