@@ -106,6 +106,7 @@ function createServerSlot(folder: string) {
     stop,
     async start(code: string, port: number): Promise<string | undefined> {
       await stop()
+      if (await isReady(port)) return `port ${port} is taken by another server`
       const child = spawn('sh', ['-ec', code], { cwd: folder, detached: true, stdio: ['ignore', 'ignore', 'pipe'] })
       running = child
       let log = ''
@@ -114,11 +115,15 @@ function createServerSlot(folder: string) {
       })
       const until = performance.now() + SECONDS * 1000
       while (performance.now() < until && child.exitCode === null) {
-        const response = await fetch(`http://127.0.0.1:${port}/ready`).catch(() => undefined)
-        if (response?.ok) return undefined
+        if (await isReady(port)) return undefined
         await new Promise((resolve) => setTimeout(resolve, 200))
       }
       return `${log}\nno server on port ${port}`
     },
   }
+}
+
+async function isReady(port: number): Promise<boolean> {
+  const response = await fetch(`http://127.0.0.1:${port}/ready`).catch(() => undefined)
+  return response?.ok ?? false
 }
