@@ -27,7 +27,7 @@ export interface LoadOptions extends PullOptions {
   seed?: number
 }
 
-/** A model whose matrices may be in few bits: one that is only run. */
+/** A model whose matrices may be quantised: one that is only run. */
 export type InferenceModel = LoadedModel<InferenceParameter>
 
 /**
@@ -69,7 +69,7 @@ function checkTrainable(checkpoint: Checkpoint, name: string): void {
 
 /**
  * Loads a model to run it, as `load` does, but its weights stay in their file until an executor takes them: float32 of
- * safetensors files is mapped, the rest is read then, and anew for each program. Matrices that are stored in few bits stay
+ * safetensors files is mapped, the rest is read then, and anew for each program. Matrices that are stored quantised stay
  * so: those of a folder that `quantize` wrote, and of a GGUF file those of types Q8_0, Q4_0, Q4_1 and Q4_K. GGUF's other
  * types become float32.
  */

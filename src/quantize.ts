@@ -187,7 +187,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
   }
 }
 
-/** The tensors that store parameters as they are in the checkpoint: in few bits where a folder has them so, else in float32. */
+/** The tensors that store parameters as they are in the checkpoint: quantised where a folder has them so, else in float32. */
 export function storedTensors(
   checkpoint: Checkpoint,
   parameters: ReadonlyMap<string, readonly number[]>,

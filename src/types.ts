@@ -22,7 +22,7 @@ export interface Parameter {
   data: Float32Array
 }
 
-/** How a matrix is stored in few bits: each row in blocks, a block with one scale and, if asymmetric, one zero point. */
+/** How a quantised matrix is stored: each row in blocks, a block with one scale and, if asymmetric, one zero point. */
 export interface BlockFormat {
   bits: 4 | 8
   /** Consecutive values of a row that share a scale: a power of two, at least 16. */
@@ -37,7 +37,7 @@ export interface BlockFormat {
 export type WeightFormat = BlockFormat | 'float16'
 
 /**
- * A matrix [out, in] in few bits, in the layout of ONNX Runtime's MatMulNBits: the value is (q - zero point) * scale, or with
+ * A quantised matrix [out, in], in the layout of ONNX Runtime's MatMulNBits: the value is (q - zero point) * scale, or with
  * minima q * scale + minimum.
  * Rows do not share bytes, so rows can be taken or joined.
  */

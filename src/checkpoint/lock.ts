@@ -9,7 +9,7 @@ import { errorCode, temporaryName } from './file.ts'
 interface Holder {
   pid: number
   host: string
-  /** When the process started, where the system tells (Linux): a number of its own, to know it from a later process. */
+  /** When the process started, where the system reports it (Linux): a number that distinguishes it from a later process. */
   process_start: string | null
 }
 

@@ -1,4 +1,4 @@
-// Matrices in few bits in a safetensors checkpoint: which tensors make one up, and whether they fit together.
+// Quantised matrices in a safetensors checkpoint: which tensors make one up, and whether they fit together.
 // Knows the names and shapes; how the numbers are packed is the quant layer's.
 import { realpath } from 'node:fs/promises'
 import { isRecord } from '../formats/json.ts'

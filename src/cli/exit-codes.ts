@@ -2,7 +2,7 @@
 
 export const exitCodes = {
   ok: 0,
-  /** Something the user can mend: a wrong file, key, checkpoint; the message says what. */
+  /** Something that the user can correct: a wrong file, key, checkpoint; the message says what. */
   userError: 1,
   /** The command line itself could not be understood. */
   usage: 2,
@@ -18,7 +18,7 @@ export const exitCodes = {
 
 export const exitCodeHelp = `Exit status:
   0    success
-  1    an error you can mend; the message says what
+  1    an error that you can correct; the message says what
   2    wrong usage of the command line
   3    training diverged; the last good checkpoint is kept
   70   a defect in unmask

@@ -1,5 +1,5 @@
 // Generated text while its blocks are unmasked: masks as shaded cells, new tokens coloured by confidence.
-// Knows nothing about models; it is told which token was committed where.
+// Knows nothing about models; it gets which token was committed where.
 import type { TextStream } from '../tokenizer/stream.ts'
 import type { Colors } from './context.ts'
 

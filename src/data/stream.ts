@@ -17,7 +17,7 @@ export interface StreamOptions {
   files: readonly DataFile[]
   columns: Columns
   seed: number
-  /** Tells streams with the same seed apart. */
+  /** Distinguishes streams with the same seed. */
   source: number
   /** Share of the documents held out, by a hash of their text. */
   validationFraction: number

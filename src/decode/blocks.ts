@@ -44,7 +44,7 @@ export interface BlockSettings {
    */
   reuse: boolean
   /**
-   * A second forward checks the leading block's draft where it is expected to confirm at least so many tokens, and the
+   * A second forward checks the leading block's draft when at least this many tokens are expected to be accepted, and the
    * strategy decides elsewhere; see self-verify.ts. Undefined: never.
    */
   selfVerify?: number

@@ -52,7 +52,7 @@ export interface CacheView {
   fetches: Record<string, Resident>
 }
 
-/** Room and views are multiples of so many positions: attention runs over a whole view, and binding a new one costs time. */
+/** Room and views are multiples of this many positions: attention runs over a whole view, and binding a new one costs time. */
 const STEP = 64
 /** A cache grows by a quarter at least: growing copies it, and room costs memory. */
 const GROWTH = 1.25

@@ -80,7 +80,7 @@ export interface Engine {
    */
   fill(ids: readonly number[], options: FillOptions): Generation
   /**
-   * Lets the strategy `edit` mend a text from position `from` on, for models trained to correct tokens. The result's `ids`
+   * Lets the strategy `edit` correct a text from position `from` on, for models trained to correct tokens. The result's `ids`
    * are the whole text, which ends where it ended.
    */
   rewrite(
@@ -153,7 +153,8 @@ export async function createEngine(
       )
     if (blockSize === undefined) throw new UserError('block decoding needs a block size')
     if (selfVerify !== undefined) {
-      if (forbiddenAt) throw new UserError('selfVerify is for new text: leave it out where a text is filled or mended')
+      if (forbiddenAt)
+        throw new UserError('selfVerify is for new text: leave it out when a text is filled or corrected')
       const others = [strategy.edits && `strategy ${name}`, bufferSize > 1 && 'bufferSize', reuse && 'reuse']
       const wrong = [
         ...others,

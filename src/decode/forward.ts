@@ -63,7 +63,7 @@ interface Waiting {
   reject(error: unknown): void
 }
 
-/** Sequences that share a forward are at most this many, and so many positions with their padding. */
+/** The most sequences that share a forward, and the most positions with their padding. */
 const MOST_ROWS = 64
 const MOST_POSITIONS = 2048
 
@@ -71,9 +71,9 @@ const MOST_POSITIONS = 2048
 const TURNS = 256
 
 /**
- * Positions of a forward of one sequence, and predictions of a forward, if any, are at least so many. ONNX Runtime multiplies
+ * The fewest positions of a forward of one sequence, and the fewest predictions of a forward, if any. ONNX Runtime multiplies
  * a single row by other means than several, and their sums differ in the last bits, which the rounding of activations for
- * weights in few bits makes larger. From two on, what a position gives does not depend on how many there are: as the next
+ * quantised weights make larger. From two on, what a position gives does not depend on how many there are: as the next
  * token, as a draft that is verified and in a block it is the same, bit for bit.
  */
 const LEAST_ROWS = 2

@@ -7,7 +7,7 @@ import type { Forward, ForwardResult } from './forward.ts'
 import { argmax, largest, logProbabilities } from './sampling.ts'
 
 export interface ScoreOptions {
-  /** The most probable tokens that are told of each position. Default 0. */
+  /** How many of the most probable tokens are reported for each position. Default 0. */
   top?: number
   /** Diffusion: noise draws per block, one forward each. Default 8. */
   samples?: number
@@ -26,7 +26,7 @@ export interface TokenScore {
   top: { token: number; logprob: number }[]
 }
 
-/** Logits of so many values are copied out of the executor at a time. */
+/** How many values of logits are copied out of the executor at a time. */
 const MOST_LOGITS = 2 ** 22
 
 /** Exact log-probabilities; undefined for the first token, which nothing predicts. */

@@ -16,7 +16,7 @@ export interface ChoiceItem {
 
 /**
  * `count` items (or as many as there are rows), drawn without repetition: the completion of a row among those of
- * `alternatives` other rows, which differ from it and from each other. Throws UserError where there are not so many.
+ * `alternatives` other rows, which differ from it and from each other. Throws UserError if there are fewer.
  */
 export function choiceItems(
   rows: readonly { prompt: string; completion: string }[],

@@ -12,7 +12,7 @@ export interface Mlp {
   buffers?: readonly string[]
   /** Set where it is a mixture of experts; its names are relative to the layer. */
   mixture?: MixtureLayer
-  /** y [..., hidden] -> [..., hidden], with the weights of the layer. A mixture of experts tells `onRouting`, once. */
+  /** y [..., hidden] -> [..., hidden], with the weights of the layer. A mixture of experts reports to `onRouting`, once. */
   trace(y: Tensor, layer: Weights, onRouting: (routing: Routing) => void): Tensor
 }
 

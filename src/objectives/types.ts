@@ -36,7 +36,7 @@ export interface Measurement<Variant> {
   microBatch: MicroBatch<Variant>
   /**
    * For each value of the output `nll` its tile. Draws 2n and 2n + 1 of a tile are independent of each other and alike, so
-   * that their difference tells the error. Undefined where nothing is drawn, so that `nll` is exact.
+   * that their difference estimates the error. Undefined where nothing is drawn, so that `nll` is exact.
    */
   tiles: readonly Tile[] | undefined
 }

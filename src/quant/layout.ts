@@ -1,4 +1,4 @@
-// The layout of matrices in few bits: sizes, names in a checkpoint, and back to float32. Knows nothing about how values
+// The layout of quantised matrices: sizes, names in a checkpoint, and back to float32. Knows nothing about how values
 // are rounded, files or graphs.
 import type { BlockFormat, QuantizedParameter } from '../types.ts'
 

@@ -1,4 +1,4 @@
-// Rounds float32 matrices to few bits, block by block, to the nearest value. Knows nothing about what they are for.
+// Quantises float32 matrices block by block, to the nearest value. Knows nothing about what they are for.
 import type { BlockFormat, QuantizedParameter } from '../types.ts'
 import { blockLayout, emptyQuantized, packAt } from './layout.ts'
 

@@ -5,7 +5,7 @@ import type { Action, Detector, Finding } from './types.ts'
 
 export interface FilterOptions {
   detectors: readonly Detector[]
-  /** Categories in which a text is blocked once their score reaches the threshold; others are only told. */
+  /** Categories in which a text is blocked once their score reaches the threshold; others are only reported. */
   block?: readonly string[]
   /** From this score on a category is flagged. Default 0.5. */
   threshold?: number

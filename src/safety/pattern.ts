@@ -1,4 +1,4 @@
-// Patterns that are matched in linear time (RE2), in a text that may still grow: besides its matches a pattern tells where one
+// Patterns that are matched in linear time (RE2), in a text that may still grow: besides its matches a pattern says where one
 // may be under way. Patterns are written as in JavaScript; what RE2 has not (lookaround, backreferences) is refused.
 import { type AST, parseRegExpLiteral } from '@eslint-community/regexpp'
 import { RE2JS } from 're2js'
@@ -55,7 +55,7 @@ export function compilePattern(source: string, { caseSensitive = false, long = f
 
   return {
     matches(text, from, accept = (_text, _start, end) => end) {
-      // The automaton that only tells whether there is a match is many times faster than the one that finds it.
+      // The automaton that only says whether there is a match is many times faster than the one that finds it.
       if (!whole.test(text)) return []
       const matcher = whole.matcher(text)
       const found: { start: number; end: number }[] = []
@@ -70,7 +70,7 @@ export function compilePattern(source: string, { caseSensitive = false, long = f
     },
     open(text, from) {
       // Read from the end, the longest beginning of a match is the one that begins first, and reading ends with it. One more
-      // character tells what stands before it.
+      // character shows what stands before it.
       const tail = text.slice(Math.max(0, from - 1, text.length - MAX_HELD - 1))
       const matcher = begun.matcher([...tail].reverse().join(''))
       return matcher.find(0) ? Math.max(from, text.length - matcher.end()) : text.length

@@ -120,7 +120,7 @@ export async function listCheckpoints(runDirectory: string): Promise<CheckpointE
 
 /**
  * The newest checkpoint that can be read, undefined where there is none. A folder that has been damaged since it was
- * written (a missing or truncated file) is passed over, and `onDamaged` is told why.
+ * written (a missing or truncated file) is passed over, and `onDamaged` gets the reason.
  */
 export async function latestCheckpoint(
   runDirectory: string,

@@ -1,4 +1,4 @@
-// Tells a run that has diverged from one that is merely noisy. Knows nothing about where the numbers come from.
+// Distinguishes a run that has diverged from one that is merely noisy. Knows nothing about where the numbers come from.
 import type { StepResult } from './types.ts'
 
 /** Losses and gradient norms of the latest steps, oldest first: plain JSON, kept in a checkpoint. */

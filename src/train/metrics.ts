@@ -1,4 +1,4 @@
-// The metrics of a run as JSON lines, and what the machine tells about energy. Knows nothing about training.
+// The metrics of a run as JSON lines, and what the machine reports about energy. Knows nothing about training.
 import { type FileHandle, open, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Metric } from './types.ts'
@@ -38,7 +38,7 @@ export interface MetricsRecord {
   /** Resident memory of the process now, and the most it ever was. */
   rss_bytes: number
   peak_rss_bytes: number
-  /** Processor energy in joules since this process began the run, where the machine tells it. */
+  /** Processor energy in joules since this process began the run, where the machine reports it. */
   energy_j?: number
   /** Seconds of the whole run, interruptions not counted. */
   elapsed_s: number

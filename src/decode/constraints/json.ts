@@ -77,7 +77,7 @@ export const canonicalContent = (min: number, max: number) => repeat(jsonCharact
 
 const digit = charSet('0-9')
 
-/** Most digits before the point: a double holds integers of so many digits exactly. */
+/** Most digits before the point: a double holds integers of that many digits exactly. */
 const DIGITS = 15
 const MOST = 10n ** BigInt(DIGITS) - 1n
 
@@ -205,7 +205,7 @@ interface Bound {
   exclusive: boolean
 }
 
-/** Decimals of at least 0. Digits behind the point are so few that a double tells the numbers next to a bound from it. */
+/** Decimals of at least 0. Digits behind the point are few enough for a double to distinguish the numbers next to a bound from it. */
 function decimals(low: Bound | undefined, high: Bound | undefined): Expression {
   const plain = [low, high].map((bound) => (bound === undefined ? undefined : plainDecimal(bound.value)))
   if (plain[0] && BigInt(plain[0].whole) > MOST) return nothing

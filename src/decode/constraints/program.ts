@@ -37,12 +37,12 @@ export interface Program {
   nodes: readonly Node[]
   loops: readonly Loop[]
   start: number
-  /** Class of each byte: those of one class are never told apart. */
+  /** Class of each byte: those of one class are never distinguished. */
   classOf: Uint8Array
   classes: number
 }
 
-/** Repetitions up to so many nodes are written out; larger ones are counted. */
+/** Repetitions up to this many nodes are written out; larger ones are counted. */
 const INLINE = 64
 
 /** Makes one program of two regular ones: the texts of `left` that also are (`negated`: are not) texts of `right`. */

@@ -207,7 +207,7 @@ export function schemaGrammar(source: unknown, budget: Budget): Grammar {
     }
     for (const [i, part] of schemas(allOf, `${path}/allOf`).entries())
       found = combined(alternatives(part, `${path}/allOf/${i}`, references + 1))
-    // What tells the alternatives apart is in each of them.
+    // The property that distinguishes the alternatives is in each of them.
     if (anyOf !== undefined || oneOf !== undefined) {
       const tag = isObject(discriminator) ? discriminator.propertyName : undefined
       if (typeof tag === 'string') found = combined([{ path, keywords: { required: [tag] } }])
@@ -540,7 +540,7 @@ export function schemaGrammar(source: unknown, budget: Budget): Grammar {
     return possible.length === 0 ? nothing : choice(...possible)
   }
 
-  /** Names that propertyNames allows, written in one way only, so that they can be told from each other. */
+  /** Names that propertyNames allows, written in one way only, so that they can be distinguished. */
   function nameContent({ path, keywords: { propertyNames } }: Schema): Expression | undefined {
     if (propertyNames === undefined) return undefined
     const options = alternatives(propertyNames, `${path}/propertyNames`, 0).map((schema) => {

@@ -1,4 +1,4 @@
-// Matrices in few bits. `dequantize` names one; `linear` and `gatherRows` recognise it and use ONNX Runtime's kernels for
+// Quantised matrices. `dequantize` names one; `linear` and `gatherRows` recognise it and use ONNX Runtime's kernels for
 // such matrices, so that it never exists in float32. Inference only.
 import { z } from 'zod'
 import { count } from '../attributes.ts'

@@ -40,7 +40,7 @@ function attributeOf(value: Value, path: Value | undefined): Value {
 
 const ignoringCase = (value: Value): Value => (typeof value === 'string' ? value.toLowerCase() : value)
 
-/** What items are ordered or told apart by: an attribute, letter case ignored unless it counts. */
+/** What items are ordered or distinguished by: an attribute, letter case ignored unless it counts. */
 const keyOf = (given: ArgumentReader) => (item: Value) => {
   const key = attributeOf(item, given.value('attribute'))
   return given.flag('case_sensitive') ? key : ignoringCase(key)
