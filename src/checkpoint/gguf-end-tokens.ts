@@ -1,6 +1,7 @@
 // Which tokens end a text, as llama.cpp tells from a GGUF file: keys of its metadata, and names of tokens that mean an end in
 // some family of models. Knows nothing about tensors.
 import type { GgufMetadata } from './gguf.ts'
+import { tokenId } from './gguf-tokenizer.ts'
 
 const keys = ['eos', 'eot', 'eom', 'fim_pad', 'fim_rep', 'fim_sep'] as const
 
@@ -34,8 +35,8 @@ export function ggufEndTokens(metadata: GgufMetadata): number[] {
   const ids = new Map((Array.isArray(tokens) ? tokens : []).map((token, id) => [token, id]))
   const ends = new Set<number>()
   for (const key of keys) {
-    const id = metadata.get(`tokenizer.ggml.${key}_token_id`)
-    if (typeof id === 'number' && id < ids.size) ends.add(id)
+    const id = tokenId(metadata, key)
+    if (id !== undefined && ids.size > 0) ends.add(id)
   }
   for (const name of [...endNames, ...fillNames.flatMap((names) => names.find((name) => ids.has(name)) ?? [])]) {
     const id = ids.get(name)

@@ -1,6 +1,8 @@
 // What GGUF's dense architectures are in Hugging Face terms: config, tensor names, row order. Knows nothing about bytes.
 import { type ModelConfig, UserError } from '../types.ts'
-import type { GgufFile, GgufMetadata } from './gguf.ts'
+import type { GgufFile } from './gguf.ts'
+import { ggufSettings, shortestDecimal } from './gguf-settings.ts'
+import { tokenId } from './gguf-tokenizer.ts'
 import { llama3RopeScaling } from './llama3-rope.ts'
 
 /** The rotary frequency divisors of Llama 3 are stored as a tensor, not as settings. */
@@ -139,39 +141,7 @@ export const restoreRotaryRows = (values: Float32Array | Uint8Array, heads: numb
   }
 }
 
-/** Reads settings of a GGUF file, naming file and key where one is missing or not what it should be. */
-const settings = (path: string, metadata: GgufMetadata) => {
-  const number = (key: string): number | undefined => {
-    const value = metadata.get(key)
-    if (value === undefined || (typeof value === 'number' && Number.isFinite(value))) return value
-    throw new UserError(`${path}: metadata "${key}": expected a number`)
-  }
-  const required = <T>(key: string, value: T | undefined): T => {
-    if (value === undefined) throw new UserError(`${path}: metadata "${key}" is missing`)
-    return value
-  }
-  const count = (key: string): number | undefined => {
-    const value = number(key)
-    if (value === undefined || (Number.isSafeInteger(value) && value > 0)) return value
-    throw new UserError(`${path}: metadata "${key}": ${value} is not a positive integer`)
-  }
-  const tokenId = (key: string): number | undefined => {
-    const value = number(`tokenizer.ggml.${key}`)
-    if (value === undefined || (Number.isSafeInteger(value) && value >= 0)) return value
-    throw new UserError(`${path}: metadata "tokenizer.ggml.${key}": ${value} is not a token id`)
-  }
-  return { number, count, tokenId, requiredCount: (key: string) => required(key, count(key)), required }
-}
-
-/** The shortest decimal that is the same float32: 1e-5 is stored as 0.000009999999747378752. */
-const shortestDecimal = (value: number): number => {
-  for (let digits = 1; digits < 10; digits++) {
-    const rounded = Number(value.toPrecision(digits))
-    if (Math.fround(rounded) === Math.fround(value)) return rounded
-  }
-  return value
-}
-
+/** The rotary scaling as llama.cpp reads it: linear where the file has a factor and says no more, under its older name too. */
 const ropeScaling = async (
   file: GgufFile,
   architecture: string,
@@ -179,28 +149,29 @@ const ropeScaling = async (
   theta: number,
 ): Promise<Record<string, unknown> | undefined> => {
   const { path, metadata } = file
-  const { number, required, count } = settings(path, metadata)
+  const { number, text, count, fail } = ggufSettings(path, metadata)
+  const scaling = `${architecture}.rope.scaling`
+  const type = text(`${scaling}.type`) ?? 'linear'
+  if (type !== 'none' && type !== 'linear' && type !== 'yarn')
+    fail(`${scaling}.type`, `${JSON.stringify(type)} is not supported`)
+  const given = number(`${scaling}.factor`) ?? number(`${architecture}.rope.scale_linear`) ?? 0
+  if (given < 0) fail(`${scaling}.factor`, `${given} is below 0`)
+  const factor = given === 0 || type === 'none' ? 1 : shortestDecimal(given)
   if (file.tensors.has(ROPE_FACTORS)) {
     const factors = await file.read(ROPE_FACTORS)
     const llama3 = llama3RopeScaling(factors, headDim, theta)
     if (llama3 === undefined)
       throw new UserError(`${path}: tensor "${ROPE_FACTORS}": these factors are not a Llama 3 rope scaling`)
-    return llama3 === 'none' ? undefined : llama3
+    if (llama3 !== 'none') {
+      if (factor !== 1) fail(`${scaling}.factor`, `${factor} besides the factors of tensor "${ROPE_FACTORS}"`)
+      return llama3
+    }
   }
-  const scaling = `${architecture}.rope.scaling`
-  const type = metadata.get(`${scaling}.type`) ?? 'none'
-  if (type === 'none') return undefined
-  if (type !== 'linear' && type !== 'yarn')
-    throw new UserError(`${path}: metadata "${scaling}.type": ${JSON.stringify(type)} is not supported`)
-  const key = `${scaling}.factor`
-  const factor = shortestDecimal(required(key, number(key)))
-  if (type === 'linear') return { rope_type: 'linear', factor }
-  const original = count(`${scaling}.original_context_length`)
-  return {
-    rope_type: 'yarn',
-    factor,
-    ...(original === undefined ? {} : { original_max_position_embeddings: original }),
+  if (type === 'yarn') {
+    const original = count(`${scaling}.original_context_length`)
+    return known({ rope_type: 'yarn', factor, original_max_position_embeddings: original })
   }
+  return factor === 1 ? undefined : { rope_type: 'linear', factor }
 }
 
 const known = (config: Record<string, unknown>): Record<string, unknown> =>
@@ -208,10 +179,10 @@ const known = (config: Record<string, unknown>): Record<string, unknown> =>
 
 /** How a masked diffusion model is decoded, as far as the file says so. */
 const diffusionSettings = ({ path, metadata }: GgufFile): Record<string, unknown> => {
-  const shift = metadata.get('diffusion.shift_logits')
+  const shift = ggufSettings(path, metadata).flag('diffusion.shift_logits')
   return known({
-    mask_token_id: settings(path, metadata).tokenId('mask_token_id'),
-    same_token_labels: typeof shift === 'boolean' ? !shift : undefined,
+    mask_token_id: tokenId(metadata, 'mask'),
+    same_token_labels: shift === undefined ? undefined : !shift,
   })
 }
 
@@ -220,7 +191,7 @@ type CommonConfig = Awaited<ReturnType<typeof commonConfig>>
 /** What the configs of all architectures say, under the keys of most. */
 const commonConfig = async (file: GgufFile, architecture: string) => {
   const { path, metadata, tensors } = file
-  const { number, count, requiredCount, required } = settings(path, metadata)
+  const { number, count, requiredCount, countOfLayers, fail } = ggufSettings(path, metadata)
   const key = (name: string) => `${architecture}.${name}`
   if ((number(key('expert_count')) ?? 0) > 0)
     throw new UserError(`${path}: a ${architecture} with experts is not supported`)
@@ -229,27 +200,33 @@ const commonConfig = async (file: GgufFile, architecture: string) => {
   if (embedding === undefined || embedding.shape.length !== 2)
     throw new UserError(`${path}: tensor "token_embd.weight" is missing or not a matrix`)
   const hidden = requiredCount(key('embedding_length'))
-  const heads = requiredCount(key('attention.head_count'))
+  const layers = requiredCount(key('block_count'))
+  const ofLayers = (name: string): number => countOfLayers(key(name), layers) ?? fail(key(name), 'is missing')
+  const heads = ofLayers('attention.head_count')
   const headDim = count(key('attention.key_length')) ?? hidden / heads
   if (!Number.isInteger(headDim) || headDim % 2 !== 0)
     throw new UserError(`${path}: ${heads} heads of an embedding of ${hidden} have no even whole size`)
+  const valueDim = count(key('attention.value_length')) ?? headDim
+  if (valueDim !== headDim)
+    fail(key('attention.value_length'), `${valueDim}, where keys have ${headDim}, is not supported`)
   const rotaryKey = key('rope.dimension_count')
   const rotary = count(rotaryKey) ?? headDim
   if (rotary !== headDim)
     throw new UserError(`${path}: metadata "${rotaryKey}": ${rotary} of ${headDim} is not supported`)
   const epsilonKey = key('attention.layer_norm_rms_epsilon')
+  const epsilon = number(epsilonKey) ?? fail(epsilonKey, 'is missing')
   // Without a setting llama.cpp uses Llama 1's and 2's value.
   const theta = shortestDecimal(number(key('rope.freq_base')) ?? 10000)
   const scaling = await ropeScaling(file, architecture, headDim, theta)
   return {
     hidden_act: 'silu',
     hidden_size: hidden,
-    intermediate_size: requiredCount(key('feed_forward_length')),
-    num_hidden_layers: requiredCount(key('block_count')),
+    intermediate_size: ofLayers('feed_forward_length'),
+    num_hidden_layers: layers,
     num_attention_heads: heads,
-    num_key_value_heads: count(key('attention.head_count_kv')) ?? heads,
+    num_key_value_heads: countOfLayers(key('attention.head_count_kv'), layers) ?? heads,
     head_dim: headDim,
-    rms_norm_eps: shortestDecimal(required(epsilonKey, number(epsilonKey))),
+    rms_norm_eps: shortestDecimal(epsilon),
     rope_theta: theta,
     rope_scaling: scaling ?? null,
     max_position_embeddings: requiredCount(key('context_length')),
@@ -273,19 +250,18 @@ export interface GgufModel {
  */
 export const ggufModel = async (file: GgufFile): Promise<GgufModel> => {
   const { path, metadata } = file
-  const name = metadata.get('general.architecture') ?? null
+  const name = ggufSettings(path, metadata).text('general.architecture') ?? null
   const supported = Object.keys(architectures)
-  if (typeof name !== 'string' || !supported.includes(name))
+  if (name === null || !supported.includes(name))
     throw new UserError(
       `${path}: metadata "general.architecture": ${JSON.stringify(name)} is not supported in GGUF files; supported: ${supported.join(', ')}`,
     )
   const { className, names, reordered, config } = architectures[name]!
   const common = await commonConfig(file, name)
-  const { tokenId } = settings(path, metadata)
   const ids = {
-    bos_token_id: tokenId('bos_token_id'),
-    eos_token_id: tokenId('eos_token_id'),
-    pad_token_id: tokenId('padding_token_id'),
+    bos_token_id: tokenId(metadata, 'bos'),
+    eos_token_id: tokenId(metadata, 'eos'),
+    pad_token_id: tokenId(metadata, 'padding'),
   }
   const layerPart = /^blk\.(\d+)\.(\w+)\.(weight|bias)$/
   return {

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { Tokenizer } from '@huggingface/tokenizers'
+import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { UserError } from '../types.ts'
 import type { GgufMetadata, GgufValue } from './gguf.ts'
@@ -72,6 +73,14 @@ describe('pre-tokenizers', () => {
     ['smollm', 'ab   ab', ['ab', 'ĠĠ', 'Ġab']],
     ['qwen2', 'ab\n\nab', ['ab', 'ĊĊ', 'ab']],
     ['smollm', '\n\n½', ['ĊĊ', 'Â', '½']],
+    ['deepseek-r1-qwen', 'ab1234', ['ab', '1', '2', '3', '4']],
+    ['starcoder', 'ab1234', ['ab', '1', '2', '3', '4']],
+    ['llama3', 'ab1234', ['ab', '123', '4']],
+    ['gpt-4o', 'ab1234', ['ab', '123', '4']],
+    ['tekken', "ab's1234", ['ab', "'s", '1', '2', '3', '4']],
+    ['llada-moe', "ab'S\n\nab", ['ab', "'S", 'ĊĊ', 'ab']],
+    ['deepseek-coder', '...\nab12', ['...', 'Ċ', 'ab', '1', '2']],
+    ['deepseek-coder', '(ab', ['(', 'ab']],
   ]
   it.each(cases)('%s cuts %j', (pre, text, tokens) => {
     expect(cut(pre, text)).toEqual(tokens)
@@ -186,19 +195,98 @@ describe('special tokens', () => {
   })
 })
 
+describe('as llama.cpp reads what is missing', () => {
+  const without = (metadata: GgufMetadata, ...keys: string[]): GgufMetadata =>
+    new Map([...metadata].filter(([key]) => !keys.includes(`${key.replace('tokenizer.ggml.', '')}`)))
+
+  it('ids beyond the vocabulary are none', () => {
+    const config = (id: number) =>
+      JSON.parse(
+        ggufTokenizerFiles('a', vocabulary('smollm', [], { 'tokenizer.ggml.padding_token_id': id }))[
+          'tokenizer_config.json'
+        ]!,
+      )
+    expect(config(257)).toHaveProperty('pad_token', '</s>')
+    for (const id of [-1, 9999, 2 ** 32 - 1]) expect(config(id)).not.toHaveProperty('pad_token')
+  })
+
+  it('without types, tokens with a role or a name like a mark are special', () => {
+    const metadata = vocabulary('smollm', ['a b'])
+    const tokens = [...(metadata.get('tokenizer.ggml.tokens') as string[]), '<|im_end|>']
+    const { tokens: found } = load(
+      without(new Map([...metadata, ['tokenizer.ggml.tokens', tokens]]), 'token_type'),
+    ).encode('ab</s>ab<|im_end|>')
+    expect(found).toEqual(['ab', '</s>', 'ab', '<|im_end|>'])
+  })
+
+  it('flags may be 0 and 1', () => {
+    const tokens = (flag: number) =>
+      load(vocabulary('smollm', ['a b'], { 'tokenizer.ggml.add_bos_token': flag })).encode('ab').tokens
+    expect(tokens(1)).toEqual(['<s>', 'ab'])
+    expect(tokens(0)).toEqual(['ab'])
+  })
+
+  it('a vocabulary of bytes and merges needs its merges', () => {
+    expect(() => load(without(vocabulary('smollm', []), 'merges'))).toThrow(/merges" is missing/)
+  })
+
+  it('templates for some uses are kept by name', () => {
+    const metadata = vocabulary('smollm', [], {
+      'tokenizer.chat_template': 'usual',
+      'tokenizer.chat_templates': ['tool_use', 'gone'],
+      'tokenizer.chat_template.tool_use': 'with tools',
+    })
+    expect(JSON.parse(ggufTokenizerFiles('a', metadata)['tokenizer_config.json']!).chat_template).toEqual([
+      { name: 'default', template: 'usual' },
+      { name: 'tool_use', template: 'with tools' },
+    ])
+  })
+
+  it('any value of any key is read or refused by name', () => {
+    const value: fc.Arbitrary<GgufValue> = fc.oneof(
+      fc.string(),
+      fc.double(),
+      fc.integer(),
+      fc.boolean(),
+      fc.bigInt({ min: 2n ** 53n, max: 2n ** 64n }),
+      fc.int32Array({ maxLength: 4 }),
+      fc.float32Array({ maxLength: 260, minLength: 260 }),
+      fc.array(fc.string(), { maxLength: 4 }),
+    )
+    const keys = [
+      ...vocabulary('smollm', []).keys(),
+      'tokenizer.ggml.scores',
+      'tokenizer.ggml.add_bos_token',
+      'tokenizer.chat_template',
+      'tokenizer.chat_templates',
+      'tokenizer.ggml.unknown_token_id',
+    ]
+    fc.assert(
+      fc.property(fc.constantFrom(...keys), value, (key, given) => {
+        try {
+          ggufTokenizerFiles('a.gguf', vocabulary('smollm', ['a b'], { [key]: given }))
+        } catch (error) {
+          expect(error).toBeInstanceOf(UserError)
+          expect((error as Error).message).toMatch(/^a\.gguf: metadata "tokenizer\./)
+        }
+      }),
+      { numRuns: 500 },
+    )
+  })
+})
+
 describe('refusing', () => {
   const cases: [string, Record<string, GgufValue>, RegExp][] = [
     ['another kind of vocabulary', { 'tokenizer.ggml.model': 't5' }, /tokenizer.ggml.model": .*"t5"/],
     [
       'an unknown pre-tokenizer',
-      { 'tokenizer.ggml.pre': 'tekken' },
-      /tokenizer.ggml.pre": "tekken" is not supported; .*smollm/,
+      { 'tokenizer.ggml.pre': 'viking' },
+      /tokenizer.ggml.pre": "viking" is not supported; .*smollm/,
     ],
     ['no tokens', { 'tokenizer.ggml.tokens': [] }, /no vocabulary/],
     ['tokens that are not text', { 'tokenizer.ggml.tokens': Int32Array.of(1) }, /tokenizer.ggml.tokens": expected/],
     ['a token twice', { 'tokenizer.ggml.tokens': new Array(260).fill('a') }, /"a" occurs twice/],
     ['types of other tokens', { 'tokenizer.ggml.token_type': Int32Array.of(1) }, /1 entries for 260 tokens/],
-    ['an id beyond the vocabulary', { 'tokenizer.ggml.eos_token_id': 9999 }, /eos_token_id": 9999/],
     ['a merge of nothing', { 'tokenizer.ggml.merges': ['a z'] }, /merges": entry 0, "a z"/],
     ['a merge of three', { 'tokenizer.ggml.merges': ['a b c'] }, /entry 0/],
     ['a flag that is text', { 'tokenizer.ggml.add_bos_token': 'no' }, /add_bos_token": expected true or false/],

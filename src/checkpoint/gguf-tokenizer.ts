@@ -1,6 +1,7 @@
 // Builds Hugging Face tokenizer files from the vocabulary in a GGUF file's metadata. Knows nothing about tensors.
 import { UserError } from '../types.ts'
-import type { GgufMetadata, GgufValue } from './gguf.ts'
+import type { GgufMetadata } from './gguf.ts'
+import { ggufSettings } from './gguf-settings.ts'
 
 type Json = Record<string, unknown>
 
@@ -20,29 +21,30 @@ interface Vocabulary {
   addBos: boolean | undefined
   addEos: boolean | undefined
   addSpacePrefix: boolean | undefined
-  chatTemplate: string | undefined
+  chatTemplate: string | { name: string; template: string }[] | undefined
+}
+
+/** Ids that vocabularies of a kind have where the file does not say (llama.cpp's defaults). */
+const usualIds: Readonly<Record<string, Readonly<Record<string, number>>>> = {
+  llama: { bos: 1, eos: 2, unknown: 0 },
+}
+
+/**
+ * The id of a token with a role: bos, eos, padding, unknown, mask. One that is not in the vocabulary counts as not said, as
+ * in llama.cpp; writers put -1 or the largest number where there is none.
+ */
+export const tokenId = (metadata: GgufMetadata, role: string): number | undefined => {
+  const size =
+    (metadata.get('tokenizer.ggml.tokens') as { length?: number } | undefined)?.length ?? Number.POSITIVE_INFINITY
+  const id = metadata.get(`tokenizer.ggml.${role}_token_id`)
+  if (typeof id === 'number' && Number.isInteger(id) && id >= 0 && id < size) return id
+  const usual = usualIds[String(metadata.get('tokenizer.ggml.model'))]?.[role]
+  return usual !== undefined && usual < size ? usual : undefined
 }
 
 const readVocabulary = (path: string, metadata: GgufMetadata): Vocabulary => {
-  const fail = (key: string, problem: string): never => {
-    throw new UserError(`${path}: metadata "${key}": ${problem}`)
-  }
-  const strings = (key: string): readonly string[] => {
-    const value = metadata.get(key) ?? []
-    if (Array.isArray(value) && value.every((entry) => typeof entry === 'string')) return value
-    return fail(key, 'expected a list of strings')
-  }
-  const numbers = (key: string): readonly number[] => {
-    const value: GgufValue = metadata.get(key) ?? []
-    if (ArrayBuffer.isView(value)) return Array.from(value as ArrayLike<number | bigint>, Number)
-    if (Array.isArray(value) && value.length === 0) return []
-    return fail(key, 'expected a list of numbers')
-  }
-  const flag = (key: string): boolean | undefined => {
-    const value = metadata.get(key)
-    return value === undefined || typeof value === 'boolean' ? value : fail(key, 'expected true or false')
-  }
-  const tokens = strings('tokenizer.ggml.tokens')
+  const { fail, texts, numbers, flag, text } = ggufSettings(path, metadata)
+  const tokens = texts('tokenizer.ggml.tokens')
   if (tokens.length === 0) fail('tokenizer.ggml.tokens', 'there is no vocabulary')
   const perToken = (key: string): readonly number[] => {
     const values = numbers(key)
@@ -50,29 +52,54 @@ const readVocabulary = (path: string, metadata: GgufMetadata): Vocabulary => {
       fail(key, `${values.length} entries for ${tokens.length} tokens`)
     return values
   }
-  const token = (name: string): string | undefined => {
-    const key = `tokenizer.ggml.${name}_token_id`
-    const id = metadata.get(key)
-    if (id === undefined) return undefined
-    return (typeof id === 'number' ? tokens[id] : undefined) ?? fail(key, `${id} is not in the vocabulary`)
-  }
-  const template = metadata.get('tokenizer.chat_template')
-  if (template !== undefined && typeof template !== 'string') fail('tokenizer.chat_template', 'expected a string')
+  const roles = ['bos', 'eos', 'padding', 'unknown', 'mask', 'sep', 'eot', 'eom']
+  const [bos, eos, pad, unknown, ...others] = roles.map((role) => tokenId(metadata, role))
+  const named = [bos, eos, pad, unknown, ...others].filter((id) => id !== undefined)
+  const types = perToken('tokenizer.ggml.token_type')
+  const nameOf = (id: number | undefined) => (id === undefined ? undefined : tokens[id])
   return {
     path,
     tokens,
-    types: perToken('tokenizer.ggml.token_type'),
+    types: types.length > 0 ? types : typesFromNames(tokens, new Set(named)),
     scores: perToken('tokenizer.ggml.scores'),
-    merges: strings('tokenizer.ggml.merges'),
-    bos: token('bos'),
-    eos: token('eos'),
-    pad: token('padding'),
-    unknown: token('unknown'),
+    merges: texts('tokenizer.ggml.merges'),
+    bos: nameOf(bos),
+    eos: nameOf(eos),
+    pad: nameOf(pad),
+    unknown: nameOf(unknown),
     addBos: flag('tokenizer.ggml.add_bos_token'),
     addEos: flag('tokenizer.ggml.add_eos_token'),
     addSpacePrefix: flag('tokenizer.ggml.add_space_prefix'),
-    chatTemplate: template as string | undefined,
+    chatTemplate: readTemplates(text('tokenizer.chat_template'), texts('tokenizer.chat_templates'), (name) =>
+      text(`tokenizer.chat_template.${name}`),
+    ),
   }
+}
+
+/**
+ * Types for a file without them. Those that have a role are control tokens, and so are names that look like marks, as
+ * llama.cpp takes them for; single bytes are known by their form.
+ */
+const typesFromNames = (tokens: readonly string[], named: ReadonlySet<number>): number[] =>
+  tokens.map((token, id) => {
+    if (named.has(id) || /^<[|｜].+[|｜]>$/.test(token)) return TokenType.control
+    return BYTE.test(token) ? TokenType.byte : TokenType.normal
+  })
+
+const BYTE = /^<0x[0-9A-F]{2}>$/
+
+/** The template, or, where there are others for some uses, all by name, as tokenizer_config.json lists them. */
+const readTemplates = (
+  standard: string | undefined,
+  names: readonly string[],
+  read: (name: string) => string | undefined,
+): Vocabulary['chatTemplate'] => {
+  const others = names.flatMap((name) => {
+    const template = read(name)
+    return template === undefined || name === 'default' ? [] : [{ name, template }]
+  })
+  if (others.length === 0 || standard === undefined) return standard
+  return [{ name: 'default', template: standard }, ...others]
 }
 
 const splitBy = (pattern: string): Json => ({
@@ -105,20 +132,65 @@ const contractionsWordsDigits = (digits: string): string =>
   `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|` +
   '\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+'
 
-/** Values of tokenizer.ggml.pre, as the Hugging Face tokenizers that llama.cpp detects under these names define them. */
+/** GPT-4o's way: a word is capitals, then small letters, each with marks; `after` may follow it. */
+const capitalisedWords = (after: string, digits: string): string => {
+  const [start, upper, lower] = [
+    '[^\\r\\n\\p{L}\\p{N}]?',
+    '[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]',
+    '[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]',
+  ]
+  return (
+    `${start}${upper}*${lower}+${after}|${start}${upper}+${lower}*${after}|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]*|` +
+    '\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+'
+  )
+}
+
+const CONTRACTIONS = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
+
+const gpt2: PreTokenizer = { preTokenizer: byteLevel(true) }
+// SmolLM's own file says Digits(individual), which is this pattern; as a pattern, @huggingface/tokenizers does not leave out
+// the digits beyond ASCII.
+const digitsAlone: PreTokenizer = { preTokenizer: sequence(splitBy('\\p{N}'), byteLevel(true)) }
+const threeDigits = sequence(splitBy(contractionsWordsDigits('\\p{N}{1,3}')), byteLevel(false))
+const oneDigit = sequence(splitBy(contractionsWordsDigits('\\p{N}')), byteLevel(false))
+const llama3: PreTokenizer = { preTokenizer: threeDigits, ignoreMerges: true, addBos: true }
+const qwen2: PreTokenizer = { normalizer: { type: 'NFC' }, preTokenizer: oneDigit }
+const gpt4o: PreTokenizer = {
+  preTokenizer: sequence(splitBy(capitalisedWords(`${CONTRACTIONS}?`, '\\p{N}{1,3}')), byteLevel(false)),
+}
+const bailing: PreTokenizer = {
+  preTokenizer: sequence(
+    splitBy(
+      "'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" +
+        '\\s*[\\r\\n]|\\s+(?!\\S)|\\s+',
+    ),
+    byteLevel(false),
+  ),
+}
+
+const each = (names: string, pre: PreTokenizer): Record<string, PreTokenizer> =>
+  Object.fromEntries(names.split(' ').map((name) => [name, pre]))
+
+/** Values of tokenizer.ggml.pre, as llama.cpp groups them (`llama_vocab::impl::load`); those of other families are missing. */
 const preTokenizers: Readonly<Record<string, PreTokenizer>> = {
-  'gpt-2': { preTokenizer: byteLevel(true) },
-  // SmolLM's own file says Digits(individual), which is this pattern; as a pattern, @huggingface/tokenizers does not
-  // leave out the digits beyond ASCII.
-  smollm: { preTokenizer: sequence(splitBy('\\p{N}'), byteLevel(true)) },
-  'llama-bpe': {
-    preTokenizer: sequence(splitBy(contractionsWordsDigits('\\p{N}{1,3}')), byteLevel(false)),
+  ...each('gpt-2 phi-2 gigachat a.x-4.0 mellum exaone4 mpt olmo jais trillion granite-docling', gpt2),
+  ...each('smollm starcoder refact command-r codeshell exaone minerva-7b mellum2', digitsAlone),
+  ...each('llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2', llama3),
+  ...each('dbrx smaug-bpe', { preTokenizer: threeDigits }),
+  ...each('qwen2 deepseek-r1-qwen kormo megrez', qwen2),
+  ...each('stablelm2 hunyuan solar-open grok-2', { preTokenizer: oneDigit }),
+  ...each('gpt-4o llama4 kanana2', gpt4o),
+  ...each('bailingmoe bailingmoe2 llada-moe', bailing),
+  tekken: {
+    preTokenizer: sequence(splitBy(capitalisedWords('', '\\p{N}')), byteLevel(false)),
     ignoreMerges: true,
     addBos: true,
   },
-  qwen2: {
-    normalizer: { type: 'NFC' },
-    preTokenizer: sequence(splitBy(contractionsWordsDigits('\\p{N}')), byteLevel(false)),
+  'deepseek-coder': {
+    preTokenizer: sequence(
+      ...['[\r\n]', '\\s?\\p{L}+', '\\s?\\p{P}+', '[一-龥ࠀ-一가-퟿]+', '\\p{N}'].map(splitBy),
+      byteLevel(false),
+    ),
   },
   // llama.cpp's fallback for vocabularies that it does not know: four patterns, each applied to what the one before left.
   default: {
@@ -260,8 +332,7 @@ const mergesFromScores = ({ tokens, types, scores }: Vocabulary): string[] => {
 const sentencePieceTokenizer = (vocabulary: Vocabulary): { json: Json; addBos: boolean } => {
   const { path, tokens, types, scores, unknown } = vocabulary
   if (scores.length === 0) throw new UserError(`${path}: metadata "tokenizer.ggml.scores" is missing`)
-  const byte = /^<0x[0-9A-F]{2}>$/
-  const bytes = new Set(tokens.filter((token, id) => types[id] === TokenType.byte && byte.test(token)))
+  const bytes = new Set(tokens.filter((token, id) => types[id] === TokenType.byte && BYTE.test(token)))
   if (bytes.size !== 256)
     throw new UserError(
       `${path}: metadata "tokenizer.ggml.tokens": ${bytes.size} of 256 byte tokens; SentencePiece without byte fallback is not supported`,
@@ -329,16 +400,19 @@ const buildTokenizer = (
   path: string,
   metadata: GgufMetadata,
 ): { json: Json; addBos: boolean; vocabulary: Vocabulary } => {
-  const model = metadata.get('tokenizer.ggml.model')
+  const { text } = ggufSettings(path, metadata)
+  const model = text('tokenizer.ggml.model')
   if (model !== 'gpt2' && model !== 'llama')
     throw new UserError(
       `${path}: metadata "tokenizer.ggml.model": vocabularies of kind ${JSON.stringify(model ?? null)} are not supported; ` +
         '"gpt2" (byte-level BPE) and "llama" (SentencePiece BPE) are',
     )
   const vocabulary = readVocabulary(path, metadata)
+  if (model === 'gpt2' && !metadata.has('tokenizer.ggml.merges'))
+    throw new UserError(`${path}: metadata "tokenizer.ggml.merges" is missing`)
   if (model === 'llama') return { ...sentencePieceTokenizer(vocabulary), vocabulary }
-  const name = metadata.get('tokenizer.ggml.pre') ?? 'default'
-  if (typeof name !== 'string' || !Object.hasOwn(preTokenizers, name))
+  const name = text('tokenizer.ggml.pre') ?? 'default'
+  if (!Object.hasOwn(preTokenizers, name))
     throw new UserError(
       `${path}: metadata "tokenizer.ggml.pre": ${JSON.stringify(name)} is not supported; ` +
         `supported are ${Object.keys(preTokenizers).join(', ')}`,

@@ -111,6 +111,34 @@ describe('a llama in GGUF', () => {
     })
   })
 
+  it('has the rope scaling that llama.cpp takes where settings are missing or old', async () => {
+    const scaling = async (metadata: Record<string, Value>) => (await configOf(await gguf(metadata))).rope_scaling
+    const linear = { rope_type: 'linear', factor: 4 }
+    expect(await scaling({ 'llama.rope.scaling.factor': { f32: 4 } })).toEqual(linear)
+    expect(await scaling({ 'llama.rope.scale_linear': { f32: 4 } })).toEqual(linear)
+    expect(await scaling({ 'llama.rope.scaling.factor': { u8: 4 } })).toEqual(linear)
+    expect(await scaling({ 'llama.rope.scaling.type': { string: 'linear' } })).toBeNull()
+    expect(await scaling({ 'llama.rope.scaling.factor': { f32: 0 } })).toBeNull()
+    expect(await scaling({ 'llama.rope.scaling.factor': { f32: 1 } })).toBeNull()
+  })
+
+  it('has numbers of any width, floats that are integers, and lists with one value for every layer', async () => {
+    const expected = await configOf(await gguf())
+    const written: Record<string, Value>[] = [
+      { 'llama.embedding_length': { u64: 8n }, 'llama.context_length': { i64: 128n } },
+      { 'llama.rope.freq_base': { u32: 100000 }, 'llama.block_count': { u8: 1 } },
+      { 'llama.attention.head_count': { f32: 2 }, 'llama.feed_forward_length': { i16: 16 } },
+      { 'llama.attention.head_count': { list: [{ i32: 2 }] }, 'llama.attention.head_count_kv': { list: [{ u32: 1 }] } },
+      { 'llama.attention.value_length': { u32: 4 }, 'llama.attention.layer_norm_rms_epsilon': { f64: 1e-5 } },
+    ]
+    for (const metadata of written) expect(await configOf(await gguf(metadata))).toEqual(expected)
+  })
+
+  it('has no token where the file says -1 or the largest number', async () => {
+    const none = { 'tokenizer.ggml.padding_token_id': { i32: -1 } }
+    expect(await configOf(await gguf(none))).not.toHaveProperty('pad_token_id')
+  })
+
   it('has Llama 3 rope scaling from its divisors', async () => {
     const scaling = {
       rope_type: 'llama3' as const,
@@ -138,13 +166,26 @@ describe('a llama in GGUF', () => {
     ['text for a number', { 'llama.block_count': { string: '1' } }, [], /"llama.block_count": expected a number/],
     ['partly rotated heads', { 'llama.rope.dimension_count': { u32: 2 } }, [], /dimension_count": 2 of 4/],
     ['unknown rope scaling', { 'llama.rope.scaling.type': { string: 'longrope' } }, [], /"longrope" is not supported/],
+    ['a negative factor', { 'llama.rope.scaling.factor': { f32: -2 } }, [], /scaling.factor": -2 is below 0/],
     [
-      'rope scaling without a factor',
-      { 'llama.rope.scaling.type': { string: 'linear' } },
+      'heads that differ between layers',
+      { 'llama.block_count': { u32: 2 }, 'llama.attention.head_count_kv': { list: [{ u32: 1 }, { u32: 2 }] } },
       [],
-      /scaling.factor" is missing/,
+      /head_count_kv": differs from layer to layer/,
     ],
-    ['a negative token', { 'tokenizer.ggml.eos_token_id': { i32: -1 } }, [], /eos_token_id": -1/],
+    [
+      'a list shorter than the layers',
+      { 'llama.block_count': { u32: 2 }, 'llama.feed_forward_length': { list: [{ u32: 16 }] } },
+      [],
+      /feed_forward_length": 1 values for 2 layers/,
+    ],
+    ['values of another size than keys', { 'llama.attention.value_length': { u32: 8 } }, [], /value_length": 8, where/],
+    [
+      'an architecture that is no text',
+      { 'general.architecture': { u64: 2n ** 60n } },
+      [],
+      /architecture": expected a string/,
+    ],
     [
       'a projection of other heads',
       {},
@@ -366,9 +407,9 @@ describe('inspecting', () => {
   })
 
   it('describes a GGUF file whose tokenizer is not supported', async () => {
-    const checkpoint = await openCheckpoint(await gguf({ 'tokenizer.ggml.pre': { string: 'tekken' } }))
+    const checkpoint = await openCheckpoint(await gguf({ 'tokenizer.ggml.pre': { string: 'viking' } }))
     const info = await inspectCheckpoint(checkpoint)
-    expect(info.tokenizer).toMatch(/"tekken" is not supported/)
+    expect(info.tokenizer).toMatch(/"viking" is not supported/)
     expect(info.parameters.total).toBe(160 + 24 + 64 + 32 + 32 + 64 + 3 * 128)
     await checkpoint.close()
   })
