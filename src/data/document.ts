@@ -64,6 +64,8 @@ export interface PromptOptions extends Pick<RenderOptions, 'template' | 'separat
   tools?: readonly Tool[] | undefined
   /** Text with which the answer to a chat begins; names of special tokens in it are tokens. */
   answer?: string
+  /** What names of special tokens in a plain prompt are. Default `text`. */
+  special?: 'text' | 'tokens'
 }
 
 /**
@@ -75,14 +77,14 @@ export function encodePrompt(
   tokenizer: Tokenizer,
   options: PromptOptions,
 ): number[] {
-  const { tools, answer = '' } = options
+  const { tools, answer = '', special = 'text' } = options
   if (options.template === 'chat') {
     const messages = typeof prompt === 'string' ? [{ role: 'user', content: prompt }] : prompt
     const text = tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true, tools, guard: true })
     return tokenizer.encode(text + answer, { special: 'guarded' })
   }
   if (typeof prompt !== 'string') throw new UserError('a chat needs the chat template; the template is set to plain')
-  return [...leadingBos(tokenizer), ...tokenizer.encode(prompt + options.separator, { special: 'text' })]
+  return [...leadingBos(tokenizer), ...tokenizer.encode(prompt + options.separator, { special })]
 }
 
 /** The id that closes documents and pads them. */

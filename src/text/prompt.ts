@@ -48,7 +48,7 @@ export const withPromptStyle = (config: ModelConfig, { template, separator }: Pr
 /** Whether the model's config says that it was trained with plain prompts: a chat is then its last question. */
 export const trainedPlain = ({ config }: { config: ModelConfig }): boolean => config[TEMPLATE] === 'none'
 
-export type PromptOptions = Partial<PromptStyle> & Pick<EncodeOptions, 'tools' | 'answer'>
+export type PromptOptions = Partial<PromptStyle> & Pick<EncodeOptions, 'tools' | 'answer' | 'special'>
 
 /**
  * The ids of a prompt as training saw it. Names of special tokens in it are text. A model of plain prompts knows no turns: of a
@@ -61,6 +61,8 @@ export function promptIds(
 ): number[] {
   const { tokenizer } = loaded
   const style = documentStyle(loaded, options)
+  if (style.template === 'chat' && options.special === 'tokens')
+    throw new UserError('special tokens can be named in a plain prompt only; in a chat they are those of the template')
   const written = style.template === 'plain' && typeof prompt !== 'string' ? lastOfUser(prompt) : prompt
   return encodePrompt(written, tokenizer, { ...options, ...style })
 }
@@ -72,12 +74,9 @@ function lastOfUser(messages: readonly ChatMessage[]): string {
   return last.content
 }
 
-/** The ids of a text that is to be continued as it is, whatever prompts are like. `special: tokens` lets it name special tokens. */
-export function textIds(
+/** The ids of a text that is to be continued as it is, whatever the model's prompts are like. */
+export const textIds = (
   text: string,
-  { tokenizer }: { tokenizer: Tokenizer },
-  special: 'text' | 'tokens' = 'text',
-): number[] {
-  const begin = encodePrompt('', tokenizer, { template: 'plain', separator: '' })
-  return [...begin, ...tokenizer.encode(text, { special })]
-}
+  { tokenizer }: Pick<InferenceModel, 'tokenizer'>,
+  special?: EncodeOptions['special'],
+): number[] => encodePrompt(text, tokenizer, { template: 'plain', separator: '', special })

@@ -18,6 +18,7 @@ interface Flags {
   blockSize?: string
   adapter?: string
   template?: 'none' | 'chat'
+  parseSpecial?: boolean
   seed?: string
   stop?: string[]
   regex?: string
@@ -46,6 +47,7 @@ export function generateCommand(session: Session): Command {
         'chat',
       ]),
     )
+    .option('--parse-special', 'take names of special tokens in a plain prompt for the tokens (default: for text)')
     .addOption(deviceOption())
     .option('--seed <number>', 'seed of the draws, with a temperature (default: 0)')
     .option('--stop <text...>', 'end before this text; may be given several times')
@@ -88,7 +90,10 @@ Examples:
             ...(blockSize === undefined ? {} : { blockSize }),
             ...(flags.adapter === undefined ? {} : { adapter: await loadAdapterFor(loaded.model, flags.adapter) }),
           })
-          const ids = promptIds(prompt, loaded, { template: flags.template })
+          const ids = promptIds(prompt, loaded, {
+            template: flags.template,
+            special: flags.parseSpecial ? 'tokens' : 'text',
+          })
           const writing = generator.write(ids, {
             // All that was asked for: what the way of decoding does not have is an error.
             ...settingsFromKeys(settings),
