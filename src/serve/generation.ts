@@ -69,7 +69,7 @@ export async function* runChoices(
     try {
       release = await model.queue.acquire(client, stop.signal)
       waited = performance.now() - asked
-      const worker = await model.ready()
+      const worker = await model.ready(stop.signal)
       const result = await generate(worker, job, stop.signal, seconds, (event) => {
         if (event.text !== '' && !begun) {
           begun = true
@@ -137,7 +137,7 @@ export async function runScores(
       jobs.map(async (job) => {
         const release = await model.queue.acquire(client, stop)
         try {
-          return await (await model.ready()).score(job, stop)
+          return await (await model.ready(stop)).score(job, stop)
         } finally {
           release()
         }
@@ -168,11 +168,13 @@ async function generate(
   const abort = () => limit.abort(signal.reason)
   signal.addEventListener('abort', abort, { once: true })
   if (signal.aborted) abort()
+  let begun = false
   let promptTokens = 0
   let completionTokens = 0
   let forwards = 0
   try {
     return await worker.generate(job, limit.signal, (event) => {
+      begun = true
       promptTokens = event.promptTokens ?? promptTokens
       completionTokens = event.tokens ?? completionTokens
       forwards = event.forwards ?? forwards
@@ -180,6 +182,12 @@ async function generate(
     })
   } catch (error) {
     if (!limit.signal.aborted || signal.aborted) throw error
+    // A process that answers at all says at once that it begins.
+    if (!begun)
+      throw new ApiError(503, `the process of this model did not answer within ${seconds} s`, {
+        code: 'model_unresponsive',
+        retryAfter: 10,
+      })
     return { finish: 'length', promptTokens, cachedTokens: 0, completionTokens, forwards }
   } finally {
     clearTimeout(timer)

@@ -1,5 +1,6 @@
 // The models of a server: each with a process and a queue of its own. Loads them when needed, unloads idle ones, starts again
 // what crashed, and exchanges a process without losing work. Knows no HTTP.
+import { setTimeout as sleep } from 'node:timers/promises'
 import { defaultName, type ModelConfig, type ServeConfig } from './config.ts'
 import { ApiError } from './errors.ts'
 import type { Log } from './log.ts'
@@ -19,8 +20,11 @@ export interface ServedModel {
   readonly queue: Queue
   /** Throws 503 while the model's process starts again after it crashed, so that no client waits for a crash to repeat. */
   check(): void
-  /** The process, loaded if need be. Throws 503 where it cannot be loaded. */
-  ready(): Promise<ModelWorker>
+  /**
+   * The process, loaded if need be. Throws 503 where it cannot be loaded or is not within `queue_seconds`, or the signal's
+   * reason.
+   */
+  ready(signal: AbortSignal): Promise<ModelWorker>
   /** Counts work, so that a model in use is not unloaded. */
   enter(): () => void
 }
@@ -44,6 +48,22 @@ interface Options {
 
 export function createModels(config: ServeConfig, options: Options): Models {
   let models = config.models.map((settings) => createModel(settings, config, options))
+  /** No longer served, but not ended yet. */
+  const leaving = new Set<(typeof models)[number]>()
+  let reloads = Promise.resolve()
+
+  async function reload(next: Pick<ServeConfig, 'models'>): Promise<void> {
+    const old = models
+    models = next.models.map((settings) => {
+      const same = old.find((model) => model.name === (settings.name ?? defaultName(settings.path)))
+      return same ?? createModel(settings, config, options)
+    })
+    const gone = old.filter((model) => !models.includes(model))
+    for (const model of gone) leaving.add(model)
+    await Promise.all(gone.map((model) => model.close(false)))
+    for (const model of gone) leaving.delete(model)
+    await Promise.all(models.map((model, index) => model.reload(next.models[index]!)))
+  }
 
   return {
     find(name) {
@@ -59,17 +79,13 @@ export function createModels(config: ServeConfig, options: Options): Models {
     async preload() {
       await Promise.all(models.filter((model) => model.settings.preload).map((model) => model.load()))
     },
-    async reload(next) {
-      const old = models
-      models = next.models.map((settings) => {
-        const same = old.find((model) => model.name === (settings.name ?? defaultName(settings.path)))
-        return same ?? createModel(settings, config, options)
-      })
-      await Promise.all(old.filter((model) => !models.includes(model)).map((model) => model.close(false)))
-      await Promise.all(models.map((model, index) => model.reload(next.models[index]!)))
+    reload(next) {
+      // One after the other.
+      reloads = reloads.then(() => reload(next))
+      return reloads
     },
     async close(now) {
-      await Promise.all(models.map((model) => model.close(now)))
+      await Promise.all([...models, ...leaving].map((model) => model.close(now)))
     },
   }
 }
@@ -91,13 +107,16 @@ function createModel(
   let state: ModelState = 'unloaded'
   let worker: ModelWorker | undefined
   let loading: Promise<ModelWorker> | undefined
-  let closed = false
+  const closing = new AbortController()
+  /** Processes that live, and those that start. */
+  const alive = new Set<ModelWorker>()
+  const starting = new Set<Promise<unknown>>()
   let using = 0
   let idle: NodeJS.Timeout | undefined
   let crashes = 0
 
-  const start = () =>
-    startWorker(
+  async function start(): Promise<ModelWorker> {
+    const started = startWorker(
       {
         path: settings.path,
         ...(settings.mode ? { mode: settings.mode } : {}),
@@ -107,11 +126,23 @@ function createModel(
         ...(threads > 0 ? { threads } : {}),
         device,
       },
-      { onInternalError: (message) => log.error({ model: name, message }, 'model process') },
+      { signal: closing.signal, onInternalError: (message) => log.error({ model: name, message }, 'model process') },
     )
+    starting.add(started)
+    try {
+      const fresh = await started
+      alive.add(fresh)
+      void fresh.gone.then(() => alive.delete(fresh))
+      return fresh
+    } finally {
+      starting.delete(started)
+    }
+  }
 
-  /** Makes a process the one that gets the work, and watches it. */
+  /** Makes a process the one that gets the work, and watches it. One before it finishes what it has begun. */
   function adopt(fresh: ModelWorker): ModelWorker {
+    if (closing.signal.aborted) throw workerGone()
+    void worker?.close()
     worker = fresh
     state = 'ready'
     const since = performance.now()
@@ -119,7 +150,7 @@ function createModel(
     void fresh.gone.then(() => {
       if (worker !== fresh) return
       worker = undefined
-      if (closed) return
+      if (closing.signal.aborted) return
       metrics.restarts.inc({ model: name })
       if (performance.now() - since > WELL_MS) crashes = 0
       log.error({ model: name, pid: fresh.pid, crashes }, 'model process ended; starting it again')
@@ -129,29 +160,27 @@ function createModel(
     return fresh
   }
 
+  /** Starts processes until one lives. Who waits for it learns of each attempt that fails. */
   async function restart(): Promise<void> {
     state = 'restarting'
-    loading = (async () => {
-      for (;;) {
-        const pause = PAUSES[Math.min(crashes++, PAUSES.length - 1)]!
-        await new Promise((resolve) => setTimeout(resolve, pause * 1000).unref())
-        if (closed) throw workerGone()
-        try {
-          return adopt(await start())
-        } catch (error) {
-          log.error({ model: name, message: error instanceof Error ? error.message : error }, 'model cannot be loaded')
-        }
+    while (!worker && !closing.signal.aborted) {
+      const pause = PAUSES[Math.min(crashes++, PAUSES.length - 1)]!
+      loading = sleep(pause * 1000, undefined, { ref: false, signal: closing.signal })
+        .then(start)
+        .then(adopt)
+      try {
+        await loading
+      } catch (error) {
+        if (!closing.signal.aborted) log.error({ model: name, message: messageOf(error) }, 'model cannot be loaded')
       }
-    })()
-    // Those who wait hear of it; without any it is no unhandled rejection.
-    await loading.catch(() => {})
+    }
     loading = undefined
   }
 
   function load(): Promise<ModelWorker> {
     if (worker) return Promise.resolve(worker)
     if (loading) return loading
-    if (closed) return Promise.reject(workerGone())
+    if (closing.signal.aborted) return Promise.reject(workerGone())
     state = 'loading'
     loading = start()
       .then(adopt)
@@ -196,15 +225,16 @@ function createModel(
       return worker
     },
     check() {
-      if (closed || state === 'restarting') throw workerGone()
+      if (closing.signal.aborted || state === 'restarting') throw workerGone()
     },
-    async ready() {
+    async ready(signal) {
+      if (worker) return worker
       try {
-        return await load()
+        return await unlessAborted(load(), AbortSignal.any([signal, patience(limits.queue_seconds)]))
       } catch (error) {
         if (error instanceof ApiError) throw error
         // Its text may hold paths, so it is for the log.
-        log.error({ model: name, message: error instanceof Error ? error.message : error }, 'model cannot be loaded')
+        log.error({ model: name, message: messageOf(error) }, 'model cannot be loaded')
         throw new ApiError(503, 'the model cannot be loaded; the log of the server says why', {
           code: 'model_unavailable',
           retryAfter: 30,
@@ -227,23 +257,45 @@ function createModel(
     async reload(next: ModelConfig) {
       const before = settings
       settings = next
+      // What is loading now may have begun with the old settings.
+      await loading?.catch(() => {})
       if (!worker) return
       try {
-        const fresh = await start()
-        const old = worker
-        adopt(fresh)
-        // It finishes what it has begun.
-        void old?.close()
+        adopt(await start())
       } catch (error) {
         settings = before
-        log.error({ model: name, message: error instanceof Error ? error.message : error }, 'model kept as it was')
+        if (!closing.signal.aborted) log.error({ model: name, message: messageOf(error) }, 'model kept as it was')
       }
     },
     async close(now: boolean) {
-      closed = true
+      closing.abort(workerGone())
       clearTimeout(idle)
       queue.clear(workerGone())
-      await worker?.close(now)
+      await Promise.allSettled(starting)
+      await Promise.all([...alive].map((process) => process.close(now)))
     },
-  }
+  } satisfies ServedModel & Record<string, unknown>
+}
+
+const messageOf = (error: unknown): unknown => (error instanceof Error ? error.message : error)
+
+/** Aborts after so long, with what a client is told that waited for a model. */
+function patience(seconds: number): AbortSignal {
+  const wait = new AbortController()
+  const late = new ApiError(503, 'the model is still being loaded; try again in a moment', {
+    code: 'model_loading',
+    retryAfter: 5,
+  })
+  setTimeout(() => wait.abort(late), seconds * 1000).unref()
+  return wait.signal
+}
+
+/** A promise, or the signal's reason if that comes first. */
+function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason)
+    if (signal.aborted) abort()
+    signal.addEventListener('abort', abort, { once: true })
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
+  })
 }

@@ -24,8 +24,11 @@ export interface RunningServer {
   close(): Promise<void>
 }
 
-/** Loads the models and listens. Throws UserError where a model cannot be loaded or the port cannot be had. */
-export async function startServer(config: ServeConfig): Promise<RunningServer> {
+/**
+ * Listens and loads the models; /ready says when they are. Throws UserError if a model cannot be loaded or the port is not
+ * free, or the signal's reason if it aborts before the models are loaded.
+ */
+export async function startServer(config: ServeConfig, signal?: AbortSignal): Promise<RunningServer> {
   const log = createLog(config.log_level)
   const metrics = createMetrics()
   const safety = await createSafety(config, { log, metrics, env: process.env })
@@ -47,12 +50,20 @@ export async function startServer(config: ServeConfig): Promise<RunningServer> {
   }) as Server
   server.maxConnections = limits.connections
 
+  const abort = () => void models.close(true)
+  signal?.addEventListener('abort', abort, { once: true })
   try {
-    await models.preload()
+    // First what is known at once: whether the port can be had.
     await listen(server, config)
+    await models.preload()
   } catch (error) {
+    server.close()
+    server.closeAllConnections()
     await models.close(true)
+    signal?.throwIfAborted()
     throw error
+  } finally {
+    signal?.removeEventListener('abort', abort)
   }
   const { address, port, family } = server.address() as AddressInfo
   const url = `http://${family === 'IPv6' ? `[${address}]` : address}:${port}`

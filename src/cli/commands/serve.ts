@@ -1,6 +1,6 @@
 // unmask serve: reads the configuration, starts the server, and follows signals until it has ended.
 import { Command, Option } from 'commander'
-import type { ServeConfig } from '../../serve/index.ts'
+import type { RunningServer, ServeConfig } from '../../serve/index.ts'
 import { devices } from '../../types.ts'
 import { wholeNumber } from '../flags.ts'
 import { action, type Session } from '../session.ts'
@@ -63,22 +63,32 @@ SIGHUP loads the models anew. SIGTERM lets requests that run end first.`,
           env: environment(process.env, hashKey),
           flags: fromFlags(flags, command.args, command.optsWithGlobals().threads),
         }
-        const config = await loadConfig(settings)
-        context.display.line(`loading ${config.models.length === 1 ? 'the model' : `${config.models.length} models`}`)
-        const server = await startServer(config)
-        context.result({ url: server.url }, () => `serving at ${server.url}/v1 (docs: ${server.url}/docs)`)
+        let server: RunningServer | undefined
+        let asked = false
         const reload = () => {
+          asked = true
+          // While the models are loaded for the first time, it is done afterwards.
+          if (!server) return
           void loadConfig(settings)
-            .then((next: ServeConfig) => server.reload(next))
+            .then((next: ServeConfig) => server?.reload(next))
             .catch((error) => context.display.line(`not reloaded: ${error instanceof Error ? error.message : error}`))
         }
         process.on('SIGHUP', reload)
-        await new Promise<void>((resolve) => {
-          if (context.signal.aborted) resolve()
-          context.signal.addEventListener('abort', () => resolve(), { once: true })
-        })
-        await server.close()
-        process.off('SIGHUP', reload)
+        try {
+          const config = await loadConfig(settings)
+          context.display.line(`loading ${config.models.length === 1 ? 'the model' : `${config.models.length} models`}`)
+          server = await startServer(config, context.signal)
+          const { url } = server
+          context.result({ url }, () => `serving at ${url}/v1 (docs: ${url}/docs)`)
+          if (asked) reload()
+          await new Promise<void>((resolve) => {
+            if (context.signal.aborted) resolve()
+            context.signal.addEventListener('abort', () => resolve(), { once: true })
+          })
+          await server.close()
+        } finally {
+          process.off('SIGHUP', reload)
+        }
       }),
     )
 }

@@ -57,7 +57,7 @@ export async function* answerChat(
 ): AsyncGenerator<ChatEvent, void> {
   checkChoices(chat.n, limits)
   model.check()
-  const worker = await model.ready()
+  const worker = await model.ready(run.signal)
   const { info } = worker
   if (!info.chat && !info.plainPrompts)
     throw badRequest('this model has no chat template; use /v1/completions', chat.params.messages)

@@ -40,7 +40,7 @@ export const completionsRoute = (context: RouteContext) => async (c: Context<Env
   if (isSet(body.suffix) && echo) throw badRequest('suffix and echo cannot be combined', 'suffix')
   if (echo && body.stream) throw badRequest('echo cannot be streamed', 'stream')
   model.check()
-  const worker = await model.ready()
+  const worker = await model.ready(c.var.gone.signal)
   if (isSet(body.suffix) && !worker.info.infill)
     throw badRequest('this model cannot fill gaps: it writes from left to right', 'suffix')
   const asked = prompts.flatMap((prompt) =>

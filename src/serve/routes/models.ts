@@ -38,6 +38,7 @@ export const metricsRoute =
 /** Runs a short piece of work in the model's process. */
 async function inWorker<T>(
   { models }: RouteContext,
+  c: Context<Env>,
   name: string | null | undefined,
   work: (worker: ModelWorker) => Promise<T>,
 ): Promise<T> {
@@ -45,7 +46,7 @@ async function inWorker<T>(
   model.check()
   const leave = model.enter()
   try {
-    return await work(await model.ready())
+    return await work(await model.ready(c.var.gone.signal))
   } finally {
     leave()
   }
@@ -57,7 +58,7 @@ export const tokenize = (context: RouteContext) => async (c: Context<Env>) => {
   const prompt: Prompt = isSet(body.prompt)
     ? { kind: 'text', text: body.prompt, special: body.parse_special ? 'tokens' : 'text' }
     : { kind: 'chat', messages: fromMessages(body.messages!) }
-  const { tokens, most } = await inWorker(context, body.model, async (worker) => {
+  const { tokens, most } = await inWorker(context, c, body.model, async (worker) => {
     if (prompt.kind === 'chat' && !worker.info.chat && !worker.info.plainPrompts)
       throw badRequest('this model has no chat template', 'messages')
     return {
@@ -70,13 +71,13 @@ export const tokenize = (context: RouteContext) => async (c: Context<Env>) => {
 
 export const detokenize = (context: RouteContext) => async (c: Context<Env>) => {
   const body = await readBody(c, detokenizeRequest, context.limits)
-  const prompt = await inWorker(context, body.model, (worker) => worker.detokenize(body.tokens))
+  const prompt = await inWorker(context, c, body.model, (worker) => worker.detokenize(body.tokens))
   return c.json({ prompt })
 }
 
 /** What lm-evaluation-harness asks of a server whose tokenizer it uses. */
 export const tokenizerInfo = (context: RouteContext) => async (c: Context<Env>) => {
-  const { info } = await inWorker(context, c.req.query('model'), async (worker) => worker)
+  const { info } = await inWorker(context, c, c.req.query('model'), async (worker) => worker)
   return c.json({
     bos_token: info.bosToken ?? null,
     eos_token: info.eosToken ?? null,

@@ -72,6 +72,8 @@ process.on('message', async (request: WorkerRequest) => {
     case 'cancel':
       running.get(request.id)?.abort()
       return
+    case 'ping':
+      return send({ kind: 'pong' })
     case 'close':
       closing = true
       await endIfDone()

@@ -33,6 +33,8 @@ export interface ModelWorker {
 }
 
 export interface HostOptions {
+  /** Ends the process where it is not loaded yet. */
+  signal: AbortSignal
   /** What a worker reports of errors that are not the client's. */
   onInternalError(message: string): void
 }
@@ -44,17 +46,28 @@ export const workerGone = (): ApiError =>
     retryAfter: 2,
   })
 
+/** How often a process is asked whether it still answers, and how often in a row it may not before it is killed. */
+const PING_MS = 2000
+const MISSED_PINGS = 4
+
 interface Pending {
   resolve(value: unknown): void
   reject(error: unknown): void
   onEvent?: (event: GenerateEvent) => void
 }
 
-/** Starts a process and loads the model in it. Rejects with UserError where the model cannot be loaded. */
-export async function startWorker(settings: WorkerSettings, { onInternalError }: HostOptions): Promise<ModelWorker> {
+/**
+ * Starts a process and loads the model in it. Rejects with UserError where the model cannot be loaded, or with the signal's
+ * reason. A process that stops answering later, in an endless loop for instance, is killed.
+ */
+export async function startWorker(
+  settings: WorkerSettings,
+  { signal, onInternalError }: HostOptions,
+): Promise<ModelWorker> {
   const child = forkChild()
   const pending = new Map<number, Pending>()
   let nextId = 0
+  let missed = 0
   let loaded: (info: ModelInfo) => void
   let unloadable: (error: Error) => void
   const loading = new Promise<ModelInfo>((resolve, reject) => {
@@ -78,6 +91,8 @@ export async function startWorker(settings: WorkerSettings, { onInternalError }:
   }
 
   child.on('message', (reply: WorkerReply) => {
+    missed = 0
+    if (reply.kind === 'pong') return
     if (reply.kind === 'loaded') return loaded(reply.info)
     if (reply.kind === 'unloadable') return unloadable(new UserError(reply.message))
     const waiting = pending.get(reply.id)
@@ -136,6 +151,9 @@ export async function startWorker(settings: WorkerSettings, { onInternalError }:
     await gone
   }
 
+  const abort = () => unloadable(signal.reason)
+  signal.addEventListener('abort', abort, { once: true })
+  if (signal.aborted) abort()
   send({ kind: 'load', settings })
   let info: ModelInfo
   try {
@@ -143,7 +161,17 @@ export async function startWorker(settings: WorkerSettings, { onInternalError }:
   } catch (error) {
     await close(true)
     throw error
+  } finally {
+    signal.removeEventListener('abort', abort)
   }
+  // Counted, not timed: neither a machine that slept nor a busy server makes a process look stuck.
+  const heartbeat = setInterval(() => {
+    if (missed++ < MISSED_PINGS) return send({ kind: 'ping' })
+    onInternalError(`the process does not answer for ${(MISSED_PINGS * PING_MS) / 1000} s and is killed`)
+    child.kill('SIGKILL')
+  }, PING_MS)
+  heartbeat.unref()
+  void gone.then(() => clearInterval(heartbeat))
   return {
     info,
     pid: child.pid!,

@@ -163,12 +163,15 @@ export type WorkerRequest =
   | { kind: 'tokenize'; id: number; prompt: Prompt; addSpecialTokens: boolean }
   | { kind: 'detokenize'; id: number; ids: number[] }
   | { kind: 'cancel'; id: number }
+  /** Asks for a `pong`, to know that the process still answers. */
+  | { kind: 'ping' }
   /** Ends the process once nothing runs. */
   | { kind: 'close' }
 
 export type WorkerReply =
   | { kind: 'loaded'; info: ModelInfo }
   | { kind: 'unloadable'; message: string }
+  | { kind: 'pong' }
   | { kind: 'event'; id: number; event: GenerateEvent }
   | { kind: 'done'; id: number; value: GenerateResult | ScoreResult | number[] | string }
   | { kind: 'error'; id: number; error: WorkerError }

@@ -1,0 +1,145 @@
+// Processes that stop answering, cannot be started again, or are stopped while they start.
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readdir, readFile, rename } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { parseConfig, startServer } from '../../src/serve/index.ts'
+import { diffusionFolder, modelFolder, post, type TestModel, testServer, until } from './models.ts'
+
+let folder: TestModel
+beforeAll(async () => {
+  folder = await diffusionFolder()
+}, 60_000)
+afterAll(() => folder.remove())
+
+const long = { prompt: 'the people of', max_tokens: 1900, logit_bias: { 256: -100, 258: -100 } }
+
+/** Processes of this one that hold models. */
+async function modelProcesses(): Promise<string[]> {
+  const tasks = await readdir('/proc/self/task')
+  const lists = await Promise.all(
+    tasks.map((task) => readFile(`/proc/self/task/${task}/children`, 'utf8').catch(() => '')),
+  )
+  const commands = await Promise.all(
+    lists
+      .join(' ')
+      .split(' ')
+      .filter((id) => id !== '')
+      .map((id) => readFile(`/proc/${id}/cmdline`, 'utf8').catch(() => '')),
+  )
+  return commands.filter((command) => /serve\/worker\/child/.test(command))
+}
+
+test('a process that does not answer: 503, and it is started again', async () => {
+  const server = await testServer({ models: [{ name: 'd', path: folder.path }], limits: { seconds: 0.5 } })
+  try {
+    const stuck = server.processes().d!
+    process.kill(stuck, 'SIGSTOP')
+    const answer = await post(`${server.url}/v1/completions`, { prompt: 'a', max_tokens: 1 })
+    expect(answer.status).toBe(503)
+    expect(await answer.json()).toMatchObject({ error: { code: 'model_unresponsive' } })
+    const tokens = await post(`${server.url}/tokenize`, { prompt: 'a' })
+    expect(tokens.status).toBe(503)
+    await until(async () => (await fetch(`${server.url}/ready`)).status === 200)
+    expect(server.processes().d).not.toBe(stuck)
+    expect((await post(`${server.url}/v1/completions`, { prompt: 'a', max_tokens: 1 })).status).toBe(200)
+  } finally {
+    await server.close()
+  }
+}, 60_000)
+
+test('who waits for a process that cannot be started again is told so', async () => {
+  const model = await modelFolder({})
+  const server = await testServer({ models: [{ name: 't', path: model.path }], limits: { concurrency: 1 } })
+  try {
+    const url = `${server.url}/v1/completions`
+    const first = post(url, long)
+    await until(async () =>
+      (await (await fetch(`${server.url}/metrics`)).text()).includes('unmask_running{model="t"} 1'),
+    )
+    const second = post(url, long)
+    await until(async () =>
+      (await (await fetch(`${server.url}/metrics`)).text()).includes('unmask_waiting{model="t"} 1'),
+    )
+    await rename(model.path, `${model.path}-gone`)
+    process.kill(server.processes().t!, 'SIGKILL')
+    expect((await first).status).toBe(503)
+    expect((await second).status).toBe(503)
+    expect((await fetch(`${server.url}/ready`)).status).toBe(503)
+    await rename(`${model.path}-gone`, model.path)
+    await until(async () => (await fetch(`${server.url}/ready`)).status === 200)
+  } finally {
+    await server.close()
+    await model.remove()
+  }
+}, 60_000)
+
+test('a model that takes longer to load than a request may wait', async () => {
+  const settings = { models: [{ name: 't', path: folder.path, preload: false }], limits: { queue_seconds: 0.01 } }
+  const server = await testServer(settings)
+  try {
+    const early = await post(`${server.url}/v1/completions`, { prompt: 'a', max_tokens: 1 })
+    expect(early.status).toBe(503)
+    expect(await early.json()).toMatchObject({ error: { code: 'model_loading' } })
+    await until(() => server.processes().t !== undefined)
+    expect((await post(`${server.url}/v1/completions`, { prompt: 'a', max_tokens: 1 })).status).toBe(200)
+  } finally {
+    await server.close()
+  }
+})
+
+test('closing during a reload ends the process that starts', async () => {
+  const before = await modelProcesses()
+  const server = await testServer({ models: [{ name: 'd', path: folder.path }] })
+  const reloaded = server.reload(parseConfig({ models: [{ name: 'd', path: folder.path, block_size: 4 }] }))
+  await until(async () => (await modelProcesses()).length > before.length + 1)
+  await server.close()
+  await reloaded
+  await until(async () => (await modelProcesses()).length <= before.length)
+})
+
+test('a port that is taken is found out before any model is loaded', async () => {
+  const other = createServer().listen(0, '127.0.0.1')
+  await once(other, 'listening')
+  const { port } = other.address() as { port: number }
+  const config = parseConfig({ port, log_level: 'silent', models: [{ name: 'x', path: '/nowhere' }] })
+  await expect(startServer(config)).rejects.toThrow('another program has it')
+  other.close()
+})
+
+test.each(['SIGHUP', 'SIGTERM'] as const)(
+  'the command: %s while models are loaded',
+  async (signal) => {
+    const command = [
+      '--import',
+      'tsx',
+      'src/cli/main.ts',
+      'serve',
+      folder.path,
+      '--port',
+      '0',
+      '--json',
+      '--threads',
+      '1',
+    ]
+    const child: ChildProcess = spawn(process.execPath, command, { stdio: ['ignore', 'pipe', 'pipe'] })
+    const exited = once(child, 'exit')
+    let log = ''
+    child.stderr!.on('data', (chunk: Buffer) => {
+      log += chunk
+    })
+    let out = ''
+    child.stdout!.on('data', (chunk: Buffer) => {
+      out += chunk
+    })
+    await until(() => log.includes('loading'))
+    child.kill(signal)
+    if (signal === 'SIGHUP') {
+      await until(() => out.includes('url') && log.includes('reloading models'))
+      child.kill('SIGTERM')
+      expect(await exited).toEqual([0, null])
+    } else expect(await exited).toEqual([143, null])
+  },
+  60_000,
+)
