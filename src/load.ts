@@ -154,7 +154,7 @@ async function loadWith<P extends InferenceParameter>(
 
 /** Throws UserError where a tensor that the model needs is missing or has another shape. */
 export function checkTensors(checkpoint: Checkpoint, model: Model): void {
-  const { missing, wrongShape } = compareTensors(checkpoint, model.parameters)
+  const { missing, unexpected, wrongShape } = compareTensors(checkpoint, model.parameters)
   const wrong = wrongShape[0]
   if (wrong) {
     throw new UserError(
@@ -163,7 +163,11 @@ export function checkTensors(checkpoint: Checkpoint, model: Model): void {
   }
   if (missing.length > 0) {
     const more = missing.length > 5 ? ` and ${missing.length - 5} more` : ''
-    throw new UserError(`${checkpoint.path}: tensors are missing: ${missing.slice(0, 5).join(', ')}${more}`)
+    const wrapped = unexpected.find((name) => name.endsWith(`.${missing[0]}`))
+    const hint = wrapped
+      ? `; there is ${wrapped.slice(0, 200)}: take ${JSON.stringify(wrapped.slice(0, -missing[0]!.length))} from the names`
+      : ''
+    throw new UserError(`${checkpoint.path}: tensors are missing: ${missing.slice(0, 5).join(', ')}${more}${hint}`)
   }
 }
 

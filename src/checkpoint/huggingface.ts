@@ -24,6 +24,7 @@ import { mapParameter, quantizedTensors, readQuantized } from './quantized.ts'
 import { openSafetensors, type SafetensorsFile } from './safetensors.ts'
 import { type StoredDType, type WritableTensors, writeShardedSafetensors } from './safetensors-write.ts'
 import type { Checkpoint, TensorInfo } from './types.ts'
+import { unwrapNames } from './wrapped-names.ts'
 
 /** Files that belong to a tokenizer, in any of the forms that Hugging Face has used. */
 export const tokenizerFileNames: readonly string[] = [
@@ -105,17 +106,17 @@ const readConfig = async (path: string): Promise<ModelConfig> => {
   return config as ModelConfig
 }
 
-/** Opens weights (a .safetensors file or an index) with config.json and the tokenizer beside them. */
-const openSafetensorsCheckpoint = async (path: string, weights: string): Promise<Checkpoint> => {
-  const folder = dirname(weights)
+/** Opens weights (.safetensors files or an index) with config.json and the tokenizer beside them. */
+const openSafetensorsCheckpoint = async (path: string, ...weights: [string, ...string[]]): Promise<Checkpoint> => {
+  const folder = dirname(weights[0])
   const config = await readConfig(join(folder, 'config.json'))
   const generationPath = join(folder, 'generation_config.json')
   const generationConfig = (await exists(generationPath)) ? await readJsonObject(generationPath) : undefined
-  const opened = await openSafetensors(weights)
+  const opened = await openSafetensors(...weights)
   let file: SafetensorsFile
   let tensors: ReadonlyMap<string, TensorInfo>
   try {
-    file = splitExperts(opened, config)
+    file = splitExperts(unwrapNames(opened), config)
     tensors = quantizedTensors(file, config)
   } catch (error) {
     await opened.close()
@@ -141,16 +142,35 @@ const openSafetensorsCheckpoint = async (path: string, weights: string): Promise
   }
 }
 
+/** The names, if they are the shards of one model; throws UserError where some of them are missing. */
+const allShards = (folder: string, names: readonly string[]): readonly string[] | undefined => {
+  const parts = names.map((name) => /^(.*-)(\d{5})(-of-(\d{5})\.safetensors)$/.exec(name))
+  const [first] = parts
+  if (!first || parts.some((part) => part?.[1] !== first[1] || part?.[3] !== first[3])) return undefined
+  const count = Math.min(Number(first[4]), MOST_SHARDS)
+  const all = Array.from({ length: count }, (_, i) => `${first[1]}${String(i + 1).padStart(5, '0')}${first[3]}`)
+  const missing = all.filter((name) => !names.includes(name))
+  if (missing.length === 0) return all
+  throw new UserError(`${folder}: ${missing.length} of ${count} shards are missing: ${missing.slice(0, 5).join(', ')}`)
+}
+
+const MOST_SHARDS = 99_999
+
 const list = async (folder: string): Promise<string[]> => (await readdir(folder)).sort()
 
-/** The file of a folder that holds the weights or lists their shards. */
-const findWeights = async (folder: string): Promise<string> => {
+/** The file of a folder that holds the weights or lists their shards, or all of the shards where nothing lists them. */
+const findWeights = async (folder: string): Promise<[string, ...string[]]> => {
   const names = await list(folder)
-  if (names.includes(INDEX)) return join(folder, INDEX)
-  if (names.includes('model.safetensors')) return join(folder, 'model.safetensors')
+  if (names.includes(INDEX)) return [join(folder, INDEX)]
+  if (names.includes('model.safetensors')) return [join(folder, 'model.safetensors')]
+  if (names.includes('adapter_config.json') && !names.includes('config.json'))
+    throw new UserError(
+      `${folder}: holds an adapter, not a model; give the model that it was made for, and the adapter with --adapter`,
+    )
   for (const extension of ['.safetensors', '.gguf']) {
     const found = names.filter((name) => name.endsWith(extension) && !name.startsWith('.'))
-    if (found.length === 1) return join(folder, found[0]!)
+    const [first, ...others] = allShards(folder, found) ?? (found.length === 1 ? found : [])
+    if (first !== undefined) return [join(folder, first), ...others.map((name) => join(folder, name))]
     if (found.length > 1)
       throw new UserError(`${folder}: holds ${found.length} ${extension} files; name one of them: ${found.join(', ')}`)
   }
@@ -176,10 +196,10 @@ export const openCheckpoint = async (path: string): Promise<Checkpoint> => {
       throw new UserError(`${path}: no such file or folder`)
     throw error
   }
-  const weights = folder ? await findWeights(path) : path
+  const [weights, ...others] = folder ? await findWeights(path) : [path]
   if (weights.endsWith('.gguf')) return openGgufCheckpoint(path, weights)
   if (weights.endsWith('.safetensors') || weights.endsWith('.safetensors.index.json'))
-    return openSafetensorsCheckpoint(path, weights)
+    return openSafetensorsCheckpoint(path, weights, ...others)
   throw new UserError(`${path}: not a checkpoint: expected a folder, a .safetensors file or a .gguf file`)
 }
 

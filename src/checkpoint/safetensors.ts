@@ -3,7 +3,7 @@ import { basename, dirname, join } from 'node:path'
 import { isRecord } from '../formats/json.ts'
 import { type Header, headerLength, heldType, PREFIX_BYTES, parseHeader } from '../formats/safetensors.ts'
 import { type TensorData, UserError } from '../types.ts'
-import { openFile, type RandomAccessFile, readJsonObject } from './file.ts'
+import { exists, openFile, type RandomAccessFile, readJsonObject } from './file.ts'
 import { decodeBFloat16, decodeFloat16 } from './float.ts'
 import type { TensorInfo } from './types.ts'
 
@@ -131,13 +131,21 @@ const readIndex = async (path: string): Promise<Map<string, string>> => {
 }
 
 /**
- * Opens a .safetensors file, or a `*.safetensors.index.json` with its shards beside it. Headers are read and checked,
- * weights are not. Throws UserError naming file and tensor when anything in the headers is inconsistent.
+ * Opens .safetensors files as one set of tensors, or a `*.safetensors.index.json` with its shards beside it; shards may hold
+ * tensors that the index does not name. Headers are read and checked, weights are not. Throws UserError naming file and
+ * tensor when anything in the headers is inconsistent.
  */
-export const openSafetensors = async (path: string): Promise<SafetensorsFile> => {
-  if (!path.endsWith('.json')) return openShards(path, [path])
+export const openSafetensors = async (path: string, ...others: string[]): Promise<SafetensorsFile> => {
+  if (!path.endsWith('.json')) return openShards(path, [path, ...others])
   const places = await readIndex(path)
-  const file = await openShards(path, [...new Set(places.values())].sort())
+  const shards = [...new Set(places.values())].sort()
+  const missing: string[] = []
+  for (const shard of shards) if (!(await exists(shard))) missing.push(basename(shard))
+  if (missing.length > 0)
+    throw new UserError(
+      `${path}: ${missing.length} of ${shards.length} shards are missing: ${missing.slice(0, 5).join(', ')}; fetch the model again`,
+    )
+  const file = await openShards(path, shards)
   try {
     for (const [name, shard] of places) {
       const info = file.tensors.get(name)
@@ -146,9 +154,6 @@ export const openSafetensors = async (path: string): Promise<SafetensorsFile> =>
           `${path}: tensor ${JSON.stringify(name)} is not in ${basename(shard)}, where the index puts it`,
         )
     }
-    for (const info of file.tensors.values())
-      if (!places.has(info.name))
-        throw new UserError(`${info.file}: tensor ${JSON.stringify(info.name)} is missing in ${basename(path)}`)
   } catch (error) {
     await file.close()
     throw error

@@ -49,6 +49,7 @@ export interface Header {
 }
 
 const parseMetadata = (path: string, value: unknown): Record<string, string> => {
+  if (value === null) return {}
   if (!isRecord(value)) throw new UserError(`${path}: __metadata__ is not an object`)
   for (const [key, entry] of Object.entries(value))
     if (typeof entry !== 'string') throw new UserError(`${path}: __metadata__.${key} is not a string`)
