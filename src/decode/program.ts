@@ -1,6 +1,7 @@
 // The inference program of a model: new positions against a KV cache, for autoregressive and block decoding alike.
 // Knows the model and the attention of decoding; knows nothing about when to forward or what to commit.
-import { cachedAttention, cachedAttentionBias, cachePlaces, storeInCache } from '../graph/ops/cached-attention.ts'
+import { cachedAttention, cachePlaces, storeInCache } from '../graph/ops/attention/cached.ts'
+import { cachedAttentionBias } from '../graph/ops/attention/masks.ts'
 import { add, div, mul, sqrt, sub } from '../graph/ops/elementwise.ts'
 import { constant, input } from '../graph/ops/input.ts'
 import { gatherRows, reshape } from '../graph/ops/layout.ts'

@@ -1,9 +1,10 @@
 // The attention masks of training, as the model's caller describes them: who sees what, by block and document.
-import { attention } from '../graph/ops/attention.ts'
-import { blockDiffusionAttention, blocksPerGroup, contextWidth } from '../graph/ops/block-diffusion-attention.ts'
+
+import { blockDiffusionAttention, blocksPerGroup, contextWidth } from '../graph/ops/attention/block-diffusion.ts'
+import { blockColumns, rowBias, tileBias } from '../graph/ops/attention/masks.ts'
+import { attention } from '../graph/ops/attention/tiled.ts'
 import { constant } from '../graph/ops/input.ts'
 import { expand } from '../graph/ops/layout.ts'
-import { blockColumns, rowBias, tileBias } from '../graph/ops/mask-bias.ts'
 import type { Tensor } from '../graph/tensor.ts'
 
 export interface RowLayout {

@@ -5,9 +5,10 @@ import { describe, expect, it } from 'vitest'
 import { programsOf } from '../../test/graph/programs.ts'
 import { tinyModels } from '../../test/models/every.ts'
 import { encodeTensors } from '../formats/safetensors.ts'
+import { objectives } from '../objectives/index.ts'
 import { UserError } from '../types.ts'
 import { adamw } from './ops/adamw.ts'
-import { attention } from './ops/attention.ts'
+import { attention } from './ops/attention/tiled.ts'
 import { crossEntropy } from './ops/cross-entropy.ts'
 import { differs, div, exp } from './ops/elementwise.ts'
 import { operations } from './ops/index.ts'
@@ -82,11 +83,18 @@ describe('a program that is written and read again', () => {
     }
   })
 
+  it('may be of any objective', () => {
+    const names = all.map(([, { name }]) => name)
+    for (const kind of Object.keys(objectives))
+      expect(names.filter((name) => name.endsWith(`-${kind}`))).not.toEqual([])
+  })
+
   it('may have any operation', async () => {
     // Whatever a file of src/graph/ops defines, index.ts has it.
     const known = operations.size
-    const files = readdirSync(new URL('./ops', import.meta.url)).filter((name) => !name.endsWith('.test.ts'))
-    for (const file of files) await import(`./ops/${file.slice(0, -3)}.ts`)
+    const files = readdirSync(new URL('./ops', import.meta.url), { recursive: true, encoding: 'utf8' })
+    for (const file of files.filter((name) => /(?<!\.test)\.ts$/.test(name)))
+      await import(/* @vite-ignore */ new URL(`./ops/${file}`, import.meta.url).href)
     expect(operations.size).toBe(known)
     // A quantised matrix is part of the operation that uses it, and products are joined for ONNX Runtime alone.
     const inside = ['dequantize', 'joinedLinear']

@@ -55,6 +55,8 @@ export interface Emitter {
   contrib(opType: string, inputs: readonly string[], attributes?: Record<string, AttributeValue>): string
   constant(value: TensorData): string
   float(value: number): string
+  /** An int64 scalar. */
+  int(value: number | bigint): string
   ints(values: readonly number[]): string
   /** Reshape where at most one dimension of `to` is inferred; symbolic dimensions that stay in place are copied. */
   reshape(input: string, from: Shape, to: Shape): string
@@ -110,6 +112,7 @@ export function createEmitter(options: EmitterOptions, counter = { next: 0 }): E
       return name
     },
     float: (value) => emitter.constant({ dtype: 'float32', shape: [], data: Float32Array.of(value) }),
+    int: (value) => emitter.constant({ dtype: 'int64', shape: [], data: BigInt64Array.of(BigInt(value)) }),
     ints: (values) =>
       emitter.constant({ dtype: 'int64', shape: [values.length], data: BigInt64Array.from(values.map(BigInt)) }),
     reshape(input, from, to) {

@@ -62,9 +62,7 @@ const differsOperation = defineOperation({
   gradient: () => [undefined],
   onnx(emit, [x], { value }, node) {
     const integer = node.inputs[0].dtype === 'int64'
-    const other = integer
-      ? emit.constant({ dtype: 'int64', shape: [], data: BigInt64Array.of(BigInt(value)) })
-      : emit.float(value)
+    const other = integer ? emit.int(value) : emit.float(value)
     return [emit.op('Cast', [emit.op('Not', [emit.op('Equal', [x, other])])], { to: 1 })]
   },
 })

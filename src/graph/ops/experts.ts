@@ -229,8 +229,7 @@ function assignments(emit: Emitter, selected: string, count: number) {
   const cells = emit.op('NonZero', [byExpert])
   const positions = emit.op('Squeeze', [emit.op('Gather', [cells, emit.ints([1])], { axis: 0 }), emit.ints([0])])
   const sizes = emit.op('Cast', [emit.op('ReduceSum', [byExpert, emit.ints([1])], { keepdims: 0 })], { to: 7 })
-  const integer = (value: bigint) => emit.constant({ dtype: 'int64', shape: [], data: BigInt64Array.of(value) })
-  const ends = emit.op('CumSum', [sizes, integer(0n)])
+  const ends = emit.op('CumSum', [sizes, emit.int(0)])
   const start = emit.node('Split', [emit.op('Sub', [ends, sizes])], splitInto(count))
   const end = emit.node('Split', [ends], splitInto(count))
   return {
@@ -246,7 +245,7 @@ function assignments(emit: Emitter, selected: string, count: number) {
     /** Rows by expert in the order of their positions, those of one position by expert. */
     byPosition(rows: string): string {
       const total = emit.op('Size', [positions])
-      const range = emit.op('Range', [integer(0n), total, integer(1n)])
+      const range = emit.op('Range', [emit.int(0), total, emit.int(1)])
       const keys = emit.op('Add', [emit.op('Mul', [positions, total]), range])
       const all = emit.op('Reshape', [total, emit.ints([1])])
       const [, order] = emit.node('TopK', [keys, all], { outputs: 2, attributes: { axis: 0, largest: 0, sorted: 1 } })

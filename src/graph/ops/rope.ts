@@ -57,8 +57,7 @@ const anglesOperation = defineOperation({
   onnx(emit, [positions, frequencies]) {
     const flat = emit.op('Cast', [emit.op('Reshape', [positions, emit.ints([-1, 1])])], { to: ONNX_TYPE.float32 })
     const angles = emit.op('Mul', [flat, frequencies])
-    const scalar = (value: bigint) => emit.constant({ dtype: 'int64', shape: [], data: BigInt64Array.of(value) })
-    const rows = emit.op('Range', [scalar(0n), emit.op('Size', [positions]), scalar(1n)])
+    const rows = emit.op('Range', [emit.int(0), emit.op('Size', [positions]), emit.int(1)])
     const index = emit.op('Reshape', [rows, emit.op('Shape', [positions])])
     return [emit.op('Cos', [angles]), emit.op('Sin', [angles]), index]
   },

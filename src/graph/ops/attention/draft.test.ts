@@ -1,10 +1,11 @@
 // Attention of drafting groups against the definition, and its gradients; distillation's too.
 import { afterAll, describe, expect, it } from 'vitest'
-import { checkGradients, evaluate, int64, normal } from '../../../test/graph/gradient-check.ts'
-import { createExecutor } from '../../runtime/onnxruntime/executor.ts'
-import type { Tensor } from '../tensor.ts'
-import { softCrossEntropy, softmax } from './cross-entropy.ts'
-import { anchorBias, draftAttention } from './draft-attention.ts'
+import { checkGradients, evaluate, int64, normal } from '../../../../test/graph/gradient-check.ts'
+import { createExecutor } from '../../../runtime/onnxruntime/executor.ts'
+import type { Tensor } from '../../tensor.ts'
+import { softCrossEntropy, softmax } from '../cross-entropy.ts'
+import { draftAttention } from './draft.ts'
+import { anchorBias } from './masks.ts'
 
 const executor = createExecutor({ threads: 1 })
 afterAll(() => executor.dispose())

@@ -2,15 +2,29 @@
 // keys and values are given. A query sees the row up to its anchor and, causally, its own group. One node forward and one
 // node backward; nothing flows back into the row.
 import { z } from 'zod'
-import { count, none } from '../attributes.ts'
-import type { Emitter } from '../onnx/emitter.ts'
-import { defineOperation } from '../registry.ts'
-import { type Shape, sameShape, shapeText } from '../shape.ts'
-import { apply, apply1, lastDim, type Tensor } from '../tensor.ts'
+import { count } from '../../attributes.ts'
+import type { Emitter } from '../../onnx/emitter.ts'
+import { defineOperation } from '../../registry.ts'
+import { type Shape, sameShape, shapeText } from '../../shape.ts'
+import { apply, type Tensor } from '../../tensor.ts'
+import {
+  dots,
+  type Fail,
+  headAttributes,
+  likeInputs,
+  mix,
+  mixByColumns,
+  moves,
+  never,
+  rowSums,
+  scaleOf,
+  scoreGradient,
+  sharedHeads,
+  softmaxOfBoth,
+} from './parts.ts'
 
 const draftAttributes = z.strictObject({
-  heads: count,
-  kvHeads: count,
+  ...headAttributes,
   /** Positions of a group, k. */
   size: count,
 })
@@ -26,18 +40,17 @@ interface Layout extends Attributes {
   share: number
 }
 
-function layoutOf(inputs: readonly Tensor[], attributes: Attributes, fail: (why: string) => never): Layout {
+function layoutOf(inputs: readonly Tensor[], attributes: Attributes, fail: Fail): Layout {
   const [q, k, v, contextKey, contextValue] = inputs
-  const { heads, kvHeads, size } = attributes
+  const { kvHeads, size } = attributes
   const [rows, positions] = q.shape
   const length = contextKey.shape[1]
   if (q.shape.length !== 3 || typeof rows !== 'number' || typeof positions !== 'number' || typeof length !== 'number')
     return fail(
       'q must be [rows, groups * k, heads * D] and the context [rows, length, key heads * D], of static sizes',
     )
-  const headDim = lastDim(q) / heads
+  const { headDim, share } = sharedHeads(q, attributes, fail)
   const groups = positions / size
-  if (!Number.isInteger(headDim) || heads % kvHeads !== 0) fail(`${heads} query heads do not fit the width`)
   if (!Number.isInteger(groups)) fail(`groups of ${size} do not divide ${positions} positions`)
   if (!sameShape(k.shape, [rows, positions, kvHeads * headDim]) || !sameShape(k.shape, v.shape))
     fail(`k and v must be [${rows}, ${positions}, ${kvHeads * headDim}]`)
@@ -46,20 +59,12 @@ function layoutOf(inputs: readonly Tensor[], attributes: Attributes, fail: (why:
     !sameShape(contextKey.shape, contextValue.shape)
   )
     fail(`the context must be two tensors [${rows}, ${length}, ${kvHeads * headDim}]`)
-  return { ...attributes, rows, groups, length, headDim, share: heads / kvHeads }
+  return { ...attributes, rows, groups, length, headDim, share }
 }
-
-const never = (why: string): never => {
-  throw new Error(why)
-}
-
-const fused = (emit: Emitter, a: string, b: string, transA: boolean, transB: boolean, alpha = 1) =>
-  emit.contrib('FusedMatMul', [a, b], { transA: transA ? 1 : 0, transB: transB ? 1 : 0, alpha: { float: alpha } })
 
 /** Layouts of the products. A query tensor is [rows, kvHeads, groups, share * size, D]. */
 function arrange(emit: Emitter, { rows, groups, size, kvHeads, share, headDim, length, heads }: Layout) {
-  const reshape = (x: string, shape: readonly number[]) => emit.op('Reshape', [x, emit.ints(shape)])
-  const transpose = (x: string, perm: readonly number[]) => emit.op('Transpose', [x], { perm })
+  const { reshape, transpose } = moves(emit)
   return {
     query: (x: string) =>
       reshape(transpose(reshape(x, [rows, groups, size, kvHeads, share, headDim]), [0, 3, 1, 4, 2, 5]), [
@@ -114,22 +119,18 @@ const attentionOperation = defineOperation({
     const layout = layoutOf(node.inputs, attributes, never)
     const { headDim, size, share, length } = layout
     const at = arrange(emit, layout)
-    const scale = 1 / Math.sqrt(headDim)
+    const scale = scaleOf(headDim)
     const query = at.query(q)
     const causal = new Float32Array(share * size * size)
     for (let row = 0; row < share * size; row++)
       for (let key = (row % size) + 1; key < size; key++) causal[row * size + key] = Number.NEGATIVE_INFINITY
     const own = emit.op('Add', [
-      fused(emit, query, at.key(k), false, true, scale),
+      dots(emit, query, at.key(k), scale),
       emit.constant({ dtype: 'float32', shape: [share * size, size], data: causal }),
     ])
-    const earlier = fused(emit, at.flat(query, headDim), at.context(contextKey), false, true, scale)
+    const earlier = dots(emit, at.flat(query, headDim), at.context(contextKey), scale)
     const context = emit.op('Add', [at.perGroup(earlier, length), bias])
-    const all = emit.op('Softmax', [emit.op('Concat', [own, context], { axis: -1 })], { axis: -1 })
-    const [ownP, contextP] = emit.node('Split', [all, emit.ints([size, length])], {
-      attributes: { axis: -1 },
-      outputs: 2,
-    })
+    const [ownP, contextP] = softmaxOfBoth(emit, own, context, [size, length])
     const mixed = emit.op('MatMul', [at.flat(contextP, length), at.context(contextValue)])
     const y = emit.op('Add', [emit.op('MatMul', [ownP, at.key(v)]), at.perGroup(mixed, headDim)])
     return [at.fromQuery(y), ownP, contextP]
@@ -142,26 +143,24 @@ const gradientOperation = defineOperation({
   inputs: ['q', 'k', 'v', 'contextKey', 'contextValue', 'y', 'groupProbabilities', 'contextProbabilities', 'dy'],
   outputs: ['dq', 'dk', 'dv'],
   attributes: draftAttributes,
-  infer: ([q, k, v]) => [q, k, v].map(({ dtype, shape }) => ({ dtype, shape })),
+  infer: likeInputs,
   onnx(emit, [q, k, v, contextKey, contextValue, y, ownP, contextP, dy], attributes, node) {
     const layout = layoutOf(node.inputs, attributes, never)
     const { headDim, length } = layout
     const at = arrange(emit, layout)
-    const scale = 1 / Math.sqrt(headDim)
+    const scale = scaleOf(headDim)
     const query = at.query(q)
     const output = at.query(dy)
-    // dS = P (dP - rowsum(dP P)), and rowsum(dP P) = rowsum(dy y) (Dao et al., 2022, section 3.1).
-    const delta = emit.op('ReduceSum', [emit.op('Mul', [output, at.query(y)]), emit.ints([-1])], { keepdims: 1 })
-    const scores = (p: string, dP: string) => emit.op('Mul', [p, emit.op('Sub', [dP, delta])])
-    const own = scores(ownP, fused(emit, output, at.key(v), false, true))
-    const dContext = fused(emit, at.flat(output, headDim), at.context(contextValue), false, true)
-    const context = scores(contextP, at.perGroup(dContext, length))
-    const dqContext = fused(emit, at.flat(context, length), at.context(contextKey), false, false, scale)
-    const dq = emit.op('Add', [fused(emit, own, at.key(k), false, false, scale), at.perGroup(dqContext, headDim)])
+    const sums = rowSums(emit, output, at.query(y))
+    const own = scoreGradient(emit, ownP, dots(emit, output, at.key(v)), sums)
+    const dContext = dots(emit, at.flat(output, headDim), at.context(contextValue))
+    const context = scoreGradient(emit, contextP, at.perGroup(dContext, length), sums)
+    const dqContext = mix(emit, at.flat(context, length), at.context(contextKey), scale)
+    const dq = emit.op('Add', [mix(emit, own, at.key(k), scale), at.perGroup(dqContext, headDim)])
     return [
       at.fromQuery(dq),
-      at.fromKey(fused(emit, own, query, true, false, scale)),
-      at.fromKey(fused(emit, ownP, output, true, false)),
+      at.fromKey(mixByColumns(emit, own, query, scale)),
+      at.fromKey(mixByColumns(emit, ownP, output)),
     ]
   },
 })
@@ -178,36 +177,3 @@ export const draftAttention = (
   bias: Tensor,
   { heads, kvHeads, size }: Attributes,
 ): Tensor => apply(attentionOperation, [q, key, value, context.key, context.value, bias], { heads, kvHeads, size })[0]
-
-const biasOperation = defineOperation({
-  name: 'anchorBias',
-  inputs: ['anchors', 'documents'],
-  outputs: ['bias'],
-  attributes: none,
-  infer([anchors, documents], _, fail) {
-    for (const { dtype } of [anchors, documents]) if (dtype !== 'int64') fail('both must be int64')
-    const [rows, groups] = anchors.shape
-    if (anchors.shape.length !== 2 || documents.shape.length !== 2 || documents.shape[0] !== rows)
-      fail('anchors must be [rows, groups] and documents [rows, length]')
-    return [{ dtype: 'float32', shape: [rows, 1, groups, 1, documents.shape[1]] }]
-  },
-  onnx(emit, [anchors, documents], _, node) {
-    const length = Number(node.inputs[1].shape[1])
-    const index = BigInt64Array.from({ length }, (_, i) => BigInt(i))
-    const at = emit.op('Unsqueeze', [anchors, emit.ints([2])])
-    const own = emit.op('Unsqueeze', [emit.op('GatherElements', [documents, anchors], { axis: 1 }), emit.ints([2])])
-    const visible = emit.op('And', [
-      emit.op('Equal', [own, emit.op('Unsqueeze', [documents, emit.ints([1])])]),
-      emit.op('GreaterOrEqual', [at, emit.constant({ dtype: 'int64', shape: [1, 1, length], data: index })]),
-    ])
-    const bias = emit.op('Where', [visible, emit.float(0), emit.float(Number.NEGATIVE_INFINITY)])
-    return [emit.op('Unsqueeze', [bias, emit.ints([1, 3])])]
-  },
-})
-
-/**
- * Shows each group the positions of its anchor's document up to the anchor: anchors [rows, groups] (indices into the row)
- * and documents [rows, length], both int64 -> [rows, 1, groups, 1, length], 0 or -inf.
- */
-export const anchorBias = (anchors: Tensor, documents: Tensor): Tensor =>
-  apply1(biasOperation, [anchors, documents], null)

@@ -1,65 +1,12 @@
 // Attention of new positions against a KV cache that they have been written into: what a decoding forward computes, in as few
 // nodes as ONNX Runtime allows, because at a few rows a forward every node's overhead counts. Inference only.
 import { z } from 'zod'
-import { count, none } from '../attributes.ts'
-import type { Emitter } from '../onnx/emitter.ts'
-import { defineOperation } from '../registry.ts'
-import { type Shape, sameShape, shapeText } from '../shape.ts'
-import { apply1, lastDim, type Tensor } from '../tensor.ts'
-
-/** Before every block, and behind every block. */
-const FIRST = -(2n ** 62n)
-const LAST = 2n ** 62n
-
-const int64 = (emit: Emitter, value: bigint): string =>
-  emit.constant({ dtype: 'int64', shape: [], data: BigInt64Array.of(value) })
-
-/** 0, 1, ... of an axis. */
-function indices(emit: Emitter, x: string, axis: number): string {
-  const size = emit.op('Squeeze', [emit.op('Shape', [x], { start: axis, end: axis + 1 })])
-  return emit.op('Range', [int64(emit, 0n), size, int64(emit, 1n)])
-}
-
-const biasOperation = defineOperation({
-  name: 'cachedAttentionBias',
-  inputs: ['blocks', 'ends', 'lengths', 'cache'],
-  outputs: ['bias'],
-  attributes: none,
-  infer([blocks, ends, lengths, cache], _, fail) {
-    for (const x of [blocks, ends, lengths]) if (x.dtype !== 'int64') fail('blocks, ends and lengths must be int64')
-    const [rows, length] = blocks.shape
-    if (blocks.shape.length !== 2 || !sameShape(blocks.shape, ends.shape)) fail('blocks and ends must be [B, T]')
-    if (!sameShape(lengths.shape, [rows])) fail(`the lengths must be [${rows}]`)
-    if (cache.shape.length !== 3 || cache.shape[0] !== rows) fail(`the cache must be [${rows}, C, heads * D]`)
-    return [{ dtype: 'float32', shape: [rows, 1, length, cache.shape[1]] }]
-  },
-  onnx(emit, [blocks, ends, lengths, cache]) {
-    const starts = emit.op('Unsqueeze', [lengths, emit.ints([1])])
-    // What is filled is before every block and ends never; what is not filled is behind every block.
-    const filled = emit.op('Less', [indices(emit, cache, 1), starts])
-    const others = emit.op('Where', [filled, int64(emit, FIRST), int64(emit, LAST)])
-    const endless = emit.op('Expand', [int64(emit, LAST), emit.op('Shape', [others])])
-    const places = emit.op('Add', [indices(emit, blocks, 1), starts])
-    const keyBlocks = emit.op('ScatterElements', [others, places, blocks], { axis: 1 })
-    const keyEnds = emit.op('ScatterElements', [endless, places, ends], { axis: 1 })
-    const queries = emit.op('Unsqueeze', [blocks, emit.ints([1, 3])])
-    const keys = (x: string) => emit.op('Unsqueeze', [x, emit.ints([1, 2])])
-    const visible = emit.op('And', [
-      emit.op('GreaterOrEqual', [queries, keys(keyBlocks)]),
-      emit.op('Less', [queries, keys(keyEnds)]),
-    ])
-    return [emit.op('Where', [visible, emit.float(0), emit.float(Number.NEGATIVE_INFINITY)])]
-  },
-})
-
-/**
- * The bias that all layers share, [B, 1, T, C]: new position i, which lies at `lengths[row] + i` of a cache [B, C, heads * D],
- * sees what is before, and new position j iff `blocks[j] <= blocks[i] < ends[j]`; blocks and ends [B, T], lengths [B], int64.
- * With endless ends that is block-causal; with the entry and exit times of a walk through a tree, each position sees its
- * ancestors.
- */
-export const cachedAttentionBias = (blocks: Tensor, ends: Tensor, lengths: Tensor, cache: Tensor): Tensor =>
-  apply1(biasOperation, [blocks, ends, lengths, cache], null)
+import { none } from '../../attributes.ts'
+import { defineOperation } from '../../registry.ts'
+import { type Shape, sameShape, shapeText } from '../../shape.ts'
+import { apply1, lastDim, type Tensor } from '../../tensor.ts'
+import { indices } from './masks.ts'
+import { headAttributes } from './parts.ts'
 
 const placesOperation = defineOperation({
   name: 'cachePlaces',
@@ -109,7 +56,7 @@ const attentionOperation = defineOperation({
   name: 'cachedAttention',
   inputs: ['q', 'keys', 'values', 'bias'],
   outputs: ['y'],
-  attributes: z.strictObject({ heads: count, kvHeads: count }),
+  attributes: z.strictObject(headAttributes),
   infer([q, keys, values, bias], { heads, kvHeads }, fail) {
     const [rows, length, width] = q.shape
     const capacity = keys.shape[1]

@@ -7,15 +7,30 @@
 // extra columns of the product q k^T: a one-hot of the query's block against 0 or -1e30 per key, so that no bias is ever
 // added to the scores.
 import { z } from 'zod'
-import { count } from '../attributes.ts'
-import type { Emitter } from '../onnx/emitter.ts'
-import { defineOperation } from '../registry.ts'
-import { type Shape, sameShape, shapeText } from '../shape.ts'
-import { apply, lastDim, type Tensor } from '../tensor.ts'
+import { count } from '../../attributes.ts'
+import type { Emitter } from '../../onnx/emitter.ts'
+import { defineOperation } from '../../registry.ts'
+import { type Shape, sameShape, shapeText } from '../../shape.ts'
+import { apply, lastDim, type Tensor } from '../../tensor.ts'
+import {
+  dots,
+  type Fail,
+  type Heads,
+  headAttributes,
+  likeInputs,
+  mix,
+  mixByColumns,
+  moves,
+  never,
+  rowSums,
+  scaleOf,
+  scoreGradient,
+  sharedHeads,
+  softmaxOfBoth,
+} from './parts.ts'
 
 const blockDiffusionAttributes = z.strictObject({
-  heads: count,
-  kvHeads: count,
+  ...headAttributes,
   /** Copies of each row, the clean one last: the inputs are [copies * rows, length, heads * D]. */
   copies: count,
   /** Queries per tile, a divisor of the length. */
@@ -52,60 +67,55 @@ export const blocksPerGroup = ({
 }: Pick<BlockDiffusionAttributes, 'tile' | 'tilesPerGroup' | 'blockSize'>) =>
   (tilesPerGroup * tile) / Math.min(blockSize, tile)
 
-function layoutOf(
-  inputs: readonly Tensor[],
-  attributes: BlockDiffusionAttributes,
-  fail: (why: string) => never,
-): Layout {
+function layoutOf(inputs: readonly Tensor[], attributes: BlockDiffusionAttributes, fail: Fail): Layout {
   const [q, k, v] = inputs
-  const { heads, kvHeads, copies, tile, tilesPerGroup } = attributes
+  const { kvHeads, copies, tile, tilesPerGroup } = attributes
   const [lead, length] = q.shape
   if (q.shape.length !== 3 || typeof lead !== 'number' || typeof length !== 'number' || lead % copies !== 0)
     return fail('q must be [copies * rows, length, heads * D] with static sizes')
   if (!sameShape(k.shape, v.shape) || !sameShape(k.shape.slice(0, 2), [lead, length])) fail('k and v must match q')
-  const headDim = lastDim(q) / heads
-  if (!Number.isInteger(headDim) || heads % kvHeads !== 0 || lastDim(k) !== kvHeads * headDim)
-    fail(`${heads} query heads and ${kvHeads} key heads do not fit the widths`)
+  const { headDim, share } = sharedHeads(q, attributes, fail)
+  if (lastDim(k) !== kvHeads * headDim) fail(`the keys must have a width of ${kvHeads * headDim}`)
   const groups = length / (tile * tilesPerGroup)
   if (!Number.isInteger(groups)) fail(`groups of ${tilesPerGroup} tiles of ${tile} do not divide the length ${length}`)
-  return { ...attributes, rows: lead / copies, length, headDim, share: heads / kvHeads, groups }
+  return { ...attributes, rows: lead / copies, length, headDim, share, groups }
 }
 
 /** Layouts of the products. A query tensor is [groups, rows, kvHeads, copies, tilesPerGroup, share, tile, D]. */
 function arrange(emit: Emitter, layout: Layout) {
   const { rows, length, headDim, share, groups, copies, kvHeads, tile, tilesPerGroup, heads } = layout
   const groupRows = copies * tilesPerGroup * share * tile
-  const reshape = (x: string, shape: readonly number[]) => emit.op('Reshape', [x, emit.ints(shape)])
+  const { reshape, transpose } = moves(emit)
   const widths = Array.from({ length: groups }, (_, g) => contextWidth(g, layout))
   return {
     widths,
     query: (x: string) =>
-      emit.op('Transpose', [reshape(x, [copies, rows, groups, tilesPerGroup, tile, kvHeads, share, headDim])], {
-        perm: [2, 1, 5, 0, 3, 6, 4, 7],
-      }),
+      transpose(
+        reshape(x, [copies, rows, groups, tilesPerGroup, tile, kvHeads, share, headDim]),
+        [2, 1, 5, 0, 3, 6, 4, 7],
+      ),
     fromQuery: (x: string) =>
       reshape(
-        emit.op('Transpose', [reshape(x, [groups, rows, kvHeads, copies, tilesPerGroup, share, tile, headDim])], {
-          perm: [3, 1, 0, 4, 6, 2, 5, 7],
-        }),
+        transpose(
+          reshape(x, [groups, rows, kvHeads, copies, tilesPerGroup, share, tile, headDim]),
+          [3, 1, 0, 4, 6, 2, 5, 7],
+        ),
         [copies * rows, length, heads * headDim],
       ),
     /** -> [groups, rows, kvHeads, copies, tilesPerGroup, tile, D] */
     key: (x: string) =>
-      emit.op('Transpose', [reshape(x, [copies, rows, groups, tilesPerGroup, tile, kvHeads, headDim])], {
-        perm: [2, 1, 5, 0, 3, 4, 6],
-      }),
+      transpose(reshape(x, [copies, rows, groups, tilesPerGroup, tile, kvHeads, headDim]), [2, 1, 5, 0, 3, 4, 6]),
     /** The clean copy of k or v -> [rows, kvHeads, length, D] */
     clean(x: string): string {
       const last = emit.op('Slice', [x, emit.ints([(copies - 1) * rows]), emit.ints([copies * rows]), emit.ints([0])])
-      return emit.op('Transpose', [reshape(last, [rows, length, kvHeads, headDim])], { perm: [0, 2, 1, 3] })
+      return transpose(reshape(last, [rows, length, kvHeads, headDim]), [0, 2, 1, 3])
     },
     /** The keys that group g may see -> [rows, kvHeads, width, D] */
     prefix: (clean: string, g: number) =>
       widths[g] === length ? clean : emit.op('Slice', [clean, emit.ints([0]), emit.ints([widths[g]]), emit.ints([2])]),
     /** Gradients of the own tiles and of the clean keys, together -> [copies * rows, length, kvHeads * D] */
     fromKey(own: string, context: readonly string[]): string {
-      const back = emit.op('Transpose', [own], { perm: [3, 1, 0, 4, 5, 2, 6] })
+      const back = transpose(own, [3, 1, 0, 4, 5, 2, 6])
       const flat = reshape(back, [copies * rows, length, kvHeads * headDim])
       const padded = context.map((x, i) => {
         const missing = length - widths[groups - context.length + i]
@@ -113,7 +123,7 @@ function arrange(emit: Emitter, layout: Layout) {
       })
       if (padded.length === 0) return flat
       const summed = padded.length === 1 ? padded[0] : emit.op('Sum', padded)
-      const clean = reshape(emit.op('Transpose', [summed], { perm: [0, 2, 1, 3] }), [rows, length, kvHeads * headDim])
+      const clean = reshape(transpose(summed, [0, 2, 1, 3]), [rows, length, kvHeads * headDim])
       const all = emit.op('Pad', [clean, emit.ints([(copies - 1) * rows, 0, 0, 0, 0, 0])])
       return emit.op('Add', [flat, all])
     },
@@ -124,6 +134,12 @@ function arrange(emit: Emitter, layout: Layout) {
     /** Against the tile's keys: [groups, rows, kvHeads, copies, tilesPerGroup, share * tile, width]. */
     perTile: (x: string, width: number) =>
       reshape(x, [groups, rows, kvHeads, copies, tilesPerGroup, share * tile, width]),
+    /** Scores against the tile's keys, with the bias of the tiles [rows, 1, 1, tiles, 1, tile, tile]. */
+    withTileBias(scores: string, bias: string): string {
+      const split = reshape(scores, [groups, rows, kvHeads, copies, tilesPerGroup, share, tile, tile])
+      const grouped = reshape(bias, [rows, 1, 1, groups, tilesPerGroup, 1, tile, tile])
+      return emit.op('Add', [split, transpose(grouped, [3, 0, 1, 2, 4, 5, 6, 7])])
+    },
     /** One group's queries against the context: [rows, kvHeads, copies * tilesPerGroup * share * tile, width]. */
     perContext: (x: string, width: number) => reshape(x, [rows, kvHeads, groupRows, width]),
     /** One group's part of a query tensor: [1, rows, kvHeads, ..., width]. */
@@ -131,13 +147,6 @@ function arrange(emit: Emitter, layout: Layout) {
     /** A query tensor with the rows of a group as one axis: [groups, rows, kvHeads, copies * ... * tile, width]. */
     byGroup: (x: string, width: number) => reshape(x, [groups, rows, kvHeads, groupRows, width]),
   }
-}
-
-const fused = (emit: Emitter, a: string, b: string, transA: boolean, transB: boolean, alpha = 1) =>
-  emit.contrib('FusedMatMul', [a, b], { transA: transA ? 1 : 0, transB: transB ? 1 : 0, alpha: { float: alpha } })
-
-const never = (why: string): never => {
-  throw new Error(why)
 }
 
 const attentionOperation = defineOperation({
@@ -183,27 +192,16 @@ const attentionOperation = defineOperation({
   onnx(emit, inputs, attributes, node) {
     const layout = layoutOf(node.inputs, attributes, never)
     const at = arrange(emit, layout)
-    const { tile, headDim, rows, groups, tilesPerGroup } = layout
-    const scale = 1 / Math.sqrt(headDim)
+    const { tile, headDim, groups } = layout
+    const scale = scaleOf(headDim)
     const q = at.query(inputs[0])
     const k = at.key(inputs[1])
     const v = at.key(inputs[2])
     const cleanKey = at.clean(inputs[1])
     const cleanValue = at.clean(inputs[2])
     let next = 3
-    let own = fused(emit, at.perTile(q, headDim), k, false, true, scale)
-    if (attributes.hasTileBias) {
-      const { kvHeads, copies, share } = layout
-      const eight = emit.op('Reshape', [
-        own,
-        emit.ints([groups, rows, kvHeads, copies, tilesPerGroup, share, tile, tile]),
-      ])
-      const grouped = emit.op('Reshape', [
-        inputs[next++],
-        emit.ints([rows, 1, 1, groups, tilesPerGroup, 1, tile, tile]),
-      ])
-      own = emit.op('Add', [eight, emit.op('Transpose', [grouped], { perm: [3, 0, 1, 2, 4, 5, 6, 7] })])
-    }
+    let own = dots(emit, at.perTile(q, headDim), k, scale)
+    if (attributes.hasTileBias) own = at.withTileBias(own, inputs[next++])
     const blocks = inputs[next++]
     const ownParts = at.perGroup(at.byGroup(own, tile))
     const queries = at.perGroup(at.byGroup(q, headDim))
@@ -218,11 +216,8 @@ const attentionOperation = defineOperation({
       }
       const query = emit.op('Concat', [at.perContext(queries[g], headDim), blocks], { axis: -1 })
       const key = emit.op('Concat', [at.prefix(cleanKey, g), inputs[next++]], { axis: -1 })
-      const scores = fused(emit, query, key, false, true, scale)
-      const all = emit.op('Softmax', [emit.op('Concat', [at.perContext(ownParts[g], tile), scores], { axis: -1 })], {
-        axis: -1,
-      })
-      const [a, b] = emit.node('Split', [all, emit.ints([tile, width])], { attributes: { axis: -1 }, outputs: 2 })
+      const scores = dots(emit, query, key, scale)
+      const [a, b] = softmaxOfBoth(emit, at.perContext(ownParts[g], tile), scores, [tile, width])
       ownP.push(at.groupPart(a, tile))
       contextP.push(b)
       mixed.push(at.groupPart(emit.op('MatMul', [b, at.prefix(cleanValue, g)]), headDim))
@@ -250,12 +245,12 @@ const attentionGradient = defineOperation({
   inputs: ['q', 'k', 'v', 'y', 'tileProbabilities', 'contextProbabilities...', 'dy'],
   outputs: ['dq', 'dk', 'dv'],
   attributes: blockDiffusionAttributes,
-  infer: ([q, k, v]) => [q, k, v].map(({ dtype, shape }) => ({ dtype, shape })),
+  infer: likeInputs,
   onnx(emit, inputs, attributes, node) {
     const layout = layoutOf(node.inputs, attributes, never)
     const at = arrange(emit, layout)
     const { tile, headDim, groups } = layout
-    const scale = 1 / Math.sqrt(headDim)
+    const scale = scaleOf(headDim)
     const ownP = inputs[4]
     const contextP = inputs.slice(5, -1)
     const q = at.query(inputs[0])
@@ -265,19 +260,18 @@ const attentionGradient = defineOperation({
     const cleanValue = at.clean(inputs[2])
     const dy = at.query(inputs[inputs.length - 1])
     const y = at.query(inputs[3])
-    // dS = P (dP - rowsum(dP P)), and rowsum(dP P) = rowsum(dy y) (Dao et al., 2022, section 3.1). The subtraction is one
-    // more column of the product that gives dP: [dy, rowsum] [v, -1]^T.
-    const delta = emit.op('ReduceSum', [emit.op('Mul', [dy, y]), emit.ints([-1])], { keepdims: 1 })
+    // Against the context the subtraction in the score's gradient is one more column of the product that gives dP:
+    // [dy, sums] [v, -1]^T.
+    const sums = rowSums(emit, dy, y)
     const dyTile = at.perTile(dy, headDim)
-    const dPOwn = emit.op('Sub', [fused(emit, dyTile, v, false, true), at.perTile(delta, 1)])
-    const dOwn = emit.op('Mul', [at.perTile(ownP, tile), dPOwn])
-    const dqOwn = at.byGroup(fused(emit, dOwn, k, false, false, scale), headDim)
-    const dkOwn = fused(emit, dOwn, at.perTile(q, headDim), true, false, scale)
-    const dvOwn = fused(emit, at.perTile(ownP, tile), dyTile, true, false)
+    const dOwn = scoreGradient(emit, at.perTile(ownP, tile), dots(emit, dyTile, v), at.perTile(sums, 1))
+    const dqOwn = at.byGroup(mix(emit, dOwn, k, scale), headDim)
+    const dkOwn = mixByColumns(emit, dOwn, at.perTile(q, headDim), scale)
+    const dvOwn = mixByColumns(emit, at.perTile(ownP, tile), dyTile)
 
     const queries = at.perGroup(at.byGroup(q, headDim))
     const outputs = at.perGroup(at.byGroup(dy, headDim))
-    const deltas = at.perGroup(at.byGroup(delta, 1))
+    const sumsByGroup = at.perGroup(at.byGroup(sums, 1))
     const dqParts: string[] = []
     const dkParts: string[] = []
     const dvParts: string[] = []
@@ -289,17 +283,15 @@ const attentionGradient = defineOperation({
       const value = at.prefix(cleanValue, g)
       const { rows, kvHeads } = layout
       const minusOne = emit.op('Expand', [emit.float(-1), emit.ints([rows, kvHeads, width, 1])])
-      const dP = fused(
+      const dP = dots(
         emit,
-        emit.op('Concat', [output, at.perContext(deltas[g], 1)], { axis: -1 }),
+        emit.op('Concat', [output, at.perContext(sumsByGroup[g], 1)], { axis: -1 }),
         emit.op('Concat', [value, minusOne], { axis: -1 }),
-        false,
-        true,
       )
       const dScores = emit.op('Mul', [p, dP])
-      dqParts.push(at.groupPart(fused(emit, dScores, at.prefix(cleanKey, g), false, false, scale), headDim))
-      dkParts.push(fused(emit, dScores, at.perContext(queries[g], headDim), true, false, scale))
-      dvParts.push(fused(emit, p, output, true, false))
+      dqParts.push(at.groupPart(mix(emit, dScores, at.prefix(cleanKey, g), scale), headDim))
+      dkParts.push(mixByColumns(emit, dScores, at.perContext(queries[g], headDim), scale))
+      dvParts.push(mixByColumns(emit, p, output))
     }
     return [
       at.fromQuery(addContext(emit, dqOwn, dqParts, layout)),
@@ -328,7 +320,7 @@ export function blockDiffusionAttention(
   k: Tensor,
   v: Tensor,
   { tileBias, blocks, keyColumns, ...mask }: BlockDiffusionMask,
-  { heads, kvHeads }: { heads: number; kvHeads: number },
+  { heads, kvHeads }: Heads,
 ): Tensor {
   const inputs = [q, k, v, ...(tileBias ? [tileBias] : []), blocks, ...keyColumns]
   return apply(attentionOperation, inputs, { ...mask, heads, kvHeads, hasTileBias: tileBias !== undefined })[0]

@@ -6,15 +6,30 @@
 // plus the strictly earlier clean blocks is block-causal attention, a noised query's is the block-diffusion mask.
 // Which keys are visible is said by additive biases (0 or -inf). Decoding against a KV cache is `cachedAttention`.
 import { z } from 'zod'
-import { count, index } from '../attributes.ts'
-import type { Emitter } from '../onnx/emitter.ts'
-import { defineOperation } from '../registry.ts'
-import { type Shape, sameShape, shapeText } from '../shape.ts'
-import { apply, lastDim, type Tensor } from '../tensor.ts'
+import { count, index } from '../../attributes.ts'
+import type { Emitter } from '../../onnx/emitter.ts'
+import { defineOperation } from '../../registry.ts'
+import { type Shape, sameShape, shapeText } from '../../shape.ts'
+import { apply, lastDim, type Tensor } from '../../tensor.ts'
+import {
+  dots,
+  type Fail,
+  type Heads,
+  headAttributes,
+  likeInputs,
+  mix,
+  mixByColumns,
+  moves,
+  never,
+  rowSums,
+  scaleOf,
+  scoreGradient,
+  sharedHeads,
+  softmaxOfBoth,
+} from './parts.ts'
 
 const attentionAttributes = z.strictObject({
-  heads: count,
-  kvHeads: count,
+  ...headAttributes,
   /** Copies of each row: the input is [copies * rows, length, heads * D]. */
   copies: count,
   /** Queries per tile; the length, or a divisor of it. */
@@ -30,81 +45,82 @@ interface Layout {
   rows: number
   copies: number
   kvHeads: number
-  group: number
+  share: number
   tiles: number
   tile: number
   headDim: number
   length: number
 }
 
-function layoutOf(inputs: readonly Tensor[], attributes: AttentionAttributes, fail: (why: string) => never): Layout {
+function layoutOf(inputs: readonly Tensor[], attributes: AttentionAttributes, fail: Fail): Layout {
   const [q, k, v] = inputs
-  const { heads, kvHeads, copies, tile } = attributes
+  const { kvHeads, copies, tile } = attributes
   if (q.shape.length !== 3 || !sameShape(k.shape, v.shape)) fail('q, k, v must be [copies * rows, length, heads * D]')
-  const headDim = lastDim(q) / heads
-  if (!Number.isInteger(headDim) || heads % kvHeads !== 0 || lastDim(k) !== kvHeads * headDim)
-    fail(`${heads} query heads and ${kvHeads} key heads do not fit the widths`)
+  const { headDim, share } = sharedHeads(q, attributes, fail)
+  if (lastDim(k) !== kvHeads * headDim) fail(`the keys must have a width of ${kvHeads * headDim}`)
   const [lead, length] = q.shape
   if (typeof lead !== 'number' || typeof length !== 'number') return fail('the batch and the length must be static')
   if (lead % copies !== 0) fail(`${copies} copies do not divide the batch of ${lead}`)
   if (length % tile !== 0) fail(`tiles of ${tile} do not divide the length ${length}`)
   const tiles = length / tile
-  return { rows: lead / copies, copies, kvHeads, group: heads / kvHeads, tiles, tile, headDim, length }
+  return { rows: lead / copies, copies, kvHeads, share, tiles, tile, headDim, length }
 }
 
 /** Emits the reshapes and transposes between [copies * rows, length, heads * D] and the layouts of the products. */
 function arrange(emit: Emitter, layout: Layout) {
-  const { rows, kvHeads, copies, tiles, group, tile, headDim, length } = layout
+  const { rows, kvHeads, copies, tiles, share, tile, headDim, length } = layout
   const flatShape = (heads: number): Shape => [rows * copies, length, heads * headDim]
   // One copy in one tile needs fewer axes to be moved.
   const simple = copies === 1 && tiles === 1
-  const reshape = (x: string, shape: readonly number[]) => emit.op('Reshape', [x, emit.ints(shape)])
+  const { reshape, transpose } = moves(emit)
   return {
-    /** -> [rows, kvHeads, copies, tiles, group, tile, D] */
+    /** -> [rows, kvHeads, copies, tiles, share, tile, D] */
     query(x: string): string {
       if (simple) {
-        const split = emit.reshape(x, flatShape(kvHeads * group), [rows, length, kvHeads, group, headDim])
-        const moved = emit.op('Transpose', [split], { perm: [0, 2, 3, 1, 4] })
+        const split = emit.reshape(x, flatShape(kvHeads * share), [rows, length, kvHeads, share, headDim])
+        const moved = transpose(split, [0, 2, 3, 1, 4])
         return emit.op('Unsqueeze', [moved, emit.ints([2, 3])])
       }
-      const split = emit.reshape(x, flatShape(kvHeads * group), [copies, rows, tiles, tile, kvHeads, group, headDim])
-      return emit.op('Transpose', [split], { perm: [1, 4, 0, 2, 5, 3, 6] })
+      const split = emit.reshape(x, flatShape(kvHeads * share), [copies, rows, tiles, tile, kvHeads, share, headDim])
+      return transpose(split, [1, 4, 0, 2, 5, 3, 6])
     },
     /** -> [rows, kvHeads, copies, tiles, tile, D] */
     key(x: string): string {
       if (simple) {
         const split = emit.reshape(x, flatShape(kvHeads), [rows, length, kvHeads, headDim])
-        return emit.op('Unsqueeze', [emit.op('Transpose', [split], { perm: [0, 2, 1, 3] }), emit.ints([2, 3])])
+        return emit.op('Unsqueeze', [transpose(split, [0, 2, 1, 3]), emit.ints([2, 3])])
       }
       const split = emit.reshape(x, flatShape(kvHeads), [copies, rows, tiles, tile, kvHeads, headDim])
-      return emit.op('Transpose', [split], { perm: [1, 4, 0, 2, 3, 5] })
+      return transpose(split, [1, 4, 0, 2, 3, 5])
     },
-    /** [rows, kvHeads, copies, tiles, group, tile, D] -> [copies * rows, length, heads * D] */
+    /** [rows, kvHeads, copies, tiles, share, tile, D] -> [copies * rows, length, heads * D] */
     fromQuery(x: string): string {
       if (simple) {
         const squeezed = emit.op('Squeeze', [x, emit.ints([2, 3])])
-        const moved = emit.op('Transpose', [squeezed], { perm: [0, 3, 1, 2, 4] })
-        return emit.reshape(moved, [rows, length, kvHeads, group, headDim], flatShape(kvHeads * group))
+        const moved = transpose(squeezed, [0, 3, 1, 2, 4])
+        return emit.reshape(moved, [rows, length, kvHeads, share, headDim], flatShape(kvHeads * share))
       }
-      const moved = emit.op('Transpose', [x], { perm: [2, 0, 3, 5, 1, 4, 6] })
-      return emit.reshape(moved, [copies, rows, tiles, tile, kvHeads, group, headDim], flatShape(kvHeads * group))
+      const moved = transpose(x, [2, 0, 3, 5, 1, 4, 6])
+      return emit.reshape(moved, [copies, rows, tiles, tile, kvHeads, share, headDim], flatShape(kvHeads * share))
     },
     /** [rows, kvHeads, copies, tiles, tile, D] -> [copies * rows, length, kvHeads * D] */
     fromKey(x: string): string {
-      const moved = emit.op('Transpose', [x], { perm: [2, 0, 3, 4, 1, 5] })
+      const moved = transpose(x, [2, 0, 3, 4, 1, 5])
       return emit.reshape(moved, [copies, rows, tiles, tile, kvHeads, headDim], flatShape(kvHeads))
     },
-    /** Query layout as matrices against the tile's keys: [rows, kvHeads, copies, tiles, group * tile, D]. */
-    perTile: (x: string, width: number) => reshape(x, [0, 0, 0, 0, group * tile, width]),
-    /** Query layout as matrices against the context's keys: [rows, kvHeads, copies * tiles * group * tile, D]. */
+    /** Query layout as matrices against the tile's keys: [rows, kvHeads, copies, tiles, share * tile, D]. */
+    perTile: (x: string, width: number) => reshape(x, [0, 0, 0, 0, share * tile, width]),
+    /** Query layout as matrices against the context's keys: [rows, kvHeads, copies * tiles * share * tile, D]. */
     perContext: (x: string, width: number) => reshape(x, [0, 0, -1, width]),
-    /** Back to [rows, kvHeads, copies, tiles, group, tile, width]. */
-    unfold: (x: string, width: number) => reshape(x, [0, 0, copies, tiles, group, tile, width]),
+    /** Back to [rows, kvHeads, copies, tiles, share, tile, width]. */
+    unfold: (x: string, width: number) => reshape(x, [0, 0, copies, tiles, share, tile, width]),
   }
 }
 
-const fused = (emit: Emitter, a: string, b: string, transA: boolean, transB: boolean, alpha = 1) =>
-  emit.contrib('FusedMatMul', [a, b], { transA: transA ? 1 : 0, transB: transB ? 1 : 0, alpha: { float: alpha } })
+function checkBias(which: string, bias: Tensor, expected: Shape, fail: Fail): void {
+  if (bias.shape.length !== expected.length || bias.shape.some((dim, i) => dim !== 1 && dim !== expected[i]))
+    fail(`the ${which} bias must broadcast to ${shapeText(expected)}`)
+}
 
 const attentionOperation = defineOperation({
   name: 'attention',
@@ -113,27 +129,17 @@ const attentionOperation = defineOperation({
   attributes: attentionAttributes,
   infer(inputs, attributes, fail) {
     const layout = layoutOf(inputs, attributes, fail)
-    const [q, _k] = inputs
-    const { rows, kvHeads, copies, tiles, group, tile, length } = layout
+    const { rows, kvHeads, copies, tiles, share, tile, length } = layout
     let next = 3
-    if (attributes.hasTileBias) {
-      const expected: Shape = [rows, 1, 1, tiles, 1, tile, tile]
-      const bias = inputs[next++]
-      if (bias.shape.length !== 7 || bias.shape.some((dim, i) => dim !== 1 && dim !== expected[i]))
-        fail(`the tile bias must broadcast to ${shapeText(expected)}`)
-    }
+    if (attributes.hasTileBias) checkBias('tile', inputs[next++], [rows, 1, 1, tiles, 1, tile, tile], fail)
     const types = [
-      { dtype: 'float32' as const, shape: q.shape },
-      { dtype: 'float32' as const, shape: [rows, kvHeads, copies, tiles, group, tile, tile] as Shape },
+      { dtype: 'float32' as const, shape: inputs[0].shape },
+      { dtype: 'float32' as const, shape: [rows, kvHeads, copies, tiles, share, tile, tile] as Shape },
     ]
     if (attributes.contextCopy === undefined) return types
-    if (attributes.contextCopy < 0 || attributes.contextCopy >= copies)
-      fail(`there is no copy ${attributes.contextCopy}`)
-    const bias = inputs[next]
-    const expected: Shape = [rows, 1, 1, tiles, 1, tile, length]
-    if (bias.shape.length !== 7 || bias.shape.some((dim, i) => dim !== 1 && dim !== expected[i]))
-      fail(`the context bias must broadcast to ${shapeText(expected)}`)
-    types.push({ dtype: 'float32', shape: [rows, kvHeads, copies, tiles, group, tile, length] })
+    if (attributes.contextCopy >= copies) fail(`there is no copy ${attributes.contextCopy}`)
+    checkBias('context', inputs[next], [rows, 1, 1, tiles, 1, tile, length], fail)
+    types.push({ dtype: 'float32', shape: [rows, kvHeads, copies, tiles, share, tile, length] })
     return types
   },
   gradient({ inputs, outputs, attributes, gradients: [dy] }) {
@@ -144,13 +150,13 @@ const attentionOperation = defineOperation({
   onnx(emit, inputs, attributes, node) {
     const layout = layoutOf(node.inputs, attributes, never)
     const at = arrange(emit, layout)
-    const scale = 1 / Math.sqrt(layout.headDim)
+    const scale = scaleOf(layout.headDim)
     const q = at.query(inputs[0])
     const k = at.key(inputs[1])
     const v = at.key(inputs[2])
     let next = 3
     const { tile, headDim, length } = layout
-    let own = at.unfold(fused(emit, at.perTile(q, headDim), k, false, true, scale), tile)
+    let own = at.unfold(dots(emit, at.perTile(q, headDim), k, scale), tile)
     if (attributes.hasTileBias) own = emit.op('Add', [own, inputs[next++]])
     if (attributes.contextCopy === undefined) {
       const probabilities = emit.op('Softmax', [own], { axis: -1 })
@@ -159,22 +165,14 @@ const attentionOperation = defineOperation({
     }
     const contextKey = cleanCopy(emit, layout, k, attributes.contextCopy)
     const contextValue = cleanCopy(emit, layout, v, attributes.contextCopy)
-    const scores = at.unfold(fused(emit, at.perContext(q, headDim), contextKey, false, true, scale), length)
+    const scores = at.unfold(dots(emit, at.perContext(q, headDim), contextKey, scale), length)
     const biased = emit.op('Add', [scores, inputs[next]])
-    const all = emit.op('Softmax', [emit.op('Concat', [own, biased], { axis: -1 })], { axis: -1 })
-    const [ownP, contextP] = emit.node('Split', [all, emit.ints([tile, length])], {
-      attributes: { axis: -1 },
-      outputs: 2,
-    })
+    const [ownP, contextP] = softmaxOfBoth(emit, own, biased, [tile, length])
     const fromOwn = at.unfold(emit.op('MatMul', [at.perTile(ownP, tile), v]), headDim)
     const fromContext = at.unfold(emit.op('MatMul', [at.perContext(contextP, length), contextValue]), headDim)
     return [at.fromQuery(emit.op('Add', [fromOwn, fromContext])), ownP, contextP]
   },
 })
-
-const never = (why: string): never => {
-  throw new Error(why)
-}
 
 /** Copy `index` of [rows, kvHeads, copies, tiles, tile, D] -> [rows, kvHeads, length, D]. */
 function cleanCopy(
@@ -193,37 +191,35 @@ const attentionGradient = defineOperation({
   inputs: ['q', 'k', 'v', 'y', 'tileProbabilities', 'contextProbabilities?', 'dy'],
   outputs: ['dq', 'dk', 'dv'],
   attributes: attentionAttributes,
-  infer: ([q, k, v]) => [q, k, v].map(({ dtype, shape }) => ({ dtype, shape })),
+  infer: likeInputs,
   onnx(emit, inputs, attributes, node) {
     const layout = layoutOf(node.inputs, attributes, never)
     const at = arrange(emit, layout)
-    const scale = 1 / Math.sqrt(layout.headDim)
+    const scale = scaleOf(layout.headDim)
     const { tile, headDim, rows, kvHeads, copies, tiles, length } = layout
     const [q, k, v] = [at.query(inputs[0]), at.key(inputs[1]), at.key(inputs[2])]
     const ownP = inputs[4]
     const contextP = attributes.contextCopy === undefined ? undefined : inputs[5]
     const dy = at.query(inputs[inputs.length - 1])
     const y = at.query(inputs[3])
-    // dS = P (dP - rowsum(dP P)), and rowsum(dP P) = rowsum(dy y) (Dao et al., 2022, section 3.1).
-    const delta = emit.op('ReduceSum', [emit.op('Mul', [dy, y]), emit.ints([-1])], { keepdims: 1 })
-    const scores = (p: string, dP: string) => emit.op('Mul', [p, emit.op('Sub', [dP, delta])])
+    const sums = rowSums(emit, dy, y)
 
     const dyTile = at.perTile(dy, headDim)
     const ownPTile = at.perTile(ownP, tile)
-    const dOwn = at.perTile(scores(ownP, at.unfold(fused(emit, dyTile, v, false, true), tile)), tile)
-    let dq = at.unfold(fused(emit, dOwn, k, false, false, scale), headDim)
-    let dk = fused(emit, dOwn, at.perTile(q, headDim), true, false, scale)
-    let dv = fused(emit, ownPTile, dyTile, true, false)
+    const dOwn = at.perTile(scoreGradient(emit, ownP, at.unfold(dots(emit, dyTile, v), tile), sums), tile)
+    let dq = at.unfold(mix(emit, dOwn, k, scale), headDim)
+    let dk = mixByColumns(emit, dOwn, at.perTile(q, headDim), scale)
+    let dv = mixByColumns(emit, ownPTile, dyTile)
     if (contextP) {
       const index = attributes.contextCopy as number
       const contextKey = cleanCopy(emit, layout, k, index)
       const contextValue = cleanCopy(emit, layout, v, index)
       const dyAll = at.perContext(dy, headDim)
-      const dPContext = at.unfold(fused(emit, dyAll, contextValue, false, true), length)
-      const dContext = at.perContext(scores(contextP, dPContext), length)
-      dq = emit.op('Add', [dq, at.unfold(fused(emit, dContext, contextKey, false, false, scale), headDim)])
-      const dkContext = fused(emit, dContext, at.perContext(q, headDim), true, false, scale)
-      const dvContext = fused(emit, at.perContext(contextP, length), dyAll, true, false)
+      const dPContext = at.unfold(dots(emit, dyAll, contextValue), length)
+      const dContext = at.perContext(scoreGradient(emit, contextP, dPContext, sums), length)
+      dq = emit.op('Add', [dq, at.unfold(mix(emit, dContext, contextKey, scale), headDim)])
+      const dkContext = mixByColumns(emit, dContext, at.perContext(q, headDim), scale)
+      const dvContext = mixByColumns(emit, at.perContext(contextP, length), dyAll)
       const join = (own: string, context: string): string => {
         const shaped = emit.op('Reshape', [context, emit.ints([rows, kvHeads, 1, tiles, tile, headDim])])
         if (copies === 1) return emit.op('Add', [own, shaped])
@@ -248,13 +244,7 @@ export interface AttentionMask {
 }
 
 /** softmax(q k^T / sqrt(D) + bias) v: q [copies * rows, length, heads * D], k and v with `kvHeads`. */
-export function attention(
-  q: Tensor,
-  k: Tensor,
-  v: Tensor,
-  mask: AttentionMask,
-  { heads, kvHeads }: { heads: number; kvHeads: number },
-): Tensor {
+export function attention(q: Tensor, k: Tensor, v: Tensor, mask: AttentionMask, { heads, kvHeads }: Heads): Tensor {
   const inputs = [q, k, v]
   if (mask.tileBias) inputs.push(mask.tileBias)
   if (mask.context) inputs.push(mask.context.bias)
@@ -263,7 +253,7 @@ export function attention(
     kvHeads,
     copies: mask.copies,
     tile: mask.tile,
+    contextCopy: mask.context?.copy,
     hasTileBias: mask.tileBias !== undefined,
-    ...(mask.context ? { contextCopy: mask.context.copy } : {}),
   })[0]
 }

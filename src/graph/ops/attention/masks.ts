@@ -1,10 +1,11 @@
-// Additive attention biases (0 visible, -inf hidden), computed inside the graph from document ids, positions and lengths.
+// Additive attention biases (0 visible, -inf hidden), computed inside the graph from document ids, positions and lengths:
+// of tiles and rows, of groups that draft behind an anchor, and of a cache.
 import { z } from 'zod'
-import { count, dim, index } from '../attributes.ts'
-import type { Emitter } from '../onnx/emitter.ts'
-import { defineOperation } from '../registry.ts'
-import { type Dim, type Shape, sameShape } from '../shape.ts'
-import { apply1, type Tensor } from '../tensor.ts'
+import { count, dim, index, none } from '../../attributes.ts'
+import type { Emitter } from '../../onnx/emitter.ts'
+import { defineOperation } from '../../registry.ts'
+import { type Dim, type Shape, sameShape } from '../../shape.ts'
+import { apply1, type Tensor } from '../../tensor.ts'
 
 /**
  * Which keys of the same document a query sees, by block index floor(position / block size):
@@ -113,7 +114,7 @@ const columnsOperation = defineOperation({
   onnx(emit, [positions, documents], { blockSize, start, end, width, kvHeads }, node) {
     const rows = node.inputs[0].shape[0] as number
     const axis = emit.ints([1])
-    const size = emit.constant({ dtype: 'int64', shape: [], data: BigInt64Array.of(BigInt(blockSize)) })
+    const size = emit.int(blockSize)
     const block = emit.op('Div', [positions, size])
     const keys = (x: string) =>
       emit.op('Unsqueeze', [emit.op('Slice', [x, emit.ints([0]), emit.ints([width]), axis]), emit.ints([1, 3])])
@@ -142,3 +143,86 @@ export const blockColumns = (
   documents: Tensor,
   attributes: z.infer<typeof columnAttributes>,
 ): Tensor => apply1(columnsOperation, [positions, documents], attributes)
+
+const anchorBiasOperation = defineOperation({
+  name: 'anchorBias',
+  inputs: ['anchors', 'documents'],
+  outputs: ['bias'],
+  attributes: none,
+  infer([anchors, documents], _, fail) {
+    for (const { dtype } of [anchors, documents]) if (dtype !== 'int64') fail('both must be int64')
+    const [rows, groups] = anchors.shape
+    if (anchors.shape.length !== 2 || documents.shape.length !== 2 || documents.shape[0] !== rows)
+      fail('anchors must be [rows, groups] and documents [rows, length]')
+    return [{ dtype: 'float32', shape: [rows, 1, groups, 1, documents.shape[1]] }]
+  },
+  onnx(emit, [anchors, documents], _, node) {
+    const length = Number(node.inputs[1].shape[1])
+    const index = BigInt64Array.from({ length }, (_, i) => BigInt(i))
+    const at = emit.op('Unsqueeze', [anchors, emit.ints([2])])
+    const own = emit.op('Unsqueeze', [emit.op('GatherElements', [documents, anchors], { axis: 1 }), emit.ints([2])])
+    const visible = emit.op('And', [
+      emit.op('Equal', [own, emit.op('Unsqueeze', [documents, emit.ints([1])])]),
+      emit.op('GreaterOrEqual', [at, emit.constant({ dtype: 'int64', shape: [1, 1, length], data: index })]),
+    ])
+    return [emit.op('Unsqueeze', [bias(emit, visible), emit.ints([1, 3])])]
+  },
+})
+
+/**
+ * Shows each group the positions of its anchor's document up to the anchor: anchors [rows, groups] (indices into the row)
+ * and documents [rows, length], both int64 -> [rows, 1, groups, 1, length], 0 or -inf.
+ */
+export const anchorBias = (anchors: Tensor, documents: Tensor): Tensor =>
+  apply1(anchorBiasOperation, [anchors, documents], null)
+
+/** Before every block, and behind every block. */
+const FIRST = -(2n ** 62n)
+const LAST = 2n ** 62n
+
+/** 0, 1, ... of an axis. */
+export function indices(emit: Emitter, x: string, axis: number): string {
+  const size = emit.op('Squeeze', [emit.op('Shape', [x], { start: axis, end: axis + 1 })])
+  return emit.op('Range', [emit.int(0), size, emit.int(1)])
+}
+
+const cachedBiasOperation = defineOperation({
+  name: 'cachedAttentionBias',
+  inputs: ['blocks', 'ends', 'lengths', 'cache'],
+  outputs: ['bias'],
+  attributes: none,
+  infer([blocks, ends, lengths, cache], _, fail) {
+    for (const x of [blocks, ends, lengths]) if (x.dtype !== 'int64') fail('blocks, ends and lengths must be int64')
+    const [rows, length] = blocks.shape
+    if (blocks.shape.length !== 2 || !sameShape(blocks.shape, ends.shape)) fail('blocks and ends must be [B, T]')
+    if (!sameShape(lengths.shape, [rows])) fail(`the lengths must be [${rows}]`)
+    if (cache.shape.length !== 3 || cache.shape[0] !== rows) fail(`the cache must be [${rows}, C, heads * D]`)
+    return [{ dtype: 'float32', shape: [rows, 1, length, cache.shape[1]] }]
+  },
+  onnx(emit, [blocks, ends, lengths, cache]) {
+    const starts = emit.op('Unsqueeze', [lengths, emit.ints([1])])
+    // What is filled is before every block and ends never; what is not filled is behind every block.
+    const filled = emit.op('Less', [indices(emit, cache, 1), starts])
+    const others = emit.op('Where', [filled, emit.int(FIRST), emit.int(LAST)])
+    const endless = emit.op('Expand', [emit.int(LAST), emit.op('Shape', [others])])
+    const places = emit.op('Add', [indices(emit, blocks, 1), starts])
+    const keyBlocks = emit.op('ScatterElements', [others, places, blocks], { axis: 1 })
+    const keyEnds = emit.op('ScatterElements', [endless, places, ends], { axis: 1 })
+    const queries = emit.op('Unsqueeze', [blocks, emit.ints([1, 3])])
+    const keys = (x: string) => emit.op('Unsqueeze', [x, emit.ints([1, 2])])
+    const visible = emit.op('And', [
+      emit.op('GreaterOrEqual', [queries, keys(keyBlocks)]),
+      emit.op('Less', [queries, keys(keyEnds)]),
+    ])
+    return [bias(emit, visible)]
+  },
+})
+
+/**
+ * The bias that all layers share, [B, 1, T, C]: new position i, which lies at `lengths[row] + i` of a cache [B, C, heads * D],
+ * sees what is before, and new position j iff `blocks[j] <= blocks[i] < ends[j]`; blocks and ends [B, T], lengths [B], int64.
+ * With endless ends that is block-causal; with the entry and exit times of a walk through a tree, each position sees its
+ * ancestors.
+ */
+export const cachedAttentionBias = (blocks: Tensor, ends: Tensor, lengths: Tensor, cache: Tensor): Tensor =>
+  apply1(cachedBiasOperation, [blocks, ends, lengths, cache], null)

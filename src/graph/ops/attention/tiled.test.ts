@@ -1,15 +1,15 @@
 // Attention under every mask against the definition: each query, head by head, over the keys that its mask lets it see.
 import fc from 'fast-check'
 import { afterAll, describe, expect, it } from 'vitest'
-import { evaluate, int64, normal } from '../../../test/graph/gradient-check.ts'
-import { type Attend, blockCausal, blockDiffusion, fullAttention, type Heads } from '../../diffusion/attention.ts'
-import { random } from '../../random.ts'
-import { createExecutor } from '../../runtime/onnxruntime/executor.ts'
-import type { TensorData } from '../../types.ts'
-import type { Tensor } from '../tensor.ts'
-import { cachedAttention, cachedAttentionBias, cachePlaces, storeInCache } from './cached-attention.ts'
-import { constant } from './input.ts'
-import { tileBias } from './mask-bias.ts'
+import { evaluate, int64, normal } from '../../../../test/graph/gradient-check.ts'
+import { type Attend, blockCausal, blockDiffusion, fullAttention, type Heads } from '../../../diffusion/attention.ts'
+import { random } from '../../../random.ts'
+import { createExecutor } from '../../../runtime/onnxruntime/executor.ts'
+import type { TensorData } from '../../../types.ts'
+import type { Tensor } from '../../tensor.ts'
+import { constant } from '../input.ts'
+import { cachedAttention, cachePlaces, storeInCache } from './cached.ts'
+import { cachedAttentionBias, tileBias } from './masks.ts'
 
 const executor = createExecutor({ threads: 1 })
 afterAll(() => executor.dispose())
