@@ -226,7 +226,7 @@ describe('convert', () => {
 init: random
 output_dir: ${join(folder, 'run')}
 threads: 1
-data: { train_path: ${join(folder, 'rows.jsonl')}, template: none, max_seq_len: 64, validation_tokens: 300 }
+data: { train_path: ${join(folder, 'rows.jsonl')}, template: none, separator: ' ', max_seq_len: 64, validation_tokens: 300 }
 train: { total_tokens: 4k, micro_batch_size: 4, global_batch_size: 4, eval_steps: 0, save_steps: 0 }
 diffusion: { block_size: 8, schedule: constant }
 eval: { samples: 1, tasks: [reverse], task_rows: 2, thresholds: [0.9] }
@@ -277,7 +277,11 @@ decode: { max_new_tokens: 16 }
       '8',
       '--json',
     ])
-    expect(JSON.parse(generated.stdout)).toMatchObject({ mode: 'diffusion' })
+    // The prompt is written as those of the rows were: plainly, with the separator.
+    expect(JSON.parse(readFileSync(join(result.model, 'config.json'), 'utf8'))).toMatchObject({
+      ...{ prompt_template: 'none', prompt_separator: ' ' },
+    })
+    expect(JSON.parse(generated.stdout)).toMatchObject({ mode: 'diffusion', promptTokens: 'reverse(ab)= '.length })
     const constrained = ['generate', result.model, '--prompt', 'reverse(ab)=', '--regex', '[xyz]{3}', '--json']
     expect(JSON.parse((await unmask(constrained)).stdout).text).toMatch(/^[xyz]{3}$/)
     expect((await unmask([...constrained, '--json-object'])).stderr).toContain('only one of them')
