@@ -55,7 +55,7 @@ export interface AccelerateResult {
 
 /**
  * Trains an adapter as the recipe says and saves it under `output_dir/adapter`. The model itself is not changed.
- * Throws UserError for what a user can mend, and TrainingDiverged where loss or gradients explode.
+ * Throws UserError for what a user can correct, and TrainingDiverged where loss or gradients explode.
  */
 export async function accelerate(options: AccelerateOptions): Promise<AccelerateResult> {
   const recipe = parseAcceleratorRecipe(options.recipe)

@@ -33,7 +33,7 @@ export interface AugmentOptions {
   n?: number
   /** Files of rows that nothing may leak from or into: their texts are neither varied nor come near to. */
   heldOut?: readonly string[]
-  /** A row that shares so many words in a row with held-out data is a leak; shorter texts, if they are equal. Default 8. */
+  /** A row that shares this many words in a row with held-out data is a leak; shorter texts, if they are equal. Default 8. */
   leakWords?: number
   /** Default 0. */
   seed?: number

@@ -71,7 +71,7 @@ export interface ConvertResult {
 /**
  * Trains as the recipe says: opens model and data, converts (or trains an autoregressive model), saves the model in
  * Hugging Face layout under `output_dir/model`, measures it against its base, and writes `output_dir/report`.
- * Throws UserError for what a user can mend, and TrainingDiverged where loss or gradients explode.
+ * Throws UserError for what a user can correct, and TrainingDiverged where loss or gradients explode.
  */
 export async function convert(options: ConvertOptions): Promise<ConvertResult> {
   const recipe = parseRecipe(options.recipe)

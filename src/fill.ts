@@ -6,7 +6,7 @@ import { encodeTexts, holeText, layOut } from './text/holes.ts'
 import type { Tokenizer } from './tokenizer/types.ts'
 import { UserError } from './types.ts'
 
-/** Text, or a gap of so many tokens. */
+/** Text, or a gap with its number of tokens. */
 export type Piece = string | { least: number; most: number }
 
 export interface FillSettings extends Omit<GenerateSettings, 'maxNewTokens' | 'stop'> {

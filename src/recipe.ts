@@ -58,7 +58,7 @@ const data = z.strictObject({
     .describe('text between prompt and completion with template none (default: as the model records; else none)'),
   turns: z.enum(['all', 'last']).default('all').describe('assistant turns of a chat that are trained on'),
   bad_rows: z.enum(['skip', 'fail']).default('skip').describe('count rows that cannot be read, or stop at the first'),
-  shuffle_buffer: whole.default(2048).describe('documents among which the next one is chosen; 1 keeps the order'),
+  shuffle_buffer: whole.default(2048).describe('documents to shuffle among; 1 keeps the order'),
 })
 
 const train = z.strictObject({
@@ -84,8 +84,8 @@ const train = z.strictObject({
   enable_gradient_checkpointing: z
     .boolean()
     .default(false)
-    .describe('compute activations within a layer again in the backward pass: less memory, more time'),
-  max_grad_norm: positive.default(1).describe('the global gradient norm is clipped to this'),
+    .describe('compute the activations of a layer again in the backward pass: less memory, more time'),
+  max_grad_norm: positive.default(1).describe('clip the global gradient norm to this'),
   seed: z.int().min(0).max(0xffff_ffff).default(0).describe('seed of weights, data order and noise'),
   save_steps: wholeOrZero.default(100).describe('steps between checkpoints; 0 for none before the end'),
   eval_steps: wholeOrZero.default(50).describe('steps between evaluations; 0 for one at the end only'),
@@ -97,7 +97,7 @@ const moe = z.strictObject({
   router: z
     .enum(['trained', 'frozen'])
     .default('trained')
-    .describe('mixtures of experts: train the routers, or leave them as they are'),
+    .describe('mixtures of experts: train the routers, or keep them'),
   router_bias_update_rate: z
     .number()
     .min(0)
@@ -154,7 +154,7 @@ const diffusion = z.strictObject({
   mask_token: z
     .union([z.string().min(1), z.int().min(0)])
     .optional()
-    .describe('mask token or its id; without it an unused special token, or else a new one, is taken'),
+    .describe('mask token or its id (default: an unused special token, else a new one)'),
   supervise_padding: z
     .boolean()
     .default(true)
@@ -166,17 +166,17 @@ const diffusion = z.strictObject({
     .number()
     .min(0)
     .default(0)
-    .describe('strength with which later tokens of a block stay masked longer; 0 treats all alike'),
+    .describe('how much longer later tokens of a block stay masked; 0: no longer than others'),
   embedding_noise_sigma: z
     .number()
     .min(0)
     .default(0)
     .describe('standard deviation of the noise on the embeddings of masked positions at the first step'),
-  embedding_noise_steps: wholeOrZero.default(0).describe('steps after which there is no such noise'),
+  embedding_noise_steps: wholeOrZero.default(0).describe('steps over which embeddings get noise'),
   embedding_noise_decay: z
     .enum(['linear', 'cosine', 'constant'])
     .default('linear')
-    .describe('how that noise falls until then'),
+    .describe('how embedding noise falls over those steps'),
 })
 
 const decode = z.strictObject(recipeDecodingFields)
@@ -187,7 +187,7 @@ const evaluation = z.strictObject({
     .default([])
     .describe(`held-out seeded tasks with exact answers: ${TASK_NAMES.join(', ')}`),
   task_rows: whole.default(100).describe('rows of each task that are decoded'),
-  prompts: wholeOrZero.default(8).describe('held-out prompts that are decoded for speed and samples, where no task is'),
+  prompts: wholeOrZero.default(8).describe('held-out prompts to decode for speed and samples when there are no tasks'),
   thresholds: z
     .array(share)
     .default([0.5, 0.7, 0.9, 0.95])
@@ -199,14 +199,12 @@ const evaluation = z.strictObject({
     .number()
     .min(0)
     .default(0)
-    .describe(
-      'train once more, from random weights, for this many times the tokens, to show what the base saves; 0 for not',
-    ),
+    .describe('train once more from random weights, on this many times the tokens, to show what the base saves; 0: no'),
 })
 
 const adapter = z.strictObject({
   rank: whole.max(4096).default(16).describe('rank of the low-rank weights'),
-  lora_alpha: positive.default(32).describe('their products are multiplied with lora_alpha / rank'),
+  lora_alpha: positive.default(32).describe('scale of the low-rank weights: lora_alpha / rank'),
   target_modules: z
     .array(z.string().regex(/^\w+$/))
     .min(1)
@@ -225,7 +223,7 @@ const adapter = z.strictObject({
   mask_token: z
     .union([z.string().min(1), z.int().min(0)])
     .optional()
-    .describe('token or id that other tools take for the mask; without it an unused special token, or else a new one'),
+    .describe('token or id that other tools take for the mask (default: an unused special token, else a new one)'),
 })
 
 /** What `accelerate` takes: the sections of a conversion, with an adapter instead of blocks. */
@@ -241,7 +239,7 @@ export const acceleratorSchema = z.strictObject({
     .prefault({}),
   eval: z
     .strictObject({
-      prompts: whole.default(32).describe('held-out prompts that decoding is measured and chosen with'),
+      prompts: whole.default(32).describe('held-out prompts to choose the settings of decoding with'),
     })
     .prefault({}),
 })

@@ -43,7 +43,7 @@ export interface TuneOptions {
   bufferSizes?: readonly number[]
   /** Also with committed rows reused. Default false. */
   reuse?: boolean
-  /** Also with self-verification from so many expected tokens on. Default: none. */
+  /** Also with self-verification when at least these many tokens are expected to be accepted. Default: none. */
   selfVerify?: readonly number[]
   /** Calibrates confidences first, and decodes with them. Default false. */
   calibrate?: boolean
@@ -296,7 +296,7 @@ function choose(
   }
 }
 
-/** Median milliseconds of a forward over so many rows. */
+/** Median milliseconds of a forward, by its rows. */
 async function measureForwards(
   executor: Executor,
   { model, parameters }: InferenceModel,

@@ -145,7 +145,7 @@ describe('exit codes', () => {
     }
   })
 
-  it('are 1 for what a user can mend, told in one message without a stack', async () => {
+  it('are 1 for what a user can correct, reported in one message without a stack', async () => {
     const { code, stdout, stderr } = await unmask(['info', join(folder, 'none'), '--json'])
     expect(code).toBe(1)
     expect(stderr).toMatch(/^unmask: .*none: no such file or folder.*\n$/)

@@ -161,7 +161,7 @@ function chatSegments(
         return followed
           ? `the chat template writes message ${index} differently once others follow it; to train on the last answer ` +
               'of such rows, set turns to last'
-          : `the chat template rewrites message ${index}, so it cannot be told from its prompt`
+          : `the chat template rewrites message ${index}, so the answer cannot be separated from its prompt`
       }
       const turn = full.slice(span.start, span.end)
       const missing = message.tool_calls?.find((call) => !turn.includes(tokenizer.guard(call.function.name)))

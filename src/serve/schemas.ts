@@ -126,7 +126,7 @@ export const infillRequest = z.object({
 
 export const rewriteRequest = z.object({
   ...revising,
-  input: text.min(1).describe('the text to mend; needs a model that was trained to correct tokens'),
+  input: text.min(1).describe('the text to correct; needs a model that was trained for that'),
 })
 
 const notKept = unsupported('nothing is kept; send all input')

@@ -29,7 +29,7 @@ export function evalCommand(session: Session): Command {
       'an adapter that drafts for the model, measured beside the model alone; see accelerate',
     )
     .option('--data <paths...>', 'held-out text: files, folders or globs')
-    .option('--data-tokens <number>', 'most tokens of it that are read (default: 16384)')
+    .option('--data-tokens <number>', 'most tokens of held-out text (default: 16384)')
     .option('--block-size <number>', 'tokens denoised together (default: that of config.json)')
     .addOption(
       new Option('--template <template>', 'how prompts are written (default: as the model was trained)').choices([

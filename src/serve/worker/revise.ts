@@ -1,4 +1,4 @@
-// Texts that a model revises in place: holes that it fills, tokens that it mends. Knows no HTTP.
+// Texts that a model revises in place: holes that it fills, tokens that it corrects. Knows no HTTP.
 import type { CommittedToken, Generation } from '../../decode/index.ts'
 import type { Generator } from '../../text/generator.ts'
 import { encodeTexts, holeText, type Layout, layOut } from '../../text/holes.ts'
@@ -16,7 +16,7 @@ interface Context {
 
 /**
  * Positions of events count from the start of the text. Completion tokens are those that were decided: all of the holes, or
- * those that were replaced. Texts around holes are told as they were given. Rejects with RequestError for what the model
+ * those that were replaced. Texts around holes are reported as they were given. Rejects with RequestError for what the model
  * cannot.
  */
 export async function revise(
