@@ -231,8 +231,11 @@ const flags = (values: boolean[]): TensorData => ({
 })
 
 /** Which positions of the input hold text, and which of those that are predicted do and carry loss. */
-function countedRows({ documents }: Batch, { feeds }: MicroBatch<Variant>): Record<string, TensorData> {
-  const isText = (position: number) => documents[position % documents.length] >= 0
+function countedRows({ documents, padding }: Batch, { feeds }: MicroBatch<Variant>): Record<string, TensorData> {
+  const isText = (position: number) => {
+    const i = position % documents.length
+    return documents[i] >= 0 && padding[i] === 0
+  }
   const { input_ids, loss_index, loss_weights } = feeds as Record<string, TensorData>
   const at = Array.from(loss_index.data as BigInt64Array, Number)
   return {
