@@ -9,11 +9,11 @@ import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { complete } from './decode/index.ts'
 import { exportModel } from './export.ts'
-import { createGenerator, type GenerateSettings } from './generate.ts'
 import { load, loadForInference } from './load.ts'
 import { quantize } from './quantize.ts'
 import type { Executor } from './runtime/executor.ts'
 import { createExecutor } from './runtime/onnxruntime/executor.ts'
+import { createGenerator, type GenerateSettings } from './text/generator.ts'
 import { endTokens } from './tokenizer/end-tokens.ts'
 
 const tiny = fileURLToPath(new URL('../models/tiny', import.meta.url))
@@ -91,7 +91,7 @@ describe('model.onnx', () => {
   const kinds = [
     ['float32', undefined],
     ['4 bits', { bits: 4 }],
-    ['4 bits with minima', { bits: 4, minima: true }],
+    ['4 bits with offsets', { bits: 4, offsets: true }],
   ] as const
 
   test.each(kinds)('writes what the autoregressive model writes, its weights in %s', async (kind, quantised) => {

@@ -29,8 +29,8 @@ describe('a quantised folder', () => {
     { bits: 4, groupSize: 64, symmetric: false },
     { bits: 8, groupSize: 128, symmetric: true },
     { bits: 8, groupSize: 16, symmetric: false },
-    { bits: 4, groupSize: 32, minima: true },
-    { bits: 8, groupSize: 64, minima: true },
+    { bits: 4, groupSize: 32, offsets: true },
+    { bits: 8, groupSize: 64, offsets: true },
   ] as const)('holds what rounding gives: %o', async (options) => {
     const out = at('model')
     const result = await quantize({ model: tinyModel, out, force: true, ...options })
@@ -39,8 +39,8 @@ describe('a quantised folder', () => {
     expect([...checkpoint.tensors.keys()]).toEqual([...original.parameters.keys()])
     const { bits, groupSize: blockSize } = options
     const format: BlockFormat =
-      'minima' in options
-        ? { bits, blockSize, asymmetric: false, minima: true }
+      'offsets' in options
+        ? { bits, blockSize, asymmetric: false, offsets: true }
         : { bits, blockSize, asymmetric: !options.symmetric }
     for (const [name, { shape, data }] of original.parameters)
       if (shape.length === 2) expect(await checkpoint.readQuantized(name)).toEqual(roundToNearest(shape, data, format))
@@ -51,7 +51,7 @@ describe('a quantised folder', () => {
     expect(result.bytes).toBeLessThan(result.floatBytes * (options.bits === 4 ? 0.21 : 0.4))
   })
 
-  it.each([{}, { symmetric: false }, { minima: true }])(
+  it.each([{}, { symmetric: false }, { offsets: true }])(
     'is mapped with products of one input as one: %o',
     async (options) => {
       const out = at('joined')
@@ -93,10 +93,10 @@ describe('a quantised folder', () => {
     expect(info.parameters).toEqual(before.parameters)
     expect(info.storedTypes[0]).toMatchObject({ dtype: '8-bit', tensors: 29 })
     expect(info.memory.inferenceBytes).toBe(info.storedBytes)
-    await quantize({ model: tinyModel, out: at('minima'), minima: true })
-    const withMinima = await openCheckpoint(at('minima'))
-    expect(withMinima.config.quantization_config).toMatchObject({ bits: 4, sym: false, minima: true })
-    await withMinima.close()
+    await quantize({ model: tinyModel, out: at('offsets'), offsets: true })
+    const withOffsets = await openCheckpoint(at('offsets'))
+    expect(withOffsets.config.quantization_config).toMatchObject({ bits: 4, sym: false, offsets: true })
+    await withOffsets.close()
     await expect(load(at('info'))).rejects.toThrow('is quantised; training needs the model that it was made from')
     await expect(quantize({ model: at('info'), out: at('twice') })).rejects.toThrow('is quantised already')
   })
@@ -104,7 +104,7 @@ describe('a quantised folder', () => {
 
 describe('blocks of a GGUF file that have the format', () => {
   it.each([
-    ['Q4_1', { minima: true }],
+    ['Q4_1', { offsets: true }],
     ['Q4_0', { symmetric: true }],
     ['Q8_0', { bits: 8 }],
   ] as const)('%s are taken over by %o', async (name, options) => {
@@ -117,7 +117,7 @@ describe('blocks of a GGUF file that have the format', () => {
       if (shape.length === 1) return float32Tensor(tensor.name, shape, () => 1)
       const data = new Uint8Array((values / type.blockSize) * type.blockBytes)
       for (let i = 0; i < data.length; i++) data[i] = draw.integer(256)
-      // Scales and minima that are numbers, and of about one size.
+      // Scales and offsets that are numbers, and of about one size.
       for (let i = 0; i < data.length; i += type.blockBytes)
         for (const at of name === 'Q4_1' ? [1, 3] : [1]) data[i + at] = (data[i + at] & 0x83) | 0x28
       return { name: tensor.name, shape, type: number, data }
@@ -180,7 +180,7 @@ describe('refused:', () => {
     const out = at('none')
     await expect(quantize({ model: tinyModel, out, groupSize: 24 })).rejects.toThrow('--group-size: expected')
     await expect(quantize({ model: tinyModel, out, groupSize: 256 })).rejects.toThrow('not whole groups of 256')
-    await expect(quantize({ model: tinyModel, out, minima: true, symmetric: true })).rejects.toThrow('choose one')
+    await expect(quantize({ model: tinyModel, out, offsets: true, symmetric: true })).rejects.toThrow('choose one')
     await expect(quantize({ model: tinyModel, out, bits: 3 as 4 })).rejects.toThrow('--bits: expected 4 or 8')
     await expect(openCheckpoint(out)).rejects.toThrow('no such file')
   })
@@ -212,7 +212,7 @@ describe('refused:', () => {
   })
 })
 
-describe('minima of a folder', () => {
+describe('offsets of a folder', () => {
   const [rows, blocks] = [4, 2]
   const bytes = (shape: number[]): WritableTensor => ({
     shape,
@@ -254,7 +254,7 @@ describe('minima of a folder', () => {
       expect(checkpoint.tensors.get('a.weight')).toMatchObject({
         dtype: '4-bit',
         shape: [4, 32],
-        blocks: { minima: true },
+        blocks: { offsets: true },
       })
       expect([...checkpoint.tensors.keys()]).toEqual(['a.weight'])
       expect(await checkpoint.read('a.weight')).toEqual(
@@ -281,7 +281,7 @@ describe('weights that are mapped from their file', () => {
 
   it.each([
     { bits: 4, symmetric: false },
-    { bits: 4, minima: true },
+    { bits: 4, offsets: true },
     { bits: 8, symmetric: true },
     { bits: 32 },
   ] as const)('of %o give what those that are read give, through a link too', async (options) => {

@@ -36,10 +36,10 @@ export interface QuantizeOptions {
   bits?: 4 | 8
   /** Values that share a scale: a power of two from 16, of which every row has a whole number. Default 32. */
   groupSize?: number
-  /** One scale per group; otherwise it has a zero point too, a whole number. Default true, without minima. */
+  /** One scale per group; otherwise it has a zero point too, a whole number. Default true, without offsets. */
   symmetric?: boolean
-  /** A float32 minimum beside the scale of a group, in place of a zero point, as in ggml's Q4_1. Default false. */
-  minima?: boolean
+  /** A float32 offset beside the scale of a group, in place of a zero point, as the minimum of ggml's Q4_1. Default false. */
+  offsets?: boolean
   /** `rtn`: to the nearest value. `gptq`: so that products with inputs from the calibration text change least. Default rtn. */
   method?: 'rtn' | 'gptq'
   /** For gptq: text like that which the model will read and write; files, folders or globs. */
@@ -82,14 +82,14 @@ export interface QuantizeResult {
  * model is quantised already, its rows are not whole groups, or `out` may not be written.
  */
 export async function quantize(options: QuantizeOptions): Promise<QuantizeResult> {
-  const { out, bits = 4, groupSize = 32, minima = false, symmetric = !minima, method = 'rtn' } = options
+  const { out, bits = 4, groupSize = 32, offsets = false, symmetric = !offsets, method = 'rtn' } = options
   const { force, signal, onEvent = () => undefined } = options
-  if (minima && symmetric) throw new UserError('groups with minima are not symmetric: choose one')
+  if (offsets && symmetric) throw new UserError('groups with offsets are not symmetric: choose one')
   const format: BlockFormat = {
     bits,
     blockSize: groupSize,
-    asymmetric: !symmetric && !minima,
-    ...(minima ? { minima } : {}),
+    asymmetric: !symmetric && !offsets,
+    ...(offsets ? { offsets } : {}),
   }
   checkFormat(format)
   if ((method === 'gptq') !== (options.calibration !== undefined))
@@ -164,7 +164,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
           bits,
           group_size: groupSize,
           sym: symmetric,
-          ...(minima ? { minima } : {}),
+          ...(offsets ? { offsets } : {}),
         },
       },
       parameters,
@@ -270,14 +270,14 @@ function writableTensors(
       Object.assign(made, others)
       return packed
     }
-    const take = async <Key extends 'scales' | 'minima' | 'zeroPoints'>(key: Key) => {
+    const take = async <Key extends 'scales' | 'offsets' | 'zeroPoints'>(key: Key) => {
       const values = made[key]
       delete made[key]
       return values as NonNullable<typeof values>
     }
     tensors.set(names.packed, { shape: layout.packed, readBytes })
     group.rest.push([names.scales, { shape: layout.scales, read: () => take('scales') }])
-    if (format.minima) group.rest.push([names.minima, { shape: layout.scales, read: () => take('minima') }])
+    if (format.offsets) group.rest.push([names.offsets, { shape: layout.scales, read: () => take('offsets') }])
     if (format.asymmetric)
       group.rest.push([names.zeroPoints, { shape: layout.zeroPoints, readBytes: () => take('zeroPoints') }])
   }

@@ -29,8 +29,8 @@ export interface BlockFormat {
   blockSize: number
   /** Whether blocks have zero points of their own. Otherwise it is 2^(bits - 1) everywhere. */
   asymmetric: boolean
-  /** Whether blocks have a minimum in place of a zero point, as some of ggml's have. Default false. */
-  minima?: boolean
+  /** Whether blocks have a float32 offset in place of a zero point, as some of ggml's have a minimum. Default false. */
+  offsets?: boolean
 }
 
 /** How a program has a weight that is not float32. */
@@ -38,7 +38,7 @@ export type WeightFormat = BlockFormat | 'float16'
 
 /**
  * A quantised matrix [out, in], in the layout of ONNX Runtime's MatMulNBits: the value is (q - zero point) * scale, or with
- * minima q * scale + minimum.
+ * offsets q * scale + offset.
  * Rows do not share bytes, so rows can be taken or joined.
  */
 export interface QuantizedParameter {
@@ -51,7 +51,7 @@ export interface QuantizedParameter {
   /** [out, ceil(blocks * bits / 8)], packed as the values are. */
   zeroPoints: Uint8Array | undefined
   /** [out, blocks], where the format has them. */
-  minima?: Float32Array
+  offsets?: Float32Array
 }
 
 /** Where a tensor's bytes lie in a file. */
@@ -70,7 +70,7 @@ export interface MappedParameter {
   format: BlockFormat | undefined
   file:
     | { data: FileRange }
-    | { packed: FileRange; scales: FileRange; zeroPoints: FileRange | undefined; minima?: FileRange | undefined }
+    | { packed: FileRange; scales: FileRange; zeroPoints: FileRange | undefined; offsets?: FileRange | undefined }
 }
 
 /**

@@ -21,7 +21,7 @@ const interleave = (input: Uint8Array, p: number, packed: Uint8Array, o: number)
 }
 
 const fourBits: BlockFormat = { bits: 4, blockSize: 32, asymmetric: false }
-const withMinima: BlockFormat = { ...fourBits, minima: true }
+const withOffsets: BlockFormat = { ...fourBits, offsets: true }
 
 const formats: ReadonlyMap<string, Taken> = new Map<string, Taken>([
   [
@@ -37,10 +37,10 @@ const formats: ReadonlyMap<string, Taken> = new Map<string, Taken>([
   [
     'Q4_1',
     {
-      format: withMinima,
-      take(input, p, { scales, minima, packed }, block, half) {
+      format: withOffsets,
+      take(input, p, { scales, offsets, packed }, block, half) {
         scales[block] = half(p)
-        minima![block] = half(p + 2)
+        offsets![block] = half(p + 2)
         interleave(input, p + 4, packed, 16 * block)
       },
     },
@@ -59,11 +59,11 @@ const formats: ReadonlyMap<string, Taken> = new Map<string, Taken>([
   [
     'Q4_K',
     {
-      format: withMinima,
-      take(input, p, { scales, minima, packed }, first, half) {
+      format: withOffsets,
+      take(input, p, { scales, offsets, packed }, first, half) {
         for (let sub = 0; sub < 8; sub++) {
           scales[first + sub] = half(p) * subScale(input, p + 4, sub)
-          minima![first + sub] = -half(p + 2) * subMinimum(input, p + 4, sub)
+          offsets![first + sub] = -half(p + 2) * subMinimum(input, p + 4, sub)
           const quants = p + 16 + 32 * (sub >> 1)
           const shift = 4 * (sub & 1)
           for (let i = 0; i < 32; i += 2)

@@ -87,7 +87,7 @@ const openGgufCheckpoint = async (opened: string, path: string): Promise<Checkpo
       readQuantized: async (name) => {
         const source = sourceOf(name)
         const parameter = await file.readQuantized(source)
-        restoreRows(source, parameter.packed, parameter.scales, parameter.zeroPoints, parameter.minima)
+        restoreRows(source, parameter.packed, parameter.scales, parameter.zeroPoints, parameter.offsets)
         return parameter
       },
       map: async () => undefined,

@@ -51,7 +51,7 @@ export function quantizedTensors(file: SafetensorsFile, config: ModelConfig): Re
     const { packed, ...parts } = names
     if (info.dtype !== 'U8' || !scales || Object.values(parts).includes(packed)) continue
     const zeroPoints = file.tensors.get(names.zeroPoints)
-    const minima = file.tensors.get(names.minima)
+    const offsets = file.tensors.get(names.offsets)
     const fail = (problem: string): never => {
       throw new UserError(`${info.file}: tensor ${JSON.stringify(info.name)}: ${problem}`)
     }
@@ -59,12 +59,12 @@ export function quantizedTensors(file: SafetensorsFile, config: ModelConfig): Re
     const bits = (8 * bytes) / blockSize
     if (info.shape.length !== 3 || (bits !== 4 && bits !== 8))
       return fail(`[${info.shape.join(', ')}] is not [rows, blocks, bytes] of 4 or 8 bits in groups of ${blockSize}`)
-    if (zeroPoints && minima) return fail(`has both ${zeroPoints.name} and ${minima.name}`)
+    if (zeroPoints && offsets) return fail(`has both ${zeroPoints.name} and ${offsets.name}`)
     const format: BlockFormat = {
       bits,
       blockSize,
       asymmetric: zeroPoints !== undefined,
-      ...(minima && { minima: true }),
+      ...(offsets && { offsets: true }),
     }
     const shape = [out, blocks * blockSize]
     const layout = blockLayout(shape, format)
@@ -76,8 +76,8 @@ export function quantizedTensors(file: SafetensorsFile, config: ModelConfig): Re
     }
     check(scales, layout.scales, floatTypes)
     if (zeroPoints) check(zeroPoints, layout.zeroPoints, ['U8'])
-    if (minima) check(minima, layout.scales, floatTypes)
-    const third = zeroPoints ?? minima
+    if (offsets) check(offsets, layout.scales, floatTypes)
+    const third = zeroPoints ?? offsets
     const byteLength = info.byteLength + scales.byteLength + (third?.byteLength ?? 0)
     tensors.set(info.name, { ...info, dtype: `${bits}-bit`, shape, byteLength, blocks: format })
     for (const part of Object.values(parts)) tensors.delete(part)
@@ -101,7 +101,7 @@ export async function readQuantized(
     packed: await bytes(names.packed),
     scales: await file.read(names.scales),
     zeroPoints: info.blocks.asymmetric ? await bytes(names.zeroPoints) : undefined,
-    ...(info.blocks.minima ? { minima: await file.read(names.minima) } : {}),
+    ...(info.blocks.offsets ? { offsets: await file.read(names.offsets) } : {}),
   }
 }
 
@@ -127,8 +127,8 @@ export async function mapParameter(
   const names = quantizedNames(name)
   const [packed, scales] = [await range(names.packed, 'U8'), await range(names.scales, 'F32')]
   const zeroPoints = format.asymmetric ? await range(names.zeroPoints, 'U8') : undefined
-  const minima = format.minima ? await range(names.minima, 'F32') : undefined
-  // Minima may be stored in fewer bits than the executor's 32; zero points were checked to be bytes.
-  if (!packed || !scales || (format.minima && !minima)) return undefined
-  return { shape, format, file: { packed, scales, zeroPoints, minima } }
+  const offsets = format.offsets ? await range(names.offsets, 'F32') : undefined
+  // Offsets may be stored as 16-bit floats, which are not mapped; zero points were checked to be bytes.
+  if (!packed || !scales || (format.offsets && !offsets)) return undefined
+  return { shape, format, file: { packed, scales, zeroPoints, offsets } }
 }

@@ -205,7 +205,7 @@ describe('a program', () => {
       packed: input('w', 'uint8', [2, 1, 8]),
       scales: input('s', 'float32', [2, 1]),
       zeroPoints: undefined,
-      minima: undefined,
+      offsets: undefined,
     }
     const matrix = dequantize(stored, { format: { bits: 4, blockSize: 16, asymmetric: false }, width: 16 })
     const y = gatherRows(matrix, input('i', 'int64', ['N']))
@@ -224,7 +224,7 @@ describe('a program', () => {
       packed: input('w', 'uint8', [2, 1, 8]),
       scales: input('s', 'float32', [2, 1]),
       zeroPoints: undefined,
-      minima: undefined,
+      offsets: undefined,
     }
     const matrix = dequantize(stored, { format: { bits: 4, blockSize: 16, asymmetric: false }, width: 16 })
     const rows = gatherRows(matrix, input('i', 'int64', ['N']))

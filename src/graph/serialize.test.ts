@@ -41,7 +41,7 @@ const others: Record<string, () => Tensor[]> = {
       packed: input('head', 'uint8', [12, 2, 8]),
       scales: float('head.scales', [12, 2]),
       zeroPoints: input('head.zero_points', 'uint8', [12, 1]),
-      minima: undefined,
+      offsets: undefined,
     }
     const head = dequantize(stored, { format: { bits: 4, blockSize: 16, asymmetric: true }, width: 32 })
     const { loss } = crossEntropy(float('hidden', ['M', 32]), head, input('labels', 'int64', ['M']), float('w', ['M']))

@@ -46,7 +46,7 @@ export function externalRanges(weights: ReadonlyMap<string, InferenceParameter>)
     ranges.set(names.packed, parameter.file.packed)
     ranges.set(names.scales, parameter.file.scales)
     if (parameter.file.zeroPoints) ranges.set(names.zeroPoints, parameter.file.zeroPoints)
-    if (parameter.file.minima) ranges.set(names.minima, parameter.file.minima)
+    if (parameter.file.offsets) ranges.set(names.offsets, parameter.file.offsets)
   }
   return ranges
 }
@@ -139,7 +139,7 @@ async function* weightsOf(
     if (!Object.values(stored).some((part) => used.get(part)?.length)) continue
     const members = await Promise.all(names.map((name) => valuesOf(name, weights.get(name)!)))
     const own = members.every((member, i) => member !== weights.get(names[i]))
-    for (const key of ['packed', 'scales', 'zeroPoints', 'minima', 'data'] as const) {
+    for (const key of ['packed', 'scales', 'zeroPoints', 'offsets', 'data'] as const) {
       const uses = used.get(key === 'data' ? stored.packed : stored[key])
       const parts = members.flatMap((member) => (member as Partial<Record<typeof key, TypedArray>>)[key] ?? [])
       if (parts.length === 0 || !uses?.length) continue

@@ -20,16 +20,16 @@ const symmetric: BlockFormat = { bits: 4, blockSize: 32, asymmetric: false }
 const formats: Record<string, BlockFormat> = {
   symmetric,
   'with zero points': { ...symmetric, asymmetric: true },
-  'with minima': { ...symmetric, minima: true },
+  'with offsets': { ...symmetric, offsets: true },
 }
 
 function matrix(seed: number, out: number, format: BlockFormat): QuantizedParameter {
   const data = new Float32Array(out * width)
   random(seed).fillNormal(data)
-  const parameter = roundToNearest([out, width], data, { ...format, minima: false })
-  if (!format.minima) return parameter
-  const minima = Float32Array.from(parameter.scales, (scale) => -7.3 * scale)
-  return { ...parameter, format, minima }
+  const parameter = roundToNearest([out, width], data, { ...format, offsets: false })
+  if (!format.offsets) return parameter
+  const offsets = Float32Array.from(parameter.scales, (scale) => -7.3 * scale)
+  return { ...parameter, format, offsets }
 }
 
 const x: TensorData = { dtype: 'float32', shape: [1, 2, width], data: new Float32Array(2 * width) }

@@ -69,7 +69,7 @@ export function quantizedMatrix(name: string, shape: readonly number[], format: 
     packed: input(names.packed, 'uint8', layout.packed),
     scales: input(names.scales, 'float32', layout.scales),
     zeroPoints: format.asymmetric ? input(names.zeroPoints, 'uint8', layout.zeroPoints) : undefined,
-    minima: format.minima ? input(names.minima, 'float32', layout.scales) : undefined,
+    offsets: format.offsets ? input(names.offsets, 'float32', layout.scales) : undefined,
   }
   return dequantize(stored, { format, width: shape[1] })
 }

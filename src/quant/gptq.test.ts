@@ -67,7 +67,7 @@ describe('rounding', () => {
   it.each([
     { bits: 4, blockSize: 32, asymmetric: false },
     { bits: 4, blockSize: 16, asymmetric: true },
-    { bits: 4, blockSize: 32, asymmetric: false, minima: true },
+    { bits: 4, blockSize: 32, asymmetric: false, offsets: true },
     { bits: 8, blockSize: 32, asymmetric: true },
   ] as const)('changes the products less than the nearest values do: %o', (format) => {
     const compensated = roundCompensated(shape, values, format, inverseFactor(gram, width))
@@ -77,15 +77,15 @@ describe('rounding', () => {
   it('changes nothing that was rounded before', () => {
     for (const format of [
       { bits: 4, blockSize: 32, asymmetric: false },
-      { bits: 4, blockSize: 32, asymmetric: false, minima: true },
+      { bits: 4, blockSize: 32, asymmetric: false, offsets: true },
     ] as const) {
-      // Scales and minima in half precision, as in ggml's blocks: no value of the grid is rounded.
+      // Scales and offsets in half precision, as in ggml's blocks: no value of the grid is rounded.
       const stored = emptyQuantized(shape, format)
       const draw = random(2)
       const half = () => (1 + draw.integer(1024) / 1024) / 16
       for (let i = 0; i < stored.packed.length; i++) stored.packed[i] = draw.integer(256)
       for (let i = 0; i < stored.scales.length; i++) stored.scales[i] = half()
-      if (stored.minima) for (let i = 0; i < stored.minima.length; i++) stored.minima[i] = -8 * half()
+      if (stored.offsets) for (let i = 0; i < stored.offsets.length; i++) stored.offsets[i] = -8 * half()
       const grid = dequantize(stored)
       const again = dequantize(roundCompensated(shape, grid, format, inverseFactor(gram, width)))
       expect(again.filter((value, i) => value !== grid[i])).toHaveLength(0)

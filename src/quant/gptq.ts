@@ -79,7 +79,7 @@ export function roundCompensated(
       for (let j = start; j < end; j++) {
         const number = roundTo(grid, current[j], 2 ** bits - 1)
         packAt(packed, row * rowBytes, j, bits, number)
-        const error = (current[j] - (number - grid.zero) * grid.scale - grid.minimum) / factor[j * width + j]
+        const error = (current[j] - (number - grid.zero) * grid.scale - grid.offset) / factor[j * width + j]
         errors[j - start] = error
         for (let k = j + 1; k < end; k++) current[k] -= error * factor[j * width + k]
       }

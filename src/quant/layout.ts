@@ -27,13 +27,13 @@ export interface StoredNames {
   packed: string
   scales: string
   zeroPoints: string
-  minima: string
+  offsets: string
 }
 
-/** Names of the tensors that store the matrix `name`: `x.weight` is x.weight, x.scales and x.zero_points or x.minima. */
+/** Names of the tensors that store the matrix `name`: `x.weight` is x.weight, x.scales and x.zero_points or, for offsets, x.minima. */
 export function quantizedNames(name: string): StoredNames {
   const base = name.replace(/\.weight$/, '')
-  return { packed: name, scales: `${base}.scales`, zeroPoints: `${base}.zero_points`, minima: `${base}.minima` }
+  return { packed: name, scales: `${base}.scales`, zeroPoints: `${base}.zero_points`, offsets: `${base}.minima` }
 }
 
 /** Zeros of the matrix [out, in] in a format. */
@@ -46,7 +46,7 @@ export function emptyQuantized(shape: readonly number[], format: BlockFormat): Q
     packed: new Uint8Array(size(layout.packed)),
     scales: new Float32Array(size(layout.scales)),
     zeroPoints: format.asymmetric ? new Uint8Array(size(layout.zeroPoints)) : undefined,
-    ...(format.minima ? { minima: new Float32Array(size(layout.scales)) } : {}),
+    ...(format.offsets ? { offsets: new Float32Array(size(layout.scales)) } : {}),
   }
 }
 
@@ -61,7 +61,7 @@ export function packAt(bytes: Uint8Array, start: number, index: number, bits: 4 
 }
 
 /** The float32 values [out, in]. */
-export function dequantize({ shape, format, packed, scales, zeroPoints, minima }: QuantizedParameter): Float32Array {
+export function dequantize({ shape, format, packed, scales, zeroPoints, offsets }: QuantizedParameter): Float32Array {
   const [out, width] = shape
   const { bits, blockSize } = format
   const layout = blockLayout(shape, format)
@@ -70,12 +70,12 @@ export function dequantize({ shape, format, packed, scales, zeroPoints, minima }
   for (let row = 0; row < out; row++)
     for (let block = 0; block < layout.blocks; block++) {
       const scale = scales[row * layout.blocks + block]
-      const middle = minima ? 0 : 1 << (bits - 1)
+      const middle = offsets ? 0 : 1 << (bits - 1)
       const zero = zeroPoints ? unpackAt(zeroPoints, row * layout.zeroPoints[1], block, bits) : middle
       // Not 0, to which -0 would add up to 0.
-      const minimum = minima?.[row * layout.blocks + block] ?? -0
+      const offset = offsets?.[row * layout.blocks + block] ?? -0
       for (let i = block * blockSize; i < (block + 1) * blockSize; i++)
-        values[row * width + i] = (unpackAt(packed, row * rowBytes, i, bits) - zero) * scale + minimum
+        values[row * width + i] = (unpackAt(packed, row * rowBytes, i, bits) - zero) * scale + offset
     }
   return values
 }

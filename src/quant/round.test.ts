@@ -9,7 +9,7 @@ import { type BlockGrid, blockGrid, roundTo, roundToNearest } from './round.ts'
 const offsets = [
   { asymmetric: false },
   { asymmetric: true },
-  { asymmetric: false, minima: true },
+  { asymmetric: false, offsets: true },
 ] as const satisfies Partial<BlockFormat>[]
 const formats = fc
   .tuple(fc.constantFrom<4 | 8>(4, 8), fc.constantFrom(16, 32, 64), fc.constantFrom(...offsets))
@@ -61,14 +61,14 @@ describe('rounding to nearest', () => {
           const scale = parameter.scales[row * blocks + block]
           const zero = parameter.zeroPoints
             ? unpackAt(parameter.zeroPoints, row * zeroPoints[1], block, format.bits)
-            : format.minima
+            : format.offsets
               ? 0
               : 2 ** (format.bits - 1)
-          const minimum = parameter.minima?.[row * blocks + block] ?? 0
+          const offset = parameter.offsets?.[row * blocks + block] ?? 0
           const nearest = Math.min(
-            ...[...Array(2 ** format.bits).keys()].map((q) => Math.abs((q - zero) * scale + minimum - value)),
+            ...[...Array(2 ** format.bits).keys()].map((q) => Math.abs((q - zero) * scale + offset - value)),
           )
-          const rounding = (Math.abs(value) + Math.abs(minimum)) * 1e-6 + 1e-44
+          const rounding = (Math.abs(value) + Math.abs(offset)) * 1e-6 + 1e-44
           expect(Math.abs(rounded[i] - value)).toBeLessThanOrEqual(nearest + rounding)
         }
       }),
@@ -78,23 +78,23 @@ describe('rounding to nearest', () => {
   it('changes values less than the grid that spans them does, as the weights count', () => {
     fc.assert(
       fc.property(cases, fc.nat(), ([format, , values], seed) => {
-        const { bits, blockSize, asymmetric, minima } = format
+        const { bits, blockSize, asymmetric, offsets } = format
         const block = values.subarray(0, blockSize)
         const weights = random(seed).fillNormal(new Float32Array(blockSize)).map(Math.exp)
         const change = (grid: BlockGrid) =>
           block.reduce((sum, value, i) => {
             const q = roundTo(grid, value, 2 ** bits - 1)
-            return sum + weights[i] * ((q - grid.zero) * grid.scale + grid.minimum - value) ** 2
+            return sum + weights[i] * ((q - grid.zero) * grid.scale + grid.offset - value) ** 2
           }, 0)
         const [low, high] = [Math.min(...block), Math.max(...block)]
         const [from, to] = asymmetric ? [Math.min(0, low), Math.max(0, high)] : [low, high]
         const scale = Math.fround((to - from) / (2 ** bits - 1))
         const far = -low > high ? low : high
-        const plain = minima
-          ? { scale, zero: 0, minimum: low }
+        const plain = offsets
+          ? { scale, zero: 0, offset: low }
           : asymmetric
-            ? { scale, zero: scale === 0 ? 0 : Math.round(-from / scale), minimum: 0 }
-            : { scale: Math.fround(-far / 2 ** (bits - 1)), zero: 2 ** (bits - 1), minimum: 0 }
+            ? { scale, zero: scale === 0 ? 0 : Math.round(-from / scale), offset: 0 }
+            : { scale: Math.fround(-far / 2 ** (bits - 1)), zero: 2 ** (bits - 1), offset: 0 }
         const found = blockGrid(block, 0, blockSize, format, weights)
         const size = block.reduce((sum, value, i) => sum + weights[i] * value ** 2, 0)
         expect(change(found)).toBeLessThanOrEqual(change(plain) + 1e-7 * size + 1e-44)
@@ -115,7 +115,7 @@ describe('rounding to nearest', () => {
         for (let row = 0; row < shape[0]; row++)
           for (let block = 0; block < blocks; block++) {
             stored.scales[row * blocks + block] = half(1)
-            if (stored.minima) stored.minima[row * blocks + block] = half(-8)
+            if (stored.offsets) stored.offsets[row * blocks + block] = half(-8)
             if (stored.zeroPoints) packAt(stored.zeroPoints, row * zeroPoints[1], block, format.bits, draw.integer(top))
             const most = draw.integer(top + 1)
             for (let i = 0; i < format.blockSize; i++) {

@@ -1,12 +1,12 @@
-// Quantises float32 matrices block by block, to the nearest value. Knows nothing about what they are for.
+// Quantises float32 matrices, block by block, to the nearest value. Knows nothing about what they are for.
 import type { BlockFormat, QuantizedParameter } from '../types.ts'
 import { blockLayout, emptyQuantized, packAt } from './layout.ts'
 
-/** The grid of a block: a number q stands for (q - zero) * scale + minimum. Without minima `minimum` is 0, with them `zero` is. */
+/** The grid of a block: a number q stands for (q - zero) * scale + offset. Without offsets `offset` is 0, with them `zero` is. */
 export interface BlockGrid {
   scale: number
   zero: number
-  minimum: number
+  offset: number
 }
 
 /** A step of a grid on which values lie already may differ from theirs by this share of it. */
@@ -18,14 +18,14 @@ const SPANS = [-1.5, -1, -0.5, 0.5, 1, 1.5]
 /**
  * The grid of the block of `values` from `start` to `end`: one on which all of them lie, where there is one, so that what
  * was rounded once is not changed again. Otherwise, in 4 bits, the best of a few for the sum of `weights` (one for each
- * value) times the squared change: each spans a little more or less than the values do, and its scale (and minimum) are
+ * value) times the squared change: each spans a little more or less than the values do, and its scale (and offset) are
  * then those of least squares for the numbers that it gives. In 8 bits the grid spans the values exactly.
  */
 export function blockGrid(
   values: Float32Array,
   start: number,
   end: number,
-  { bits, asymmetric, minima = false }: BlockFormat,
+  { bits, asymmetric, offsets = false }: BlockFormat,
   weights: ArrayLike<number>,
 ): BlockGrid {
   const top = 2 ** bits - 1
@@ -40,13 +40,13 @@ export function blockGrid(
   const far = -low > high ? low : high
   /** The grid with `span` steps: from the smallest value to the largest, or symmetric from 0 to the farthest. */
   const spanning = (span: number, sign = -1): BlockGrid => {
-    if (!asymmetric && !minima) return { scale: Math.fround((sign * far) / span), zero: middle, minimum: 0 }
+    if (!asymmetric && !offsets) return { scale: Math.fround((sign * far) / span), zero: middle, offset: 0 }
     const scale = Math.fround((high - low) / span)
-    if (asymmetric) return { scale, zero: scale === 0 ? 0 : Math.min(top, Math.round(-low / scale)), minimum: 0 }
+    if (asymmetric) return { scale, zero: scale === 0 ? 0 : Math.min(top, Math.round(-low / scale)), offset: 0 }
     // What it does not reach is cut off at both ends alike.
-    return { scale, zero: 0, minimum: Math.fround(low + Math.max(0, ((span - top) * scale) / 2)) }
+    return { scale, zero: 0, offset: Math.fround(low + Math.max(0, ((span - top) * scale) / 2)) }
   }
-  const symmetric = !asymmetric && !minima
+  const symmetric = !asymmetric && !offsets
   const full = symmetric ? middle : top
   const widest = spanning(full)
   if (widest.scale === 0) return widest
@@ -60,7 +60,7 @@ export function blockGrid(
   }
   if (bits === 8) return widest
   const search = { best: widest, error: Number.POSITIVE_INFINITY }
-  const attempt = (grid: BlockGrid) => improve(search, grid, { values, start, end, weights, top, minima })
+  const attempt = (grid: BlockGrid) => improve(search, grid, { values, start, end, weights, top, offsets })
   attempt(widest)
   if (symmetric) attempt(spanning(middle - 1, 1))
   for (const more of SPANS) {
@@ -75,10 +75,10 @@ export function blockGrid(
 }
 
 function liesOn(grid: BlockGrid, values: Float32Array, start: number, end: number, top: number): boolean {
-  const { scale, zero, minimum } = grid
+  const { scale, zero, offset } = grid
   const most = ON_GRID * Math.abs(scale)
   for (let i = start; i < end; i++)
-    if (Math.abs((roundTo(grid, values[i], top) - zero) * scale + minimum - values[i]) > most) return false
+    if (Math.abs((roundTo(grid, values[i], top) - zero) * scale + offset - values[i]) > most) return false
   return true
 }
 
@@ -88,20 +88,20 @@ interface Block {
   end: number
   weights: ArrayLike<number>
   top: number
-  minima: boolean
+  offsets: boolean
 }
 
-/** Keeps the grid, or that with the scale (and minimum) of least squares for its numbers, where it is better than the best. */
+/** Keeps the grid, or that with the scale (and offset) of least squares for its numbers, where it is better than the best. */
 function improve(search: { best: BlockGrid; error: number }, grid: BlockGrid, block: Block): void {
-  const { values, start, end, weights, top, minima } = block
-  const { scale, zero, minimum } = grid
+  const { values, start, end, weights, top, offsets } = block
+  const { scale, zero, offset } = grid
   if (scale === 0) return
   let [sum, sumQ, sumQQ, sumX, sumQX, sumXX, error] = [0, 0, 0, 0, 0, 0, 0]
   for (let i = start; i < end; i++) {
     const x = values[i]
     const q = roundTo(grid, x, top) - zero
     const weight = weights[i - start]
-    const difference = q * scale + minimum - x
+    const difference = q * scale + offset - x
     error += weight * difference * difference
     const [weightedQ, weightedX] = [weight * q, weight * x]
     sum += weight
@@ -117,21 +117,21 @@ function improve(search: { best: BlockGrid; error: number }, grid: BlockGrid, bl
     search.error = itsError
   }
   keep(grid, error)
-  if (!minima) {
-    if (sumQQ > 0) keep({ scale: Math.fround(sumQX / sumQQ), zero, minimum: 0 }, sumXX - sumQX ** 2 / sumQQ)
+  if (!offsets) {
+    if (sumQQ > 0) keep({ scale: Math.fround(sumQX / sumQQ), zero, offset: 0 }, sumXX - sumQX ** 2 / sumQQ)
     return
   }
   const determinant = sum * sumQQ - sumQ ** 2
   if (!(determinant > 1e-12 * sum * sumQQ)) return
   const slope = (sum * sumQX - sumQ * sumX) / determinant
-  const offset = (sumX - slope * sumQ) / sum
-  keep({ scale: Math.fround(slope), zero: 0, minimum: Math.fround(offset) }, sumXX - slope * sumQX - offset * sumX)
+  const intercept = (sumX - slope * sumQ) / sum
+  keep({ scale: Math.fround(slope), zero: 0, offset: Math.fround(intercept) }, sumXX - slope * sumQX - intercept * sumX)
 }
 
 /** The number, from 0 to `top`, whose value on the grid is nearest. */
-export function roundTo({ scale, zero, minimum }: BlockGrid, value: number, top: number): number {
+export function roundTo({ scale, zero, offset }: BlockGrid, value: number, top: number): number {
   if (scale === 0) return zero
-  const number = Math.round((value - minimum) / scale) + zero
+  const number = Math.round((value - offset) / scale) + zero
   return number < 0 ? 0 : Math.min(number, top)
 }
 
@@ -168,14 +168,14 @@ export function roundToNearest(
 
 /** Puts the grid of a block where `dequantize` finds it. */
 export function storeGrid(
-  { shape, format, scales, zeroPoints, minima }: QuantizedParameter,
+  { shape, format, scales, zeroPoints, offsets }: QuantizedParameter,
   row: number,
   block: number,
-  { scale, zero, minimum }: BlockGrid,
+  { scale, zero, offset }: BlockGrid,
 ): void {
   const layout = blockLayout(shape, format)
   const index = row * layout.blocks + block
   scales[index] = scale
   if (zeroPoints) packAt(zeroPoints, row * layout.zeroPoints[1], block, format.bits, zero)
-  if (minima) minima[index] = minimum
+  if (offsets) offsets[index] = offset
 }

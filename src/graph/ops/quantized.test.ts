@@ -33,7 +33,7 @@ function matrix(format: BlockFormat): QuantizedParameter {
 
 /** Runs what `build` makes of the matrix, whose parts are constants of the program. */
 async function run(parameter: QuantizedParameter, feeds: Record<string, TensorData>, build: (w: Tensor) => Tensor) {
-  const { shape, format, packed, scales, zeroPoints, minima } = parameter
+  const { shape, format, packed, scales, zeroPoints, offsets } = parameter
   const weights = createWeights(new Map([['w.weight', shape]]), new Map([['w.weight', format]]))
   const y = build(weights('w.weight'))
   const blocks = width / format.blockSize
@@ -43,7 +43,7 @@ async function run(parameter: QuantizedParameter, feeds: Record<string, TensorDa
   ])
   if (zeroPoints)
     embed.set('w.zero_points', { dtype: 'uint8', shape: [out, zeroPoints.length / out], data: zeroPoints })
-  if (minima) embed.set('w.minima', { dtype: 'float32', shape: [out, blocks], data: minima })
+  if (offsets) embed.set('w.minima', { dtype: 'float32', shape: [out, blocks], data: offsets })
   const session = await executor.loadModel(exportOnnx({ name: 'test', outputs: { y } }, { embed }).model)
   const outputs = await session.run(feeds, { y: null })
   await session.release()
@@ -86,12 +86,12 @@ describe.each(formats.map((format) => [nameOf(format), format] as const))('%s', 
   })
 })
 
-describe('blocks with minima', () => {
-  const parameter = emptyQuantized([out, width], { bits: 4, blockSize: 32, asymmetric: false, minima: true })
+describe('blocks with offsets', () => {
+  const parameter = emptyQuantized([out, width], { bits: 4, blockSize: 32, asymmetric: false, offsets: true })
   const draw = random(7)
   for (let i = 0; i < parameter.packed.length; i++) parameter.packed[i] = draw.integer(256)
   draw.fillNormal(parameter.scales)
-  draw.fillNormal(parameter.minima!)
+  draw.fillNormal(parameter.offsets!)
   const w = values(parameter)
 
   it.each([[[3, width]], [[1, 3, width]]])('linear of %j', async (shape) => {

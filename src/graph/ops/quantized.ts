@@ -13,7 +13,7 @@ const format = z.strictObject({
   bits: z.union([z.literal(4), z.literal(8)]),
   blockSize: count,
   asymmetric: z.boolean(),
-  minima: z.boolean().optional(),
+  offsets: z.boolean().optional(),
 })
 
 const matrixAttributes = z.strictObject({
@@ -25,10 +25,10 @@ type MatrixAttributes = z.infer<typeof matrixAttributes>
 
 const dequantizeOperation = defineOperation({
   name: 'dequantize',
-  inputs: ['packed', 'scales', 'zeroPointsOrMinima?'],
+  inputs: ['packed', 'scales', 'zeroPointsOrOffsets?'],
   outputs: ['matrix'],
   attributes: matrixAttributes,
-  infer([packed, scales, third], { format: { bits, blockSize, minima }, width }, fail) {
+  infer([packed, scales, third], { format: { bits, blockSize, offsets }, width }, fail) {
     const blocks = width / blockSize
     if (!Number.isInteger(blocks)) fail(`rows of ${width} are not whole blocks of ${blockSize}`)
     const [out] = packed.shape
@@ -37,9 +37,9 @@ const dequantizeOperation = defineOperation({
     if (scales.dtype !== 'float32' || !sameShape(scales.shape, [out, blocks]))
       fail(`the scales must be float32 [${out}, ${blocks}]`)
     const bytes = Math.ceil((blocks * bits) / 8)
-    const zeroPoints = minima ? undefined : third
-    if (minima && (third.dtype !== 'float32' || !sameShape(third.shape, [out, blocks])))
-      fail(`the minima must be float32 [${out}, ${blocks}]`)
+    const zeroPoints = offsets ? undefined : third
+    if (offsets && (third.dtype !== 'float32' || !sameShape(third.shape, [out, blocks])))
+      fail(`the offsets must be float32 [${out}, ${blocks}]`)
     if (zeroPoints && (zeroPoints.dtype !== 'uint8' || !sameShape(zeroPoints.shape, [out, bytes])))
       fail(`the zero points must be uint8 [${out}, ${bytes}]`)
     return [{ dtype: 'float32', shape: [out, width] }]
@@ -54,16 +54,16 @@ interface StoredTensors {
   scales: Tensor
   /** Where the format is asymmetric. */
   zeroPoints: Tensor | undefined
-  /** Where the format has minima. */
-  minima: Tensor | undefined
+  /** Where the format has offsets. */
+  offsets: Tensor | undefined
 }
 
 /** The matrix [out, width] that tensors store; see `QuantizedParameter`. */
 export function dequantize(
-  { packed, scales, zeroPoints, minima }: StoredTensors,
+  { packed, scales, zeroPoints, offsets }: StoredTensors,
   attributes: MatrixAttributes,
 ): Tensor {
-  const third = zeroPoints ?? minima
+  const third = zeroPoints ?? offsets
   return apply1(dequantizeOperation, third ? [packed, scales, third] : [packed, scales], attributes)
 }
 
@@ -75,7 +75,7 @@ function storage({ node }: Tensor): { inputs: readonly Tensor[]; attributes: Mat
 
 const linearOperation = defineOperation({
   name: 'quantizedLinear',
-  inputs: ['x', 'packed', 'scales', 'zeroPointsOrMinima?', 'bias?'],
+  inputs: ['x', 'packed', 'scales', 'zeroPointsOrOffsets?', 'bias?'],
   outputs: ['y'],
   attributes: matrixAttributes,
   infer([x, packed], { width }, fail) {
@@ -93,16 +93,16 @@ function product(
   emit: Emitter,
   { name: x, shape }: { name: string; shape: Shape },
   [packed, scales, ...rest]: readonly string[],
-  { format: { bits, blockSize, asymmetric, minima }, width }: MatrixAttributes,
+  { format: { bits, blockSize, asymmetric, offsets }, width }: MatrixAttributes,
   out: number,
 ): string {
-  const [third, bias] = asymmetric || minima ? rest : ['', ...rest]
+  const [third, bias] = asymmetric || offsets ? rest : ['', ...rest]
   const inputs = [x, packed, scales, asymmetric ? third : '', ...(bias === undefined ? [] : ['', bias])]
   // Accuracy level 4: the activations are rounded to 8 bits per block, and products are summed in integers.
   const attributes = { K: width, N: out, bits, block_size: blockSize, accuracy_level: 4 }
   const y = emit.contrib('MatMulNBits', inputs, attributes)
-  if (!minima) return y
-  // q * scale + minimum is (q - middle) * scale, as above, and a number for all of the block: it meets the sum of the inputs.
+  if (!offsets) return y
+  // q * scale + offset is (q - middle) * scale, as above, and a number for all of the block: it meets the sum of the inputs.
   // MatMulNBits takes zero points that are not whole too, but then makes the matrix float32 in each product.
   const blocks = width / blockSize
   const summed = emit.op('ReduceSum', [inBlocks(emit, x, shape.length, width, blockSize), emit.ints([-1])], {
@@ -111,12 +111,12 @@ function product(
   // Chosen rows, [R, width], may be none: ReduceSum then leaves the shape as it is.
   const name = shape.length === 2 ? emit.op('Reshape', [summed, emit.ints([0, blocks])]) : summed
   const sums = { name, shape: [...shape.slice(0, -1), blocks] }
-  return emit.op('Add', [y, timesTransposed(emit, sums, offsets(emit, scales, third, bits), out)])
+  return emit.op('Add', [y, timesTransposed(emit, sums, shiftedOffsets(emit, scales, third, bits), out)])
 }
 
-/** minima + middle * scales: constants, which ONNX Runtime adds when it loads the model. */
-const offsets = (emit: Emitter, scales: string, minima: string, bits: number): string =>
-  emit.op('Add', [minima, emit.op('Mul', [scales, emit.float(2 ** (bits - 1))])])
+/** offsets + middle * scales: constants, which ONNX Runtime adds when it loads the model. */
+const shiftedOffsets = (emit: Emitter, scales: string, offsets: string, bits: number): string =>
+  emit.op('Add', [offsets, emit.op('Mul', [scales, emit.float(2 ** (bits - 1))])])
 
 /** [..., width] -> [..., blocks, blockSize] */
 const inBlocks = (emit: Emitter, x: string, rank: number, width: number, blockSize: number): string =>
@@ -130,7 +130,7 @@ export function quantizedLinear(x: Tensor, weight: Tensor, bias: Tensor | undefi
 
 const joinedOperation = defineOperation({
   name: 'joinedLinear',
-  inputs: ['x', 'packed', 'scales', 'zeroPointsOrMinima?'],
+  inputs: ['x', 'packed', 'scales', 'zeroPointsOrOffsets?'],
   outputs: ['y...'],
   attributes: matrixAttributes.extend({ sizes: z.array(count).readonly() }),
   infer: ([x], { sizes }) => sizes.map((size) => ({ dtype: 'float32', shape: [...x.shape.slice(0, -1), size] })),
@@ -148,7 +148,7 @@ export function productsOfOneInput(nodes: readonly Node[]): Node[][] {
     if (node.operation !== (linearOperation as unknown)) continue
     const [x, , , ...rest] = node.inputs
     const { format } = node.attributes as MatrixAttributes
-    if (rest.length > (format.asymmetric || format.minima ? 1 : 0)) continue
+    if (rest.length > (format.asymmetric || format.offsets ? 1 : 0)) continue
     groups.set(x, [...(groups.get(x) ?? []), node])
   }
   const formatOf = (node: Node) => JSON.stringify((node.attributes as MatrixAttributes).format)
@@ -178,22 +178,22 @@ export function joinProducts(group: readonly Node[], matrix: Tensor): Node {
 
 const gatherOperation = defineOperation({
   name: 'quantizedGatherRows',
-  inputs: ['index', 'packed', 'scales', 'zeroPointsOrMinima?'],
+  inputs: ['index', 'packed', 'scales', 'zeroPointsOrOffsets?'],
   outputs: ['rows'],
   attributes: matrixAttributes,
   infer([index], { width }, fail) {
     if (index.dtype !== 'int64') fail('the index must be int64')
     return [{ dtype: 'float32', shape: [...index.shape, width] }]
   },
-  onnx(emit, [index, packed, scales, third], { format: { bits, blockSize, minima }, width }, node) {
+  onnx(emit, [index, packed, scales, third], { format: { bits, blockSize, offsets }, width }, node) {
     // Not a Reshape: ONNX Runtime would keep its result as a matrix of its own.
     const rows = emit.view(packed, [Number(node.inputs[1].shape[0]), (width * bits) / 8])
-    const inputs = third === undefined || minima ? [rows, index, scales] : [rows, index, scales, third]
+    const inputs = third === undefined || offsets ? [rows, index, scales] : [rows, index, scales, third]
     const attributes = { gather_axis: 0, quantize_axis: 1, bits, block_size: blockSize }
     const values = emit.contrib('GatherBlockQuantized', inputs, attributes)
-    if (!minima) return [values]
+    if (!offsets) return [values]
     const rank = node.outputs[0].shape.length
-    const added = emit.op('Gather', [offsets(emit, scales, third, bits), index], { axis: 0 })
+    const added = emit.op('Gather', [shiftedOffsets(emit, scales, third, bits), index], { axis: 0 })
     const sum = emit.op('Add', [
       inBlocks(emit, values, rank, width, blockSize),
       emit.op('Unsqueeze', [added, emit.ints([-1])]),
