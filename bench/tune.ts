@@ -48,7 +48,6 @@ export async function run(args: string[]): Promise<void> {
       base,
       eval: settings,
       maxNewTokens: decode.max_new_tokens,
-      template: 'none',
       strategies: values.strategies.split(',') as StrategyName[],
       blockSizes: values['block-sizes'].split(',').map(Number),
       bufferSizes: values['buffer-sizes'].split(',').map(Number),

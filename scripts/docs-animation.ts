@@ -27,7 +27,7 @@ interface Row {
 }
 
 function decode(label: string, model: string, prompt: string): Row {
-  const flags = ['generate', model, '--prompt', prompt, '--template', 'none', '--show', '--json']
+  const flags = ['generate', model, '--prompt', prompt, '--show', '--json']
   const output = execFileSync(process.execPath, ['bin/unmask.js', ...flags], { cwd: ROOT, encoding: 'utf8' })
   const { mode, promptTokens, committed, ids, forwards } = JSON.parse(output) as {
     mode: string
