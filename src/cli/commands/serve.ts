@@ -79,7 +79,10 @@ SIGHUP loads the models anew. SIGTERM lets requests that run end first.`,
           context.display.line(`loading ${config.models.length === 1 ? 'the model' : `${config.models.length} models`}`)
           server = await startServer(config, context.signal)
           const { url } = server
-          context.result({ url }, () => `serving at ${url}/v1 (docs: ${url}/docs)`)
+          context.whenStopped('Stopping; requests that run are answered first.')
+          context.result({ url }, () =>
+            [`serving at ${url}/v1`, `playground ${url}/`, `reference  ${url}/docs`].join('\n'),
+          )
           if (asked) reload()
           await new Promise<void>((resolve) => {
             if (context.signal.aborted) resolve()
