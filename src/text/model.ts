@@ -7,6 +7,7 @@ import type { Device } from '../types.ts'
 import type { Writing } from './assemble.ts'
 import { createGenerator, type GenerateSettings, type Generator, type GeneratorOptions } from './generator.ts'
 import { type PromptStyle, promptIds, textIds } from './prompt.ts'
+import { type RewriteSettings, type Rewritten, rewriteText } from './rewrite.ts'
 
 export interface OpenOptions extends Omit<GeneratorOptions, 'adapter'> {
   /** Folder of an adapter that drafts what the model writes. */
@@ -37,6 +38,8 @@ export interface OpenModel {
   chat(messages: readonly ChatMessage[], settings?: WriteSettings & { tools?: readonly Tool[] }): Writing
   /** Fills the gaps of a text: `{{8}}` for 8 tokens, `{{2-8}}` for 2 to 8; or of its pieces. */
   infill(text: string | readonly Piece[], settings?: FillSettings): Promise<Filled>
+  /** Mends a text, for models trained to correct tokens. */
+  rewrite(text: string, settings?: RewriteSettings): Promise<Rewritten>
   /** ln p of each token of a text (its lower bound for diffusion models); undefined for one that nothing predicts. */
   score(text: string): Promise<{ token: number; logprob: number | undefined }[]>
   /** Frees the weights. */
@@ -80,6 +83,7 @@ function modelOf(loaded: InferenceModel, generator: Generator, dispose: () => Pr
     infill(text, settings) {
       return fillGaps(generator, tokenizer, typeof text === 'string' ? parseGaps(text) : text, settings)
     },
+    rewrite: (text, settings) => rewriteText(generator, text, settings),
     async score(text) {
       const ids = textIds(text, loaded)
       const scores = await generator.score(ids)

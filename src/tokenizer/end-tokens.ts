@@ -18,9 +18,3 @@ export function endTokens({ tokenizer, model, generationConfig }: EndTokenSource
   const named = [tokenizer.eosTokenId, generationConfig?.eos_token_id, model.config.eos_token_id].flat()
   return [...new Set(named.filter((id): id is number => Number.isSafeInteger(id) && (id as number) >= 0))]
 }
-
-/** The ids up to the first that ends the text, without it. */
-export function withoutEnd(ids: readonly number[], ends: readonly number[]): readonly number[] {
-  const end = ids.findIndex((id) => ends.includes(id))
-  return end === -1 ? ids : ids.slice(0, end)
-}

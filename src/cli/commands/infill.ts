@@ -41,32 +41,23 @@ Examples:
     .action(
       action(session, async (context) => {
         const flags = command.opts<Flags>()
-        const { fillGaps, parseGaps } = await import('../../fill.ts')
+        const { parseGaps } = await import('../../fill.ts')
         const pieces = parseGaps(await textOf(flags))
         const blockSize = wholeNumber('--block-size', flags.blockSize, 1)
         const rightContext = wholeNumber('--right-context', flags.rightContext, 0)
-        const { loadForInference } = await import('../../load.ts')
-        const { createGenerator } = await import('../../text/generator.ts')
-        const { createExecutor } = await import('../../runtime/onnxruntime/executor.ts')
-        const { signal } = context
+        const { openModel } = await import('../../text/model.ts')
+        const { threads, device, signal } = context
         const { maxNewTokens: _, ...settings } = settingsFromKeys(sectionFlags(command.opts()).decode)
-        const loaded = await loadForInference(command.args[0]!, { signal })
-        const executor = createExecutor({ threads: context.threads, device: context.device })
+        const model = await openModel(command.args[0]!, { threads, device, signal })
         try {
-          const generator = await createGenerator(executor, loaded)
-          const filled = await fillGaps(generator, loaded.tokenizer, pieces, {
-            ...settings,
-            ...(blockSize === undefined ? {} : { blockSize }),
-            ...(rightContext === undefined ? {} : { rightContext }),
-            signal,
-          })
+          const filled = await model.infill(pieces, { ...settings, blockSize, rightContext, signal })
           context.result(filled, () => filled.text)
           for (const { text, tokens, confidence } of filled.fills)
             context.display.line(
               `${JSON.stringify(text)}: ${tokens} tokens, mean probability ${decimals(confidence, 2)}`,
             )
         } finally {
-          await executor.dispose()
+          await model.dispose()
         }
       }),
     )

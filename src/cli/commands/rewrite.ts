@@ -37,36 +37,19 @@ Examples:
         const flags = command.opts<Flags>()
         const blockSize = wholeNumber('--block-size', flags.blockSize)
         const text = flags.text === '-' ? (await readStream(process.stdin)).replace(/\r?\n$/, '') : flags.text
-        const { loadForInference } = await import('../../load.ts')
-        const { createGenerator } = await import('../../text/generator.ts')
-        const { complete } = await import('../../decode/index.ts')
-        const { encodeTexts } = await import('../../text/holes.ts')
-        const { textOf } = await import('../../tokenizer/stream.ts')
-        const { createExecutor } = await import('../../runtime/onnxruntime/executor.ts')
-        const { signal } = context
+        const { openModel } = await import('../../text/model.ts')
+        const { threads, device, signal } = context
         const { decode } = sectionFlags(command.opts())
         const { threshold, editing_threshold: editingThreshold, max_post_steps: maxPostSteps } = decode
-        const loaded = await loadForInference(command.args[0]!, { signal })
-        const executor = createExecutor({ threads: context.threads, device: context.device })
+        const model = await openModel(command.args[0]!, { threads, device, signal })
         try {
-          const generator = await createGenerator(executor, loaded)
-          const { begin, parts } = encodeTexts([flags.keep ?? '', text], loaded.tokenizer)
-          const kept = [...begin, ...parts[0]!]
-          const given = parts[1]!
-          const result = await complete(
-            generator.rewrite([...kept, ...given], {
-              ...{ blockSize: blockSize ?? generator.blockSize, from: kept.length },
-              ...{ threshold, editingThreshold, maxPostSteps, signal },
-            }),
-          )
-          const ids = result.ids.slice(kept.length)
-          const rewritten = textOf(loaded.tokenizer, ids, { after: kept })
-          const changed = ids.filter((id, i) => id !== given[i]).length
-          const { forwards, seconds } = result
-          context.result({ text: rewritten, tokens: ids.length, changed, forwards, seconds }, () => rewritten)
-          context.display.line(`${changed} of ${ids.length} tokens changed in ${forwards} forwards`)
+          const settings = { threshold, editingThreshold, maxPostSteps, blockSize, keep: flags.keep, signal }
+          const rewritten = await model.rewrite(text, settings)
+          context.result(rewritten, () => rewritten.text)
+          const { changed, tokens, forwards } = rewritten
+          context.display.line(`${changed} of ${tokens} tokens changed in ${forwards} forwards`)
         } finally {
-          await executor.dispose()
+          await model.dispose()
         }
       }),
     )
