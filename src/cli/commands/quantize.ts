@@ -92,16 +92,18 @@ Examples:
 }
 
 function progress({ display }: Context): (event: QuantizeEvent) => void {
-  let start = performance.now()
+  // The first matrix waits for the whole model: time is measured from then on.
+  let first: { time: number; share: number } | undefined
   return (event) => {
     if (event.type === 'phase') {
       display.line(event.message)
-      start = performance.now()
       return
     }
     const { share, name, error, done, total } = event
-    const left = (((performance.now() - start) / 1000) * (1 - share)) / share
-    const text = `${percent(share, 0)}  ${done} of ${total}: ${name}, changed by ${percent(error, 2)}  ${duration(left)} left`
+    const time = performance.now()
+    const left = first && `  ${duration(((time - first.time) / 1000) * ((1 - share) / (share - first.share)))} left`
+    first ??= { time, share }
+    const text = `${percent(share, 0)}  ${done} of ${total}: ${name}, changed by ${percent(error, 2)}${left ?? ''}`
     display.update({ live: () => text, plain: () => text })
   }
 }
