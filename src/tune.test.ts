@@ -44,7 +44,7 @@ describe('tune', () => {
     const chosen = result.rows[result.chosen]
     await checkTunable(folder)
     const path = await writeTuned(folder, chosen.settings)
-    await expect(checkTunable(folder)).rejects.toThrow(/has settings of decoding already \(.*--force/)
+    await expect(checkTunable(folder)).rejects.toThrow(/has decoding settings already \(.*--force/)
     await checkTunable(folder, { force: true })
     const written = JSON.parse(await readFile(path, 'utf8'))
     expect(configuredSettings(written)).toEqual(chosen.settings)

@@ -151,7 +151,7 @@ export async function checkTunable(model: string, { force = false }: { force?: b
   const config = (await exists(path)) ? await readJsonObject(path) : {}
   const written = Object.keys(config).filter((key) => !(key in withoutTuned(config)))
   if (written.length > 0 && !force)
-    throw new UserError(`${path}: has settings of decoding already (${written.join(', ')}); replace them with --force`)
+    throw new UserError(`${path}: has decoding settings already (${written.join(', ')}); replace them with --force`)
 }
 
 /** Writes settings into the generation_config.json of a model folder, where `generate` finds them. */
@@ -166,7 +166,7 @@ export async function writeTuned(model: string, settings: DecodingSettings): Pro
 
 async function generationConfigPath(model: string): Promise<string> {
   if (!(await stat(model).catch(() => undefined))?.isDirectory())
-    throw new UserError(`${model}: settings are written into a model folder; this is none`)
+    throw new UserError(`${model}: not a model folder: settings can be written into one only`)
   return join(model, 'generation_config.json')
 }
 

@@ -44,7 +44,7 @@ interface Connection {
 const connect = ({ repository, revision }: HubSource, { token, signal }: PullOptions): Connection => {
   const accessToken = token ?? (process.env.HF_TOKEN || undefined)
   if (accessToken !== undefined && !accessToken.startsWith('hf_'))
-    throw new UserError('the Hub token is not one: it should begin with hf_ (HF_TOKEN, or the token given)')
+    throw new UserError('the Hub token is not valid: it begins with hf_ (HF_TOKEN, or the token given)')
   const what = `${repository}@${revision}`
   return {
     hubUrl: (process.env.HF_ENDPOINT || 'https://huggingface.co').replace(/\/+$/, ''),

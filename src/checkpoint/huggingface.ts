@@ -177,7 +177,7 @@ const findWeights = async (folder: string): Promise<[string, ...string[]]> => {
   const pickled = names.find((name) => /\.(bin|pt|pth|ckpt)$/.test(name))
   throw new UserError(
     pickled === undefined
-      ? `${folder}: no checkpoint: neither a .safetensors nor a .gguf file is in it`
+      ? `${folder}: holds no checkpoint: it has no .safetensors and no .gguf file`
       : `${folder}: ${pickled} is a pickled PyTorch file, which is not read; save the model as safetensors`,
   )
 }

@@ -115,8 +115,8 @@ describe.each(layouts)('the layout %s', (_, source, modelType, merged) => {
   })
 
   it.each([
-    ['two sizes', [4, 4], 'it has not three sizes'],
-    ['no values', [4, 0, 4], 'it has not three sizes'],
+    ['two sizes', [4, 4], 'it does not have three dimensions'],
+    ['no values', [4, 0, 4], 'it does not have three dimensions'],
     ['too many experts', [5000, 2, 1], 'from 1 to 4096 experts can be read'],
   ])('is refused with %s', async (name, shape, message) => {
     const tensor = 'model.layers.1.mlp.experts.gate_proj'

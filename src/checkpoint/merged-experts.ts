@@ -42,7 +42,7 @@ function split(info: TensorInfo): TensorInfo[] {
     throw new UserError(`${file}: tensor ${name}: [${shape.join(', ')}] is not [experts, rows, columns]: ${problem}`)
   }
   const [experts, rows, columns] = shape
-  if (shape.length !== 3 || byteLength === 0) return fail('it has not three sizes')
+  if (shape.length !== 3 || byteLength === 0) return fail('it does not have three dimensions')
   if (experts < 1 || experts > MOST_EXPERTS) return fail(`from 1 to ${MOST_EXPERTS} experts can be read`)
   const names = matrix === 'gate_up_proj' ? ['gate_proj', 'up_proj'] : [matrix]
   const count = experts * names.length

@@ -41,7 +41,7 @@ export async function choose(forward: Forward, tokenizer: Tokenizer, items: read
   const right: boolean[] = []
   for (const { prompt, choices } of items) {
     const ids = encodePrompt(prompt, tokenizer, { template: 'plain', separator: '' })
-    if (ids.length === 0) throw new UserError('a prompt of no tokens: there is nothing to continue')
+    if (ids.length === 0) throw new UserError('the prompt has no tokens: there is nothing to continue')
     const cache = forward.createCache()
     try {
       const store = ids.length - 1

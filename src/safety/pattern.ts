@@ -103,12 +103,12 @@ function raw(element: AST.Element, backwards: boolean): string {
       return raw(element.element, backwards) + element.raw.slice(element.element.raw.length)
     case 'Assertion':
       if (element.kind === 'lookahead' || element.kind === 'lookbehind')
-        throw new UserError(`${element.raw} looks around, which is not possible here`)
+        throw new UserError(`${element.raw} looks around, which is not supported here`)
       // Of the text, not of its lines.
       if (element.kind === 'word') return element.raw
       return (element.kind === 'end') === backwards ? '\\A' : '\\z'
     case 'Backreference':
-      throw new UserError(`${element.raw} refers back, which is not possible here`)
+      throw new UserError(`${element.raw} refers back, which is not supported here`)
     default:
       return RE2JS.translateRegExp(element.raw)
   }

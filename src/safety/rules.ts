@@ -48,7 +48,7 @@ export async function readRules(path: string): Promise<Rule[]> {
   }
   const { rules } = result.data
   const twice = rules.find(({ id }, index) => rules.findIndex((other) => other.id === id) !== index)
-  if (twice) throw new UserError(`${path}: the rule ${twice.id} stands there twice`)
+  if (twice) throw new UserError(`${path}: the rule ${twice.id} is defined twice`)
   return rules
 }
 

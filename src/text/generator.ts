@@ -85,7 +85,7 @@ export async function createGenerator(
   const maskTokenId = typeof mask === 'number' ? mask : undefined
   const { adapter } = options
   if (adapter && (options.mode || maskTokenId !== undefined))
-    throw new UserError('an adapter drafts for an autoregressive model, in the only mode that there is for that')
+    throw new UserError('mode cannot be chosen with an adapter: it drafts for the autoregressive model')
   const mode = adapter ? 'strided' : (options.mode ?? (maskTokenId === undefined ? 'ar' : 'diffusion'))
   if (mode === 'diffusion' && maskTokenId === undefined) {
     throw new UserError('this model is autoregressive (no mask_token_id in config.json): convert it, or use mode ar')
@@ -136,7 +136,7 @@ export async function createGenerator(
   function generate(prompt: readonly number[], settings: Omit<GenerateSettings, 'stop'>): Generation {
     const { constraint, ...rest } = settings
     if (constraint !== undefined && mode === 'strided')
-      throw new UserError('a constraint cannot be kept while an adapter drafts yet; decode without the adapter')
+      throw new UserError('constraints do not work with an adapter yet; decode without the adapter')
     checkMode(givenSettings(rest), mode)
     return start(prompt, rest, constraint && compile(constraint))
   }

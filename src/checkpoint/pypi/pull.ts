@@ -31,7 +31,7 @@ const findCheckpoint = async (folder: string): Promise<string> => {
   if (found.length === 1) return join(folder, found[0]!)
   throw new UserError(
     found.length === 0
-      ? `${folder}: safetensors without a config.json beside them`
+      ? `${folder}: holds safetensors, but no config.json`
       : `${folder}: holds ${found.length} checkpoints; name one of them: ${found.join(', ')}`,
   )
 }

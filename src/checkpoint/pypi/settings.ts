@@ -107,7 +107,7 @@ function parseIni(text: string, file: string): Map<string, Map<string, string>> 
       section.set(key, `${section.get(key)}\n${line.trim()}`)
     } else {
       const [, found, value] = /^\s*([^=:]+?)\s*[=:]\s*(.*?)\s*$/.exec(line) ?? []
-      if (found === undefined) throw new UserError(`${file}: a line is no setting: ${line.trim()}`)
+      if (found === undefined) throw new UserError(`${file}: not a setting: ${line.trim()}`)
       key = normalKey(found)
       section.set(key, value!)
     }
