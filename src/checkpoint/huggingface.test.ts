@@ -344,7 +344,7 @@ describe('opening', () => {
   })
 
   const files: [string, Record<string, string>, RegExp][] = [
-    ['nothing', {}, /no checkpoint: neither/],
+    ['nothing', {}, /holds no checkpoint/],
     ['pickled weights', { 'config.json': '{}', 'pytorch_model.bin': '' }, /pytorch_model.bin is a pickled/],
     ['two GGUF files', { 'a.gguf': '', 'b.gguf': '' }, /holds 2 .gguf files; name one of them: a.gguf, b.gguf/],
     ['no config', { 'model.safetensors': '' }, /config.json: cannot be read: no such file/],

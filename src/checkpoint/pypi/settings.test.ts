@@ -80,5 +80,5 @@ index-url = https://not-for-download.example
 
 it('of a file that is no configuration are an error', async () => {
   await write('.config/pip/pip.conf', '[global]\nnonsense\n')
-  await expect(read()).rejects.toThrow(/pip.conf.*no setting: nonsense/)
+  await expect(read()).rejects.toThrow(/pip.conf.*not a setting: nonsense/)
 })
