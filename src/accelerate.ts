@@ -20,10 +20,11 @@ import { selfGenerate } from './self-generate.ts'
 import { createGenerator } from './text/generator.ts'
 import { type TrainEvent, train } from './train/loop.ts'
 import { maskTokenOf } from './train/mask.ts'
+import { createStridedTrainer } from './train/program.ts'
 import { type RunFolderOptions, withRunFolder, writeRunRecipe } from './train/run-folder.ts'
-import { createStridedTrainer } from './train/strided.ts'
+import { storedWeights } from './train/trained-files.ts'
 import type { Evaluation } from './train/types.ts'
-import { UserError } from './types.ts'
+import { type Parameter, UserError } from './types.ts'
 import { versions } from './versions.ts'
 
 export interface AccelerateOptions extends RunFolderOptions {
@@ -130,8 +131,9 @@ async function accelerateInFolder(
       }
       if (result.status === 'interrupted')
         return { ...outcome, status: 'interrupted', adapter: undefined, decoding: undefined }
-      const parameters = await trainer.parameters()
       await trainer.dispose()
+      const parameters = new Map<string, Parameter>()
+      for (const [name, stored] of await storedWeights(result.checkpoint!)) parameters.set(name, await stored.read())
       const config: AdapterConfig = {
         ...{ rank, alpha, targetModules, blockSize },
         base: recipe.model,

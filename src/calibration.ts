@@ -13,8 +13,7 @@ import { type Dim, product, staticSize } from './graph/shape.ts'
 import { substitute } from './graph/substitute.ts'
 import { lastDim, type Node, type Tensor } from './graph/tensor.ts'
 import type { Model } from './models/index.ts'
-import { ar } from './objectives/ar.ts'
-import { diffusionAt, type Variant } from './objectives/index.ts'
+import { objectiveAt, type Variant } from './objectives/index.ts'
 import type { MicroBatch } from './objectives/types.ts'
 import type { Resident, Session } from './runtime/executor.ts'
 import { createExecutor } from './runtime/onnxruntime/executor.ts'
@@ -216,10 +215,8 @@ async function prepareBatches(
   const settings = { ...sizes, maskTokenId, shift, noise: {}, weighting: 'elbo', embeddingNoise: 0 } as const
   return batches.map((batch, index) => {
     const at = { seed: 0, step: 0, row: index * batch.rows }
-    const microBatch: MicroBatch<Variant> =
-      maskTokenId === undefined
-        ? ar.prepare(batch, at, {})
-        : diffusionAt(blockSize, batch.length).prepare(batch, at, settings)
+    const name = maskTokenId === undefined ? 'ar' : 'diffusion'
+    const microBatch = objectiveAt(name, blockSize, batch.length).prepare(batch, at, settings)
     return { ...microBatch, feeds: { ...microBatch.feeds, ...countedRows(batch, microBatch) } }
   })
 }

@@ -21,6 +21,7 @@ import { withMaskToken } from './train/mask.ts'
 import { type MetricsRecord, readMetrics } from './train/metrics.ts'
 import { createTrainer } from './train/program.ts'
 import { type RunFolderOptions, runRecipePath, withRunFolder, writeRunRecipe } from './train/run-folder.ts'
+import { storedWeights } from './train/trained-files.ts'
 import type { Evaluation, Stage } from './train/types.ts'
 import { type InitialParameter, type ModelConfig, UserError } from './types.ts'
 import { versions } from './versions.ts'
@@ -127,20 +128,22 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
 
     phase('saving the model')
     const model = join(folder, 'model')
-    const parameters = await trainer.parameters()
+    await trainer.dispose()
+    const trained = [...(await storedWeights(result.checkpoint!))]
     await saveCheckpoint(model, {
       config: loaded.model.config,
-      parameters,
+      parameters: new Map(
+        trained.map(([name, { shape, read }]) => [name, { shape, read: async () => (await read()).data }]),
+      ),
       tokenizerFiles: loaded.tokenizer.files(),
       ...(loaded.generationConfig ? { generationConfig: loaded.generationConfig } : {}),
     })
     // The last validation: the final weights, on the same text and with the same draws.
     const evaluation = result.validation!
-    await trainer.dispose()
 
     const comparison = options.skipDecoding
       ? undefined
-      : await compareWithBase({ recipe, converted: { ...loaded, parameters }, documents, executor, signal, onEvent })
+      : await compareWithBase({ recipe, converted: await load(model), documents, executor, signal, onEvent })
     const fromRandom = recipe.eval.from_random > 0 ? await trainFromRandom(recipe, options) : undefined
     if (fromRandom === 'interrupted') return { ...outcome, ...unfinished }
     phase('writing the report')

@@ -3,6 +3,7 @@
 import * as z from 'zod'
 import { recipeDecodingFields } from './decode/settings-zod.ts'
 import { TASK_NAMES } from './eval/tasks/index.ts'
+import { trainedObjectives } from './objectives/index.ts'
 import { UserError } from './types.ts'
 
 const positive = z.number().positive()
@@ -251,7 +252,7 @@ export const recipeSchema = z.strictObject({
   model: z.string().min(1).describe('checkpoint to start from: folder, .gguf or .safetensors file, or Hub repository'),
   output_dir: z.string().min(1).describe('folder that receives the model, checkpoints, metrics and report'),
   objective: z
-    .enum(['diffusion', 'ar'])
+    .enum(trainedObjectives)
     .default('diffusion')
     .describe('diffusion converts the model; ar trains it to predict the next token'),
   init: z

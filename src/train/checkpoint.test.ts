@@ -8,14 +8,13 @@ import {
   checkpointPath,
   latestCheckpoint,
   listCheckpoints,
-  openWeights,
   pruneCheckpoints,
   readState,
-  readTrainingCheckpoint,
   removeLeftovers,
   saveTrainingCheckpoint,
 } from './checkpoint.ts'
 import { mergeCheckpoints } from './merge.ts'
+import { openWeights, storedMoments, storedWeights, trainedFiles } from './trained-files.ts'
 
 let run: string
 beforeEach(async () => {
@@ -47,10 +46,15 @@ function weightsOf(seed: number): Map<string, Parameter> {
   ])
 }
 
-function trainerOf(seed: number) {
-  const moments = new Map([...weightsOf(seed + 100)].map(([name, value]) => [`exp_avg.${name}`, value]))
-  return { parameters: async () => weightsOf(seed), optimizerState: async () => ({ step: seed, tensors: moments }) }
-}
+const momentsOf = (seed: number) =>
+  new Map([...weightsOf(seed + 100)].map(([name, value]) => [`exp_avg.${name}`, value]))
+
+const trainerOf = (seed: number, parameters: () => Promise<Map<string, Parameter>> = async () => weightsOf(seed)) =>
+  trainedFiles({
+    parameters,
+    optimizerState: async () => ({ step: seed, tensors: momentsOf(seed) }),
+    fill: async () => undefined,
+  })
 
 const save = (step: number, files?: Record<string, string>) =>
   saveTrainingCheckpoint(run, trainerOf(step), stateOf(step), files)
@@ -65,10 +69,9 @@ describe('checkpoints', () => {
   it('come back bitwise, with state and files', async () => {
     const path = await save(100, { 'config.json': '{"model_type":"llama"}\n' })
     expect(path).toBe(join(run, 'checkpoints', 'step-0000100'))
-    const { state, parameters, optimizer } = await readTrainingCheckpoint(path)
-    expect(state).toEqual({ ...stateOf(100), optimizer_step: 100 })
-    expect(await allOf(parameters)).toEqual(weightsOf(100))
-    expect({ ...optimizer, tensors: await allOf(optimizer.tensors) }).toEqual(await trainerOf(100).optimizerState())
+    expect(await readState(path)).toEqual({ ...stateOf(100), optimizer_step: 100 })
+    expect(await allOf(await storedWeights(path))).toEqual(weightsOf(100))
+    expect(await allOf(await storedMoments(path))).toEqual(momentsOf(100))
     expect(await readFile(join(path, 'config.json'), 'utf8')).toBe('{"model_type":"llama"}\n')
     expect((await readdir(path)).filter((name) => name.startsWith('.'))).toEqual([])
   })
@@ -76,12 +79,12 @@ describe('checkpoints', () => {
   it('replace an older one of the same step', async () => {
     await save(5)
     const path = await saveTrainingCheckpoint(run, trainerOf(6), stateOf(5))
-    expect(await allOf((await readTrainingCheckpoint(path)).parameters)).toEqual(weightsOf(6))
+    expect(await allOf(await storedWeights(path))).toEqual(weightsOf(6))
     expect(await readdir(join(run, 'checkpoints'))).toEqual(['step-0000005'])
   })
 
   it('are not there at all where writing fails', async () => {
-    const failing = { ...trainerOf(1), parameters: () => Promise.reject(new Error('the executor is gone')) }
+    const failing = trainerOf(1, () => Promise.reject(new Error('the executor is gone')))
     await expect(saveTrainingCheckpoint(run, failing, stateOf(1))).rejects.toThrow(/executor is gone/)
     expect(await readdir(join(run, 'checkpoints'))).toEqual([])
   })
@@ -166,7 +169,7 @@ describe('mergeCheckpoints', () => {
     ] as const) {
       const other = await saveTrainingCheckpoint(
         run,
-        { ...trainerOf(2), parameters: async () => parameters },
+        trainerOf(2, async () => parameters),
         stateOf(step),
       )
       await expect(mergeCheckpoints([first, other], join(run, 'merged'))).rejects.toThrow(message)

@@ -9,12 +9,11 @@ import {
   temporaryName,
   writeTextAtomically,
 } from '../checkpoint/file.ts'
-import { openSafetensors, type SafetensorsFile } from '../checkpoint/safetensors.ts'
-import { writeSafetensors, writeShardedSafetensors } from '../checkpoint/safetensors-write.ts'
 import type { DataPosition } from '../data/types.ts'
 import { isRecord } from '../formats/json.ts'
-import { type InitialParameter, UserError } from '../types.ts'
+import { UserError } from '../types.ts'
 import type { RecentSteps } from './divergence.ts'
+import { openOptimizer, openWeights } from './trained-files.ts'
 import type { Evaluation, Trainer } from './types.ts'
 
 /** trainer_state.json: what a run needs beside weights and moments to continue exactly. */
@@ -44,20 +43,12 @@ export interface TrainerState {
   versions: Record<string, string>
 }
 
-/** Everything a resumed run is restored from. */
-export interface TrainingCheckpoint {
-  state: TrainerState
-  parameters: Map<string, InitialParameter>
-  optimizer: { step: number; tensors: Map<string, InitialParameter> }
-}
-
 export interface CheckpointEntry {
   step: number
   path: string
 }
 
 const stateFile = 'trainer_state.json'
-const optimizerFile = 'optimizer.safetensors'
 
 const checkpointsFolder = (runDirectory: string): string => join(runDirectory, 'checkpoints')
 
@@ -69,13 +60,12 @@ export const checkpointPath = (runDirectory: string, step: number): string =>
  * Writes `checkpoints/step-NNNNNNN/`: the weights as float32 safetensors, the optimiser's moments, trainer_state.json and
  * `files` (name -> text: config.json, tokenizer.json ..., so that the folder loads as a model). All of it is written and
  * synced under a hidden name, then renamed: a folder of that name is whole. An older one of the same step is replaced.
- * Moments and weights are fetched from the trainer one after the other, so that only one of them is held here.
  *
  * @returns The folder.
  */
 export async function saveTrainingCheckpoint(
   runDirectory: string,
-  trainer: Pick<Trainer, 'parameters' | 'optimizerState'>,
+  trainer: Pick<Trainer, 'save'>,
   state: Omit<TrainerState, 'optimizer_step'>,
   files: Readonly<Record<string, string>> = {},
 ): Promise<string> {
@@ -84,8 +74,7 @@ export async function saveTrainingCheckpoint(
   const temporary = temporaryName(path)
   await mkdir(temporary)
   try {
-    const optimizerStep = await writeOptimizer(trainer, join(temporary, optimizerFile))
-    await writeShardedSafetensors(temporary, await trainer.parameters())
+    const optimizerStep = await trainer.save(temporary)
     for (const [name, text] of Object.entries(files)) await writeTextAtomically(join(temporary, name), text)
     const written: TrainerState = { ...state, optimizer_step: optimizerStep }
     await writeTextAtomically(join(temporary, stateFile), `${JSON.stringify(written, null, 2)}\n`)
@@ -99,12 +88,6 @@ export async function saveTrainingCheckpoint(
     throw error
   }
   return path
-}
-
-async function writeOptimizer(trainer: Pick<Trainer, 'optimizerState'>, path: string): Promise<number> {
-  const { step, tensors } = await trainer.optimizerState()
-  await writeSafetensors(path, tensors)
-  return step
 }
 
 /** The checkpoints of a run, oldest first. Folders that are still being written have another name and are not listed. */
@@ -162,17 +145,6 @@ export async function readState(path: string): Promise<TrainerState> {
 }
 
 /**
- * Opens a checkpoint, whose tensors are read when a trainer takes them. Throws UserError naming the file where something is
- * missing or wrong.
- */
-export async function readTrainingCheckpoint(path: string): Promise<TrainingCheckpoint> {
-  const state = await readState(path)
-  const parameters = await storedTensors(await openWeights(path))
-  const tensors = await storedTensors(await openOptimizer(path))
-  return { state, parameters, optimizer: { step: state.optimizer_step, tensors } }
-}
-
-/**
  * Removes checkpoints: of those up to `step`, which has just been saved, all but the last `keepLast` (at least one) and
  * those of the steps in `keepSteps`. Later ones, which a resumed run has passed over as damaged, are not touched.
  */
@@ -197,24 +169,6 @@ export async function removeLeftovers(runDirectory: string): Promise<void> {
   for (const name of await listFolder(folder)) {
     if (/^\.step-\d+\..*\.tmp$/.test(name)) await rm(join(folder, name), { recursive: true, force: true })
   }
-}
-
-/** Opens the weights of a folder in Hugging Face layout: model.safetensors, or the index of its shards. */
-export async function openWeights(folder: string): Promise<SafetensorsFile> {
-  const index = join(folder, 'model.safetensors.index.json')
-  return openSafetensors((await exists(index)) ? index : join(folder, 'model.safetensors'))
-}
-
-const openOptimizer = (folder: string): Promise<SafetensorsFile> => openSafetensors(join(folder, optimizerFile))
-
-async function storedTensors(file: SafetensorsFile): Promise<Map<string, InitialParameter>> {
-  await file.close()
-  return new Map(
-    [...file.tensors.values()].map(({ name, shape }) => [
-      name,
-      { shape, format: undefined, read: async () => ({ shape, data: await file.read(name) }) },
-    ]),
-  )
 }
 
 async function listFolder(folder: string): Promise<string[]> {

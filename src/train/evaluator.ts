@@ -5,7 +5,7 @@ import type { Model } from '../models/types.ts'
 import { formatsOf, loadInference } from '../nn/inference.ts'
 import { ar } from '../objectives/ar.ts'
 import type { DenoisingSettings } from '../objectives/denoising.ts'
-import { diffusionAt, type Variant } from '../objectives/index.ts'
+import { objectiveAt, type Variant } from '../objectives/index.ts'
 import type { Measurement, MeasureOptions, MicroBatch } from '../objectives/types.ts'
 import type { Executor, Session } from '../runtime/executor.ts'
 import { type InferenceParameter, type TensorData, UserError } from '../types.ts'
@@ -22,7 +22,7 @@ export function likelihoodDraws(
   settings: BoundSettings,
 ): Measurement<Variant>[] {
   if (blockSize === 'ar') return ar.measure(batch, options, {})
-  return diffusionAt(blockSize, batch.length).measure(batch, options, {
+  return objectiveAt('diffusion', blockSize, batch.length).measure(batch, options, {
     ...settings,
     blockSize,
     weighting: 'elbo',

@@ -5,7 +5,7 @@ import { claimOutput, makeCheckpointFolder } from '../checkpoint/index.ts'
 import type { SafetensorsFile } from '../checkpoint/safetensors.ts'
 import { type DeferredParameter, type StoredDType, writeShardedSafetensors } from '../checkpoint/safetensors-write.ts'
 import { UserError } from '../types.ts'
-import { openWeights } from './checkpoint.ts'
+import { openWeights } from './trained-files.ts'
 
 /**
  * Writes the arithmetic mean of all parameters of the checkpoints (LLaDA2.0, section 4.3), one tensor in memory at a

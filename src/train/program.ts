@@ -1,23 +1,26 @@
-// The training step of the loop: prepares the batches and drives the stepper.
-// It knows the model and the objectives; it does not know files, schedules or when to stop.
+// Trainers: a stepper in this process, and the objective that prepares its batches.
+// They know the model and the objectives; they do not know schedules, or when to stop.
 import type { Batch } from '../data/types.ts'
 import type { Counters } from '../diffusion/noise.ts'
 import type { Model } from '../models/types.ts'
-import { ar } from '../objectives/ar.ts'
 import type { DenoisingSettings } from '../objectives/denoising.ts'
-import { diffusionAt, type Variant } from '../objectives/index.ts'
-import type { MicroBatch } from '../objectives/types.ts'
+import { objectiveAt, type TrainedObjective, type Variant } from '../objectives/index.ts'
+import { type StridedSettings, strided } from '../objectives/strided.ts'
+import type { Measurement, MeasureOptions, MicroBatch } from '../objectives/types.ts'
 import type { Executor } from '../runtime/executor.ts'
-import type { InitialParameter } from '../types.ts'
+import type { InferenceParameter, InitialParameter, Parameter } from '../types.ts'
 import { likelihoodDraws, meanLikelihood } from './evaluator.ts'
-import { createStepper, isMatrix, type OptimizerOptions, type Stepper } from './stepper.ts'
-import type { StepInput, StepResult, Trainer } from './types.ts'
+import { createStepper, isMatrix, type Stepper, type StepperOptions } from './stepper.ts'
+import { trainedFiles } from './trained-files.ts'
+import type { EvaluationOptions, StepInput, Trainer } from './types.ts'
+
+/** A trainer whose weights lie in this process. */
+export type LocalTrainer = Trainer & Pick<Stepper, 'parameters' | 'optimizerState' | 'fill'>
 
 export interface TrainerOptions
-  extends OptimizerOptions,
+  extends Omit<StepperOptions, 'base' | 'decays'>,
     Omit<DenoisingSettings, 'hiddenSize' | 'blockSize' | 'embeddingNoise'> {
-  /** 'diffusion' (BDLM, MDLM where the block is the whole row) or 'ar'. */
-  objective: 'diffusion' | 'ar'
+  objective: TrainedObjective
   seed: number
 }
 
@@ -27,44 +30,70 @@ export async function createTrainer(
   model: Model,
   initial: ReadonlyMap<string, InitialParameter>,
   options: TrainerOptions,
-): Promise<Trainer> {
-  const stepper = await createStepper(executor, model, initial, { decays: (name) => isMatrix(model, name), ...options })
+): Promise<LocalTrainer> {
   const { hiddenSize } = model.dimensions
-  return {
-    ...stepper,
-    step: (input) =>
-      update(stepper, input, options.seed, (batch, at) => {
-        if (options.objective === 'ar') return ar.prepare(batch, at, {})
-        const { blockSize, embeddingNoise } = input
-        return diffusionAt(blockSize, batch.length).prepare(batch, at, {
-          ...options,
-          hiddenSize,
-          blockSize,
-          embeddingNoise,
-        })
+  const stepper = await createStepper(executor, model, initial, { ...options, decays: (name) => isMatrix(model, name) })
+  return trainer(stepper, options.seed, {
+    prepare: (batch, at, { blockSize, embeddingNoise }) =>
+      objectiveAt(options.objective, blockSize, batch.length).prepare(batch, at, {
+        ...options,
+        hiddenSize,
+        blockSize,
+        embeddingNoise,
       }),
-    evaluate: (batches, { blockSize, ...drawn }) =>
-      meanLikelihood(
-        batches,
-        drawn,
-        (batch, draw) => likelihoodDraws(batch, { ...draw, blockSize }, { ...options, hiddenSize }),
-        stepper.nll,
-      ),
-  }
+    measure: (batch, draw) => likelihoodDraws(batch, draw, { ...options, hiddenSize }),
+  })
 }
 
-/** One update: prepares the batches of the step, which count their rows together. */
-export async function update(
+export interface StridedTrainerOptions extends Omit<StepperOptions, 'base' | 'decays'>, StridedSettings {
+  seed: number
+}
+
+/**
+ * Training of an accelerator: puts an adapter's weights on the executor, and freezes the model's. `evaluate` is the negative
+ * log-likelihood of the data per mask of a stride, whatever the objective: no likelihood of the text, and its bits per byte
+ * mean nothing.
+ */
+export async function createStridedTrainer(
+  executor: Executor,
+  model: Model,
+  base: ReadonlyMap<string, InferenceParameter>,
+  initial: ReadonlyMap<string, Parameter>,
+  { size, count, distill, scale, ...options }: StridedTrainerOptions,
+): Promise<LocalTrainer> {
+  const settings = { size, count, distill, scale }
+  const decays = (name: string) => isMatrix(model, name)
+  const stepper = await createStepper(executor, model, initial, { ...options, decays, base })
+  return trainer(stepper, options.seed, {
+    prepare: (batch, at) => strided.prepare(batch, at, settings),
+    measure: (batch, draw) => strided.measure(batch, draw, settings),
+  })
+}
+
+function trainer(
   stepper: Stepper,
-  { step, batches, learningRate }: StepInput,
   seed: number,
-  prepare: (batch: Batch, at: Counters) => MicroBatch<Variant>,
-): Promise<StepResult> {
-  let row = 0
-  const prepared: MicroBatch<Variant>[] = []
-  for (const batch of batches) {
-    prepared.push(prepare(batch, { seed, step, row }))
-    row += batch.rows
+  objective: {
+    prepare(batch: Batch, at: Counters, input: StepInput): MicroBatch<Variant>
+    measure(batch: Batch, draw: MeasureOptions & Pick<EvaluationOptions, 'blockSize'>): Measurement<Variant>[]
+  },
+): LocalTrainer {
+  return {
+    ...stepper,
+    ...trainedFiles(stepper),
+
+    /** The batches of a step count their rows together. */
+    async step(input) {
+      let row = 0
+      const prepared: MicroBatch<Variant>[] = []
+      for (const batch of input.batches) {
+        prepared.push(objective.prepare(batch, { seed, step: input.step, row }, input))
+        row += batch.rows
+      }
+      return stepper.update(prepared, input.learningRate)
+    },
+
+    evaluate: (batches, { blockSize, ...options }) =>
+      meanLikelihood(batches, options, (batch, draw) => objective.measure(batch, { ...draw, blockSize }), stepper.nll),
   }
-  return stepper.update(prepared, learningRate)
 }

@@ -2,13 +2,7 @@
 import { createHash } from 'node:crypto'
 import type { DataPosition } from '../data/types.ts'
 import { UserError } from '../types.ts'
-import {
-  latestCheckpoint,
-  listCheckpoints,
-  readTrainingCheckpoint,
-  removeLeftovers,
-  type TrainerState,
-} from './checkpoint.ts'
+import { latestCheckpoint, listCheckpoints, readState, removeLeftovers, type TrainerState } from './checkpoint.ts'
 import type { TrainOptions } from './loop.ts'
 import type { Evaluation } from './types.ts'
 
@@ -59,7 +53,7 @@ export async function startOrResume(options: TrainOptions, config: Record<string
     }
   }
 
-  const { state, parameters, optimizer } = await readTrainingCheckpoint(entry.path)
+  const state = await readState(entry.path)
   if (state.config_hash !== configHash(config)) {
     const keys = differingKeys(state.config, config).join(', ')
     throw new UserError(
@@ -67,7 +61,7 @@ export async function startOrResume(options: TrainOptions, config: Record<string
     )
   }
   await options.source.restore(state.data_position)
-  await options.trainer.restore({ parameters, optimizer })
+  await options.trainer.restore(entry.path, state.optimizer_step)
   const steps = new Set(existing.map(({ step }) => step))
   return {
     step: state.step,

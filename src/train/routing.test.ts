@@ -123,7 +123,7 @@ describe('what is trained', () => {
     const saved = { parameters: await first.parameters(), optimizer: await first.optimizerState() }
     await first.dispose()
     const second = await createTrainer(executor, model, weights(), { ...options, routing })
-    await second.restore(saved)
+    await second.fill(saved)
     for (let i = 2; i < 4; i++) await second.step(step(i))
     expect(await second.parameters()).toEqual(whole.parameters)
     await second.dispose()

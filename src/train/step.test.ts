@@ -15,14 +15,16 @@ import type { Executor, Source } from '../runtime/executor.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import { type Parameter, type TensorData, UserError } from '../types.ts'
 import { objectiveProgram } from './graph.ts'
-import { createTrainer, type TrainerOptions } from './program.ts'
+import { createTrainer, type LocalTrainer, type TrainerOptions } from './program.ts'
 import { createStepper, type Stepper } from './stepper.ts'
-import type { Trainer } from './types.ts'
 
 const executor = createExecutor({ threads: 1 })
 afterAll(() => executor.dispose())
 
-async function withTrainer<T>(changes: Partial<TrainerOptions>, use: (trainer: Trainer) => Promise<T>): Promise<T> {
+async function withTrainer<T>(
+  changes: Partial<TrainerOptions>,
+  use: (trainer: LocalTrainer) => Promise<T>,
+): Promise<T> {
   const trainer = await createTrainer(executor, model, weights(), { ...options, ...changes })
   try {
     return await use(trainer)
@@ -117,7 +119,7 @@ describe('the same seed gives the same bits', () => {
   })
 
   it('after restoring weights and moments half way', async () => {
-    const run = (trainer: Trainer, from: number, to: number) =>
+    const run = (trainer: LocalTrainer, from: number, to: number) =>
       (async () => {
         for (let i = from; i < to; i++) await trainer.step({ ...step, step: i, batches: [batch(i)] })
       })()
@@ -130,7 +132,7 @@ describe('the same seed gives the same bits', () => {
     })
     expect(optimizer.step).toBe(2)
     const actual = await withTrainer({}, async (trainer) => {
-      await trainer.restore({ parameters: middle, optimizer })
+      await trainer.fill({ parameters: middle, optimizer })
       await run(trainer, 2, 4)
       return trainer.parameters()
     })

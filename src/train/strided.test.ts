@@ -10,8 +10,8 @@ import { strided } from '../objectives/strided.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import type { Parameter } from '../types.ts'
 import { objectiveProgram } from './graph.ts'
+import { createStridedTrainer } from './program.ts'
 import { countsOf, normalised } from './stepper.ts'
-import { createStridedTrainer } from './strided.ts'
 
 const executor = createExecutor({ threads: 1 })
 afterAll(() => executor.dispose())
@@ -150,7 +150,7 @@ describe('createStridedTrainer', () => {
     for (let at = 5; at < 30; at++) await step(first, at)
     await first.dispose()
     const second = await createStridedTrainer(executor, model, weights, adapter(), options)
-    await second.restore({ parameters, optimizer })
+    await second.fill({ parameters, optimizer })
     for (let at = 5; at < 30; at++) await step(second, at)
     expect(await second.parameters()).toEqual(trained)
     await second.dispose()

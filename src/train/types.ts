@@ -1,6 +1,5 @@
 // The seam between the training loop and the compiled step that it drives.
 import type { Batch } from '../data/types.ts'
-import type { InitialParameter, Parameter } from '../types.ts'
 
 /** One stage of the block-size schedule. */
 export interface Stage {
@@ -58,18 +57,19 @@ export interface EvaluationOptions {
   samples?: number
 }
 
-/** A model with its optimiser on an executor. Weights stay there; the loop sees scalars. */
+/** A model with its optimiser, wherever its weights lie: who uses it sees scalars and folders. */
 export interface Trainer {
   step(input: StepInput): Promise<StepResult>
   /** NELBO of the batches at a block size, or their causal NLL. */
   evaluate(batches: readonly Batch[], options: EvaluationOptions): Promise<Evaluation>
-  /** Weights, for checkpoints and export. Names as in the checkpoint format. */
-  parameters(): Promise<Map<string, Parameter>>
-  /** Optimiser moments, named `exp_avg.<parameter>` and `exp_avg_sq.<parameter>`, and the update count. */
-  optimizerState(): Promise<{ step: number; tensors: Map<string, Parameter> }>
-  restore(state: {
-    parameters: ReadonlyMap<string, InitialParameter>
-    optimizer?: { step: number; tensors: ReadonlyMap<string, InitialParameter> }
-  }): Promise<void>
+  /**
+   * Writes the weights, as `model.safetensors` or shards with an index, and the optimiser's moments, `exp_avg.<parameter>`
+   * and `exp_avg_sq.<parameter>` in `optimizer.safetensors`, into a folder that exists.
+   *
+   * @returns Updates that the optimiser has counted.
+   */
+  save(folder: string): Promise<number>
+  /** Takes back what `save` wrote and returned, exactly. */
+  restore(folder: string, updates: number): Promise<void>
   dispose(): Promise<void>
 }

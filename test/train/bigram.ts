@@ -4,7 +4,8 @@ import type { Batch, BatchSource } from '../../src/data/types.ts'
 import { lossPositions, noisedIds } from '../../src/diffusion/loss-positions.ts'
 import { drawNoise } from '../../src/diffusion/noise.ts'
 import { random } from '../../src/random.ts'
-import type { Trainer } from '../../src/train/types.ts'
+import type { LocalTrainer } from '../../src/train/program.ts'
+import { trainedFiles } from '../../src/train/trained-files.ts'
 import { type InitialParameter, type Parameter, valuesOf } from '../../src/types.ts'
 
 export const vocabSize = 17
@@ -61,7 +62,7 @@ export function ruleBatch(seed: number, index: number): Batch {
 }
 
 /** Predicts a token from the one before it: clean where that lies in an earlier block, noised in the same block. */
-export function bigramTrainer(seed: number): Trainer {
+export function bigramTrainer(seed: number): LocalTrainer {
   const weight = new Float32Array((vocabSize + 1) * vocabSize) // the last row stands for the start of a document
   let average = new Float32Array(weight.length)
   let averageSquare = new Float32Array(weight.length)
@@ -123,6 +124,30 @@ export function bigramTrainer(seed: number): Trainer {
 
   const parameter = (data: Float32Array): Parameter => ({ shape: [vocabSize + 1, vocabSize], data: data.slice() })
 
+  const state: Pick<LocalTrainer, 'parameters' | 'optimizerState' | 'fill'> = {
+    async parameters() {
+      return new Map([['bigram.weight', parameter(weight)]])
+    },
+
+    async optimizerState() {
+      const tensors = new Map([
+        ['exp_avg.bigram.weight', parameter(average)],
+        ['exp_avg_sq.bigram.weight', parameter(averageSquare)],
+      ])
+      return { step: updates, tensors }
+    },
+
+    async fill({ parameters, optimizer }) {
+      const read = async (values: ReadonlyMap<string, InitialParameter>, name: string) =>
+        (await valuesOf(values.get(name)!)).data
+      weight.set(await read(parameters, 'bigram.weight'))
+      if (!optimizer) return
+      updates = optimizer.step
+      average = (await read(optimizer.tensors, 'exp_avg.bigram.weight')).slice()
+      averageSquare = (await read(optimizer.tensors, 'exp_avg_sq.bigram.weight')).slice()
+    },
+  }
+
   return {
     async step({ step, batches, blockSize, learningRate, embeddingNoise }) {
       const gradient = new Float64Array(weight.length)
@@ -168,28 +193,8 @@ export function bigramTrainer(seed: number): Trainer {
       return { nll, stderr: 0, bitsPerByte, bitsPerByteStderr: 0, tokens, bytes }
     },
 
-    async parameters() {
-      return new Map([['bigram.weight', parameter(weight)]])
-    },
-
-    async optimizerState() {
-      const tensors = new Map([
-        ['exp_avg.bigram.weight', parameter(average)],
-        ['exp_avg_sq.bigram.weight', parameter(averageSquare)],
-      ])
-      return { step: updates, tensors }
-    },
-
-    async restore({ parameters, optimizer }) {
-      const read = async (values: ReadonlyMap<string, InitialParameter>, name: string) =>
-        (await valuesOf(values.get(name)!)).data
-      weight.set(await read(parameters, 'bigram.weight'))
-      if (!optimizer) return
-      updates = optimizer.step
-      average = (await read(optimizer.tensors, 'exp_avg.bigram.weight')).slice()
-      averageSquare = (await read(optimizer.tensors, 'exp_avg_sq.bigram.weight')).slice()
-    },
-
+    ...state,
+    ...trainedFiles(state),
     async dispose() {},
   }
 }
