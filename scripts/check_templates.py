@@ -2,6 +2,9 @@
 
     python3 scripts/check_templates.py           compare with src/tokenizer/fixtures/templates.jsonl; exit 1 where they differ
     python3 scripts/check_templates.py --write   write that file, against which the tests hold unmask's own rendering
+    python3 scripts/check_templates.py --field DIR FILE
+        render every .jinja file under DIR with some chats into FILE; the tests then check these as well:
+        FIELD_TEMPLATES=FILE npx vitest run src/tokenizer/jinja
 
 Needs jinja2 3.1.6 and nothing else.
 """
@@ -679,7 +682,56 @@ def run():
     return [{"jinja2": jinja2.__version__, "variables": VARIABLES}, *results, *dates]
 
 
+def field_chats():
+    """Chats of many forms; messages are as transformers gives them to templates, without nulls, reasoning under both names."""
+
+    def call(number):
+        arguments = {"city": "Zürich", "days": 3, "exact": True, "f": 1.5, "l": [1, "a", None], "o": {"x": 1}}
+        return {"id": f"call1234{number}", "type": "function", "function": {"name": "get_weather", "arguments": arguments}}
+
+    question = {"role": "user", "content": "Is it raining?"}
+    calls = {"role": "assistant", "content": "", "tool_calls": [call(0), call(1)], "thinking": "hm", "reasoning_content": "hm"}
+    results = [{"role": "tool", "name": "get_weather", "tool_call_id": f"call1234{n}", "content": '{"r": 1}'} for n in range(2)]
+    thought = [{"role": "assistant", "content": f"<think>\nSo {n}.\n</think>\n\n{n}."} for n in range(2)]
+    parts = [{"type": "text", "text": "a "}, {"type": "text", "text": "b"}]
+    return [
+        [{"role": "user", "content": "Hi <b> 'q' \"d\"\n"}],
+        [{"role": "system", "content": " Be brief. "}, question, {"role": "assistant", "content": "\n  No.\n"}, question],
+        [question, thought[0], question, thought[1]],
+        [question, {"role": "assistant", "content": "a", "thinking": "so\n", "reasoning_content": "so\n"}],
+        [question, {**calls, "tool_calls": [call(0)]}, results[0], {"role": "assistant", "content": "Yes."}, question],
+        [question, calls, *results],
+        [{"role": "user", "content": parts}],
+        [{"role": "assistant", "content": "starts"}, {"role": "assistant", "content": "twice"}],
+    ]
+
+
+def field(folder):
+    made = environment()
+    for path in sorted(pathlib.Path(folder).rglob("*.jinja")):
+        template = path.read_text(encoding="utf-8")
+        for number, messages in enumerate(field_chats()):
+            for tools in (None, [WEATHER]):
+                for prompt in (False, True):
+                    variables = {"messages": messages, "tools": tools, "add_generation_prompt": prompt}
+                    name = f"{path.name} {number} {'tools' if tools else 'bare'} {'prompt' if prompt else 'whole'}"
+                    entry = {"name": name, "template": template, "variables": variables}
+                    try:
+                        tokens = {"bos_token": "<s>", "eos_token": "</s>"}
+                        entry["expected"] = made.from_string(template).render(**variables, documents=None, **tokens)
+                    except Exception as error:  # whatever goes wrong in a template
+                        entry["error"] = f"{type(error).__name__}: {error}"
+                    yield entry
+
+
 def main():
+    if "--field" in sys.argv[1:]:
+        folder, file = sys.argv[2:4]
+        lines = [{"jinja2": jinja2.__version__, "variables": {"documents": None, "bos_token": "<s>", "eos_token": "</s>"}}]
+        lines += field(folder)
+        pathlib.Path(file).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        print(f"{len(lines) - 1} renderings")
+        return
     text = "".join(json.dumps(line) + "\n" for line in run())
     if "--write" in sys.argv[1:]:
         GOLDEN.write_text(text, encoding="utf-8")

@@ -6,7 +6,7 @@ import { type AdapterConfig, saveAdapter } from './checkpoint/adapter.ts'
 import { type Choice, chooseSettings } from './choose-settings.ts'
 import { heldOut, loopSettings, toDataOptions } from './convert.ts'
 import { completionBatches, completionSource, splitCompletions } from './data/completions.ts'
-import { type DataOptions, openData, validationBatches } from './data/index.ts'
+import { type DataOptions, type DataReport, describeReport, openData, validationBatches } from './data/index.ts'
 import type { Batch, BatchSource } from './data/types.ts'
 import { constantSchedule } from './diffusion/schedule.ts'
 import { evaluationPrompts } from './evaluate.ts'
@@ -187,11 +187,14 @@ async function openBatches(
   const options = toDataOptions({ ...recipe, blockSize: 1 }, loaded)
   const { self_generate: totalTokens } = recipe.adapter
   const { prompts: count } = recipe.eval
+  const onReport = (report: DataReport) => {
+    for (const message of describeReport(report)) onEvent({ type: 'phase', message })
+  }
   const { validation_tokens: validationTokens, validation_fraction: fraction } = recipe.data
   if (totalTokens === undefined) {
     onEvent({ type: 'phase', message: 'reading the held-out data' })
     const documents = heldOut(recipe, options)
-    const validation = await validationBatches(documents, validationTokens)
+    const validation = await validationBatches({ ...documents, onReport }, validationTokens)
     const settings = { tasks: [], task_rows: 0, prompts: count, thresholds: [], samples: 2, from_random: 0 }
     const prompts = await evaluationPrompts(settings, loaded, { documents, seed: options.seed })
     return { validation, source: await openData(options), prompts: prompts.map(({ ids }) => ids) }
@@ -201,7 +204,7 @@ async function openBatches(
   try {
     const completions = await selfGenerate({
       generator,
-      documents: { ...options, split: 'train', validationFraction: 0 },
+      documents: { ...options, split: 'train', validationFraction: 0, onReport },
       file: join(recipe.output_dir, 'self-generated.jsonl'),
       tokens: totalTokens,
       maxNewTokens: recipe.decode.max_new_tokens,

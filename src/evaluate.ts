@@ -1,7 +1,14 @@
 // Measures models: likelihood of held-out text, and decoding of held-out prompts against the base model.
 // It composes data, trainer and decoder; the figures themselves are made in eval.
 import type { Adapter } from './checkpoint/adapter.ts'
-import { type DataOptions, type Document, readDocuments, validationBatches } from './data/index.ts'
+import {
+  type DataOptions,
+  type DataReport,
+  type Document,
+  describeReport,
+  readDocuments,
+  validationBatches,
+} from './data/index.ts'
 import { type DecodingMode, resolveSettings, settingsFromKeys, settingsOfMode, strategyReads } from './decode/index.ts'
 import { type ComparisonResult, compareDecoding } from './eval/compare.ts'
 import { type Decode, type Prompt, taskPrompts } from './eval/evaluate.ts'
@@ -105,7 +112,8 @@ export async function evaluateLoaded(
     if (data) {
       phase('measuring the likelihood of the held-out text')
       documents = wholeFiles(data, loaded, { ...options, blockSize: mode === 'ar' ? 1 : blockSize, seed })
-      const batches = await validationBatches(documents, options.dataTokens ?? 16_384)
+      const onReport = (report: DataReport) => describeReport(report).forEach(phase)
+      const batches = await validationBatches({ ...documents, onReport }, options.dataTokens ?? 16_384)
       const measure = async (measured: InferenceModel, block: number | 'ar'): Promise<Evaluation> => {
         const evaluator = createEvaluator(executor, measured.model, measured.parameters, {
           ...(block === 'ar' ? {} : { maskTokenId: Number(config.mask_token_id) }),

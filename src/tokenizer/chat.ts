@@ -1,6 +1,6 @@
 // Chat templates: finds those that a tokenizer brings and renders them with the variables that transformers passes.
 import { UserError } from '../types.ts'
-import { compile } from './jinja/index.ts'
+import { compile, toPythonJson } from './jinja/index.ts'
 import type { ChatMessage, Tool } from './types.ts'
 
 export interface ChatVariables {
@@ -47,7 +47,20 @@ export function renderChat(template: string, { messages, tools = null, ...variab
       render = compile(template)
       compiled.set(template, render)
     }
-    return render({ ...variables, messages: messages.map(forTemplate), tools, documents: null })
+    const shared = { ...variables, tools, documents: null }
+    const given = messages.map(forTemplate)
+    try {
+      return render({ ...shared, messages: given })
+    } catch (error) {
+      // Most templates take the arguments of calls as objects, some (DeepSeek's) as JSON.
+      const written = given.map(withArgumentsAsText)
+      if (written.every((message, i) => message === given[i])) throw error
+      try {
+        return render({ ...shared, messages: written })
+      } catch {
+        throw error
+      }
+    }
   } catch (error) {
     throw new UserError(`the chat template failed: ${error instanceof Error ? error.message : error}`)
   }
@@ -61,4 +74,14 @@ function forTemplate(message: ChatMessage): Record<string, unknown> {
   const present = Object.fromEntries(Object.entries(message).filter(([, value]) => value !== null))
   const reasoning = REASONING.map((name) => present[name]).find((value) => value !== undefined)
   return reasoning === undefined ? present : { thinking: reasoning, ...present, reasoning_content: reasoning }
+}
+
+function withArgumentsAsText(message: Record<string, unknown>): Record<string, unknown> {
+  const calls = message.tool_calls as ChatMessage['tool_calls']
+  if (!calls?.some((call) => typeof call.function.arguments === 'object')) return message
+  const asText = ({ name, arguments: given }: (typeof calls)[number]['function']) => ({
+    name,
+    arguments: typeof given === 'object' ? toPythonJson(given) : given,
+  })
+  return { ...message, tool_calls: calls.map((call) => ({ ...call, function: asText(call.function) })) }
 }

@@ -174,11 +174,38 @@ describe('chat template', () => {
       { name: 'tool_use', template: 'tools' },
       { name: 'default', template: 'default' },
     ]
-    expect(load('gpt2', { chat_template: named }).applyChatTemplate(messages)).toBe('default')
+    const tokenizer = load('gpt2', { chat_template: named })
+    expect(tokenizer.applyChatTemplate(messages)).toBe('default')
+    expect(tokenizer.applyChatTemplate(messages, { tools: [] })).toBe('default')
+    const tools = [{ type: 'function' as const, function: { name: 'f' } }]
+    expect(tokenizer.applyChatTemplate(messages, { tools })).toBe('tools')
     const files = { 'tokenizer.json': JSON.stringify(fixtures[0]!.tokenizer), 'chat_template.jinja': 'file' }
     expect(loadTokenizer(files).chatTemplate).toBe('file')
     expect(() => load('gpt2', { chat_template: [{ name: 'rag', template: '' }] })).toThrow(/named "default"/)
     expect(() => load('gpt2', { chat_template: 7 })).toThrow(UserError)
+  })
+
+  test('gets messages as transformers gives them: nulls are absent, reasoning has the names that templates read', () => {
+    const show = load('gpt2', { chat_template: '{{ messages[0] | tojson }}' })
+    const message = { role: 'assistant', content: '', name: null, thinking: 'hm' } as unknown as {
+      role: string
+      content: string
+    }
+    expect(JSON.parse(show.applyChatTemplate([message]))).toEqual({
+      role: 'assistant',
+      content: '',
+      thinking: 'hm',
+      reasoning_content: 'hm',
+    })
+  })
+
+  test('gets the arguments of calls as an object, or as JSON where it wants a text', () => {
+    const call = { type: 'function' as const, function: { name: 'f', arguments: { a: [1, 'ü'] } } }
+    const called = [{ role: 'assistant', content: '', tool_calls: [call] }]
+    const render = (shown: string) => load('gpt2', { chat_template: `{{ ${shown} }}` }).applyChatTemplate(called)
+    expect(render('messages[0].tool_calls[0].function.arguments.a[0]')).toBe('1')
+    expect(render("'<' + messages[0].tool_calls[0].function.arguments + '>'")).toBe('<{"a": [1, "ü"]}>')
+    expect(() => render('missing.x')).toThrow(/'missing' is undefined/)
   })
 
   test('its errors, and its absence, are a user error', () => {

@@ -5,7 +5,7 @@ import { parse } from './parser.ts'
 import { render } from './render.ts'
 import { strftime } from './strftime.ts'
 import { TemplateError } from './text.ts'
-import { Callable, Dict, type Given, iterate, Namespace, Range, textOf, toValue, type Value } from './values.ts'
+import { Callable, Dict, type Given, iterate, Namespace, Range, textOf, toJson, toValue, type Value } from './values.ts'
 
 export { TemplateError } from './text.ts'
 
@@ -28,6 +28,10 @@ export function compile(template: string): (variables: Readonly<Record<string, u
     }
   }
 }
+
+/** Plain data as Python's `json.dumps(data, ensure_ascii=False)` writes it. */
+export const toPythonJson = (data: unknown): string =>
+  toJson(toValue(data), { ensureAscii: false, indent: undefined, separators: [', ', ': '], sortKeys: false })
 
 function functions(now: Date): [string, Value][] {
   const define = (name: string, call: (given: Given) => Value): [string, Value] => [name, new Callable(name, call)]

@@ -15,10 +15,12 @@ interface Line {
 }
 
 /** What jinja2 renders; made by scripts/check_templates.py. */
-const [{ variables: common }, ...lines] = readFileSync(new URL('../fixtures/templates.jsonl', import.meta.url), 'utf8')
-  .trimEnd()
-  .split('\n')
-  .map((line): Line => JSON.parse(line))
+const read = (file: URL | string): Line[] =>
+  readFileSync(file, 'utf8')
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line))
+const [{ variables: common }, ...lines] = read(new URL('../fixtures/templates.jsonl', import.meta.url))
 const cases = lines.filter(({ name }) => name !== undefined)
 const dates = lines.filter(({ date }) => date !== undefined)
 
@@ -29,6 +31,20 @@ describe('as jinja2 does', () => {
     const run = () => render(template, { ...common, ...variables })
     if (error === undefined) expect(run()).toBe(expected)
     else expect(run).toThrow(TemplateError)
+  })
+
+  const { FIELD_TEMPLATES } = process.env
+  test.runIf(FIELD_TEMPLATES)('templates in the field', () => {
+    const [{ variables: shared }, ...found] = read(FIELD_TEMPLATES!)
+    for (const { name, template, variables, expected, error } of found) {
+      let text: string | undefined
+      try {
+        text = render(template, { ...shared, ...variables })
+      } catch (thrown) {
+        expect(thrown, name).toBeInstanceOf(TemplateError)
+      }
+      expect([name, text]).toEqual([name, error === undefined ? expected : undefined])
+    }
   })
 
   test.each(dates)('$format at $date', ({ date, format, expected }) => {
