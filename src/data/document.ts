@@ -125,7 +125,9 @@ function toSegments(example: Example, tokenizer: Tokenizer, options: RenderOptio
     return chatSegments({ kind: 'messages', messages }, tokenizer, options, note)
   }
   if (options.template === 'plain') {
-    throw new UserError('rows with messages need a tokenizer with a chat template, and the template set to chat')
+    throw new UserError(
+      'rows with messages need a chat template: set template to chat (--template chat), or give the tokenizer one',
+    )
   }
   noteSpelled(...textsOf(example))
   return chatSegments(example, tokenizer, options, note)
