@@ -227,7 +227,10 @@ describe('as llama.cpp reads what is missing', () => {
   })
 
   it('a vocabulary of bytes and merges needs its merges', () => {
-    expect(() => load(without(vocabulary('smollm', []), 'merges'))).toThrow(/merges" is missing/)
+    expect(() => load(without(vocabulary('smollm', ['a b']), 'merges'))).toThrow(/merges" is missing/)
+    expect(
+      load(without(vocabulary('smollm', []), 'merges')).encode('ab', { add_special_tokens: false }).ids,
+    ).toHaveLength(2)
   })
 
   it('templates for some uses are kept by name', () => {

@@ -408,7 +408,12 @@ const buildTokenizer = (
         '"gpt2" (byte-level BPE) and "llama" (SentencePiece BPE) are',
     )
   const vocabulary = readVocabulary(path, metadata)
-  if (model === 'gpt2' && !metadata.has('tokenizer.ggml.merges'))
+  // Lists without entries cannot be stored: a vocabulary of single characters has no merges.
+  const { tokens, types } = vocabulary
+  const joined = tokens.some(
+    (token, id) => [...token].length > 1 && (types[id] ?? TokenType.normal) === TokenType.normal,
+  )
+  if (model === 'gpt2' && !metadata.has('tokenizer.ggml.merges') && joined)
     throw new UserError(`${path}: metadata "tokenizer.ggml.merges" is missing`)
   if (model === 'llama') return { ...sentencePieceTokenizer(vocabulary), vocabulary }
   const name = text('tokenizer.ggml.pre') ?? 'default'
