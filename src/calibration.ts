@@ -85,8 +85,11 @@ export async function calibrate(
     throw error
   }
 
-  /** Where the run over the text stands: what entered this layer, for each batch. */
-  let entry: Entry = { layer: 0, given: new Map(), buffers: batches.map(() => ({})) }
+  const start: Entry = { layer: 0, given: new Map(), buffers: batches.map(() => ({})) }
+  /** Where the run over the text stands. */
+  let entry = start
+  /** The place after it, where it is known already; not any more once a weight is replaced. */
+  let ahead: Entry | undefined
   let sums: Record<string, Resident> = {}
   let summed: Product[] = []
   let squares: Session | undefined
@@ -109,45 +112,50 @@ export async function calibrate(
     await session.release()
   }
 
+  /** Room for what enters a layer, and the tensors that it is made of: outputs of a run from an earlier place. */
+  async function place(layer: number): Promise<{ at: Entry; outputs: Record<string, Tensor> }> {
+    const later = products.filter((product) => product.layer >= layer).map(({ x }) => x)
+    const tensors = entering(later, layer, layerOf)
+    const nameOf = (tensor: Tensor) => `entering ${layer}, ${tensors.indexOf(tensor)}`
+    const buffers: Record<string, Resident>[] = []
+    for (const [batch, { feeds }] of batches.entries()) {
+      buffers.push({})
+      for (const tensor of tensors) {
+        const resident = `${nameOf(tensor)} of batch ${batch}`
+        const shape = tensor.shape.map((size) => (typeof size === 'number' ? size : feeds.loss_index.shape[0]))
+        await executor.allocate(resident, tensor.dtype, staticSize(shape))
+        buffers[batch][nameOf(tensor)] = { resident, shape }
+      }
+    }
+    const given = new Map(tensors.map((tensor) => [tensor, input(nameOf(tensor), tensor.dtype, tensor.shape)]))
+    return { at: { layer, given, buffers }, outputs: Object.fromEntries(tensors.map((t) => [nameOf(t), t])) }
+  }
+
+  const free = ({ buffers }: Entry) =>
+    executor.free(...buffers.flatMap((residents) => Object.values(residents).map(({ resident }) => resident)))
+
   /** Goes on to a layer, from the beginning where it lies behind. */
   async function enter(layer: number): Promise<void> {
-    if (layer < entry.layer) await leave({ layer: 0, given: new Map(), buffers: batches.map(() => ({})) })
+    if (layer < entry.layer) await move(start)
+    if (ahead && entry.layer < layer) await move(ahead)
     while (entry.layer < layer) {
-      const next = entry.layer + 1
-      const later = products.filter((product) => product.layer >= next).map(({ x }) => x)
-      const outputs = Object.fromEntries(
-        entering(later, next, layerOf).map((tensor, i) => [`entering ${next}, ${i}`, tensor]),
-      )
-      const buffers = await Promise.all(
-        batches.map(async ({ feeds }, batch) => {
-          const residents: Record<string, Resident> = {}
-          for (const [name, { shape, dtype }] of Object.entries(outputs)) {
-            const sizes = shape.map((size) => (typeof size === 'number' ? size : feeds.loss_index.shape[0]))
-            residents[name] = { resident: `${name} of batch ${batch}`, shape: sizes }
-            await executor.allocate(residents[name].resident, dtype, staticSize(sizes))
-          }
-          return residents
-        }),
-      )
-      await run(outputs, {}, (batch) => buffers[batch])
-      const given = Object.entries(outputs).map(([name, tensor]): [Tensor, Tensor] => [
-        tensor,
-        input(name, tensor.dtype, tensor.shape),
-      ])
-      await leave({ layer: next, given: new Map(given), buffers })
+      const { at, outputs } = await place(entry.layer + 1)
+      await run(outputs, {}, (batch) => at.buffers[batch])
+      await move(at)
     }
   }
 
-  async function leave(next: Entry): Promise<void> {
-    await executor.free(
-      ...entry.buffers.flatMap((residents) => Object.values(residents).map(({ resident }) => resident)),
-    )
-    entry = next
+  async function move(to: Entry): Promise<void> {
+    if (ahead && ahead !== to) await free(ahead)
+    ahead = undefined
+    await free(entry)
+    entry = to
   }
 
-  /** Leaves the sums of these products, of one layer, as resident buffers. */
+  /** Leaves the sums of these products, of one layer, as resident buffers, and what enters the next layer. */
   async function sumInputs(wanted: Product[]): Promise<void> {
-    await enter(wanted[0].layer)
+    const { layer } = wanted[0]
+    await enter(layer)
     await executor.free(...Object.values(sums).map(({ resident }) => resident))
     const counted = countedInputs()
     const outputs: Record<string, Tensor> = {}
@@ -159,8 +167,10 @@ export async function calibrate(
       await executor.allocate(name, 'float32', width * width)
       sums[name] = { resident: name, shape: [width, width] }
     }
+    const next = products.some((product) => product.layer > layer) ? await place(layer + 1) : undefined
     const targets = Object.fromEntries(Object.entries(sums).map(([name, resident]) => [`next ${name}`, resident]))
-    await run(outputs, sums, () => targets)
+    await run({ ...outputs, ...next?.outputs }, sums, (batch) => ({ ...targets, ...next?.at.buffers[batch] }))
+    ahead = next?.at
     summed = wanted
   }
 
@@ -185,7 +195,11 @@ export async function calibrate(
       const feeds = { gram, matrix: { dtype: 'float32' as const, shape: [matrix.length / width, width], data: matrix } }
       return Math.max(0, Number((await squares.run(feeds, { squares: null })).squares.data[0]))
     },
-    replace: (name, values) => executor.write(name, values),
+    async replace(name, values) {
+      if (ahead) await free(ahead)
+      ahead = undefined
+      await executor.write(name, values)
+    },
     dispose: () => executor.dispose(),
   }
 }
