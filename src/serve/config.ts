@@ -48,8 +48,15 @@ const key = z.strictObject({
 })
 
 const limits = z.strictObject({
-  concurrency: whole.max(512).default(32).describe('sequences that a model generates at a time'),
-  queue: z.int().min(0).default(256).describe('sequences that may wait for a place'),
+  concurrency: whole
+    .max(512)
+    .default(32)
+    .describe('sequences that a model generates at a time, those of one client all but an eighth'),
+  queue: z
+    .int()
+    .min(0)
+    .default(256)
+    .describe('sequences that may wait for a place, those of one client half of what others leave'),
   queue_seconds: seconds.default(60).describe('longest wait for a place'),
   seconds: seconds
     .default(300)

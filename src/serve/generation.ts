@@ -5,6 +5,7 @@ import { ApiError } from './errors.ts'
 import type { Metrics } from './metrics.ts'
 import type { ServedModel } from './models.ts'
 import { childSpan, type TraceContext } from './trace.ts'
+import { notAnswering } from './worker/host.ts'
 import type { GenerateEvent, GenerateJob, GenerateResult, ScoreJob, ScoreResult } from './worker/protocol.ts'
 
 export interface RunContext {
@@ -44,7 +45,7 @@ export async function* runChoices(
   { client, signal, seconds, metrics, trace }: RunContext,
 ): AsyncGenerator<ChoiceEvent, void> {
   model.check()
-  model.queue.admit(jobs.length)
+  model.queue.admit(client, jobs.length)
   const leave = model.enter()
   const stop = new AbortController()
   // One per sequence: as many as there are.
@@ -128,7 +129,7 @@ export async function runScores(
   { client, signal, seconds }: RunContext,
 ): Promise<ScoreResult[]> {
   model.check()
-  model.queue.admit(jobs.length)
+  model.queue.admit(client, jobs.length)
   const leave = model.enter()
   const stop = AbortSignal.any([signal, AbortSignal.timeout(seconds * 1000)])
   setMaxListeners(0, stop)
@@ -183,11 +184,7 @@ async function generate(
   } catch (error) {
     if (!limit.signal.aborted || signal.aborted) throw error
     // A process that answers at all says at once that it begins.
-    if (!begun)
-      throw new ApiError(503, `the process of this model did not answer within ${seconds} s`, {
-        code: 'model_unresponsive',
-        retryAfter: 10,
-      })
+    if (!begun) throw notAnswering(seconds)
     return { finish: 'length', promptTokens, cachedTokens: 0, completionTokens, forwards }
   } finally {
     clearTimeout(timer)

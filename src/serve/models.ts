@@ -6,9 +6,10 @@ import { ApiError } from './errors.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
 import { createQueue, type Queue } from './scheduler.ts'
+import { within } from './wait.ts'
 import { type ModelWorker, startWorker, workerGone } from './worker/host.ts'
 
-export type ModelState = 'unloaded' | 'loading' | 'ready' | 'restarting' | 'failed'
+export type ModelState = 'unloaded' | 'loading' | 'ready' | 'unresponsive' | 'restarting' | 'failed'
 
 export interface ServedModel {
   readonly name: string
@@ -219,7 +220,7 @@ function createModel(
       return settings
     },
     get state() {
-      return state
+      return state === 'ready' && worker?.responsive === false ? 'unresponsive' : state
     },
     get worker() {
       return worker
@@ -230,7 +231,7 @@ function createModel(
     async ready(signal) {
       if (worker) return worker
       try {
-        return await unlessAborted(load(), AbortSignal.any([signal, patience(limits.queue_seconds)]))
+        return await within(load(), { signal, seconds: limits.queue_seconds, late: stillLoading })
       } catch (error) {
         if (error instanceof ApiError) throw error
         // Its text may hold paths, so it is for the log.
@@ -277,25 +278,7 @@ function createModel(
   } satisfies ServedModel & Record<string, unknown>
 }
 
+const stillLoading = () =>
+  new ApiError(503, 'the model is still being loaded; try again in a moment', { code: 'model_loading', retryAfter: 5 })
+
 const messageOf = (error: unknown): unknown => (error instanceof Error ? error.message : error)
-
-/** Aborts after so long, with what a client is told that waited for a model. */
-function patience(seconds: number): AbortSignal {
-  const wait = new AbortController()
-  const late = new ApiError(503, 'the model is still being loaded; try again in a moment', {
-    code: 'model_loading',
-    retryAfter: 5,
-  })
-  setTimeout(() => wait.abort(late), seconds * 1000).unref()
-  return wait.signal
-}
-
-/** A promise, or the signal's reason if that comes first. */
-function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(signal.reason)
-    if (signal.aborted) abort()
-    signal.addEventListener('abort', abort, { once: true })
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
-  })
-}

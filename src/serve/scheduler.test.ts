@@ -44,11 +44,11 @@ test('who goes leaves the line, and a full line turns away', async () => {
   const release = await queue.acquire('a', never)
   const stop = new AbortController()
   const gone = queue.acquire('a', stop.signal)
-  expect(() => queue.admit(1)).toThrow(expect.objectContaining({ status: 429, code: 'queue_full' }))
+  expect(() => queue.admit('a', 1)).toThrow(expect.objectContaining({ status: 429, code: 'queue_full' }))
   stop.abort(new Error('gone'))
   await expect(gone).rejects.toThrow('gone')
   expect(queue.waiting).toBe(0)
-  queue.admit(1)
+  queue.admit('a', 1)
   release()
 })
 
@@ -60,5 +60,32 @@ test('who waits too long is turned away, and all are when the line is cleared', 
   queue.clear(new Error('cleared'))
   await expect(waiting).rejects.toThrow('cleared')
   release()
+  expect([queue.running, queue.waiting]).toEqual([0, 0])
+})
+
+test('one client takes neither all places nor all the room to wait', async () => {
+  const queue = createQueue({ concurrency: 8, limit: 8, seconds: 10 })
+  const places: Promise<() => void>[] = []
+  const fill = (client: string) => {
+    let count = 0
+    for (; count < 100; count++) {
+      try {
+        queue.admit(client, 1)
+      } catch (error) {
+        expect(error).toMatchObject({ status: 429, code: 'queue_full' })
+        return count
+      }
+      places.push(queue.acquire(client, never))
+    }
+    return count
+  }
+  // One place is left, and half of the room; then half of the rest.
+  expect(fill('a')).toBe(7 + 4)
+  expect([queue.running, queue.waiting]).toEqual([7, 4])
+  expect(fill('b')).toBe(1 + 2)
+  expect(queue.running).toBe(8)
+  expect(fill('c')).toBe(1)
+  queue.clear(new Error('cleared'))
+  for (const place of await Promise.allSettled(places)) if (place.status === 'fulfilled') place.value()
   expect([queue.running, queue.waiting]).toEqual([0, 0])
 })

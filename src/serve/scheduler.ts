@@ -1,4 +1,5 @@
-// A fair queue for the places of a model: clients take turns, each in its own order. Knows neither models nor HTTP.
+// A fair queue for the places of a model: clients take turns, each in its own order, and none can take all places or all the
+// room to wait. Knows neither models nor HTTP.
 import { ApiError } from './errors.ts'
 
 export interface QueueOptions {
@@ -13,8 +14,8 @@ export interface QueueOptions {
 export interface Queue {
   readonly running: number
   readonly waiting: number
-  /** Throws 429 where `count` more sequences find no room. */
-  admit(count: number): void
+  /** Throws 429 if `count` more sequences of a client find no room: it may take half of what others leave of it. */
+  admit(client: string, count: number): void
   /** Waits for a place. Rejects with the signal's reason, or with 429 after the longest wait. `release` gives it back. */
   acquire(client: string, signal: AbortSignal): Promise<() => void>
   /** Sends everyone away who waits. */
@@ -29,6 +30,10 @@ interface Waiting {
 export function createQueue({ concurrency, limit, seconds }: QueueOptions): Queue {
   /** Those who wait, by client; the first key is next, and goes to the end when it has had its turn. */
   const clients = new Map<string, Waiting[]>()
+  /** Places that each client holds. */
+  const held = new Map<string, number>()
+  /** Most places of one client: some stay for whoever comes next. */
+  const most = concurrency - Math.floor(concurrency / 8)
   let running = 0
   let waiting = 0
   /** Moving average of the time that a place is held. */
@@ -36,11 +41,13 @@ export function createQueue({ concurrency, limit, seconds }: QueueOptions): Queu
 
   const retryAfter = () => Math.min(60, Math.max(1, Math.ceil((average * (running + waiting)) / concurrency)))
 
+  const heldBy = (client: string) => held.get(client) ?? 0
+
   function next(): void {
     while (running < concurrency) {
-      const turn = clients.entries().next()
-      if (turn.done) return
-      const [client, line] = turn.value
+      const turn = [...clients].find(([client]) => heldBy(client) < most)
+      if (!turn) return
+      const [client, line] = turn
       const first = line.shift()!
       clients.delete(client)
       if (line.length > 0) clients.set(client, line)
@@ -58,14 +65,17 @@ export function createQueue({ concurrency, limit, seconds }: QueueOptions): Queu
     if (line.length === 0) clients.delete(client)
   }
 
-  function place(): () => void {
+  function place(client: string): () => void {
     running++
+    held.set(client, heldBy(client) + 1)
     const since = performance.now()
     let released = false
     return () => {
       if (released) return
       released = true
       running--
+      if (heldBy(client) > 1) held.set(client, heldBy(client) - 1)
+      else held.delete(client)
       average += 0.1 * ((performance.now() - since) / 1000 - average)
       next()
     }
@@ -78,12 +88,19 @@ export function createQueue({ concurrency, limit, seconds }: QueueOptions): Queu
     get waiting() {
       return waiting
     },
-    admit(count) {
-      if (running + waiting + count > concurrency + limit)
-        throw new ApiError(429, `the server is busy: ${running} sequences run and ${waiting} wait`, {
-          code: 'queue_full',
-          retryAfter: retryAfter(),
-        })
+    admit(client, count) {
+      const own = clients.get(client)?.length ?? 0
+      const room = Math.ceil((limit - (waiting - own)) / 2)
+      const places = Math.min(concurrency - running, most - heldBy(client))
+      if (own + count > room + Math.max(0, places))
+        throw new ApiError(
+          429,
+          `the server is busy: ${running} sequences run and ${waiting} wait, ${own} of them yours`,
+          {
+            code: 'queue_full',
+            retryAfter: retryAfter(),
+          },
+        )
     },
     acquire(client, signal) {
       if (signal.aborted) return Promise.reject(signal.reason)
@@ -95,7 +112,7 @@ export function createQueue({ concurrency, limit, seconds }: QueueOptions): Queu
         const entry: Waiting = {
           start() {
             settle()
-            resolve(place())
+            resolve(place(client))
           },
           fail(error) {
             settle()

@@ -41,6 +41,7 @@ test('a process that does not answer: 503, and it is started again', async () =>
     expect(await answer.json()).toMatchObject({ error: { code: 'model_unresponsive' } })
     const tokens = await post(`${server.url}/tokenize`, { prompt: 'a' })
     expect(tokens.status).toBe(503)
+    await until(async () => (await fetch(`${server.url}/ready`)).status === 503)
     await until(async () => (await fetch(`${server.url}/ready`)).status === 200)
     expect(server.processes().d).not.toBe(stuck)
     expect((await post(`${server.url}/v1/completions`, { prompt: 'a', max_tokens: 1 })).status).toBe(200)

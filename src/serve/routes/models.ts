@@ -4,7 +4,8 @@ import { readBody } from '../body.ts'
 import { ApiError, badRequest } from '../errors.ts'
 import { fromMessages } from '../messages.ts'
 import { detokenizeRequest, tokenizeRequest } from '../schemas.ts'
-import type { ModelWorker } from '../worker/host.ts'
+import { within } from '../wait.ts'
+import { type ModelWorker, notAnswering } from '../worker/host.ts'
 import type { Prompt } from '../worker/protocol.ts'
 import { type Env, isSet, modelObject, type RouteContext } from './settings.ts'
 
@@ -37,7 +38,7 @@ export const metricsRoute =
 
 /** Runs a short piece of work in the model's process. */
 async function inWorker<T>(
-  { models }: RouteContext,
+  { models, limits: { seconds } }: RouteContext,
   c: Context<Env>,
   name: string | null | undefined,
   work: (worker: ModelWorker) => Promise<T>,
@@ -45,8 +46,10 @@ async function inWorker<T>(
   const model = models.find(name)
   model.check()
   const leave = model.enter()
+  const { signal } = c.var.gone
   try {
-    return await work(await model.ready(c.var.gone.signal))
+    const worker = await model.ready(signal)
+    return await within(work(worker), { signal, seconds, late: () => notAnswering(seconds) })
   } finally {
     leave()
   }

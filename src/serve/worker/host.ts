@@ -22,6 +22,8 @@ import type {
 export interface ModelWorker {
   readonly info: ModelInfo
   readonly pid: number
+  /** Whether it answered when it was last asked. */
+  readonly responsive: boolean
   generate(job: GenerateJob, signal: AbortSignal, onEvent: (event: GenerateEvent) => void): Promise<GenerateResult>
   score(job: ScoreJob, signal: AbortSignal): Promise<ScoreResult>
   tokenize(prompt: Prompt, addSpecialTokens: boolean): Promise<number[]>
@@ -39,6 +41,13 @@ export interface HostOptions {
   onInternalError(message: string): void
 }
 
+/** For clients whose work a process has not taken up. */
+export const notAnswering = (seconds: number): ApiError =>
+  new ApiError(503, `the process of this model did not answer within ${seconds} s`, {
+    code: 'model_unresponsive',
+    retryAfter: 10,
+  })
+
 /** For clients whose request ended with the process, or that ask while it starts again. */
 export const workerGone = (): ApiError =>
   new ApiError(503, 'the process of this model ended and is being restarted; try again in a moment', {
@@ -46,8 +55,9 @@ export const workerGone = (): ApiError =>
     retryAfter: 2,
   })
 
-/** How often a process is asked whether it still answers, and how often in a row it may not before it is killed. */
+/** How often a process is asked whether it still answers; how often in a row it may not before it counts, and is killed. */
 const PING_MS = 2000
+const LATE_PINGS = 2
 const MISSED_PINGS = 4
 
 interface Pending {
@@ -175,6 +185,9 @@ export async function startWorker(
   return {
     info,
     pid: child.pid!,
+    get responsive() {
+      return missed < LATE_PINGS
+    },
     generate: (job, signal, onEvent) => request((id) => ({ kind: 'generate', id, job }), signal, onEvent),
     score: (job, signal) => request((id) => ({ kind: 'score', id, job }), signal),
     tokenize: (prompt, addSpecialTokens) => request((id) => ({ kind: 'tokenize', id, prompt, addSpecialTokens })),
