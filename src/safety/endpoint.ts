@@ -6,6 +6,7 @@ export interface EndpointOptions {
   model?: string
   key?: string
   timeoutSeconds: number
+  signal?: AbortSignal
 }
 
 export interface EndpointVerdict {
@@ -31,7 +32,7 @@ const answer = z.object({
 
 /** Asks about one text. Rejects where there is no answer in time, or none of that shape. */
 export async function askEndpoint(
-  { url, model, key, timeoutSeconds }: EndpointOptions,
+  { url, model, key, timeoutSeconds, signal }: EndpointOptions,
   input: string,
 ): Promise<EndpointVerdict> {
   const response = await fetch(url, {
@@ -39,7 +40,7 @@ export async function askEndpoint(
     redirect: 'error',
     headers: { 'content-type': 'application/json', ...(key ? { authorization: `Bearer ${key}` } : {}) },
     body: JSON.stringify({ input, ...(model ? { model } : {}) }),
-    signal: AbortSignal.timeout(timeoutSeconds * 1000),
+    signal: AbortSignal.any([AbortSignal.timeout(timeoutSeconds * 1000), ...(signal ? [signal] : [])]),
   })
   if (!response.ok) {
     await response.body?.cancel()

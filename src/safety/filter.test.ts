@@ -40,7 +40,24 @@ function inPieces(filter: Filter, text: string, cuts: readonly number[]) {
 
 const piece = fc.oneof(
   fc.constantFrom(
-    ...['the project titan', 'project  ti', 'tanic ', 'AB-12', '-345', 'cheap', 'straße', 'cocktail ', 'cock', 'tail'],
+    ...[
+      'the project titan',
+      'project  ti',
+      'tanic ',
+      'AB-12',
+      '-345',
+      '\\u0070roject ',
+      '\\u00',
+      '66',
+      '\\\\n',
+      '\\',
+      ' ',
+      'cheap',
+      'straße',
+      'cocktail ',
+      'cock',
+      'tail',
+    ],
     ...[
       'fuuu',
       'ck you',
@@ -163,4 +180,23 @@ test('a long text is judged in little time per character', async () => {
   const { text: passed, blocked } = await full.judge(text)
   expect(passed).toBe(text)
   expect(blocked).toBeUndefined()
+})
+
+test('escapes are judged by what they stand for', async () => {
+  const judged = async (text: string) => {
+    const { text: shown, blocked } = await full.judge(text)
+    return blocked ? blocked.rule : shown
+  }
+  expect(await judged('{"a": "\\u0070roject\\ntitan"}')).toBe('titan')
+  // JSON within JSON.
+  expect(await judged('{"a": "{\\"b\\": \\"\\\\u0070roject titan\\"}"}')).toBe('titan')
+  expect(await judged('{"mail": "anne\\u0040example.org"}')).toBe('{"mail": "[EMAIL]"}')
+  expect(await judged('a backslash \\ stays, \\u00 too')).toBe('a backslash \\ stays, \\u00 too')
+})
+
+test('who has gone is not judged any further', async () => {
+  const gone = new AbortController()
+  const judged = full.judge('555-123-4567 '.repeat(10_000), gone.signal)
+  gone.abort(new Error('gone'))
+  await expect(judged).rejects.toThrow('gone')
 })

@@ -1,5 +1,6 @@
 // Judges a text while it grows: what is passed on was judged with all before it, and no finding can begin in it any more.
-// A text in pieces is judged as the same text at once.
+// A text in pieces is judged as the same text at once, both as it is written and with escapes decoded.
+import { decodeEscapes, openEscape } from './escapes.ts'
 import { MAX_HELD } from './pattern.ts'
 import type { Action, Detector, Finding } from './types.ts'
 
@@ -39,13 +40,31 @@ const PIECE = 2048
 
 export interface Filter {
   stream(): FilterStream
-  /** Judges a whole text, giving way to other work now and then. */
-  judge(text: string): Promise<Judgement & { scores: Map<string, number> }>
+  /** Judges a whole text, giving way to other work now and then. Rejects with the signal's reason. */
+  judge(text: string, signal?: AbortSignal): Promise<Judgement & { scores: Map<string, number> }>
   flagged(scores: ReadonlyMap<string, number>): string[]
 }
 
 export function createFilter({ detectors, block = [], threshold = 0.5 }: FilterOptions): Filter {
   const blocking = new Set(block)
+
+  /** Everything that is found from `from` on, and the first place where something may be under way. */
+  function look(text: string, from: number) {
+    const found = detectors.flatMap((detector) => detector.find(text, from))
+    const open = Math.min(openEscape(text), ...detectors.map((detector) => detector.open(text, from)))
+    const decoded = decodeEscapes(text)
+    if (!decoded) return { found, open, escapes: [] }
+    const { at, escapes } = decoded
+    const begin = at.findIndex((index) => index >= from)
+    const known = new Set(found.map(({ rule, start, end }) => `${rule} ${start} ${end}`))
+    for (const detector of detectors)
+      for (const finding of detector.find(decoded.text, begin)) {
+        const [start, end] = [at[finding.start]!, at[finding.end]!]
+        if (!known.has(`${finding.rule} ${start} ${end}`)) found.push({ ...finding, start, end })
+      }
+    const opens = detectors.map((detector) => at[detector.open(decoded.text, begin)]!)
+    return { found, open: Math.min(open, ...opens), escapes }
+  }
 
   function stream(): FilterStream {
     const rules = new Map<string, Map<string, number>>()
@@ -68,27 +87,27 @@ export function createFilter({ detectors, block = [], threshold = 0.5 }: FilterO
       held += fresh
       const text = context + held
       const from = context.length
-      const found = detectors.flatMap((detector) => detector.find(text, from))
-      const open = last ? text.length : Math.min(...detectors.map((detector) => detector.open(text, from)), text.length)
-      let cut = Math.max(from, open)
+      const { found, open, escapes } = look(text, from)
+      let cut = Math.max(from, last ? text.length : open)
       // What reaches over the border is decided with the rest of it.
+      const spans = [...found, ...escapes]
       for (let before = -1; before !== cut; ) {
         before = cut
         cut = Math.min(
           cut,
-          ...found.filter(({ start, end }) => start < before && end > before).map(({ start }) => start),
+          ...spans.filter(({ start, end }) => start < before && end > before).map(({ start }) => start),
         )
       }
-      if (cut < text.length - MAX_HELD) cut = forced(text, text.length - MAX_HELD, found)
+      if (cut < text.length - MAX_HELD) cut = forced(text, text.length - MAX_HELD, spans)
       const findings = found.filter(({ end }) => end <= cut).sort((a, b) => a.end - b.end || a.start - b.start)
       const stop = findings.findIndex(count)
       const blocked = findings[stop]
       const counted = stop === -1 ? findings : findings.slice(0, stop + 1)
       const end = blocked ? blocked.start : cut
-      const spans = merged(found.filter(({ action, start }) => action === 'redact' && start < end))
+      const redactions = merged(found.filter(({ action, start }) => action === 'redact' && start < end))
       let out = ''
       let at = from
-      for (const { start, end: over, replacement } of spans) {
+      for (const { start, end: over, replacement } of redactions) {
         // A redaction that what is blocked lies in goes with it.
         if (over > cut || (blocked && over > end)) {
           out += text.slice(at, start)
@@ -104,7 +123,7 @@ export function createFilter({ detectors, block = [], threshold = 0.5 }: FilterO
       context = text.slice(Math.max(0, cut - CONTEXT), cut)
       if (isLow(context.charCodeAt(0))) context = context.slice(1)
       ended = last || blocked !== undefined
-      return { text: out, taken, changed: spans.length > 0, blocked, findings: counted }
+      return { text: out, taken, changed: redactions.length > 0, blocked, findings: counted }
     }
 
     return {
@@ -116,11 +135,12 @@ export function createFilter({ detectors, block = [], threshold = 0.5 }: FilterO
 
   return {
     stream,
-    async judge(text) {
+    async judge(text, signal) {
       const whole = stream()
       const parts: Judgement[] = []
       for (let at = 0; at < text.length && !parts.at(-1)?.blocked; at += PIECE) {
         if (at > 0) await new Promise(setImmediate)
+        signal?.throwIfAborted()
         parts.push(whole.push(text.slice(at, at + PIECE)))
       }
       if (!parts.at(-1)?.blocked) parts.push(whole.end())
@@ -138,7 +158,7 @@ export function createFilter({ detectors, block = [], threshold = 0.5 }: FilterO
 }
 
 /** A cut near `at` that goes neither through a finding nor through a character. */
-function forced(text: string, at: number, found: readonly Finding[]): number {
+function forced(text: string, at: number, found: readonly Pick<Finding, 'start' | 'end'>[]): number {
   let cut = isLow(text.charCodeAt(at)) ? at + 1 : at
   for (let before = -1; before !== cut; ) {
     before = cut

@@ -42,10 +42,16 @@ export interface Moderation {
 export interface Safety {
   /** Whether prompts are judged at all. */
   readonly prompts: boolean
-  prompt(texts: readonly string[], asker: Asker): Promise<JudgedPrompt>
+  /** Rejects with the signal's reason. */
+  prompt(texts: readonly string[], asker: Asker, signal: AbortSignal): Promise<JudgedPrompt>
   /** Passes on what may be seen. A blocked choice ends with `content_filter`; when all have, generation does. */
-  answers(events: AsyncGenerator<ChoiceEvent, void>, count: number, asker: Asker): AsyncGenerator<ChoiceEvent, void>
-  moderate(text: string): Promise<Moderation>
+  answers(
+    events: AsyncGenerator<ChoiceEvent, void>,
+    jobs: readonly GenerateJob[],
+    asker: Asker,
+  ): AsyncGenerator<ChoiceEvent, void>
+  /** Rejects with the signal's reason. */
+  moderate(text: string, signal: AbortSignal): Promise<Moderation>
   close(): Promise<void>
 }
 
@@ -72,13 +78,14 @@ export async function createSafety(
     safety.audit && auditFrom(safety.audit, env.UNMASK_AUDIT_KEY, (error) => log.error({ err: error }, 'audit log'))
 
   /** The endpoint's word on a text; where it fails, what the configuration says. */
-  async function ask(text: string): Promise<EndpointVerdict | undefined> {
+  async function ask(text: string, signal?: AbortSignal): Promise<EndpointVerdict | undefined> {
     if (!endpoint || text.trim() === '') return undefined
     const { url, model, timeout_seconds: timeoutSeconds, on_failure: onFailure } = endpoint
     const key = env.UNMASK_MODERATION_KEY
     try {
-      return await askEndpoint({ url, timeoutSeconds, ...(model ? { model } : {}), ...(key ? { key } : {}) }, text)
+      return await askEndpoint({ url, timeoutSeconds, model, key, signal }, text)
     } catch (error) {
+      signal?.throwIfAborted()
       log.error({ message: error instanceof Error ? error.message : error }, 'moderation endpoint')
       metrics.safety.inc({ direction: 'endpoint', action: 'failure' })
       return { flagged: onFailure === 'block', scores: new Map(), categories: ['unavailable'] }
@@ -110,12 +117,12 @@ export async function createSafety(
 
   async function* answers(
     events: AsyncGenerator<ChoiceEvent, void>,
-    count: number,
+    jobs: readonly GenerateJob[],
     asker: Asker,
   ): AsyncGenerator<ChoiceEvent, void> {
     const { answers: filter } = filters
     if (!filter && !endpoint && !audit) return yield* events
-    const choices = Array.from({ length: count }, () => createChoice(filter?.stream()))
+    const choices = jobs.map(({ prompt }) => createChoice(filter?.stream(), prompt.kind === 'revise'))
     try {
       for await (const event of events) {
         const choice = choices[event.index]!
@@ -128,7 +135,10 @@ export async function createSafety(
           if (verdict?.flagged) judged.blocked = verdict.categories
           else choice.answered()
         }
-        const { logprobs, unmasked, text } = choice.give(endpoint !== undefined, judged.blocked !== undefined)
+        const { logprobs, unmasked, text } = choice.give(
+          endpoint !== undefined,
+          judged.blocked ? 'blocked' : last ? 'ended' : 'open',
+        )
         const begin = event.kind === 'text' && event.promptTokens !== undefined
         if (begin || text !== '' || logprobs.length > 0 || unmasked.length > 0)
           yield {
@@ -160,14 +170,14 @@ export async function createSafety(
 
   return {
     prompts: filters.prompts !== undefined || endpoint !== undefined || audit !== undefined,
-    async prompt(texts, asker) {
+    async prompt(texts, asker, signal) {
       const judged = []
       for (const text of texts) {
-        const result = await filters.prompts?.judge(text)
+        const result = await filters.prompts?.judge(text, signal)
         judged.push(result ?? { text, changed: false, blocked: undefined, findings: [], scores: new Map() })
       }
       const local = judged.find((entry) => entry.blocked)?.blocked
-      const verdict = local ? undefined : await ask(judged.map(({ text }) => text).join('\n'))
+      const verdict = local ? undefined : await ask(judged.map(({ text }) => text).join('\n'), signal)
       const blocked = local ? [local.category] : verdict?.flagged ? verdict.categories : undefined
       const scores = new Map<string, number>()
       for (const [category, score] of judged.flatMap((entry) => [...entry.scores]))
@@ -181,10 +191,10 @@ export async function createSafety(
       }
     },
     answers,
-    async moderate(text) {
-      const { scores } = await filters.moderation.judge(text)
+    async moderate(text, signal) {
+      const { scores } = await filters.moderation.judge(text, signal)
       const names = new Set(filters.moderation.flagged(scores))
-      const verdict = await ask(text)
+      const verdict = await ask(text, signal)
       for (const [name, score] of verdict?.scores ?? []) scores.set(name, Math.max(score, scores.get(name) ?? 0))
       for (const name of verdict?.categories ?? []) names.add(name)
       return { flagged: names.size > 0, scores, categories: names }
@@ -193,8 +203,11 @@ export async function createSafety(
   }
 }
 
-/** One answer: its text as it was judged, and what waits with it. */
-function createChoice(stream: FilterStream | undefined) {
+/**
+ * One answer: its text as it was judged, and what waits with it. Tokens of a text that is revised count from the start of the
+ * text, so they wait until all of it has been judged.
+ */
+function createChoice(stream: FilterStream | undefined, revised: boolean) {
   /** What belongs to text up to `end` of the original: sent when that is. */
   let waiting: { end: number; tokens: number; logprobs: TokenLogprob[] }[] = []
   let unmasked: UnmaskedToken[] = []
@@ -241,7 +254,7 @@ function createChoice(stream: FilterStream | undefined) {
       released += ready
       ready = ''
     },
-    give(asks: boolean, blocked: boolean) {
+    give(asks: boolean, state: 'open' | 'ended' | 'blocked') {
       let text = released
       released = ''
       if (!asks) {
@@ -249,13 +262,19 @@ function createChoice(stream: FilterStream | undefined) {
         ready = ''
       }
       // Tokens would reveal what was taken out of the text, or is not yet judged.
-      const free = ready === '' && !blocked ? waiting.filter(({ end }) => end <= taken) : []
+      const free = ready === '' && state !== 'blocked' ? waiting.filter(({ end }) => end <= taken) : []
       waiting = waiting.slice(free.length)
-      const known = free.at(-1)?.tokens ?? -1
-      const sent = unmasked.filter(({ position }) => position < known)
+      const known = revised ? (state === 'ended' ? Number.POSITIVE_INFINITY : -1) : (free.at(-1)?.tokens ?? -1)
+      const shown = unmasked.filter(({ position }) => position < known)
       unmasked = unmasked.filter(({ position }) => position >= known)
       if (altered) return { text, logprobs: [], unmasked: [] }
-      return { text, logprobs: free.flatMap(({ logprobs }) => logprobs), unmasked: sent }
+      // Of a position that changed, what it held before is no part of what was judged.
+      const final = new Map(shown.map((token) => [token.position, token]))
+      return {
+        text,
+        logprobs: free.flatMap(({ logprobs }) => logprobs),
+        unmasked: shown.filter((token) => final.get(token.position) === token),
+      }
     },
     /** The end of a choice, without the texts of its holes where something was taken out of them. */
     end(event: ChoiceEvent): ChoiceEvent {
@@ -281,8 +300,7 @@ export function* refuseAll(count: number): Generator<ChoiceEvent> {
 export async function judgeJobs(
   safety: Safety,
   jobs: readonly GenerateJob[],
-  detokenize: (ids: number[]) => Promise<string>,
-  asker: Asker,
+  { asker, signal, detokenize }: { asker: Asker; signal: AbortSignal; detokenize: (ids: number[]) => Promise<string> },
 ): Promise<{ jobs: GenerateJob[]; blocked: boolean }> {
   if (!safety.prompts) return { jobs: [...jobs], blocked: false }
   const judged: GenerateJob[] = []
@@ -302,7 +320,7 @@ export async function judgeJobs(
         texts,
         blocked,
         changed: anything,
-      } = await safety.prompt(suffix === undefined ? parts : [...parts, suffix], asker)
+      } = await safety.prompt(suffix === undefined ? parts : [...parts, suffix], asker, signal)
       if (blocked) return { jobs: [], blocked: true }
       changed = anything ? withTexts(prompt, texts) : prompt
       if (suffix !== undefined) behind = texts.at(-1)

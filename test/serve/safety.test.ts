@@ -244,15 +244,33 @@ test('wrong rules end the start, saying which', async () => {
 })
 
 test('holes and rewritten texts are judged as other answers are', async () => {
-  const infill = { parts: ['The people', { mask: 6 }, ' the state.'], logit_bias: { 256: -100, 258: -100 } }
+  const infill = {
+    parts: ['The people', { mask: 6 }, ' the state.'],
+    ...{ logit_bias: { 256: -100, 258: -100 }, unmask: { unmasking: true } },
+  }
+  type Shown = { position: number; text: string }
+  /** What the events of tokens say in order. */
+  const events = ({ unmask }: { unmask: { tokens: Shown[] } }) =>
+    [...unmask.tokens]
+      .sort((a, b) => a.position - b.position)
+      .map(({ text }) => text)
+      .join('')
   const ask = async (server: RunningServer, body: object) => {
     const response = await post(`${server.url}/v1/infill`, { model: 'diffusion', ...body })
     expect(response.status).toBe(200)
-    return (await response.json()) as { text: string; holes?: string[]; finish_reason: string }
+    return (await response.json()) as {
+      text: string
+      holes?: string[]
+      finish_reason: string
+      unmask: { tokens: Shown[] }
+    }
   }
   const free = await withServer({}, (server) => ask(server, infill))
   const hole = free.holes![0]!
   expect(free.finish_reason).toBe('stop')
+  expect(events(free)).toContain(hole.trim())
+  const nothing = await rulesFile('holes-none.yaml', [{ id: 'x', category: 'own', pattern: 'qqqqqq', action: 'block' }])
+  await withServer({ rules: nothing }, async (server) => expect(events(await ask(server, infill))).toBe(events(free)))
   for (const action of ['block', 'redact']) {
     const rules = await rulesFile(`holes-${action}.yaml`, [
       { id: 'hole', category: 'own', pattern: quoted(hole), action },
@@ -260,6 +278,7 @@ test('holes and rewritten texts are judged as other answers are', async () => {
     await withServer({ rules }, async (server) => {
       const judged = await ask(server, infill)
       expect(JSON.stringify(judged)).not.toContain(hole)
+      expect(events(judged)).toBe('')
       expect(judged.finish_reason).toBe(action === 'block' ? 'content_filter' : 'stop')
       // The text that the client gives is judged too.
       const given = await ask(server, { ...infill, parts: [hole, { mask: 2 }] })

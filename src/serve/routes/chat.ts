@@ -84,8 +84,11 @@ export async function* answerChat(
   const names = new Set(tools.map((tool) => tool.function.name))
   const filters = Array.from({ length: chat.n }, () => (names.size > 0 ? createToolFilter(names, forced) : undefined))
   const asked = Array.from({ length: chat.n }, (_, index) => job(index))
-  const { jobs, blocked } = await judgeJobs(safety, asked, (ids) => worker.detokenize(ids), asker)
-  const events = blocked ? refuseAll(chat.n) : safety.answers(runChoices(model, jobs, run), chat.n, asker)
+  const { jobs, blocked } = await judgeJobs(safety, asked, {
+    ...{ asker, signal: run.signal },
+    detokenize: (ids) => worker.detokenize(ids),
+  })
+  const events = blocked ? refuseAll(chat.n) : safety.answers(runChoices(model, jobs, run), jobs, asker)
   for await (const event of events) yield* chatEvents(event, filters[event.index], chat.parallelToolCalls)
 }
 

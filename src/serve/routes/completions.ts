@@ -67,9 +67,11 @@ export const completionsRoute = (context: RouteContext) => async (c: Context<Env
   }
   const run = runContext(context, c.var)
   const asker = askerOf(model, c.var)
-  const { jobs, blocked } = await judgeJobs(safety, asked, (ids) => worker.detokenize(ids), asker)
-  const generate = () =>
-    blocked ? refuseAll(asked.length) : safety.answers(runChoices(model, jobs, run), jobs.length, asker)
+  const { jobs, blocked } = await judgeJobs(safety, asked, {
+    ...{ asker, signal: run.signal },
+    detokenize: (ids) => worker.detokenize(ids),
+  })
+  const generate = () => (blocked ? refuseAll(asked.length) : safety.answers(runChoices(model, jobs, run), jobs, asker))
   if (body.stream) {
     const chunks = streamChunks(generate(), head, body, n)
     return eventStream(await startStream(chunks, log), () => c.var.gone.abort())

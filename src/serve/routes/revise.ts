@@ -60,8 +60,14 @@ async function revise(
     model: model.name,
   }
   const asker = askerOf(model, c.var)
-  const { jobs, blocked } = await judgeJobs(safety, [job], async () => '', asker)
-  const events = blocked ? refuseAll(1) : safety.answers(runChoices(model, jobs, runContext(context, c.var)), 1, asker)
+  const { jobs, blocked } = await judgeJobs(safety, [job], {
+    asker,
+    signal: c.var.gone.signal,
+    detokenize: async () => '',
+  })
+  const events = blocked
+    ? refuseAll(1)
+    : safety.answers(runChoices(model, jobs, runContext(context, c.var)), jobs, asker)
   if (body.stream) {
     const stream = await startStream(streamChunks(events, { ...head, object: `${head.object}.chunk` }), log)
     return eventStream(stream, () => c.var.gone.abort())
