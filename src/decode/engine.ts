@@ -1,18 +1,20 @@
 // Generates tokens with a loaded model: many per forward, block by block, or one per forward, autoregressively.
-// Checks what is asked for and keeps the books; blocks.ts decodes, and which tokens a step commits is a strategy's choice.
-// Uses no Node API.
-import type { Dimensions, Model } from '../models/types.ts'
+// Checks what is asked for; how it is decoded is the business of blocks, autoregressive.ts and strided.ts, and which tokens a
+// step commits is a strategy's choice. Uses no Node API.
+import type { Model } from '../models/types.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { type InferenceParameter, type Parameter, UserError } from '../types.ts'
-import { type BlockSettings, type Document, decodeBlocks, PREFILL } from './blocks.ts'
-import type { Cache } from './cache.ts'
+import { decodeAutoregressive } from './autoregressive.ts'
+import { blockSettings, checkOptions } from './block-settings.ts'
+import { type BlockSettings, type Document, decodeBlocks } from './blocks/index.ts'
+import { checkAutoregressivePrompt, checkCount, checkIds, checkPrompt, checkText } from './checks.ts'
 import type { Constraint } from './constraints/index.ts'
 import { createForward } from './forward.ts'
+import { generation } from './generation.ts'
 import { createPredictor } from './predict.ts'
-import { checkSampling, needsLogits, type SamplingOptions } from './sampling.ts'
+import type { SamplingOptions } from './sampling.ts'
 import { type ScoreOptions, scoreAutoregressive, scoreBlocks, type TokenScore } from './score.ts'
-import { checkSettings, type DecodingSettings, givenSettings, resolveSettings, settingDefault } from './settings.ts'
-import { createStrategy } from './strategies/index.ts'
+import { type DecodingSettings, settingDefault } from './settings.ts'
 import { decodeStrided } from './strided.ts'
 import type { DecodeStep, Generation, GenerationResult } from './types.ts'
 
@@ -115,243 +117,82 @@ export async function createEngine(
 ): Promise<Engine> {
   const { maskTokenId, eosTokenIds, specialTokenIds = [] } = options
   const { shift = false, keepPrefixes = 0, softStates = false, adapter } = options
+  const { dimensions } = model
+  const { maxPositions } = dimensions
   const unwritten = specialTokenIds.filter((id) => !eosTokenIds.includes(id))
   const noText = [...unwritten, ...eosTokenIds]
-  const { dimensions } = model
   if (maskTokenId !== undefined) checkIds([maskTokenId], dimensions, 'the mask token')
   const forbidden = maskTokenId === undefined ? [] : [maskTokenId]
   const forward = await createForward(executor, model, weights, forbidden, {
     keep: keepPrefixes,
     softMask: softStates ? maskTokenId : undefined,
-    ...(adapter ? { adapter } : {}),
+    adapter,
   })
+  const blockModel = { dimensions, maskTokenId, shift, softStates }
 
   /** One past the last position asked for; less where the model's positions end. */
   const endOf = (prompt: readonly number[], { maxNewTokens = settingDefault('maxNewTokens') }: DecodingSettings) =>
-    Math.min(prompt.length + maxNewTokens, dimensions.maxPositions)
+    Math.min(prompt.length + maxNewTokens, maxPositions)
 
-  function settingsOf(
-    options: DecodingSettings & GenerateOptions,
-    forbiddenAt?: (position: number) => readonly number[],
-  ): BlockSettings {
-    checkOptions(options, dimensions)
-    const resolved = resolveSettings(options)
-    const { strategy: name, blockSize, reuse, selfVerify, logitScale } = resolved
-    const bufferSize = resolved.bufferSize!
-    if (options.activation !== undefined && bufferSize === 1)
-      throw new UserError('activation says when a further block joins the buffer, but bufferSize is 1')
-    const strategy = createStrategy(name, resolved)
-    if (strategy.softStates && !softStates)
-      throw new UserError(
-        `the strategy ${name} is for models of on-policy uniform training, such as DMax's, whose config.json says "soft_states": true; this one's does not`,
-      )
-    if (strategy.edits && reuse)
-      throw new UserError(`the strategy ${name} looks at tokens again whose rows reuse leaves out: choose one of them`)
-    if (maskTokenId === undefined)
-      throw new UserError(
-        'block decoding needs a mask token: this model is autoregressive (its config.json has no mask_token_id); convert it first, or decode it autoregressively',
-      )
-    if (blockSize === undefined) throw new UserError('block decoding needs a block size')
-    if (selfVerify !== undefined) {
-      if (forbiddenAt)
-        throw new UserError('selfVerify is for new text: leave it out when a text is filled or corrected')
-      const others = [strategy.edits && `strategy ${name}`, bufferSize > 1 && 'bufferSize', reuse && 'reuse']
-      const wrong = [
-        ...others,
-        options.constraint && 'constraint',
-        needsLogits(options) && 'sampling, penalties, biases or log-probabilities',
-      ]
-      const first = wrong.find((what) => typeof what === 'string')
-      if (first) throw new UserError(`selfVerify is for greedy decoding of one block at a time: leave out ${first}`)
-    }
-    const logits = (strategy.needsLogits ?? false) || options.constraint !== undefined
-    return {
-      strategy,
-      predictor: createPredictor(options, { forbidden, forbiddenAt, logits }),
-      maskTokenId,
-      shift,
-      bufferSize,
-      activation: resolved.activation ?? 0,
-      reuse: reuse!,
-      selfVerify,
-      logitScale,
-      signal: options.signal,
-    }
+  /** The tokens from `from` on are the new ones. */
+  function blocks(document: Document, settings: BlockSettings, from: number): Generation {
+    const { ids, blocks: blockSize, holes } = document
+    const open = () =>
+      typeof blockSize === 'number' && !settings.reuse && !holes
+        ? forward.openCache({ tokens: ids, blockSize })
+        : forward.createCache()
+    const account = { promptTokens: ids.length, from, eosTokenIds }
+    return generation(account, open, (cache) => decodeBlocks(forward, cache, document, settings))
   }
 
-  async function* blocks(document: Document, settings: BlockSettings, from: number): Generation {
-    const books = keepBooks(document.ids.length)
-    const shared = typeof document.blocks === 'number' && !settings.reuse && document.holes === undefined
-    const cache = shared
-      ? await forward.openCache({ tokens: document.ids, blockSize: document.blocks as number })
-      : forward.createCache()
-    books.cached(cache)
-    try {
-      const decoding = decodeBlocks(forward, cache, document, settings)
-      for (;;) {
-        const { done, value } = await decoding.next()
-        if (done) return books.result(value.slice(from))
-        books.forward()
-        const enough = yield value
-        books.resume()
-        if (enough) return books.result(enough, 'stop')
-      }
-    } finally {
-      await cache.free()
-    }
+  /** Decodes from left to right; the cache may be that of a text that begins alike. */
+  function leftToRight(prompt: readonly number[], decode: Parameters<typeof generation>[2]): Generation {
+    const account = { promptTokens: prompt.length, from: prompt.length, eosTokenIds }
+    return generation(account, () => forward.openCache({ tokens: prompt, blockSize: 1 }), decode)
   }
-
-  async function* nextTokens(prompt: readonly number[], options: GenerateOptions): Generation {
-    const { logitScale, constraint, signal } = options
-    const limit = endOf(prompt, options)
-    const predictor = createPredictor(options, { forbidden, logits: constraint !== undefined })
-    const tracker = constraint?.begin({ maxTokens: limit - prompt.length })
-    const common = { blockSize: 1, ...(logitScale === undefined ? {} : { logitScale }), ...(signal ? { signal } : {}) }
-    const books = keepBooks(prompt.length)
-    const cache = await forward.openCache({ tokens: prompt, blockSize: 1 })
-    books.cached(cache)
-    try {
-      const ids = [...prompt]
-      while (ids.length - cache.length > PREFILL) {
-        const next = ids.slice(cache.length, cache.length + PREFILL)
-        await forward.run(cache, { ...common, ids: next, rows: [], store: PREFILL })
-      }
-      const ended = () => ids.length > prompt.length && eosTokenIds.includes(ids[ids.length - 1])
-      for (let step = 0; !ended() && ids.length < limit; step++) {
-        const next = ids.slice(cache.length)
-        const { logits } = predictor
-        const result = await forward.run(cache, {
-          ...{ ...common, ids: next, rows: [next.length - 1], store: next.length, logits },
-        })
-        const position = ids.length
-        tracker?.open(1)
-        const allowed = tracker && (() => ({ tokens: tracker.allowed(step), leading: true }))
-        const { tokens, details } = predictor.predict(result, 0, [position], step, () => ids, allowed)
-        const [token] = tokens
-        tracker?.commit(step, token)
-        tracker?.settle(step + 1)
-        ids.push(token)
-        books.forward()
-        const committed = { position, token, block: position, ...details(0, token) }
-        const enough = yield { step, tokens: [committed], final: position + 1 }
-        books.resume()
-        if (enough) return books.result(enough, 'stop')
-      }
-      return books.result(ids.slice(prompt.length))
-    } finally {
-      await cache.free()
-    }
-  }
-
-  async function* strided(prompt: readonly number[], options: StridedOptions): Generation {
-    const { masks, logitScale, signal } = options
-    const { draftThreshold = settingDefault('draftThreshold'), branchThreshold = settingDefault('branchThreshold') } =
-      options
-    const end = endOf(prompt, options)
-    const predictor = createPredictor(options, { forbidden })
-    const books = keepBooks(prompt.length)
-    const cache = await forward.openCache({ tokens: prompt, blockSize: 1 })
-    books.cached(cache)
-    try {
-      const decoding = decodeStrided(
-        forward,
-        cache,
-        { prompt, end, eosTokenIds },
-        {
-          masks,
-          draftThreshold,
-          branchThreshold,
-          predictor,
-          sampling: options,
-          logitScale,
-          signal,
-        },
-      )
-      for (;;) {
-        const { done, value } = await decoding.next()
-        if (done) return books.result(value.slice(prompt.length))
-        books.forward()
-        const enough = yield value
-        books.resume()
-        if (enough) return books.result(enough, 'stop')
-      }
-    } finally {
-      await cache.free()
-    }
-  }
-
-  /** Counts forwards and the time without the consumer's. */
-  function keepBooks(promptTokens: number) {
-    const clock = stopwatch()
-    let forwards = 0
-    let prefillSeconds = 0
-    let cachedTokens = 0
-    return {
-      cached(cache: Cache) {
-        cachedTokens = cache.length
-      },
-      forward() {
-        clock.pause()
-        forwards++
-        if (forwards === 1) prefillSeconds = clock.seconds()
-      },
-      resume: clock.resume,
-      result(
-        ids: readonly number[],
-        stop: GenerationResult['stop'] = eosTokenIds.includes(ids[ids.length - 1]) ? 'eos' : 'length',
-      ): GenerationResult {
-        clock.pause()
-        const tokens = ids.length
-        const seconds = clock.seconds()
-        return {
-          ids: [...ids],
-          stop,
-          tokens,
-          forwards,
-          tpf: tokens / forwards,
-          tps: tokens / seconds,
-          seconds,
-          promptTokens,
-          cachedTokens,
-          prefillSeconds,
-        }
-      },
-    }
-  }
-
-  const most = dimensions.maxPositions
 
   return {
     generate(prompt, options) {
       checkPrompt(prompt, dimensions)
-      const settings = settingsOf(options)
-      const { blockSize } = options
+      const settings = blockSettings(blockModel, options)
       if (shift && prompt.length === 0)
         throw new UserError(
           'this model predicts each token from the one before it: give a prompt of at least one token',
         )
       const end = endOf(prompt, options)
       const tracker = options.constraint?.begin({ maxTokens: end - prompt.length })
-      const document = { ids: prompt, end, most, blocks: blockSize, eosTokenIds, ...(tracker ? { tracker } : {}) }
+      const document = { ids: prompt, end, most: maxPositions, blocks: options.blockSize, eosTokenIds, tracker }
       return blocks(document, settings, prompt.length)
     },
     generateAutoregressive(prompt, options) {
-      checkPrompt(prompt, dimensions)
+      checkAutoregressivePrompt(prompt, dimensions)
       checkOptions(options, dimensions)
-      if (prompt.length === 0) throw new UserError('autoregressive decoding needs a prompt of at least one token')
-      return nextTokens(prompt, options)
+      const { logitScale, constraint, signal } = options
+      const end = endOf(prompt, options)
+      const predictor = createPredictor(options, { forbidden, logits: constraint !== undefined })
+      const tracker = constraint?.begin({ maxTokens: end - prompt.length })
+      const settings = { predictor, tracker, logitScale, signal }
+      return leftToRight(prompt, (cache) =>
+        decodeAutoregressive(forward, cache, { prompt, end, eosTokenIds }, settings),
+      )
     },
     generateStrided(prompt, options) {
       if (!adapter) throw new UserError('strided decoding needs an adapter that drafts (unmask accelerate makes one)')
-      checkPrompt(prompt, dimensions)
+      checkAutoregressivePrompt(prompt, dimensions)
       checkOptions(options, dimensions)
-      if (prompt.length === 0) throw new UserError('autoregressive decoding needs a prompt of at least one token')
-      return strided(prompt, options)
+      const { masks, logitScale, signal } = options
+      const { draftThreshold = settingDefault('draftThreshold'), branchThreshold = settingDefault('branchThreshold') } =
+        options
+      const end = endOf(prompt, options)
+      const predictor = createPredictor(options, { forbidden })
+      const drafts = { masks, draftThreshold, branchThreshold }
+      const settings = { ...drafts, predictor, sampling: options, logitScale, signal }
+      return leftToRight(prompt, (cache) => decodeStrided(forward, cache, { prompt, end, eosTokenIds }, settings))
     },
     fill(ids, options) {
       const { blockSize, rightContext = blockSize, ends = 'nowhere' } = options
       const from = ends === 'nowhere' ? Number.POSITIVE_INFINITY : ends === 'anywhere' ? 0 : ends.from
-      const settings = settingsOf(options, (position) => (position >= from ? unwritten : noText))
+      const settings = blockSettings(blockModel, options, (position) => (position >= from ? unwritten : noText))
       if (!Number.isSafeInteger(rightContext) || rightContext < 0)
         throw new UserError(`rightContext must be a whole number of at least 0, got ${rightContext}`)
       checkText(ids, dimensions)
@@ -365,7 +206,7 @@ export async function createEngine(
     },
     rewrite(ids, { from = 0, ...options }) {
       checkText(ids, dimensions)
-      const settings = settingsOf({ ...options, strategy: 'edit' }, () => noText)
+      const settings = blockSettings(blockModel, { ...options, strategy: 'edit' }, () => noText)
       const first = Math.max(from, shift ? 1 : 0)
       if (!Number.isSafeInteger(from) || from < 0 || first >= ids.length)
         throw new UserError(`there is nothing to rewrite from position ${from} of ${ids.length} on`)
@@ -374,10 +215,10 @@ export async function createEngine(
     },
     async score(ids, options) {
       checkText(ids, dimensions)
-      whole('blockSize', options.blockSize)
-      if (options.samples !== undefined) whole('samples', options.samples)
+      checkCount('blockSize', options.blockSize)
+      if (options.samples !== undefined) checkCount('samples', options.samples)
       if (maskTokenId === undefined) throw new UserError('the lower bound needs a mask token; score autoregressively')
-      return scoreBlocks(forward, ids, { ...options, maskTokenId, shift, maxPositions: most })
+      return scoreBlocks(forward, ids, { ...options, maskTokenId, shift, maxPositions })
     },
     async scoreAutoregressive(ids, options = {}) {
       checkText(ids, dimensions)
@@ -396,52 +237,4 @@ function blocksAroundHoles(holes: ReadonlySet<number>, length: number, size: num
     if (holes.has(i)) inside = Math.min(i + right, length - 1)
   }
   return starts
-}
-
-function checkOptions(options: DecodingSettings & SamplingOptions, { vocabSize }: Dimensions): void {
-  checkSettings(givenSettings(options))
-  checkSampling(options, vocabSize)
-}
-
-function whole(name: string, value: number): void {
-  if (!Number.isSafeInteger(value) || value < 1)
-    throw new UserError(`${name} must be a whole number of at least 1, got ${value}`)
-}
-
-function checkPrompt(prompt: readonly number[], dimensions: Dimensions): void {
-  const { maxPositions } = dimensions
-  if (prompt.length >= maxPositions)
-    throw new UserError(
-      `the prompt has ${prompt.length} tokens, but the model's ${maxPositions} positions must also hold the answer; shorten it`,
-    )
-  checkIds(prompt, dimensions, 'the prompt')
-}
-
-function checkText(ids: readonly number[], dimensions: Dimensions): void {
-  if (ids.length > dimensions.maxPositions)
-    throw new UserError(
-      `the text has ${ids.length} tokens, but the model ${dimensions.maxPositions} positions; shorten it`,
-    )
-  checkIds(ids, dimensions, 'the text')
-}
-
-function checkIds(ids: readonly number[], { vocabSize }: Dimensions, what: string): void {
-  for (const id of ids)
-    if (!Number.isInteger(id) || id < 0 || id >= vocabSize)
-      throw new UserError(`${what} holds the token id ${id}, but the model's vocabulary has ${vocabSize} entries`)
-}
-
-/** Time since the start without the pauses. */
-function stopwatch() {
-  let total = 0
-  let since = performance.now()
-  return {
-    pause() {
-      total += performance.now() - since
-    },
-    resume() {
-      since = performance.now()
-    },
-    seconds: () => total / 1000,
-  }
 }

@@ -1,9 +1,9 @@
 // How probable a text is, token by token: exactly where tokens are predicted from left to right, else as the evidence lower
 // bound of block diffusion. Knows forwards, not graphs. Uses no Node API.
 import { random } from '../random.ts'
-import { PREFILL } from './blocks.ts'
 import type { Cache } from './cache.ts'
 import type { Forward, ForwardResult } from './forward.ts'
+import { PREFILL } from './prefill.ts'
 import { argmax, largest, logProbabilities } from './sampling.ts'
 
 export interface ScoreOptions {
@@ -44,7 +44,7 @@ export async function scoreAutoregressive(
       const next = ids.slice(start, Math.min(start + part, ids.length - 1))
       const rows = next.map((_, i) => i)
       const request = { ids: next, blockSize: 1, rows, store: next.length, logits: true }
-      const result = await forward.run(cache, signal ? { ...request, signal } : request)
+      const result = await forward.run(cache, { ...request, signal })
       for (const [i, logits] of rowsOf(result).entries()) {
         const logProbability = logProbabilities(logits, 1)
         scores.push({

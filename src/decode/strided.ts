@@ -5,10 +5,10 @@
 // Which draft will be the last accepted one is not known before the forward, so masks stand behind every draft where that is
 // likely enough, as branches of a tree. What a forward is, forward.ts knows.
 import { random } from '../random.ts'
-import { PREFILL } from './blocks.ts'
 import type { Cache } from './cache.ts'
 import type { Forward } from './forward.ts'
 import type { Predictor } from './predict.ts'
+import { prefill } from './prefill.ts'
 import {
   adjustLogits,
   type Distribution,
@@ -58,11 +58,7 @@ export async function* decodeStrided(
   const ids = [...prompt]
   const samples = draws(sampling)
   const { seed } = withSamplingDefaults(sampling)
-  const common = { ...(logitScale === undefined ? {} : { logitScale }), ...(signal ? { signal } : {}) }
-  while (ids.length - cache.length > PREFILL) {
-    const next = ids.slice(cache.length, cache.length + PREFILL)
-    await forward.run(cache, { ...common, ids: next, blockSize: 1, rows: [], store: PREFILL })
-  }
+  await prefill(forward, cache, ids, { signal })
 
   let drafts: Draft[] = []
   for (let step = 0, ended = false; !ended && ids.length < end; step++) {
@@ -79,7 +75,8 @@ export async function* decodeStrided(
       }),
     )
     const result = await forward.run(cache, {
-      ...common,
+      logitScale,
+      signal,
       ids: [
         ...ids.slice(start),
         ...drafts.map(({ token }) => token),
