@@ -2,7 +2,7 @@
 import type { CommittedToken, Generation } from '../../decode/index.ts'
 import type { Generator } from '../../text/generator.ts'
 import { encodeTexts, holeText, type Layout, layOut } from '../../text/holes.ts'
-import { createTextStream, tokenText } from '../../tokenizer/stream.ts'
+import { createTextStream, type TextStream, tokenText } from '../../tokenizer/stream.ts'
 import { UserError } from '../../types.ts'
 import { RequestError } from './errors.ts'
 import type { GenerateEvent, GenerateJob, GenerateResult, LayoutToken, Revision, UnmaskedToken } from './protocol.ts'
@@ -105,11 +105,23 @@ function filledText(
   { tokenizer }: Generator,
 ): TextUpTo {
   let part = 0
+  let hole: { stream: TextStream; next: number } | undefined
   return (final) => {
     let text = ''
-    for (; part < spans.length && (final === 'end' || spans[part].end <= final); part++) {
+    for (; part < spans.length; part++) {
+      const { start, end } = spans[part]
       const given = parts[part]
-      text += typeof given === 'string' ? given : holeText(current, spans[part], tokenizer)
+      if (typeof given === 'string') {
+        if (final !== 'end' && end > final) break
+        text += given
+        continue
+      }
+      hole ??= { stream: createTextStream(tokenizer, { after: current.slice(0, start) }), next: start }
+      const known = final === 'end' ? end : Math.min(end, final)
+      for (; hole.next < known; hole.next++) text += hole.stream.push(current[hole.next]).text
+      if (known < end) break
+      text += hole.stream.end()
+      hole = undefined
     }
     return text
   }
