@@ -98,7 +98,7 @@ const tokenizerInfo = async (checkpoint: Checkpoint): Promise<TokenizerInfo | st
   return {
     model: typeof model.type === 'string' ? model.type : 'unknown',
     vocabularySize: countIds(model.vocab, tokenizer.added_tokens),
-    chatTemplate: config?.chat_template !== undefined || files['chat_template.jinja'] !== undefined,
+    chatTemplate: (config?.chat_template ?? undefined) !== undefined || files['chat_template.jinja'] !== undefined,
   }
 }
 
