@@ -1,14 +1,20 @@
 // An accelerator from data to decoding, through the library, with the embedded model: resume, files, equal answers.
-import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { accelerate } from './accelerate.ts'
+import { recorded } from '../test/recorded.ts'
+import { accelerate, accelerateInFolder } from './accelerate.ts'
 import { taskRows } from './eval/tasks/index.ts'
 import { evaluate } from './evaluate.ts'
 import { tinyModel } from './quickstart.ts'
-import type { AcceleratorRecipeInput } from './recipe.ts'
-import { parseSections } from './recipe.ts'
+import {
+  type AcceleratorRecipeInput,
+  acceleratorSchema,
+  parseAcceleratorRecipe,
+  parseSections,
+  recipeSettings,
+} from './recipe.ts'
 
 let folder: string
 beforeAll(async () => {
@@ -41,6 +47,29 @@ const recipe = (run: string): AcceleratorRecipeInput => ({
   adapter: { rank: 4, block_size: 4, self_generate: 800 },
   decode: { max_new_tokens: 16 },
   eval: { prompts: 4 },
+})
+
+describe('the settings', () => {
+  it('that are offered are all read, when answers are written and when they are given', async () => {
+    const read = new Set<string>()
+    for (const selfGenerate of [400, undefined]) {
+      const given = recipe(`settings-${selfGenerate}`)
+      const train = { ...given.train, total_tokens: 600 }
+      const parsed = parseAcceleratorRecipe({
+        ...given,
+        train,
+        adapter: { ...given.adapter, self_generate: selfGenerate },
+      })
+      const watched = recorded(parsed)
+      await mkdir(parsed.output_dir)
+      await accelerateInFolder(watched.recipe, {})
+      for (const path of watched.read) read.add(path)
+    }
+    const offered = recipeSettings(acceleratorSchema).map(({ path }) => path)
+    // The names of columns are taken together.
+    for (const path of offered) if (path.startsWith('data.columns.')) read.add(path)
+    expect(offered.filter((path) => !read.has(path))).toEqual([])
+  })
 })
 
 describe('accelerate', () => {

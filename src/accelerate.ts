@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { stringify } from 'yaml'
 import { type AdapterConfig, saveAdapter } from './checkpoint/adapter.ts'
 import { type Choice, chooseSettings } from './choose-settings.ts'
-import { heldOut, loopSettings, toDataOptions } from './convert.ts'
+import { heldOut, loopSettings, toDataOptions, updateSettings } from './convert.ts'
 import { completionBatches, completionSource, splitCompletions } from './data/completions.ts'
 import { type DataOptions, type DataReport, describeReport, openData, validationBatches } from './data/index.ts'
 import type { Batch, BatchSource } from './data/types.ts'
@@ -63,7 +63,8 @@ export async function accelerate(options: AccelerateOptions): Promise<Accelerate
   return withRunFolder(recipe.output_dir, options, () => accelerateInFolder(recipe, options))
 }
 
-async function accelerateInFolder(
+/** `accelerate` in a run folder that the caller has locked. */
+export async function accelerateInFolder(
   recipe: AcceleratorRecipe,
   options: Omit<AccelerateOptions, 'recipe'>,
 ): Promise<AccelerateResult> {
@@ -72,7 +73,7 @@ async function accelerateInFolder(
   const phase = (message: string) => onEvent({ type: 'phase', message })
 
   phase(`loading ${recipe.model}`)
-  const loaded = await load(recipe.model, signal ? { signal } : {})
+  const loaded = await load(recipe.model, { signal })
   const { model } = loaded
   checkBase(recipe, model)
   const targetModules = recipe.adapter.target_modules ?? defaultTargetModules(model)
@@ -96,13 +97,7 @@ async function accelerateInFolder(
           count: Math.max(1, Math.round((copies * recipe.data.max_seq_len) / blockSize)),
           distill,
           scale: alpha / rank,
-          seed: recipe.train.seed,
-          beta1: recipe.train.beta1,
-          beta2: recipe.train.beta2,
-          epsilon: recipe.train.adam_eps,
-          weightDecay: recipe.train.weight_decay,
-          maxGradNorm: recipe.train.max_grad_norm,
-          gradientCheckpointing: recipe.train.enable_gradient_checkpointing,
+          ...updateSettings(recipe.train),
         },
       )
       phase('training')
@@ -118,7 +113,7 @@ async function accelerateInFolder(
         resume,
         config: resumeConfig(recipe, targetModules),
         versions: versions(),
-        ...(signal ? { signal } : {}),
+        signal,
         onEvent,
       })
       if (resume) await writeRunRecipe(folder, stringify(recipe))
@@ -149,7 +144,7 @@ async function accelerateInFolder(
         adapter: { config, parameters: scaled(parameters, alpha / rank) },
         prompts,
         maxNewTokens: recipe.decode.max_new_tokens,
-        ...(signal ? { signal } : {}),
+        signal,
       })
       if (decoding) await saveAdapter(adapter, { config: { ...config, decoding: decoding.settings }, parameters })
       return { ...outcome, status: 'completed', adapter, decoding }
@@ -209,7 +204,7 @@ async function openBatches(
       tokens: totalTokens,
       maxNewTokens: recipe.decode.max_new_tokens,
       maxPromptTokens: Math.floor(recipe.data.max_seq_len / 2),
-      ...(signal ? { signal } : {}),
+      signal,
       onProgress: (tokens) => onEvent({ type: 'generating', tokens, totalTokens }),
     })
     const { train: trained, heldOut: held } = splitCompletions(completions, options.seed, fraction)

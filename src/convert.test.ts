@@ -1,7 +1,13 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { blockSchedule, decodingConfig } from './convert.ts'
+import { recorded } from '../test/recorded.ts'
+import { blockSchedule, convertInFolder, decodingConfig } from './convert.ts'
 import { publishable } from './eval/report/provenance.ts'
-import { parseRecipe, type RecipeInput } from './recipe.ts'
+import { taskRows } from './eval/tasks/index.ts'
+import { tinyModel } from './quickstart.ts'
+import { parseRecipe, type RecipeInput, recipeSettings } from './recipe.ts'
 
 const recipe = (change: Partial<RecipeInput>) =>
   parseRecipe({
@@ -59,5 +65,43 @@ describe('publishable', () => {
     )
     expect(publishable('runs/tiny')).toBe('runs/tiny')
     expect(publishable('C:\\Users\\me\\a.yaml')).toBe('a.yaml')
+  })
+})
+
+describe('the settings', () => {
+  it('that are offered are all read', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'unmask-convert-'))
+    try {
+      const rows = [...taskRows({ seed: 3, count: 60 })].map(({ prompt, completion }) => ({ prompt, completion }))
+      const data = join(folder, 'data.jsonl')
+      await writeFile(data, rows.map((row) => `${JSON.stringify(row)}\n`).join(''))
+      const { recipe, read } = recorded(
+        parseRecipe({
+          model: tinyModel,
+          output_dir: folder,
+          threads: 1,
+          data: {
+            train_path: [data],
+            template: 'none',
+            max_seq_len: 64,
+            validation_tokens: 100,
+            validation_fraction: 0.2,
+          },
+          train: { total_tokens: 300, global_batch_size: 2 },
+          diffusion: { block_size: 8 },
+          decode: { max_new_tokens: 4 },
+          eval: { prompts: 1, thresholds: [] },
+        }),
+      )
+      const { status, evaluation } = await convertInFolder(recipe, {})
+      expect(status).toBe('completed')
+      expect(evaluation!.stderr).toBeGreaterThan(0)
+      const offered = recipeSettings().map(({ path }) => path)
+      // The names of columns are taken together, the rows of tasks where there are tasks.
+      const others = (path: string) => !path.startsWith('data.columns.') && path !== 'eval.task_rows'
+      expect(offered.filter((path) => others(path) && !read.has(path))).toEqual([])
+    } finally {
+      await rm(folder, { recursive: true })
+    }
   })
 })

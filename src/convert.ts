@@ -12,6 +12,7 @@ import { runReport } from './eval/report/run.ts'
 import { allDocuments, compareModels, type EvaluateEvent, evaluationPrompts } from './evaluate.ts'
 import { type LoadedModel, load, loadForTraining } from './load.ts'
 import { parameterCounts, trainedConfig } from './models/index.ts'
+import { denoisingOf } from './objectives/settings.ts'
 import { parseRecipe, type Recipe, type RecipeInput } from './recipe.ts'
 import type { Executor } from './runtime/executor.ts'
 import { createExecutor } from './runtime/onnxruntime/executor.ts'
@@ -19,7 +20,7 @@ import { documentStyle, promptStyle, withPromptStyle } from './text/prompt.ts'
 import { type TrainEvent, type TrainResult, train } from './train/loop.ts'
 import { withMaskToken } from './train/mask.ts'
 import { type MetricsRecord, readMetrics } from './train/metrics.ts'
-import { createTrainer } from './train/program.ts'
+import { createTrainer, type TrainerOptions } from './train/program.ts'
 import { type RunFolderOptions, runRecipePath, withRunFolder, writeRunRecipe } from './train/run-folder.ts'
 import { storedWeights } from './train/trained-files.ts'
 import type { Evaluation, Stage } from './train/types.ts'
@@ -112,7 +113,7 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
       config: resumeConfig(recipe),
       files: modelFiles(loaded),
       versions: versions(),
-      ...(signal ? { signal } : {}),
+      signal,
       onEvent,
     })
     if (resume) await writeRunRecipe(folder, stringify(recipe))
@@ -136,7 +137,7 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
         trained.map(([name, { shape, read }]) => [name, { shape, read: async () => (await read()).data }]),
       ),
       tokenizerFiles: loaded.tokenizer.files(),
-      ...(loaded.generationConfig ? { generationConfig: loaded.generationConfig } : {}),
+      generationConfig: loaded.generationConfig,
     })
     // The last validation: the final weights, on the same text and with the same draws.
     const evaluation = result.validation!
@@ -303,7 +304,7 @@ async function startingModel(
   const read = await loadForTraining(recipe.model, {
     init: recipe.init,
     seed: recipe.train.seed,
-    ...(signal ? { signal } : {}),
+    signal,
   })
   const { maxPositions } = read.model.dimensions
   if (recipe.data.max_seq_len > maxPositions) {
@@ -369,30 +370,14 @@ export function heldOut(recipe: Pick<Recipe, 'data'>, options: DataOptions): Dat
     : { ...options, split: 'validation' }
 }
 
-function trainerOptions(recipe: Recipe, maskToken: MaskToken | undefined): Parameters<typeof createTrainer>[3] {
+function trainerOptions(recipe: Recipe, maskToken: MaskToken | undefined): TrainerOptions {
   const { train: training, diffusion, moe, objective } = recipe
   return {
     objective,
-    ...(maskToken ? { maskTokenId: maskToken.id } : {}),
-    weighting: diffusion.loss_weighting,
-    noise: {
-      copies: diffusion.copies,
-      complementary: diffusion.complementary_masking,
-      noiseRangeLow: diffusion.noise_range_low,
-      noiseRangeHigh: diffusion.noise_range_high,
-      perBlock: diffusion.noise_per === 'block',
-      positionDependent: diffusion.position_dependent,
-      supervisePadding: diffusion.supervise_padding,
-    },
-    shift: !diffusion.same_token_labels,
+    maskTokenId: maskToken?.id,
+    ...denoisingOf(diffusion),
     finalBlockSize: finalBlockSize(recipe),
-    seed: training.seed,
-    beta1: training.beta1,
-    beta2: training.beta2,
-    epsilon: training.adam_eps,
-    weightDecay: training.weight_decay,
-    maxGradNorm: training.max_grad_norm,
-    gradientCheckpointing: training.enable_gradient_checkpointing,
+    ...updateSettings(training),
     routing: {
       freezeRouters: moe.router === 'frozen',
       biasUpdateRate: moe.router_bias_update_rate,
@@ -400,6 +385,17 @@ function trainerOptions(recipe: Recipe, maskToken: MaskToken | undefined): Param
     },
   }
 }
+
+/** What an update needs of the `train` section. */
+export const updateSettings = (training: Recipe['train']) => ({
+  seed: training.seed,
+  beta1: training.beta1,
+  beta2: training.beta2,
+  epsilon: training.adam_eps,
+  weightDecay: training.weight_decay,
+  maxGradNorm: training.max_grad_norm,
+  gradientCheckpointing: training.enable_gradient_checkpointing,
+})
 
 /** What a resumed run must have in common with the one that it continues, beside what the loop itself records. */
 function resumeConfig(recipe: Recipe): Record<string, unknown> {

@@ -71,7 +71,7 @@ export interface EvaluateResult {
 export async function evaluate(options: EvaluateOptions): Promise<EvaluateResult> {
   const { signal, onEvent } = options
   checkPurpose(options)
-  const loading = signal ? { signal } : {}
+  const loading = { signal }
   onEvent?.({ type: 'phase', message: `loading ${options.model}` })
   const loaded = await loadForInference(options.model, loading)
   const base = options.base === undefined ? undefined : await loadForInference(options.base, loading)
@@ -230,7 +230,7 @@ export async function compareModels(options: CompareModelsOptions): Promise<Comp
     generators.push(generator)
     return generator
   }
-  const common = signal ? { signal } : {}
+  const common = { signal }
   const adapter = converted?.adapter
   const settings = settingsFromKeys(decode)
   const { strategy, threshold } = resolveSettings(settings, converted?.loaded.generationConfig)
@@ -261,7 +261,7 @@ export async function compareModels(options: CompareModelsOptions): Promise<Comp
         : {}),
       threshold: adapter ? (settings.draftThreshold ?? adapter.config.decoding.draftThreshold) : threshold,
       sweep: swept ? options.sweep : [],
-      ...(signal ? { signal } : {}),
+      signal,
       onProgress: ({ label, done, total }) => onEvent?.({ type: 'decoding', label, done, total }),
     })
   } finally {

@@ -4,6 +4,7 @@ import * as z from 'zod'
 import { recipeDecodingFields } from './decode/settings-zod.ts'
 import { TASK_NAMES } from './eval/tasks/index.ts'
 import { trainedObjectives } from './objectives/index.ts'
+import { denoisingFields } from './objectives/settings.ts'
 import { UserError } from './types.ts'
 
 const positive = z.number().positive()
@@ -130,44 +131,11 @@ const diffusion = z.strictObject({
       decay: z.number().min(0).default(0.5).describe('share of the tokens in the decay of wsd'),
     })
     .prefault({}),
-  noise_range_low: share.default(0).describe('lowest mask ratio t'),
-  noise_range_high: share.default(1).describe('highest mask ratio t'),
-  noise_per: z
-    .enum(['block', 'sequence'])
-    .default('block')
-    .describe('draw the mask ratio per block or per document (always per document where a block is the row)'),
-  copies: whole.default(1).describe('noised copies that share one clean copy of a row'),
-  complementary_masking: z
-    .boolean()
-    .default(false)
-    .describe('the second copy of a pair masks what the first left clean; needs an even number of copies'),
-  loss_weighting: z
-    .enum(['elbo', 'mean'])
-    .default('elbo')
-    .describe('elbo: 1/t over all maskable tokens; mean: average over the masked tokens'),
-  same_token_labels: z
-    .boolean()
-    .default(true)
-    .describe(
-      'true: the state at a position predicts its own token; false: it predicts the next one, as in the autoregressive ' +
-        'base, which keeps more of it when there are few tokens to train on',
-    ),
+  ...denoisingFields,
   mask_token: z
     .union([z.string().min(1), z.int().min(0)])
     .optional()
     .describe('mask token or its id (default: an unused special token, else a new one)'),
-  supervise_padding: z
-    .boolean()
-    .default(true)
-    .describe(
-      'train on the EOS padding that fills the last block of a document too; its loss is reported apart, and it is never ' +
-        'part of a likelihood',
-    ),
-  position_dependent: z
-    .number()
-    .min(0)
-    .default(0)
-    .describe('how much longer later tokens of a block stay masked; 0: no longer than others'),
   embedding_noise_sigma: z
     .number()
     .min(0)

@@ -6,17 +6,21 @@ import { mdlm } from './mdlm.ts'
 import { strided } from './strided.ts'
 import type { Objective } from './types.ts'
 
-export const objectives = { ar, mdlm, bdlm, strided }
+/** Those that `objective` of a recipe names, beside `diffusion`. */
+const named = { ar }
+
+/** What a program can be traced for. */
+export const objectives = { ...named, bdlm, mdlm, strided }
+
+type Objectives = typeof objectives
+export type Variant = { [K in keyof Objectives]: Parameters<Objectives[K]['trace']>[2] }[keyof Objectives]
 
 /** What `objective` of a recipe can be: `diffusion` is `bdlm`, or `mdlm` where a block is the whole row. */
-export type TrainedObjective = Exclude<ObjectiveName, 'bdlm' | 'mdlm' | 'strided'> | 'diffusion'
-
-const isOfRecipe = (name: string): name is Exclude<TrainedObjective, 'diffusion'> =>
-  !['bdlm', 'mdlm', 'strided'].includes(name)
+export type TrainedObjective = keyof typeof named | 'diffusion'
 
 export const trainedObjectives: readonly TrainedObjective[] = [
   'diffusion',
-  ...Object.keys(objectives).filter(isOfRecipe),
+  ...(Object.keys(named) as (keyof typeof named)[]),
 ]
 
 /** The objective of a step. */
@@ -25,13 +29,6 @@ export function objectiveAt(
   blockSize: number,
   length: number,
 ): Objective<DenoisingSettings, Variant> {
-  if (name !== 'diffusion') return objectives[name]
-  return blockSize >= length
-    ? (mdlm as Objective<DenoisingSettings, Variant>)
-    : (bdlm as Objective<DenoisingSettings, Variant>)
+  if (name !== 'diffusion') return named[name]
+  return blockSize >= length ? mdlm : bdlm
 }
-
-export type ObjectiveName = keyof typeof objectives
-
-/** What a program can be traced for. */
-export type Variant = { [K in ObjectiveName]: Parameters<(typeof objectives)[K]['trace']>[2] }[ObjectiveName]

@@ -155,4 +155,15 @@ describe('createStridedTrainer', () => {
     expect(await second.parameters()).toEqual(trained)
     await second.dispose()
   })
+
+  it('gives the same bits when activations are computed again', async () => {
+    const again = await createStridedTrainer(executor, model, weights, adapter(), {
+      ...options,
+      gradientCheckpointing: true,
+    })
+    for (let step = 0; step < 30; step++)
+      await again.step({ step, batches: [batch], blockSize: 3, learningRate: 0.02, embeddingNoise: 0 })
+    expect(await again.parameters()).toEqual(trained)
+    await again.dispose()
+  })
 })

@@ -1,0 +1,60 @@
+// Settings of masked diffusion as a recipe has them: names, ranges, defaults, help, and what they are to the objectives.
+import * as z from 'zod'
+import type { DenoisingSettings } from './denoising.ts'
+
+const share = z.number().min(0).max(1)
+const whole = z.int().min(1)
+
+export const denoisingFields = {
+  noise_range_low: share.default(0).describe('lowest mask ratio t'),
+  noise_range_high: share.default(1).describe('highest mask ratio t'),
+  noise_per: z
+    .enum(['block', 'sequence'])
+    .default('block')
+    .describe('draw the mask ratio per block or per document (always per document where a block is the row)'),
+  copies: whole.default(1).describe('noised copies that share one clean copy of a row'),
+  complementary_masking: z
+    .boolean()
+    .default(false)
+    .describe('the second copy of a pair masks what the first left clean; needs an even number of copies'),
+  loss_weighting: z
+    .enum(['elbo', 'mean'])
+    .default('elbo')
+    .describe('elbo: 1/t over all maskable tokens; mean: average over the masked tokens'),
+  same_token_labels: z
+    .boolean()
+    .default(true)
+    .describe(
+      'true: the state at a position predicts its own token; false: it predicts the next one, as in the autoregressive ' +
+        'base, which keeps more of it when there are few tokens to train on',
+    ),
+  supervise_padding: z
+    .boolean()
+    .default(true)
+    .describe(
+      'train on the EOS padding that fills the last block of a document too; its loss is reported apart, and it is never ' +
+        'part of a likelihood',
+    ),
+  position_dependent: z
+    .number()
+    .min(0)
+    .default(0)
+    .describe('how much longer later tokens of a block stay masked; 0: no longer than others'),
+}
+
+/** The settings of the objectives that a recipe's section `diffusion` holds. */
+export const denoisingOf = (
+  section: z.output<z.ZodObject<typeof denoisingFields>>,
+): Pick<DenoisingSettings, 'weighting' | 'noise' | 'shift'> => ({
+  weighting: section.loss_weighting,
+  noise: {
+    copies: section.copies,
+    complementary: section.complementary_masking,
+    noiseRangeLow: section.noise_range_low,
+    noiseRangeHigh: section.noise_range_high,
+    perBlock: section.noise_per === 'block',
+    positionDependent: section.position_dependent,
+    supervisePadding: section.supervise_padding,
+  },
+  shift: !section.same_token_labels,
+})
