@@ -1,4 +1,7 @@
 import { spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { completionScript, shells } from './completion.ts'
 import { createProgram } from './program.ts'
@@ -49,7 +52,10 @@ describe.each(shells)('the script for %s', (shell) => {
   })
 
   it.skipIf(!has(shell))('can be read by the shell', () => {
-    const { status, stderr } = spawnSync(shell, ['-n'], { input: script(shell), encoding: 'utf8' })
+    const file = join(mkdtempSync(join(tmpdir(), 'unmask-completion-')), 'script')
+    writeFileSync(file, script(shell))
+    const { status, stderr } = spawnSync(shell, ['-n', file], { encoding: 'utf8' })
+    rmSync(dirname(file), { recursive: true })
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
   })
 })

@@ -12,6 +12,8 @@ export interface Display {
   line(text: string): void
   /** Ends the live display and leaves its last state standing. */
   done(): void
+  /** Ends the live display and removes it; elsewhere a state that has not been printed yet is dropped. */
+  clear(): void
 }
 
 export interface DisplayOptions {
@@ -26,7 +28,7 @@ export interface DisplayOptions {
 
 export function createDisplay(stream: NodeJS.WriteStream, options: DisplayOptions): Display {
   const { quiet, colors, interval = 10, redraw = 80, now = () => performance.now() } = options
-  if (quiet) return { live: false, update() {}, line() {}, done() {} }
+  if (quiet) return { live: false, update() {}, line() {}, done() {}, clear() {} }
   let last = Number.NEGATIVE_INFINITY
   if (!stream.isTTY || process.env.TERM === 'dumb') {
     let pending: (() => string) | undefined
@@ -50,6 +52,10 @@ export function createDisplay(stream: NodeJS.WriteStream, options: DisplayOption
         pending = undefined
         last = Number.NEGATIVE_INFINITY
       },
+      clear() {
+        pending = undefined
+        last = Number.NEGATIVE_INFINITY
+      },
     }
   }
   const log = createLogUpdate(stream)
@@ -69,6 +75,12 @@ export function createDisplay(stream: NodeJS.WriteStream, options: DisplayOption
     },
     done() {
       if (current) log(current())
+      log.done()
+      current = undefined
+      last = Number.NEGATIVE_INFINITY
+    },
+    clear() {
+      log.clear()
       log.done()
       current = undefined
       last = Number.NEGATIVE_INFINITY

@@ -5,7 +5,55 @@ import type { TextEvent, TextResult, Writing } from '../text/assemble.ts'
 import type { Generator } from '../text/generator.ts'
 import { createTextStream } from '../tokenizer/stream.ts'
 import type { Colors, Context } from './context.ts'
+import { decimals } from './format.ts'
 import { createUnmaskView } from './unmask-view.ts'
+
+/** A text, and how it was generated. */
+export interface Followed {
+  text: string
+  /** Undefined where it was stopped before its end. */
+  result: TextResult | undefined
+  /** Tokens that the forward over the prompt gave. */
+  firstTokens: number
+}
+
+/** Runs a generation to its end, or until `signal` stops it: then what is written so far is kept. */
+export async function follow(
+  writing: Writing,
+  signal: AbortSignal,
+  onEvent: (event: TextEvent) => void | Promise<void>,
+): Promise<Followed> {
+  let text = ''
+  let firstTokens: number | undefined
+  try {
+    for (;;) {
+      const { done, value } = await writing.next()
+      text = value.text
+      if (done) return { text, result: value, firstTokens: firstTokens ?? 0 }
+      firstTokens ??= value.committed.length
+      await onEvent(value)
+    }
+  } catch (error) {
+    if (!signal.aborted) throw error
+    return { text, result: undefined, firstTokens: firstTokens ?? 0 }
+  }
+}
+
+/** Says on a terminal that a model is being loaded; `display.clear` takes it away. */
+export function showLoading({ display }: Pick<Context, 'display'>, model: string): void {
+  const text = `loading ${model} ...`
+  if (display.live) display.update({ live: (_, colors) => colors.dim(text), plain: () => text })
+}
+
+/** How much was generated, how fast once the prompt had been read, and how long that took. */
+export function describeSpeed(
+  { tokens, forwards, tpf, tps, seconds, prefillSeconds }: TextResult,
+  firstTokens: number,
+): string {
+  const rest = tokens - firstTokens
+  const decoding = rest > 0 ? rest / (seconds - prefillSeconds) : tps
+  return `${tokens} tokens in ${forwards} forwards: ${decimals(tpf, 2)} tokens/forward, ${decimals(decoding, 1)} tokens/s, first after ${decimals(prefillSeconds, 2)} s`
+}
 
 export interface ShowOptions {
   context: Context
@@ -21,8 +69,8 @@ export interface ShowOptions {
 
 const noColors = pc.createColors(false)
 
-/** Runs a generation to its end. With `show`, masks and freshly committed tokens are drawn after every step. */
-export async function showWriting(writing: Writing, options: ShowOptions): Promise<TextResult> {
+/** Follows a generation. With `show`, masks and freshly committed tokens are drawn after every step. */
+export async function showWriting(writing: Writing, options: ShowOptions): Promise<Followed> {
   const { context, generator, prompt, promptIds, show, pause = 0, onEvent } = options
   const { display } = context
   const { tokenizer, blockSize } = generator
@@ -42,13 +90,10 @@ export async function showWriting(writing: Writing, options: ShowOptions): Promi
     if (pause > 0) await new Promise((resolve) => setTimeout(resolve, pause))
   }
 
-  for (;;) {
-    const { done, value } = await writing.next()
-    if (done) {
-      display.done()
-      return value
-    }
-    onEvent?.(value)
-    await draw(value)
-  }
+  const followed = await follow(writing, context.signal, async (event) => {
+    onEvent?.(event)
+    await draw(event)
+  })
+  display.done()
+  return followed
 }

@@ -21,12 +21,17 @@ interface Finished {
 }
 
 /** Runs the sources; `during` sees what has been written so far each time something is. */
-function unmask(args: readonly string[], during?: (child: ChildProcess, stderr: string) => void): Promise<Finished> {
+function unmask(
+  args: readonly string[],
+  during?: (child: ChildProcess, stderr: string) => void,
+  input = '',
+): Promise<Finished> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, ['--import', 'tsx', 'src/cli/main.ts', ...args], {
       cwd: root,
       env: { ...process.env, NO_COLOR: '1' },
     })
+    child.stdin.end(input)
     let stdout = ''
     let stderr = ''
     child.stdout.on('data', (chunk: Buffer) => {
@@ -52,6 +57,7 @@ const names = [
   'accelerate',
   'eval',
   'generate',
+  'chat',
   'infill',
   'rewrite',
   'tune',
@@ -186,6 +192,51 @@ describe('info and merge', () => {
     const { code, stderr } = await unmask(['merge', golden, '--best', '2', '--out', join(folder, 'x')])
     expect(code).toBe(1)
     expect(stderr).toContain('no checkpoints in it')
+  })
+})
+
+describe('chat', () => {
+  it('answers line by line, saves the conversation once, and forgets it', async () => {
+    const file = join(folder, 'conversation.jsonl')
+    const lines = [
+      'reverse(ab)=',
+      `/save ${file}`,
+      `/save ${file}`,
+      '/reset',
+      '/save',
+      '/nothing',
+      '/exit',
+      'reverse(no)=',
+    ]
+    const { code, stdout, stderr } = await unmask(['chat', 'tiny'], undefined, `${lines.join('\n')}\n`)
+    expect({ code, stdout }).toEqual({ code: 0, stdout: 'ba\n' })
+    expect(stderr).toMatch(
+      /saved .*\n.*exists already.*\nThe conversation is forgotten.\n\/save FILE: name the file\n\/nothing: no such command/,
+    )
+    expect(JSON.parse(readFileSync(file, 'utf8'))).toEqual({
+      messages: [
+        { role: 'user', content: 'reverse(ab)=' },
+        { role: 'assistant', content: 'ba' },
+      ],
+    })
+  })
+
+  it('gives an answer a line as JSON', async () => {
+    const { stdout } = await unmask(['chat', 'tiny', '--json'], undefined, 'reverse(ab)=\nreverse(no)=\n')
+    const answers = stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+    expect(answers).toMatchObject([
+      { role: 'assistant', content: 'ba' },
+      { role: 'assistant', content: 'on' },
+    ])
+  })
+
+  it('says where the model cannot do what is asked', async () => {
+    const { code, stderr } = await unmask(['chat', 'tiny', '--system', 'Be brief.'])
+    expect(code).toBe(1)
+    expect(stderr).toContain('was not trained on chats')
   })
 })
 

@@ -4,6 +4,7 @@ import { packageVersion } from '../versions.ts'
 import { accelerateCommand } from './commands/accelerate.ts'
 import { augmentCommand } from './commands/augment.ts'
 import { benchCommand } from './commands/bench.ts'
+import { chatCommand } from './commands/chat.ts'
 import { completionCommand } from './commands/completion.ts'
 import { convertCommand } from './commands/convert.ts'
 import { evalCommand } from './commands/eval.ts'
@@ -58,6 +59,7 @@ ${exitCodeHelp}`,
     accelerateCommand,
     evalCommand,
     generateCommand,
+    chatCommand,
     infillCommand,
     rewriteCommand,
     tuneCommand,

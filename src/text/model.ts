@@ -6,7 +6,7 @@ import type { ChatMessage, Tokenizer, Tool } from '../tokenizer/types.ts'
 import type { Device } from '../types.ts'
 import type { Writing } from './assemble.ts'
 import { createGenerator, type GenerateSettings, type Generator, type GeneratorOptions } from './generator.ts'
-import { type PromptStyle, promptIds, textIds } from './prompt.ts'
+import { type PromptStyle, promptIds, promptStyle, textIds } from './prompt.ts'
 import { type RewriteSettings, type Rewritten, rewriteText } from './rewrite.ts'
 
 export interface OpenOptions extends Omit<GeneratorOptions, 'adapter'> {
@@ -30,6 +30,8 @@ export type WriteSettings = GenerateSettings & Partial<PromptStyle>
 export interface OpenModel {
   readonly name: string
   readonly tokenizer: Tokenizer
+  /** How its prompts are written, unless a call says otherwise. */
+  readonly promptStyle: PromptStyle
   /** What lies below: tokens, blocks, the end tokens. */
   readonly generator: Generator
   /** Answers a prompt, written as the model's training data were. Throws UserError for settings that make no sense. */
@@ -73,7 +75,7 @@ export async function openModel(source: string, options: OpenOptions = {}): Prom
 function modelOf(loaded: InferenceModel, generator: Generator, dispose: () => Promise<void>): OpenModel {
   const { tokenizer, name } = loaded
   return {
-    ...{ name, tokenizer, generator, dispose },
+    ...{ name, tokenizer, generator, dispose, promptStyle: promptStyle(loaded) },
     generate(prompt, { template, separator, ...settings } = {}) {
       return generator.write(promptIds(prompt, loaded, { template, separator }), settings)
     },

@@ -4,11 +4,10 @@ import { Command, Option } from 'commander'
 import type { CommittedToken, ConstraintSource } from '../../decode/index.ts'
 import { settingsFromKeys } from '../../decode/settings.ts'
 import { UserError } from '../../types.ts'
-import type { Context } from '../context.ts'
 import { UsageError } from '../errors.ts'
+import { exitCodes } from '../exit-codes.ts'
 import { deviceOption, wholeNumber } from '../flags.ts'
-import { decimals } from '../format.ts'
-import { showWriting } from '../generation.ts'
+import { describeSpeed, showLoading, showWriting } from '../generation.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe.ts'
 import { action, type Session } from '../session.ts'
 
@@ -82,6 +81,7 @@ Examples:
         const { promptIds } = await import('../../text/prompt.ts')
         const { createExecutor } = await import('../../runtime/onnxruntime/executor.ts')
         const { signal } = context
+        showLoading(context, command.args[0]!)
         const loaded = await loadForInference(command.args[0]!, { signal })
         const executor = createExecutor({ threads: context.threads, device: context.device })
         try {
@@ -102,21 +102,29 @@ Examples:
             constraint,
             signal,
           })
+          context.display.clear()
+          context.whenStopped('Stopping; the text so far is kept.')
+          // On a terminal the text comes as it is decoded, unless the blocks are shown.
+          const streams = process.stdout.isTTY && !context.json && !flags.show
           const committed: (CommittedToken & { step: number })[] = []
-          const result = await showWriting(writing, {
+          const { text, result, firstTokens } = await showWriting(writing, {
             context,
             prompt,
             promptIds: ids,
             generator,
             show: flags.show ?? false,
-            onEvent: (event) => committed.push(...event.committed.map((token) => ({ ...token, step: event.step }))),
+            onEvent: (event) => {
+              if (streams) process.stdout.write(event.added)
+              committed.push(...event.committed.map((token) => ({ ...token, step: event.step })))
+            },
           })
           const { mode, blockSize: size } = generator
-          context.result(
-            { mode, blockSize: size, prompt, ...result, ...(flags.show ? { committed } : {}) },
-            () => result.text,
+          const outcome = result ?? { text, stop: 'interrupted' }
+          context.result({ mode, blockSize: size, prompt, ...outcome, ...(flags.show ? { committed } : {}) }, () =>
+            streams ? '' : text,
           )
-          note(context, result)
+          if (!result) return exitCodes.interrupted
+          context.display.line(describeSpeed(result, firstTokens))
         } finally {
           await executor.dispose()
         }
@@ -146,10 +154,4 @@ async function readConstraint(flags: Flags): Promise<ConstraintSource | undefine
   } catch (error) {
     throw new UserError(`${jsonSchema} is not JSON: ${error instanceof Error ? error.message : error}`)
   }
-}
-
-function note({ display }: Context, result: { tokens: number; forwards: number; tpf: number; tps: number }): void {
-  display.line(
-    `${result.tokens} tokens in ${result.forwards} forwards: ${decimals(result.tpf, 2)} tokens/forward, ${decimals(result.tps, 1)} tokens/s`,
-  )
 }

@@ -85,7 +85,7 @@ async function watch(model: string, context: Context): Promise<void> {
     for (const task of TASK_NAMES) {
       const { prompt } = taskRow(task, 1, 1000, 'test')
       const ids = promptIds(prompt, loaded)
-      const result = await showWriting(generator.write(ids, { maxNewTokens: 64, signal }), {
+      const { result } = await showWriting(generator.write(ids, { maxNewTokens: 64, signal }), {
         context,
         generator,
         prompt,
@@ -93,6 +93,7 @@ async function watch(model: string, context: Context): Promise<void> {
         show: true,
         pause: display.live ? 150 : 0,
       })
+      if (!result) return
       display.line(
         `     ${result.tokens} tokens in ${result.forwards} forwards (${decimals(result.tpf, 1)} per forward)`,
       )
