@@ -48,7 +48,7 @@ function placeholder({ kind, choices }: Setting): string {
 
 function helpText(setting: Setting): string {
   if (setting.default === undefined) return setting.description
-  const shown = Array.isArray(setting.default) ? setting.default.join(',') : String(setting.default)
+  const shown = (Array.isArray(setting.default) ? setting.default.join(',') : String(setting.default)) || 'none'
   return `${setting.description} (default: ${shown})`
 }
 

@@ -26,7 +26,7 @@ export function augmentCommand(session: Session): Command {
     .argument('<data>', '.jsonl file, folder or glob')
     .requiredOption('--model <model>', 'diffusion model: folder, file, Hub repository or pypi:PACKAGE; see pull')
     .requiredOption('--out <file>', 'file to write; it holds the new rows only')
-    .option('--force', 'replace that file where it exists')
+    .option('--force', 'replace the file if it exists')
     .option('--field <name>', 'field whose text is varied; all others stay as they are', 'text')
     .option('--mask-ratio <share>', 'share of a text that is masked', '0.15')
     .option('--span <tokens>', 'mean length of a masked span', '3')
@@ -36,7 +36,7 @@ export function augmentCommand(session: Session): Command {
     .option('--seed <number>', 'seed of spans and fillings', '0')
     .option('--temperature <number>', 'temperature of the fillings; 0 takes the most probable token', '1')
     .option('--top-p <share>', 'draw from the most probable tokens that make up this share')
-    .option('--threshold <probability>', 'fill in at once what is more probable')
+    .option('--threshold <probability>', 'commit tokens whose probability is above this')
     .addHelpText(
       'after',
       `

@@ -44,7 +44,7 @@ export function benchCommand(session: Session): Command {
     .option('--prompt <texts...>', 'prompts, taken in turn (default: eight beginnings of speeches)')
     .option('--seed <number>', 'of the arrivals', '0')
     .option('--output-dir <folder>', 'writes serve.json and serve.svg there')
-    .option('--force', 'replace these files where they exist')
+    .option('--force', 'replace these files if they exist')
     .addHelpText(
       'after',
       `

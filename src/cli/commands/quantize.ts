@@ -34,7 +34,7 @@ export function quantizeCommand(session: Session): Command {
     .addOption(
       new Option(
         '--offsets',
-        "groups have a float offset too, as in ggml's Q4_1: closest to the weights; in groups of 32 a bit per weight larger",
+        "groups have a float offset too, as in ggml's Q4_1: closest to the weights, for one more bit per weight in groups of 32",
       ).conflicts(['sym', 'asym']),
     )
     .addOption(
@@ -47,12 +47,12 @@ export function quantizeCommand(session: Session): Command {
     )
     .option('--calibration <paths...>', 'for gptq: text such as the model will see; files, folders or globs')
     .option('--calibration-tokens <number>', 'most tokens of calibration text', '16384')
-    .option('--sequential', 'for gptq: calibrate each layer on what the quantised layers before it give')
+    .option('--sequential', 'for gptq: calibrate each layer on the outputs of the quantised layers before it')
     .addOption(
-      new Option('--template <template>', 'how its rows are written (default: as the model was trained)').choices([
-        'none',
-        'chat',
-      ]),
+      new Option(
+        '--template <template>',
+        'how rows of the calibration text are written (default: as the model was trained)',
+      ).choices(['none', 'chat']),
     )
     .addHelpText(
       'after',

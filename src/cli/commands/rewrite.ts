@@ -20,7 +20,7 @@ export function rewriteCommand(session: Session): Command {
     )
     .argument('<model>', 'folder, file, Hub repository or pypi:PACKAGE; see pull')
     .requiredOption('-t, --text <text>', 'the text; - reads it from stdin')
-    .option('--keep <text>', 'text before it that is read and stays as it is')
+    .option('--keep <text>', 'text before it, which the model reads and does not change')
     .option('--block-size <number>', 'tokens read together (default: that of config.json)')
     .addOption(deviceOption())
   addRecipeFlags(command, ({ path }) => OWN.includes(path))

@@ -37,7 +37,10 @@ export function tuneCommand(session: Session): Command {
     .option('--data <paths...>', 'held-out text for prompts, where there are no --tasks')
     .option('--block-sizes <list>', "block sizes to try (default: half, once and twice the model's own)")
     .option('--buffer-sizes <list>', 'neighbouring blocks that are refined at a time, to try (default: 1,2)')
-    .option('--strategies <list>', `of ${strategyNames.join(', ')} (default: threshold,hierarchy,factor)`)
+    .option(
+      '--strategies <list>',
+      `strategies to try, of ${strategyNames.join(', ')} (default: threshold,hierarchy,factor)`,
+    )
     .option('--reuse', 'also try keeping the keys and values of committed tokens within a block')
     .option('--verify <list>', 'also try self-verification from these numbers of expected tokens on, such as 2,4')
     .option('--calibrate', 'first find the factor on the logits at which a confidence is the share of right tokens')
@@ -51,7 +54,7 @@ export function tuneCommand(session: Session): Command {
     .addOption(deviceOption())
     .option('--seed <number>', 'seed of the task rows (default: 0)')
     .option('--write', "put the choice into the model's generation_config.json, where generate and serve find it")
-    .option('--force', 'with --write, replace the choice of an earlier time')
+    .option('--force', 'with --write: replace settings that are there already')
     .option('--all', 'print all rows, not only the best trade-offs')
   addRecipeFlags(command, ({ path }) =>
     ['eval.tasks', 'eval.task_rows', 'eval.prompts', 'decode.max_new_tokens'].includes(path),
