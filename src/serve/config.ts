@@ -37,11 +37,16 @@ const model = z.strictObject({
     .default(0)
     .describe('finished texts whose keys and values are kept, for prompts that begin like them'),
   preload: z.boolean().default(true).describe('load at the start; otherwise with the first request'),
-  idle_seconds: z.number().min(0).max(604_800).default(0).describe('unload after so long without work; 0 for never'),
+  idle_seconds: z
+    .number()
+    .min(0)
+    .max(604_800)
+    .default(0)
+    .describe('seconds without work after which the model is unloaded; 0 for never'),
 })
 
 const key = z.strictObject({
-  name: name.describe('who it is, for logs and limits'),
+  name: name.describe('name of the client, for logs and limits'),
   sha256: sha256.describe('SHA-256 of the key; unmask serve --new-key NAME makes one'),
   concurrency: whole.optional().describe('requests of this key at a time'),
   requests_per_minute: whole.optional().describe('requests of this key in any minute'),
@@ -58,14 +63,12 @@ const limits = z.strictObject({
     .default(256)
     .describe('sequences that may wait for a place, those of one client half of what others leave'),
   queue_seconds: seconds.default(60).describe('longest wait for a place'),
-  seconds: seconds
-    .default(300)
-    .describe('longest generation; what there is by then is the answer, finish_reason length'),
-  prompt_tokens: whole.default(32_768).describe('tokens of a prompt, if the model has as many positions'),
+  seconds: seconds.default(300).describe('longest generation; then the answer ends, with finish_reason length'),
+  prompt_tokens: whole.default(32_768).describe('most tokens of a prompt, within the positions of the model'),
   output_tokens: whole.default(4096).describe('largest max_tokens, and its default for chats'),
-  choices: whole.max(128).default(128).describe('sequences of one request: prompts times n'),
+  choices: whole.max(128).default(128).describe('most sequences of one request: prompts times n'),
   body_bytes: whole.default(1 << 20).describe('bytes of a request'),
-  body_seconds: seconds.default(30).describe('time in which a request must have arrived'),
+  body_seconds: seconds.default(30).describe('time within which a request must arrive'),
   json_depth: whole.max(1000).default(32).describe('nesting of a request'),
   connections: whole.default(1024).describe('open connections'),
 })
@@ -101,13 +104,16 @@ const safety = z.strictObject({
       url: z.url({ protocol: /^https?$/ }).describe('another /v1/moderations; its key is UNMASK_MODERATION_KEY'),
       model: z.string().optional(),
       timeout_seconds: seconds.default(5),
-      on_failure: z.enum(['block', 'allow']).default('block').describe('what to do where it does not answer'),
-      characters: whole.max(100_000).default(256).describe('characters of an answer that are judged at a time'),
+      on_failure: z.enum(['block', 'allow']).default('block').describe('what to do if it does not answer'),
+      characters: whole
+        .max(100_000)
+        .default(256)
+        .describe('characters of an answer that the endpoint judges at a time'),
     })
     .optional(),
   audit: z
     .strictObject({
-      file: z.string().min(1).describe('JSON lines are added to it'),
+      file: z.string().min(1).describe('file to which JSON lines are added'),
       text: z.enum(['hashed', 'plain']).default('hashed').describe('hashes are keyed with UNMASK_AUDIT_KEY'),
     })
     .optional(),
@@ -123,7 +129,7 @@ export const configSchema = z.strictObject({
   allowed_hosts: z
     .array(z.string().min(1))
     .optional()
-    .describe('host names that requests may name (default: on a loopback address its names, else any)'),
+    .describe('host names that requests may use (default: on a loopback address its names, else any)'),
   cors_origins: z.array(origin).default([]).describe('web origins whose pages may call the server'),
   limits: limits.prefault({}),
   safety: safety.prefault({}).describe('docs/safety.md'),

@@ -64,7 +64,7 @@ export const inputItem = z.discriminatedUnion(
     z
       .object({ type: z.literal('item_reference') })
       .refine(() => false, 'no items are stored here: send the item itself in place of a reference (store: false)')
-      .describe('refused: no items are stored'),
+      .describe('refused: nothing is stored between requests'),
   ],
   'expected an item of type message, reasoning, function_call or function_call_output',
 )

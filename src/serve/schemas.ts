@@ -191,7 +191,7 @@ export const tokenizeRequest = z
 export const detokenizeRequest = z.object({ model, tokens: z.array(tokenId) })
 
 export const moderationRequest = z.object({
-  model: text.max(256).nullish().describe('taken from any client; there is one judge'),
+  model: text.max(256).nullish().describe('any name is accepted; there is one judge'),
   input: z
     .union(
       [
