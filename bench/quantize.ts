@@ -24,6 +24,7 @@ const WAYS: Record<string, Partial<QuantizeOptions>> = {
   '4 bits, asymmetric': { bits: 4, symmetric: false },
   '4 bits, offsets': { bits: 4, offsets: true },
   '4 bits, gptq': { bits: 4, method: 'gptq' },
+  '4 bits, gptq, not sequential': { bits: 4, method: 'gptq', sequential: false },
   '4 bits, asymmetric, gptq': { bits: 4, symmetric: false, method: 'gptq' },
   '4 bits, offsets, gptq': { bits: 4, offsets: true, method: 'gptq' },
   '4 bits, groups of 64': { bits: 4, groupSize: 64 },

@@ -403,6 +403,6 @@ describe('gptq', () => {
       '--method gptq needs text',
     )
     await expect(quantize({ model: tinyModel, out: at('no'), calibration: [text] })).rejects.toThrow('no other method')
-    await expect(quantize({ model: tinyModel, out: at('no'), sequential: true })).rejects.toThrow('--sequential is for')
+    await expect(quantize({ model: tinyModel, out: at('no'), sequential: false })).rejects.toThrow('--no-sequential')
   })
 })

@@ -48,7 +48,7 @@ export interface QuantizeOptions {
   calibrationTokens?: number
   /**
    * For gptq: the inputs of a layer are those that the layers before it give once they are quantised (in GPTQ's papers and
-   * tools: sequential). Default false.
+   * tools: sequential), which costs one more pass over the text. Default true.
    */
   sequential?: boolean
   /** How its rows are written. Default: the chat template where the tokenizer has one. */
@@ -94,7 +94,8 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
   checkFormat(format)
   if ((method === 'gptq') !== (options.calibration !== undefined))
     throw new UserError('--method gptq needs text (--calibration), and no other method takes it')
-  if (options.sequential && method !== 'gptq') throw new UserError('--sequential is for --method gptq')
+  const { sequential = true } = options
+  if (!sequential && method !== 'gptq') throw new UserError('--no-sequential is for --method gptq')
   await claimOutput(out, { inputs: [options.model, ...(options.calibration ?? [])], force })
   const { path } = await pull(options.model, { signal })
   await claimOutput(out, { inputs: [path], force })
@@ -146,7 +147,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
       errors.push({ name, error })
       doneWork += work([name, shape])
       onEvent({ type: 'tensor', name, done: errors.length, total: matrices.length, error, share: doneWork / allWork })
-      if (options.sequential) await calibration?.replace(name, rounded)
+      if (sequential) await calibration?.replace(name, rounded)
       return parameter
     }
     const parameters = writableTensors(model.parameters, {

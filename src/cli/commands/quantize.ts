@@ -47,7 +47,10 @@ export function quantizeCommand(session: Session): Command {
     )
     .option('--calibration <paths...>', 'for gptq: text such as the model will see; files, folders or globs')
     .option('--calibration-tokens <number>', 'most tokens of calibration text', '16384')
-    .option('--sequential', 'for gptq: calibrate each layer on the outputs of the quantised layers before it')
+    .option(
+      '--no-sequential',
+      'for gptq: calibrate each layer on the outputs of the layers before it as they were, not quantised: faster, less exact',
+    )
     .addOption(
       new Option(
         '--template <template>',
