@@ -243,7 +243,7 @@ export async function compareModels(options: CompareModelsOptions): Promise<Comp
         blockSize: converted.blockSize,
         ...(adapter ? { adapter } : { mode: 'diffusion' }),
       }))
-    return await compareDecoding({
+    const comparison = await compareDecoding({
       prompts,
       ...(ar ? { ar: (ids) => written(ar.write(ids, { ...settingsOfMode(settings, 'ar'), ...common })) } : {}),
       ...(diffusion
@@ -264,6 +264,7 @@ export async function compareModels(options: CompareModelsOptions): Promise<Comp
       signal,
       onProgress: ({ label, done, total }) => onEvent?.({ type: 'decoding', label, done, total }),
     })
+    return { ...comparison, strategy: diffusion && !adapter ? strategy : undefined }
   } finally {
     for (const generator of generators) await generator.dispose()
   }

@@ -46,6 +46,7 @@ export function createContext(command: Command, session: Session): Context {
   const flags = command.optsWithGlobals<GlobalFlags>()
   const json = flags.json ?? false
   const quiet = flags.quiet ?? false
+  const display = createDisplay(process.stderr, { quiet, colors: pc.createColors(wantsColor(process.stderr)) })
   return {
     json,
     quiet,
@@ -57,8 +58,10 @@ export function createContext(command: Command, session: Session): Context {
     },
     colors: pc.createColors(!json && wantsColor(process.stdout)),
     result(value, text) {
+      // A live display would erase what is written below it.
+      display.done()
       process.stdout.write(`${json ? JSON.stringify(value) : text()}\n`)
     },
-    display: createDisplay(process.stderr, { quiet, colors: pc.createColors(wantsColor(process.stderr)) }),
+    display,
   }
 }

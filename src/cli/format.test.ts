@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { bar, bytes, count, decimals, duration, percent, table } from './format.ts'
+import { bar, bytes, count, decimals, duration, percent, progressLine, table } from './format.ts'
 
 describe('format', () => {
   it('shortens counts', () => {
@@ -42,6 +42,16 @@ describe('format', () => {
     )
     expect(bar(0.5, 4)).toBe('██░░')
     expect(bar(1, 3)).toBe('███')
+  })
+
+  it('keeps a bar and its text within the width', () => {
+    fc.assert(
+      fc.property(fc.string({ maxLength: 90 }), fc.integer({ min: 2, max: 130 }), (text, width) => {
+        expect(progressLine(0.4, text, width, (shown) => shown).length).toBeLessThan(width)
+      }),
+    )
+    expect(progressLine(0.5, 'a.whl  1 of 2', 24, (shown) => shown)).toBe('████▌░░░░ a.whl  1 of 2')
+    expect(progressLine(0.5, 'a-very-long-name.whl  1 of 2', 20, (shown) => shown)).toBe('a-very-lo…l  1 of 2')
   })
 
   it('aligns numbers to the right', () => {

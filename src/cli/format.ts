@@ -21,6 +21,16 @@ export function bytes(value: number): string {
   return unit === 0 ? `${value} B` : `${scaled.toFixed(scaled < 100 ? 1 : 0)} ${units[unit]}`
 }
 
+/** A bar with a text behind it, in one line of at most `width` columns: a long text loses its middle, then the bar goes. */
+export function progressLine(share: number, text: string, width: number, color: (bar: string) => string): string {
+  const room = width - 1 - text.length - 1
+  if (room >= 8) return `${color(bar(share, Math.min(32, room)))} ${text}`
+  const most = Math.max(1, width - 1)
+  if (text.length <= most) return text
+  const half = Math.floor((most - 1) / 2)
+  return `${text.slice(0, most - 1 - half)}…${half > 0 ? text.slice(-half) : ''}`
+}
+
 /** 7 -> "7 s", 151 -> "2:31", 4000 -> "1:06:40". */
 export function duration(seconds: number): string {
   if (!Number.isFinite(seconds) || seconds < 0) return '-'

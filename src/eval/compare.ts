@@ -22,6 +22,7 @@ export interface CompareOptions {
   /** Further thresholds. */
   sweep: readonly number[]
   signal?: AbortSignal
+  /** `done` and `total` count the prompts of all decoders. */
   onProgress?: (progress: { label: string; done: number; total: number; output: Output }) => void
 }
 
@@ -31,6 +32,8 @@ export interface ComparisonResult {
   tasks: TaskComparison[]
   /** Of the headline figures. */
   threshold: number
+  /** How blocks are decoded; undefined without a diffusion model. */
+  strategy?: string
   /** By threshold, ascending; the headline one among them. Empty without a sweep. */
   sweep: SweepPoint[]
   samples: Sample[]
@@ -39,18 +42,29 @@ export interface ComparisonResult {
   equal: number | undefined
 }
 
+/** Prompts that a decoder decodes in a row. */
+const TURN = 8
+
+/** Decodes the prompts in turns, a few at a time with each decoder, so that a machine that gets busy slows all alike. */
 export async function compareDecoding(options: CompareOptions): Promise<ComparisonResult> {
   const { prompts, threshold, signal, onProgress } = options
-  const run = (label: string, decode: Decode): Promise<Output[]> =>
-    decodePrompts(prompts, decode, {
-      signal,
-      onPrompt: (done, output) => onProgress?.({ label, done, total: prompts.length, output }),
-    })
-  const ar = options.ar ? await run('AR base', options.ar) : []
+  const ar: Output[] = []
   const byThreshold = new Map<number, Output[]>()
+  const decoders: { label: string; decode: Decode; outputs: Output[] }[] = []
+  if (options.ar) decoders.push({ label: 'AR base', decode: options.ar, outputs: ar })
   if (options.diffusion) {
     for (const value of new Set([threshold, ...options.sweep])) {
-      byThreshold.set(value, await run(`threshold ${value}`, options.diffusion(value)))
+      const outputs: Output[] = []
+      byThreshold.set(value, outputs)
+      decoders.push({ label: `threshold ${value}`, decode: options.diffusion(value), outputs })
+    }
+  }
+  const total = prompts.length * decoders.length
+  let done = 0
+  for (let start = 0; start < prompts.length; start += TURN) {
+    for (const { label, decode, outputs } of decoders) {
+      const onPrompt = (_: number, output: Output) => onProgress?.({ label, done: ++done, total, output })
+      outputs.push(...(await decodePrompts(prompts.slice(start, start + TURN), decode, { signal, onPrompt })))
     }
   }
   const diffusion = byThreshold.get(threshold) ?? []

@@ -76,6 +76,8 @@ export function convertDisplay({
   whenStopped,
 }: Pick<Context, 'display' | 'whenStopped'>): (event: ConvertEvent) => void {
   let saved = false
+  const waiting = (text: string) =>
+    display.update({ live: (_, colors) => colors.dim(`${text} ...`), plain: () => `${text} ...` })
   let baseBitsPerByte: number | undefined
   let validation: Evaluation | undefined
   return (event) => {
@@ -97,6 +99,7 @@ export function convertDisplay({
         baseBitsPerByte = undefined
         validation = undefined
         whenStopped('Stopping after this step, which is saved.')
+        waiting('measuring the held-out text')
         if (event.resumedFrom) display.line(`resumed from ${event.resumedFrom} at step ${event.step}`)
         break
       case 'baseline':
@@ -111,6 +114,7 @@ export function convertDisplay({
         display.line(
           `step ${event.step}: held-out ${decimals(validation.nll, 3)} nats/token, ${bitsPerByte(validation)}`,
         )
+        if (event.step === 0) waiting('the first step')
         break
       case 'checkpoint':
         saved = true

@@ -1,7 +1,7 @@
 // unmask pull: makes a model available on this machine and prints where it is.
 import { Command } from 'commander'
 import type { Display } from '../display.ts'
-import { bar, bytes } from '../format.ts'
+import { bytes, progressLine } from '../format.ts'
 import { action, type Session } from '../session.ts'
 
 export function pullCommand(session: Session): Command {
@@ -38,8 +38,7 @@ Examples:
 function showDownload(display: Display, done: number, total: number, file: string): void {
   const amount = `${file}  ${bytes(done)} of ${bytes(total)}`
   display.update({
-    live: (width, colors) =>
-      `${colors.cyan(bar(total > 0 ? done / total : 1, Math.max(8, Math.min(32, width - 50))))} ${amount}`,
+    live: (width, colors) => progressLine(total > 0 ? done / total : 1, amount, width, colors.cyan),
     plain: () => amount,
   })
 }

@@ -17,8 +17,8 @@ export interface Figure {
 export const orderedColors = 8
 
 const width = 560
-const height = 330
-const margins = { marginLeft: 58, marginRight: 18, marginTop: 30, marginBottom: 42 }
+const height = 342
+const margins = { marginLeft: 58, marginRight: 18, marginTop: 30, marginBottom: 54 }
 
 /** All figures that the data has numbers for. */
 export function drawFigures(data: ReportData): Figure[] {
@@ -43,7 +43,9 @@ function draw(options: Plot.PlotOptions): string {
   return plot.outerHTML
 }
 
-const tokensAxis = { label: 'training tokens', tickFormat: 's', ticks: 6, nice: true } as const
+/** Room below the axis, so that its first number does not meet that of the other axis. */
+const below = { tickPadding: 8 } as const
+const tokensAxis = { ...below, label: 'training tokens', tickFormat: 's', ticks: 6, nice: true } as const
 
 /** Block sizes in ascending order with their colours. */
 function blockColors(sizes: Iterable<number | undefined>): Map<number, string> {
@@ -158,6 +160,13 @@ function sweepFigure({ sweep, ar, diffusion }: ReportData): Figure | undefined {
   points.sort((a, b) => a.tokensPerForward - b.tokensPerForward)
   const base =
     ar?.score && ar.tokensPerForward !== undefined ? [{ x: ar.tokensPerForward, y: ar.score.accuracy * 100 }] : []
+  const furthest = Math.max(...points.map((point) => point.tokensPerForward))
+  const labels = placeLabels(
+    points.map(({ tokensPerForward, threshold }) => ({
+      x: (tokensPerForward / furthest) * (width - margins.marginLeft - margins.marginRight),
+      text: String(threshold),
+    })),
+  )
   const lowest = Math.max(0, 10 * Math.floor(Math.min(...points.map((point) => point.score!.low * 10)) - 0.5))
   return {
     id: 'sweep',
@@ -169,7 +178,7 @@ function sweepFigure({ sweep, ar, diffusion }: ReportData): Figure | undefined {
     ],
     svg: draw({
       ariaLabel: 'Task score over tokens per forward',
-      x: { label: 'tokens per forward', nice: true, zero: true },
+      x: { ...below, label: 'tokens per forward', nice: true, zero: true },
       y: { label: 'right answers (%)', grid: true, domain: [lowest, 100] },
       marks: [
         Plot.ruleX(points, {
@@ -186,17 +195,36 @@ function sweepFigure({ sweep, ar, diffusion }: ReportData): Figure | undefined {
           fill: 'var(--diffusion)',
           r: (point: (typeof points)[number]) => (point.threshold === diffusion?.threshold ? 5.5 : 3.6),
         }),
-        Plot.text(points, {
-          x: 'tokensPerForward',
-          y: 'percent',
-          text: (point: (typeof points)[number]) => String(point.threshold),
-          fill: 'currentColor',
-          dy: 17,
-        }),
+        ...labels.map(({ dy, index }) =>
+          Plot.text([points[index]!], {
+            x: 'tokensPerForward',
+            y: 'percent',
+            text: (point: (typeof points)[number]) => String(point.threshold),
+            fill: 'currentColor',
+            dy,
+          }),
+        ),
         Plot.dot(base, { x: 'x', y: 'y', symbol: 'square', fill: 'var(--ar)', r: 4.5 }),
       ],
     }),
   }
+}
+
+/** Distances of a label from its point: just below and above, then further away. */
+const LABEL_OFFSETS = [17, -15, 35, -33]
+/** Widest character of a label in the largest type, that of phones. */
+const LABEL_CHARACTER = 10
+
+/** Where the labels of points go, from left to right, so that neighbours at the same height do not meet. */
+export function placeLabels(points: readonly { x: number; text: string }[]): { index: number; dy: number }[] {
+  const ends = LABEL_OFFSETS.map(() => Number.NEGATIVE_INFINITY)
+  return points.map(({ x, text }, index) => {
+    const half = (text.length * LABEL_CHARACTER) / 2
+    const free = ends.findIndex((end) => end <= x - half)
+    const row = free === -1 ? 0 : free
+    ends[row] = x + half
+    return { index, dy: LABEL_OFFSETS[row]! }
+  })
 }
 
 function speedFigure({ ar, diffusion }: ReportData): Figure | undefined {
@@ -212,7 +240,7 @@ function speedFigure({ ar, diffusion }: ReportData): Figure | undefined {
     legend: [],
     svg: draw({
       ariaLabel: 'Tokens per second',
-      height: 170,
+      height: 182,
       marginTop: 6,
       marginLeft: 82,
       marginRight: 64,

@@ -1,11 +1,12 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import fc from 'fast-check'
 import { parseHTML } from 'linkedom'
 import { describe, expect, it } from 'vitest'
 import { sampleReport } from '../../../test/report/sample.ts'
 import { tokenEfficiency, tokensToReach } from './efficiency.ts'
-import { drawFigures } from './figures.ts'
+import { drawFigures, placeLabels } from './figures.ts'
 import { renderHtml } from './html.ts'
 import { writeReport } from './index.ts'
 import { renderMarkdown } from './markdown.ts'
@@ -36,6 +37,25 @@ describe('writeReport', () => {
     } finally {
       await rm(folder, { recursive: true })
     }
+  })
+})
+
+describe('labels of points', () => {
+  it('do not meet those at the same height', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.double({ min: 0, max: 480, noNaN: true }), { minLength: 1, maxLength: 4 }),
+        fc.constantFrom('0.9', '0.95'),
+        (places, text) => {
+          const points = places.sort((a, b) => a - b).map((x) => ({ x, text }))
+          const placed = placeLabels(points)
+          for (const [i, a] of placed.entries())
+            for (const [j, b] of placed.entries())
+              if (i < j && a.dy === b.dy)
+                expect(points[j]!.x - points[i]!.x).toBeGreaterThanOrEqual(10 * text.length - 1e-9)
+        },
+      ),
+    )
   })
 })
 

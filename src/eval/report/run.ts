@@ -92,6 +92,7 @@ export function runReport(input: RunOutcome): ReportData {
       : {
           ...comparison?.diffusion,
           ...likelihood(evaluation),
+          strategy: comparison?.strategy,
           threshold: comparison?.threshold ?? recipe.decode.threshold ?? settingDefault('threshold'),
           blockSize: recipe.diffusion.block_size,
         },

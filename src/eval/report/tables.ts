@@ -44,6 +44,12 @@ export function timeText(seconds: number | undefined): string {
 
 const gibibytes = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`
 
+/** How the headline figures were decoded. */
+const settingText = ({ strategy, threshold, blockSize }: NonNullable<ReportData['diffusion']>): string =>
+  [`block ${blockSize}`, ...(strategy && strategy !== 'threshold' ? [strategy] : []), `threshold ${threshold}`].join(
+    ', ',
+  )
+
 /** The numbers that a reader looks for first: label, value, remark. */
 export function headline(data: ReportData): { label: string; value: string; remark: string }[] {
   const { ar, diffusion, tokenEfficiency: efficiency } = data
@@ -61,7 +67,7 @@ export function headline(data: ReportData): { label: string; value: string; rema
     tiles.push({
       label: 'tokens per forward',
       value: fixed(diffusion.tokensPerForward, 2),
-      remark: `threshold ${diffusion.threshold}, block ${diffusion.blockSize}`,
+      remark: settingText(diffusion),
     })
   }
   if (diffusion?.tokensPerSecond !== undefined) {
@@ -114,7 +120,7 @@ function comparison({ ar, diffusion }: ReportData): Table | undefined {
   ]
   const rows = [['AR base', ...cells(ar)]]
   if (diffusion) {
-    rows.push([`diffusion (block ${diffusion.blockSize}, threshold ${diffusion.threshold})`, ...cells(diffusion)])
+    rows.push([`diffusion (${settingText(diffusion)})`, ...cells(diffusion)])
   }
   return {
     title: 'AR against diffusion',

@@ -127,7 +127,7 @@ export interface ReportData extends Provenance {
   /** The base model decoding one token at a time. */
   ar: ModelSummary | undefined
   /** The converted model at `threshold` and `blockSize`. */
-  diffusion: (ModelSummary & { threshold: number; blockSize: number }) | undefined
+  diffusion: (ModelSummary & { strategy?: string; threshold: number; blockSize: number }) | undefined
   tasks: TaskComparison[]
   sweep: SweepPoint[]
   tokenEfficiency: TokenEfficiency | undefined
