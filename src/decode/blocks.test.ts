@@ -479,6 +479,10 @@ describe('prompts that begin like an earlier text', () => {
     const second = await complete(keeping.generate(longer, options))
     expect(second.cachedTokens).toBeGreaterThanOrEqual(32)
     expect(second.ids).toEqual((await complete(endless.generate(longer, options))).ids)
+    // Another group shares nothing, and a coarser step less.
+    const sharing = (group: string, step: number) => keeping.generate(longer, { ...options, sharing: { group, step } })
+    expect((await complete(sharing('other', 1))).cachedTokens).toBe(0)
+    expect((await complete(sharing('', 24))).cachedTokens).toBe(24)
     // Another block size sees other keys and values.
     expect((await complete(keeping.generate(longer, { ...options, blockSize: 8 }))).cachedTokens).toBe(0)
     const next = await complete(keeping.generateAutoregressive(longer, { maxNewTokens: 3 }))

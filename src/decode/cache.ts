@@ -22,6 +22,15 @@ export interface Prefix {
   tokens: readonly number[]
   /** Keys and values of a token depend on its block, so that only whole blocks are shared. */
   blockSize: number
+  sharing: Sharing
+}
+
+/** How fast a prompt is computed reveals what it shares with another. */
+export interface Sharing {
+  /** Only texts of the same group share. */
+  group: string
+  /** Tokens are shared in multiples of so many, so that no text can be guessed token by token. */
+  step: number
 }
 
 export interface Caches {
@@ -60,8 +69,8 @@ const GROWTH = 1.25
 interface Slot {
   open: boolean
   tokens: number[]
-  /** Undefined where nobody may share the tokens. */
-  blockSize: number | undefined
+  /** Which texts may share the tokens; undefined for none. */
+  shared: { blockSize: number; group: string } | undefined
   /** Ordinal of the last use, for the choice of what is forgotten first. */
   used: number
 }
@@ -115,8 +124,8 @@ export function createCaches(executor: Executor, dimensions: Dimensions, name: s
     return slot
   }
 
-  function take(slot: number, tokens: number[], blockSize: number | undefined): Cache {
-    const state: Slot = { open: true, tokens, blockSize, used: clock++ }
+  function take(slot: number, tokens: number[], shared: Slot['shared']): Cache {
+    const state: Slot = { open: true, tokens, shared, used: clock++ }
     taken.set(slot, state)
     return {
       slot,
@@ -133,7 +142,7 @@ export function createCaches(executor: Executor, dimensions: Dimensions, name: s
         if (!state.open) return
         state.open = false
         state.used = clock++
-        if (keep === 0 || state.blockSize === undefined || state.tokens.length === 0) taken.delete(slot)
+        if (keep === 0 || state.shared === undefined || state.tokens.length === 0) taken.delete(slot)
         const kept = [...taken].filter(([, { open }]) => !open).sort(([, a], [, b]) => a.used - b.used)
         for (const [old] of kept.slice(0, Math.max(0, kept.length - keep))) taken.delete(old)
         if (taken.size > 0) return
@@ -147,21 +156,22 @@ export function createCaches(executor: Executor, dimensions: Dimensions, name: s
 
   return {
     open: () => take(firstFree(), [], undefined),
-    async openWith({ tokens, blockSize }) {
+    async openWith({ tokens, blockSize, sharing: { group, step } }) {
+      const shared = { blockSize, group }
       let best: { slot: number; length: number } | undefined
       for (const [slot, state] of taken) {
-        if (state.blockSize !== blockSize) continue
-        const length = commonBlocks(state.tokens, tokens, blockSize)
+        if (state.shared?.blockSize !== blockSize || state.shared.group !== group) continue
+        const length = commonBlocks(state.tokens, tokens, blockSize, step)
         if (length > (best?.length ?? 0)) best = { slot, length }
       }
-      if (!best) return take(firstFree(), [], blockSize)
+      if (!best) return take(firstFree(), [], shared)
       const source = taken.get(best.slot) as Slot
       // What the source holds beyond the shared part may serve another: it stays where half or more would be lost.
       if (!source.open && 2 * best.length > source.tokens.length) {
         source.tokens.length = best.length
-        return take(best.slot, source.tokens, blockSize)
+        return take(best.slot, source.tokens, shared)
       }
-      const cache = take(firstFree(), [], blockSize)
+      const cache = take(firstFree(), [], shared)
       await reserve(cache.slot, 1, best.length)
       const [from, to] = [best.slot * stride(), cache.slot * stride()]
       await executor.move(residents, [{ from, to, length: best.length * width }])
@@ -203,10 +213,11 @@ export function createCaches(executor: Executor, dimensions: Dimensions, name: s
 const roundUp = (length: number): number => Math.ceil(length / STEP) * STEP
 
 /** Positions that two texts share in whole blocks, less than all of `wanted`: its last token must still predict. */
-function commonBlocks(known: readonly number[], wanted: readonly number[], blockSize: number): number {
+function commonBlocks(known: readonly number[], wanted: readonly number[], blockSize: number, step: number): number {
   const most = Math.min(known.length, wanted.length - 1)
   let length = 0
   while (length < most && known[length] === wanted[length]) length++
+  length -= length % step
   return length - (length % blockSize)
 }
 

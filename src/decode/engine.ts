@@ -7,6 +7,7 @@ import { type InferenceParameter, type Parameter, UserError } from '../types.ts'
 import { decodeAutoregressive } from './autoregressive.ts'
 import { blockSettings, checkOptions } from './block-settings.ts'
 import { type BlockSettings, type Document, decodeBlocks } from './blocks/index.ts'
+import type { Sharing } from './cache.ts'
 import { checkAutoregressivePrompt, checkCount, checkIds, checkPrompt, checkText } from './checks.ts'
 import type { Constraint } from './constraints/index.ts'
 import { createForward } from './forward.ts'
@@ -42,6 +43,8 @@ export interface EngineOptions {
 export interface GenerateOptions extends DecodingSettings, SamplingOptions {
   /** What the text must match, whichever order its tokens are decided in. */
   constraint?: Constraint | undefined
+  /** Whose keys and values a prompt may share, and how finely. Default: those of all, token by token. */
+  sharing?: Sharing | undefined
   /** Ends the generation at once with the signal's reason. */
   signal?: AbortSignal | undefined
 }
@@ -96,6 +99,8 @@ export interface Engine {
   dispose(): Promise<void>
 }
 
+const EVERYONE: Sharing = { group: '', step: 1 }
+
 /** Runs a generation to its end. */
 export async function complete(generation: Generation, onStep?: (step: DecodeStep) => void): Promise<GenerationResult> {
   for (;;) {
@@ -135,20 +140,28 @@ export async function createEngine(
     Math.min(prompt.length + maxNewTokens, maxPositions)
 
   /** The tokens from `from` on are the new ones. */
-  function blocks(document: Document, settings: BlockSettings, from: number): Generation {
+  function blocks(
+    document: Document,
+    settings: BlockSettings,
+    { from, sharing = EVERYONE }: { from: number; sharing?: Sharing | undefined },
+  ): Generation {
     const { ids, blocks: blockSize, holes } = document
     const open = () =>
       typeof blockSize === 'number' && !settings.reuse && !holes
-        ? forward.openCache({ tokens: ids, blockSize })
+        ? forward.openCache({ tokens: ids, blockSize, sharing })
         : forward.createCache()
     const account = { promptTokens: ids.length, from, eosTokenIds }
     return generation(account, open, (cache) => decodeBlocks(forward, cache, document, settings))
   }
 
   /** Decodes from left to right; the cache may be that of a text that begins alike. */
-  function leftToRight(prompt: readonly number[], decode: Parameters<typeof generation>[2]): Generation {
+  function leftToRight(
+    prompt: readonly number[],
+    { sharing = EVERYONE }: Pick<GenerateOptions, 'sharing'>,
+    decode: Parameters<typeof generation>[2],
+  ): Generation {
     const account = { promptTokens: prompt.length, from: prompt.length, eosTokenIds }
-    return generation(account, () => forward.openCache({ tokens: prompt, blockSize: 1 }), decode)
+    return generation(account, () => forward.openCache({ tokens: prompt, blockSize: 1, sharing }), decode)
   }
 
   return {
@@ -162,7 +175,7 @@ export async function createEngine(
       const end = endOf(prompt, options)
       const tracker = options.constraint?.begin({ maxTokens: end - prompt.length })
       const document = { ids: prompt, end, most: maxPositions, blocks: options.blockSize, eosTokenIds, tracker }
-      return blocks(document, settings, prompt.length)
+      return blocks(document, settings, { ...options, from: prompt.length })
     },
     generateAutoregressive(prompt, options) {
       checkAutoregressivePrompt(prompt, dimensions)
@@ -172,7 +185,7 @@ export async function createEngine(
       const predictor = createPredictor(options, { forbidden, logits: constraint !== undefined })
       const tracker = constraint?.begin({ maxTokens: end - prompt.length })
       const settings = { predictor, tracker, logitScale, signal }
-      return leftToRight(prompt, (cache) =>
+      return leftToRight(prompt, options, (cache) =>
         decodeAutoregressive(forward, cache, { prompt, end, eosTokenIds }, settings),
       )
     },
@@ -187,7 +200,9 @@ export async function createEngine(
       const predictor = createPredictor(options, { forbidden })
       const drafts = { masks, draftThreshold, branchThreshold }
       const settings = { ...drafts, predictor, sampling: options, logitScale, signal }
-      return leftToRight(prompt, (cache) => decodeStrided(forward, cache, { prompt, end, eosTokenIds }, settings))
+      return leftToRight(prompt, options, (cache) =>
+        decodeStrided(forward, cache, { prompt, end, eosTokenIds }, settings),
+      )
     },
     fill(ids, options) {
       const { blockSize, rightContext = blockSize, ends = 'nowhere' } = options
@@ -202,7 +217,7 @@ export async function createEngine(
         throw new UserError('this model predicts each token from the one before it: the first token cannot be a hole')
       const starts = blocksAroundHoles(holes, ids.length, blockSize, rightContext)
       const document = { ids, holes, end: ids.length, most: ids.length, blocks: starts, eosTokenIds: [] }
-      return blocks(document, settings, 0)
+      return blocks(document, settings, { ...options, from: 0 })
     },
     rewrite(ids, { from = 0, ...options }) {
       checkText(ids, dimensions)
@@ -211,7 +226,7 @@ export async function createEngine(
       if (!Number.isSafeInteger(from) || from < 0 || first >= ids.length)
         throw new UserError(`there is nothing to rewrite from position ${from} of ${ids.length} on`)
       const document = { ids, editableFrom: first, end: ids.length, most: ids.length, eosTokenIds: [] }
-      return blocks({ ...document, blocks: options.blockSize }, settings, 0)
+      return blocks({ ...document, blocks: options.blockSize }, settings, { ...options, from: 0 })
     },
     async score(ids, options) {
       checkText(ids, dimensions)

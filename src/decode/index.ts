@@ -1,5 +1,6 @@
 // The decoding layer: an engine that generates tokens, and what goes in and out of it.
 
+export type { Sharing } from './cache.ts'
 export { createConstraintCompiler } from './constraints/compiler.ts'
 export {
   type Constraint,

@@ -8,6 +8,9 @@ import { childSpan, type TraceContext } from './trace.ts'
 import { notAnswering } from './worker/host.ts'
 import type { GenerateEvent, GenerateJob, GenerateResult, ScoreJob, ScoreResult } from './worker/protocol.ts'
 
+/** Tokens in whose multiples prompts share, so that nobody guesses another user's prompt bit by bit. */
+const SHARED_STEP = 64
+
 export interface RunContext {
   /** Who the places are shared with fairly. */
   client: string
@@ -71,14 +74,20 @@ export async function* runChoices(
       release = await model.queue.acquire(client, stop.signal)
       waited = performance.now() - asked
       const worker = await model.ready(stop.signal)
-      const result = await generate(worker, job, stop.signal, seconds, (event) => {
-        if (event.text !== '' && !begun) {
-          begun = true
-          metrics.firstTokenSeconds.observe(labels, (performance.now() - since) / 1000)
-        }
-        events.push({ index, kind: 'text', ...event })
-        wake()
-      })
+      const result = await generate(
+        worker,
+        { ...job, sharing: { group: client, step: SHARED_STEP } },
+        stop.signal,
+        seconds,
+        (event) => {
+          if (event.text !== '' && !begun) {
+            begun = true
+            metrics.firstTokenSeconds.observe(labels, (performance.now() - since) / 1000)
+          }
+          events.push({ index, kind: 'text', ...event })
+          wake()
+        },
+      )
       metrics.promptTokens.inc(labels, result.promptTokens)
       metrics.completionTokens.inc(labels, result.completionTokens)
       metrics.forwards.inc(labels, result.forwards)

@@ -46,7 +46,9 @@ export interface GeneratorOptions {
  * Settings of the table (decode/settings.ts), what the text must match and where it ends. A setting that the mode does not
  * read is an error. What is left out is the model's own (generation_config.json, the adapter's config), else the default.
  */
-export interface GenerateSettings extends DecodingSettings, Pick<BlockOptions, 'logitBias' | 'logprobs' | 'signal'> {
+export interface GenerateSettings
+  extends DecodingSettings,
+    Pick<BlockOptions, 'logitBias' | 'logprobs' | 'signal' | 'sharing'> {
   /** What the text must match; see docs/constraints.md. */
   constraint?: ConstraintSource
   /** The text ends before the first of these that it comes to hold. */
@@ -121,6 +123,7 @@ export async function createGenerator(
         logitBias: settings.logitBias,
         logprobs: settings.logprobs,
         signal: settings.signal,
+        sharing: settings.sharing,
       })
     const asked = { blockSize, ...givenSettings(settings) }
     const resolved = resolveSettings(asked, generationConfig, { constrained: constraint !== undefined })

@@ -102,6 +102,29 @@ test('limits of a key answer 429', async () => {
   })
 })
 
+test('prompts share what was computed with those of the same key only', async () => {
+  const settings = {
+    models: ['t', 'd'].map((name) => ({ name, path: name === 't' ? tiny : folder.path, prefix_cache: 8 })),
+    api_keys: ['a', 'b'].map((name) => ({ name, sha256: hashKey(name) })),
+  }
+  const secret = 'My account number is 8841-2277 and the launch is on Tuesday the fourth of May in Oslo.'
+  await withServer(settings, async (server) => {
+    for (const model of ['t', 'd']) {
+      const cached = async (key: string) => {
+        const body = { model, prompt: secret, max_tokens: 1 }
+        const response = await post(`${server.url}/v1/completions`, body, {
+          headers: { authorization: `Bearer ${key}` },
+        })
+        const { usage } = (await response.json()) as { usage: { prompt_tokens_details: { cached_tokens: number } } }
+        return usage.prompt_tokens_details.cached_tokens
+      }
+      expect(await cached('a')).toBe(0)
+      expect(await cached('a')).toBeGreaterThan(0)
+      expect(await cached('b')).toBe(0)
+    }
+  })
+})
+
 test.each([true, false])('a client that goes frees its place (stream: %s)', async (stream) => {
   await withServer({ models: [{ name: 'd', path: folder.path }] }, async (server) => {
     const stop = new AbortController()

@@ -93,9 +93,9 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
 
   /** Starts the text behind a prompt. Throws RequestError for what the model cannot. */
   function begin(prompt: number[], job: GenerateJob, signal: AbortSignal): Writing {
-    const { sampling, suffix, maxNewTokens, logprobs, constraint, stop } = job
+    const { sampling, suffix, maxNewTokens, logprobs, constraint, stop, sharing } = job
     const { logitBias, ...rest } = sampling
-    const settings = { ...rest, signal, logprobs, logitBias: logitBias && new Map(logitBias) }
+    const settings = { ...rest, signal, logprobs, logitBias: logitBias && new Map(logitBias), sharing }
     try {
       if (suffix === undefined)
         return generator.write(prompt, { ...settings, maxNewTokens, stop, constraint: constraint?.source })

@@ -1,5 +1,5 @@
 // Messages between the server and the process that holds a model. They are structured clones: plain values only.
-import type { ConstraintSource, DecodingMode, DecodingSettings } from '../../decode/index.ts'
+import type { ConstraintSource, DecodingMode, DecodingSettings, Sharing } from '../../decode/index.ts'
 import type { ChatMessage, Tool } from '../../tokenizer/types.ts'
 import type { Device } from '../../types.ts'
 
@@ -58,6 +58,8 @@ export interface Sampling extends DecodingSettings {
 
 /** One sequence to generate. */
 export interface GenerateJob {
+  /** Whose keys and values the prompt may share. */
+  sharing?: Sharing
   prompt: Prompt | Revision
   /** Field of the request that a prompt too long is blamed on. */
   promptParam: string

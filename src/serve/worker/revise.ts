@@ -159,11 +159,17 @@ function layOutParts(
 function begin(
   task: Revision['task'],
   { ids, spans }: Layout,
-  { sampling, promptParam }: GenerateJob,
+  { sampling, promptParam, sharing }: GenerateJob,
   { generator, signal }: Pick<Context, 'generator' | 'signal'>,
 ): Generation {
   const { logitBias, strategy, ...rest } = sampling
-  const settings = { blockSize: generator.blockSize, ...rest, signal, logitBias: logitBias && new Map(logitBias) }
+  const settings = {
+    blockSize: generator.blockSize,
+    ...rest,
+    signal,
+    logitBias: logitBias && new Map(logitBias),
+    sharing,
+  }
   try {
     // What stands before the text stays.
     if (task === 'rewrite') return generator.rewrite(ids, { ...settings, from: spans[0].start })
