@@ -15,14 +15,16 @@ export function conversion(report: ReportData): string {
     figure(model.tokensPerSecond ?? Number.NaN),
     speed(model),
   ]
+  // The headline way, which is the default unless the recipe says otherwise, is bold.
+  const wayOf = (threshold: number) => {
+    const way = `converted, \`${diffusion?.strategy ?? 'threshold'}\` ${threshold}`
+    return threshold === diffusion?.threshold ? `**${way}**` : way
+  }
   const parts = [
     table([
       ['', 'score', 'TPF', 'TPS', 'speed'],
       ...(ar ? [['autoregressive base', ...cells(ar)]] : []),
-      ...sweep.map((point) => [
-        `converted, threshold ${point.threshold}`,
-        ...cells({ ...point, bitsPerByte: undefined, nll: undefined }),
-      ]),
+      ...sweep.map((point) => [wayOf(point.threshold), ...cells({ ...point, bitsPerByte: undefined, nll: undefined })]),
     ]),
     table([
       ['', 'bits per byte'],
