@@ -39,12 +39,6 @@ export async function follow(
   }
 }
 
-/** Says on a terminal that a model is being loaded; `display.clear` takes it away. */
-export function showLoading({ display }: Pick<Context, 'display'>, model: string): void {
-  const text = `loading ${model} ...`
-  if (display.live) display.update({ live: (_, colors) => colors.dim(text), plain: () => text })
-}
-
 /** How much was generated, how fast once the prompt had been read, and how long that took. */
 export function describeSpeed(
   { tokens, forwards, tpf, tps, seconds, prefillSeconds }: TextResult,

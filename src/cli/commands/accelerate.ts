@@ -4,6 +4,7 @@ import type { AccelerateEvent, AccelerateResult } from '../../accelerate.ts'
 import { acceleratorSchema, parseAcceleratorRecipe, recipeSettings } from '../../recipe.ts'
 import type { Context } from '../context.ts'
 import { exitCodes } from '../exit-codes.ts'
+import { fetchModel } from '../fetch.ts'
 import { runFolderOptions } from '../flags.ts'
 import { count, decimals } from '../format.ts'
 import { addRecipeFlags, mergeRecipe, recipeFile } from '../recipe.ts'
@@ -53,6 +54,7 @@ Examples:
           context.result(recipe, () => yaml.trimEnd())
           return
         }
+        await fetchModel(context, recipe.model)
         const { accelerate } = await import('../../accelerate.ts')
         const result = await accelerate({
           recipe,

@@ -5,8 +5,9 @@ import { settingsFromKeys } from '../../decode/settings.ts'
 import type { ChatMessage } from '../../tokenizer/types.ts'
 import { UserError } from '../../types.ts'
 import type { Context } from '../context.ts'
+import { fetchAndLoad } from '../fetch.ts'
 import { deviceOption, wholeNumber } from '../flags.ts'
-import { describeSpeed, follow, showLoading } from '../generation.ts'
+import { describeSpeed, follow } from '../generation.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe.ts'
 import { action, type Session } from '../session.ts'
 
@@ -61,7 +62,7 @@ Examples:
         const { openModel } = await import('../../text/model.ts')
         const { mode, adapter } = flags
         const { threads, device, signal } = context
-        showLoading(context, command.args[0]!)
+        await fetchAndLoad(context, command.args[0]!)
         const model = await openModel(command.args[0]!, {
           mode,
           blockSize,

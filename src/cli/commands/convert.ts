@@ -5,6 +5,7 @@ import { describeReport } from '../../data/report.ts'
 import type { Evaluation } from '../../train/types.ts'
 import type { Context } from '../context.ts'
 import { exitCodes } from '../exit-codes.ts'
+import { fetchModel } from '../fetch.ts'
 import { runFolderOptions } from '../flags.ts'
 import { count, decimals, percent } from '../format.ts'
 import { addRecipeFlags, loadRecipe, recipeFile } from '../recipe.ts'
@@ -51,6 +52,8 @@ Examples:
           context.result(recipe, () => yaml.trimEnd())
           return
         }
+        await fetchModel(context, recipe.model)
+        context.whenStopped('Stopping; nothing is saved yet.')
         const { convert } = await import('../../convert.ts')
         const show = convertDisplay(context)
         const result = await convert({

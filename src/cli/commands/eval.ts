@@ -2,6 +2,7 @@
 import { Command, Option } from 'commander'
 import type { EvaluateResult } from '../../evaluate.ts'
 import type { Context } from '../context.ts'
+import { fetchModel } from '../fetch.ts'
 import { deviceOption, wholeNumber } from '../flags.ts'
 import { decimals, percent, table } from '../format.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe.ts'
@@ -58,6 +59,7 @@ Examples:
         const dataTokens = wholeNumber('--data-tokens', flags.dataTokens)
         const blockSize = wholeNumber('--block-size', flags.blockSize)
         const seed = wholeNumber('--seed', flags.seed, 0)
+        await fetchModel(context, command.args[0]!)
         const result = await evaluate({
           model: command.args[0]!,
           ...(flags.base === undefined ? {} : { base: flags.base }),

@@ -1,5 +1,6 @@
 // unmask export: a model for runtimes other than unmask.
 import { Command, Option } from 'commander'
+import { fetchModel } from '../fetch.ts'
 import { action, type Session } from '../session.ts'
 
 export function exportCommand(session: Session): Command {
@@ -22,6 +23,7 @@ Examples:
       action(session, async (context, command) => {
         const [model, out] = command.args as [string, string]
         const { exportModel } = await import('../../export.ts')
+        await fetchModel(context, model)
         const result = await exportModel({
           model,
           out,

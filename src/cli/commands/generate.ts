@@ -6,8 +6,9 @@ import { settingsFromKeys } from '../../decode/settings.ts'
 import { UserError } from '../../types.ts'
 import { UsageError } from '../errors.ts'
 import { exitCodes } from '../exit-codes.ts'
+import { fetchAndLoad } from '../fetch.ts'
 import { deviceOption, wholeNumber } from '../flags.ts'
-import { describeSpeed, showLoading, showWriting } from '../generation.ts'
+import { describeSpeed, showWriting } from '../generation.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe.ts'
 import { action, type Session } from '../session.ts'
 
@@ -81,7 +82,7 @@ Examples:
         const { promptIds } = await import('../../text/prompt.ts')
         const { createExecutor } = await import('../../runtime/onnxruntime/executor.ts')
         const { signal } = context
-        showLoading(context, command.args[0]!)
+        await fetchAndLoad(context, command.args[0]!)
         const loaded = await loadForInference(command.args[0]!, { signal })
         const executor = createExecutor({ threads: context.threads, device: context.device })
         try {

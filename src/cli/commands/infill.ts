@@ -3,6 +3,7 @@ import { text as readStream } from 'node:stream/consumers'
 import { Command } from 'commander'
 import { settingsFromKeys } from '../../decode/settings.ts'
 import { UsageError } from '../errors.ts'
+import { fetchAndLoad } from '../fetch.ts'
 import { deviceOption, wholeNumber } from '../flags.ts'
 import { decimals } from '../format.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe.ts'
@@ -48,7 +49,9 @@ Examples:
         const { openModel } = await import('../../text/model.ts')
         const { threads, device, signal } = context
         const { maxNewTokens: _, ...settings } = settingsFromKeys(sectionFlags(command.opts()).decode)
+        await fetchAndLoad(context, command.args[0]!)
         const model = await openModel(command.args[0]!, { threads, device, signal })
+        context.display.clear()
         try {
           const filled = await model.infill(pieces, { ...settings, blockSize, rightContext, signal })
           context.result(filled, () => filled.text)

@@ -5,6 +5,7 @@ import type { CheckpointInfo } from '../../checkpoint/index.ts'
 import type { Model } from '../../models/index.ts'
 import { type ModelConfig, UserError } from '../../types.ts'
 import type { Context } from '../context.ts'
+import { fetchModel } from '../fetch.ts'
 import { bytes, count, table } from '../format.ts'
 import { action, type Session } from '../session.ts'
 
@@ -22,9 +23,9 @@ Examples:
     )
     .action(
       action(session, async (context, command) => {
-        const { inspectCheckpoint, openCheckpoint, pull } = await import('../../checkpoint/index.ts')
+        const { inspectCheckpoint, openCheckpoint } = await import('../../checkpoint/index.ts')
         const { createModel, parameterCounts } = await import('../../models/index.ts')
-        const { path } = await pull(command.args[0]!, { signal: context.signal })
+        const { path } = await fetchModel(context, command.args[0]!)
         if (basename(path) === 'config.json') return describeConfig(path, context)
         const checkpoint = await openCheckpoint(path)
         try {

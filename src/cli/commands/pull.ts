@@ -1,7 +1,6 @@
 // unmask pull: makes a model available on this machine and prints where it is.
 import { Command } from 'commander'
-import type { Display } from '../display.ts'
-import { bytes, progressLine } from '../format.ts'
+import { fetchModel } from '../fetch.ts'
 import { action, type Session } from '../session.ts'
 
 export function pullCommand(session: Session): Command {
@@ -21,24 +20,10 @@ Examples:
     )
     .action(
       action(session, async (context, command) => {
-        const { pull } = await import('../../checkpoint/index.ts')
         const [source] = command.args as [string]
-        context.whenStopped('Stopping; what is downloaded is kept, and the same command goes on from there.')
         const { token } = command.opts<{ token?: string }>()
-        const { path } = await pull(source, {
-          signal: context.signal,
-          ...(token === undefined ? {} : { token }),
-          progress: (done, total, file) => showDownload(context.display, done, total, file),
-        })
+        const { path } = await fetchModel(context, source, token)
         context.result({ source, path }, () => path)
       }),
     )
-}
-
-function showDownload(display: Display, done: number, total: number, file: string): void {
-  const amount = `${file}  ${bytes(done)} of ${bytes(total)}`
-  display.update({
-    live: (width, colors) => progressLine(total > 0 ? done / total : 1, amount, width, colors.cyan),
-    plain: () => amount,
-  })
 }

@@ -2,6 +2,7 @@
 import { Command, Option } from 'commander'
 import type { QuantizeEvent, QuantizeResult } from '../../quantize.ts'
 import type { Context } from '../context.ts'
+import { fetchModel } from '../fetch.ts'
 import { wholeNumber } from '../flags.ts'
 import { bytes, duration, percent, table } from '../format.ts'
 import { action, type Session } from '../session.ts'
@@ -71,6 +72,7 @@ Examples:
         const { force, bits, groupSize, asym, offsets, method, calibration, calibrationTokens, sequential, template } =
           command.opts<Flags>()
         const { quantize } = await import('../../quantize.ts')
+        await fetchModel(context, model)
         const result = await quantize({
           model,
           out,

@@ -1,6 +1,7 @@
 // unmask rewrite: corrects a text with a model that was trained to correct tokens.
 import { text as readStream } from 'node:stream/consumers'
 import { Command } from 'commander'
+import { fetchAndLoad } from '../fetch.ts'
 import { deviceOption, wholeNumber } from '../flags.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe.ts'
 import { action, type Session } from '../session.ts'
@@ -41,7 +42,9 @@ Examples:
         const { threads, device, signal } = context
         const { decode } = sectionFlags(command.opts())
         const { threshold, editing_threshold: editingThreshold, max_post_steps: maxPostSteps } = decode
+        await fetchAndLoad(context, command.args[0]!)
         const model = await openModel(command.args[0]!, { threads, device, signal })
+        context.display.clear()
         try {
           const settings = { threshold, editingThreshold, maxPostSteps, blockSize, keep: flags.keep, signal }
           const rewritten = await model.rewrite(text, settings)

@@ -4,6 +4,7 @@ import { type StrategyName, strategyNames } from '../../decode/index.ts'
 import type { TuneEvent, TuneResult } from '../../tune.ts'
 import type { Context } from '../context.ts'
 import { UsageError } from '../errors.ts'
+import { fetchModel } from '../fetch.ts'
 import { deviceOption, numberList, wholeNumber } from '../flags.ts'
 import { decimals, duration, percent, table } from '../format.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe.ts'
@@ -80,6 +81,7 @@ Examples:
         const bufferSizes = numberList('--buffer-sizes', flags.bufferSizes, { least: 1 })
         const selfVerify = numberList('--verify', flags.verify, { least: 0, whole: false })
         const strategies = flags.strategies?.split(',').map(strategyName)
+        await fetchModel(context, model)
         const result = await tune({
           model,
           ...(flags.base === undefined ? {} : { base: flags.base }),
