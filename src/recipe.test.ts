@@ -100,7 +100,7 @@ describe('parseRecipe', () => {
     )
   })
 
-  it('tells every problem at once', () => {
+  it('names every problem at once', () => {
     expect(problems({ train: { lr: -1, oops: 1 } })).toHaveLength(5)
   })
 

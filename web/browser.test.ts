@@ -204,7 +204,7 @@ describe.skipIf(!chromiumPath)('in Chromium', () => {
       expect(await page.locator('.verdict').innerText()).toMatch(/wrote [\d.]+ × as many tokens per second/)
       expect(await page.locator('.column').nth(1).locator('.numbers').innerText()).toContain('1.00 tokens per forward')
       expect(await page.locator('.charts figure').first().locator('.point').count()).toBe(2)
-      // Models that write from left to right are told apart where they cannot do what is asked.
+      // Models that write from left to right are marked where they cannot do what is asked.
       await tab(page, 'Infill')
       await page.getByLabel('Model', { exact: true }).selectOption('base')
       expect(await page.locator('#mode-infill .notice').innerText()).toContain('cannot fill')
@@ -236,7 +236,7 @@ describe.skipIf(!chromiumPath)('in Chromium', () => {
     })
   })
 
-  test('mistakes are told where they are made', async () => {
+  test('mistakes are shown where they are made', async () => {
     await withPage(
       async (page) => {
         await set(page, 'Temperature', '7')

@@ -26,7 +26,7 @@ test('without blocks, tokens appear one by one', () => {
   expect([0, 1, 2].map((count) => draw(cellsAt(recording, count)))).toEqual(['', 'a', 'ab'])
 })
 
-test('a text that is revised keeps what was given, and tells what a token replaced at first', () => {
+test('a text that is revised keeps what was given, and shows what a token replaced at first', () => {
   const recording = { ...createRecording(3), layout: [{ text: 'x' }, { text: '', hole: 0 }, { text: 'z' }] }
   record(recording, [token(1, 0, 'y'), { ...token(2, 0, 'p'), edited: true }, { ...token(2, 1, 'q'), edited: true }])
   expect(draw(cellsAt(recording, 0))).toBe('x_z')

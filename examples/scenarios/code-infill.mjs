@@ -1,4 +1,4 @@
-// Fills a gap in a program, and so mends one: cut the wrong part out and let it be filled.
+// Fills a gap in a program, and so repairs one: cut the wrong part out and let it be filled.
 //   node code-infill.mjs file.js 3          fills line 3
 //   node code-infill.mjs file.js 3 5 24     fills lines 3 to 5 with 24 tokens
 // Needs a diffusion model: others write from left to right only.

@@ -23,7 +23,7 @@ const MAX_TRANSFER = 2 ** 30
 export const errorCode = (error: unknown): string | undefined =>
   error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
 
-/** What a person can mend, by the code of the system's error. */
+/** What a person can correct, by the code of the system's error. */
 const fileProblems: Readonly<Record<string, string>> = {
   EACCES: 'permission denied',
   EDQUOT: 'the disk quota is used up',

@@ -1,4 +1,4 @@
-// Which tokens end a text, as llama.cpp tells from a GGUF file: keys of its metadata, and names of tokens that mean an end in
+// Which tokens end a text, as llama.cpp reads them from a GGUF file: keys of its metadata, and names of tokens that mean an end in
 // some family of models. Knows nothing about tensors.
 import type { GgufMetadata } from './gguf.ts'
 import { tokenId } from './gguf-tokenizer.ts'

@@ -20,7 +20,7 @@ const held = new Set<string>()
 
 /**
  * Takes the lock of an existing folder, and returns the function that gives it back. A lock whose process has died on this
- * machine is taken over; one of another machine is not, since nobody here can tell.
+ * machine is taken over; one of another machine is not, since nobody here can know.
  *
  * @throws UserError where another process, or this one, holds it.
  */

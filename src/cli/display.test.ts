@@ -84,19 +84,19 @@ describe('training display', () => {
     baseBitsPerByte: 1.052,
   }
 
-  it('tells progress, speed, loss, NELBO, block size and time left', () => {
+  it('shows progress, speed, loss, NELBO, block size and time left', () => {
     expect(plainTraining(state)).toBe(
       '42 %  step 120  1.26M/3.00M tokens  3.21k tokens/s  loss 2.314  block 32  NELBO 1.213 ± 0.004 bits/byte (AR base 1.052)  9:02 left',
     )
     expect(liveTraining(state, 100, plain)).toContain(' 42 %  9:02 left\n')
   })
 
-  it('tells how busy the busiest expert is', () => {
+  it('shows how busy the busiest expert is', () => {
     const metrics = { expert_load_max: [1.2, 2.71] }
     expect(plainTraining({ ...state, metrics })).toContain('busiest expert 2.7 x the mean')
   })
 
-  it('tells the loss on text apart from that on padding', () => {
+  it('shows the loss on text apart from that on padding', () => {
     const metrics = { text_loss: 2.5, padding_loss: 0.12 }
     expect(plainTraining({ ...state, metrics })).toContain('loss on text 2.500, on padding 0.120')
   })

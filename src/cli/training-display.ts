@@ -1,4 +1,4 @@
-// How a training run looks in a terminal: a bar with the numbers that tell whether it goes well.
+// How a training run looks in a terminal: a bar with the numbers that show whether it goes well.
 import type { Evaluation, Metric } from '../train/types.ts'
 import type { Colors } from './context.ts'
 import type { Display } from './display.ts'

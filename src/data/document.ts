@@ -186,7 +186,7 @@ function chatSegments(
 
 const withoutSpace = (text: string): string => text.replace(/\s+/g, '')
 
-/** Where a turn stands in the whole chat; undefined where it cannot be told from its prompt. */
+/** Where a turn stands in the whole chat; undefined where it cannot be separated from its prompt. */
 function turnSpan(
   { full, before, through }: { full: string; before: string; through: string },
   message: ChatMessage,

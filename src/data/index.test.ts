@@ -45,7 +45,7 @@ const options = (paths: DataOptions['paths'], more: Partial<DataOptions> = {}): 
   ...more,
 })
 
-/** Texts of many lengths, some of several rows, each told from every other. */
+/** Texts of many lengths, some of several rows, each different from every other. */
 const texts = Array.from({ length: 120 }, (_, i) => ({ text: `<${i}>${'abcdefg'.repeat((i * 5) % 13)}</${i}>` }))
 
 /** The texts of the pieces in a batch, without their EOS. */

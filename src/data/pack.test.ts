@@ -22,7 +22,7 @@ const work = settings.chain((sizes) =>
       return masks.map(
         (mask, i): Packable => ({
           id: `d${i}`,
-          ids: Int32Array.from(mask, () => next++), // every token is told from every other
+          ids: Int32Array.from(mask, () => next++), // every token differs from every other
           maskable: Uint8Array.from(mask),
         }),
       )

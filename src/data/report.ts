@@ -2,7 +2,7 @@
 import { UserError } from '../types.ts'
 import type { DataReport, Reason } from './types.ts'
 
-/** Reasons that are told apart; what comes beyond them is counted together. */
+/** Reasons that are counted apart; further ones are counted together. */
 const MOST_REASONS = 50
 
 interface Place {

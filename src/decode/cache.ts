@@ -29,7 +29,7 @@ export interface Prefix {
 export interface Sharing {
   /** Only texts of the same group share. */
   group: string
-  /** Tokens are shared in multiples of so many, so that no text can be guessed token by token. */
+  /** Tokens are shared in multiples of this many, so that no text can be guessed token by token. */
   step: number
 }
 

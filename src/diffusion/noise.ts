@@ -148,7 +148,7 @@ export interface BoundDraw extends Omit<NoiseDraw, 'step'> {
  * The masks with which the bound of a text is estimated: in every block, of its n scored tokens k are masked, k uniform over
  * the share of 1..n that belongs to the stratum, and each set of k is as likely as another; t is k/n, so that 1/t weighs the
  * block (Nie et al. 2025, LLaDA, equation 6, per block). The mean over the strata estimates the negative ELBO without bias.
- * Two copies: independent draws of the same distribution, whose difference tells the error. Padding is masked, as what lies
+ * Two copies: independent draws of the same distribution, whose difference estimates the error. Padding is masked, as what lies
  * behind the end of a text is in decoding; prompts and what else is not scored never are.
  */
 export function drawBound(batch: Batch, { blockSize, seed, row, stratum, strata }: BoundDraw): Noise {

@@ -1,5 +1,5 @@
 // The audit log: one JSON line for every prompt and answer that was judged. Texts and addresses go in as keyed hashes, by which
-// those who hold the key can look for a text, and nobody else can tell one.
+// those who hold the key can look for a text, and nobody else can recognise one.
 import { createHmac, randomBytes } from 'node:crypto'
 import { appendFile } from 'node:fs/promises'
 

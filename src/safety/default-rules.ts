@@ -1,4 +1,4 @@
-// Phrases that are seldom meant well, for what single words cannot tell. A small curated list in English: it finds plain
+// Phrases that are seldom meant well, for what single words do not show. A small curated list in English: it finds plain
 // statements, not meanings.
 import type { Rule } from './rules.ts'
 

@@ -60,7 +60,7 @@ test('finds matches where the engine of JavaScript does', () => {
   )
 })
 
-test('tells where a match could be under way', () => {
+test('says where a match could be under way', () => {
   const open = (pattern: string, text: string) => compilePattern(pattern).open(text, 0)
   expect(open('secret', 'a sec')).toBe(2)
   expect(open('secret', 'a sect')).toBe(6)

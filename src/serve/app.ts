@@ -30,7 +30,7 @@ import { infillRoute, rewriteRoute } from './routes/revise.ts'
 import type { Env, RouteContext } from './routes/settings.ts'
 import { requestSpan } from './trace.ts'
 
-/** Routes that tell nothing about models or use, for probes and people: they need no key. */
+/** Routes that reveal nothing about models or use, for probes and people: they need no key. */
 const OPEN = new Set(['/health', '/ready', '/openapi.json', '/docs'])
 
 export interface App {

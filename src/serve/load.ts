@@ -24,7 +24,7 @@ export interface LoadAnswer {
   total: number
   /** Completion tokens; without a count of the server's, pieces of text. */
   tokens: number
-  /** Undefined where the server does not tell. */
+  /** Undefined where the server does not report it. */
   forwards: number | undefined
 }
 

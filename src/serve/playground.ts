@@ -14,7 +14,7 @@ const files = {
   '/icon.svg': { file: 'icon.svg', type: 'image/svg+xml' },
 } as const
 
-/** They tell nothing of models or use: the page asks for the key itself. */
+/** They reveal nothing of models or use: the page asks for the key itself. */
 export const playgroundPaths: ReadonlySet<string> = new Set(Object.keys(files))
 
 /** Nothing but the server's own files and API; no code, style or markup from text. */

@@ -1,6 +1,6 @@
 // Waiting that ends. Knows no models.
 
-/** A promise, or the signal's reason, or an error after so many seconds: whichever comes first. */
+/** A promise, or the signal's reason, or an error after that many seconds: whichever comes first. */
 export function within<T>(
   promise: Promise<T>,
   { signal, seconds, late }: { signal: AbortSignal; seconds: number; late: () => Error },

@@ -22,7 +22,7 @@ interface Plan {
   cachedTokens?: number
 }
 
-/** Decides tokens behind a prompt in steps, as the engine would: it ends with its first end token, or when it is told. */
+/** Decides tokens behind a prompt in steps, as the engine would: it ends with its first end token, or when asked to. */
 async function* generationOf(
   prompt: number,
   ids: readonly number[],
@@ -114,11 +114,11 @@ describe.each(tokenizers)('%s', (_, tokenizer) => {
         expect(result.tokens).toBe(result.ids.length)
         expect(ids.slice(0, result.ids.length)).toEqual(result.ids)
         // Tokens are those whose text began before the stop string.
-        const told = events.flatMap(({ tokens }) => tokens)
-        const said = decoder.decode(Uint8Array.from(told.flatMap(({ bytes }) => [...bytes])))
+        const reported = events.flatMap(({ tokens }) => tokens)
+        const said = decoder.decode(Uint8Array.from(reported.flatMap(({ bytes }) => [...bytes])))
         expect(said.startsWith(result.text)).toBe(true)
-        const butLast = decoder.decode(Uint8Array.from(told.slice(0, -1).flatMap(({ bytes }) => [...bytes])))
-        if (told.length > 0) expect(butLast.length <= result.text.length).toBe(true)
+        const butLast = decoder.decode(Uint8Array.from(reported.slice(0, -1).flatMap(({ bytes }) => [...bytes])))
+        if (reported.length > 0) expect(butLast.length <= result.text.length).toBe(true)
         for (const event of events) expect(result.text.startsWith(event.text)).toBe(true)
       }),
     )

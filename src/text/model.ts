@@ -40,7 +40,7 @@ export interface OpenModel {
   chat(messages: readonly ChatMessage[], settings?: WriteSettings & { tools?: readonly Tool[] }): Writing
   /** Fills the gaps of a text: `{{8}}` for 8 tokens, `{{2-8}}` for 2 to 8; or of its pieces. */
   infill(text: string | readonly Piece[], settings?: FillSettings): Promise<Filled>
-  /** Mends a text, for models trained to correct tokens. */
+  /** Corrects a text, for models trained to correct tokens. */
   rewrite(text: string, settings?: RewriteSettings): Promise<Rewritten>
   /** ln p of each token of a text (its lower bound for diffusion models); undefined for one that nothing predicts. */
   score(text: string): Promise<{ token: number; logprob: number | undefined }[]>

@@ -20,7 +20,7 @@ export interface Rewritten {
   seconds: number
 }
 
-/** Mends a text. It keeps its number of tokens. Throws UserError for a model that cannot. */
+/** Corrects a text. It keeps its number of tokens. Throws UserError for a model that cannot. */
 export async function rewriteText(
   generator: Generator,
   text: string,

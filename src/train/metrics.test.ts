@@ -72,7 +72,7 @@ describe('energyMeter', () => {
     expect(await joules()).toBe(4.5)
   })
 
-  it('is undefined where the machine does not tell', async () => {
+  it('is undefined where the machine does not report it', async () => {
     expect(await energyMeter(join(folder, 'nowhere'))).toBe(undefined)
     await mkdir(join(folder, 'empty'))
     expect(await energyMeter(join(folder, 'empty'))).toBe(undefined)

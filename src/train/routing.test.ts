@@ -272,7 +272,7 @@ describe('the auxiliary loss', () => {
     expect((await evaluate(executor, { values: even, build })).data[0]).toBeCloseTo(topK, 5)
   })
 
-  it('is told beside the loss, not in it', async () => {
+  it('is reported beside the loss, not in it', async () => {
     const [without, balanced] = [await run({}), await run({ auxLossCoefficient: 0.5 })]
     expect(balanced.results[0].loss).toBe(without.results[0].loss)
     expect(balanced.results[0].gradNorm).not.toBe(without.results[0].gradNorm)

@@ -186,7 +186,7 @@ describe('accumulation', () => {
     },
   )
 
-  it('divides by what it is told that the step holds, so that others may take part in it', () =>
+  it('divides by the count that it gets for the step, so that others may take part in it', () =>
     withStepper(async (stepper) => {
       const prepared = ar.prepare(first, { seed: 0, step: 0, row: 0 }, {})
       const counts = prepared.counts!
@@ -399,7 +399,7 @@ describe('learning', () => {
     it(`drives the ELBO of a small batch under ${name} to 0`, () =>
       withTrainer({ noise: { copies: 2, complementary: true }, weighting: 'mean', weightDecay: 0 }, async (trainer) => {
         const source = batch(1, { rows: 1, split: 16 })
-        // A prompt: mask tokens alone do not tell their positions under a rotary embedding.
+        // A prompt: mask tokens alone do not show their positions under a rotary embedding.
         source.maskable.fill(0, 0, 4)
         const batches = [source]
         for (let i = 0; i < 250; i++) await trainer.step({ ...step, blockSize, step: i, batches })

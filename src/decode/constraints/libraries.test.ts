@@ -162,7 +162,7 @@ describe('pydantic', () => {
     const valid = ajv.compile(schemas[name]!)
     for (const value of draw(schemas[name])) {
       expect(valid(value), JSON.stringify(value)).toBe(true)
-      // What tells the alternatives apart is there, so that its reader knows which it is.
+      // What distinguishes the alternatives is there, so that its reader knows which it is.
       if (name.includes('discriminator'))
         expect(['cat', 'dog']).toContain((value as { pet: { kind: string } }).pet.kind)
     }

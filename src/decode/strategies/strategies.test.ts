@@ -33,7 +33,7 @@ const probability = fc.double({ min: 0.001, max: 0.999, noNaN: true })
 const confidences = fc.array(probability, { minLength: 1, maxLength: 12 })
 
 describe('fixed', () => {
-  it('commits so many of the most confident, in a leading block', () => {
+  it('commits that many of the most confident, in a leading block', () => {
     const step = { confidence: [0.3, 0.9, 0.2, 0.9, 0.5] }
     expect(commit(createStrategy('fixed', {}), step)).toEqual([1])
     expect(commit(createStrategy('fixed', { tokensPerStep: 3 }), step)).toEqual([1, 3, 4])

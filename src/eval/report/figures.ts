@@ -126,7 +126,7 @@ function nelboFigure({ training, ar }: ReportData): Figure | undefined {
     id: 'nelbo',
     title: training.objective === 'diffusion' ? 'NELBO on held-out text' : 'Likelihood of held-out text',
     caption:
-      'Bits per byte at the final block size; colours tell the block size that training was at, bars are two standard errors.' +
+      'Bits per byte at the final block size; colours show the block size that training was at, bars are two standard errors.' +
       (base === undefined ? '' : ' The dashed line is the base model, one token at a time.'),
     legend: [
       ...legendOf(colors),

@@ -247,7 +247,7 @@ describe('cancelling', () => {
     const slow = await executor.load(program, { optimize: false })
     const controller = new AbortController()
     const cancelled = slow.run(feeds, { y: null }, { signal: controller.signal })
-    // Requests are answered in order, so this one tells when the cancelled run is over.
+    // Requests are answered in order, so this one shows when the cancelled run is over.
     let over = false
     const after = executor.memory().then(() => {
       over = true

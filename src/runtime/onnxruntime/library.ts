@@ -7,7 +7,7 @@ import koffi from 'koffi'
 // A call runs on koffi's own stack: as much as a thread has.
 koffi.config({ sync_stack_size: 8 * 2 ** 20 })
 
-// The library reports each session to its maker, from 1.30 on also on Linux, unless told not to before it is loaded.
+// The library reports each session to its maker, from 1.30 on also on Linux, unless that is switched off before it is loaded.
 process.env.ORT_DISABLE_TELEMETRY ??= '1'
 
 /** Exported because koffi unloads a library that nothing refers to; pointers to its functions do not count. */

@@ -17,7 +17,7 @@ export interface WorkerSettings {
   device?: Device
 }
 
-/** What a model is, told once it is loaded. */
+/** What a model is, reported once it is loaded. */
 export interface ModelInfo {
   mode: DecodingMode
   blockSize: number
@@ -44,7 +44,7 @@ export type Prompt =
   /** `forced`: the answer begins as a call of one of the tools. */
   | { kind: 'chat'; messages: ChatMessage[]; tools?: Tool[]; forced?: boolean }
 
-/** A text that is not continued but gets its holes filled, `mask` tokens each, or its tokens mended. */
+/** A text that is not continued but gets its holes filled, `mask` tokens each, or its tokens corrected. */
 export interface Revision {
   kind: 'revise'
   task: 'fill' | 'rewrite'
@@ -73,9 +73,9 @@ export interface GenerateJob {
   constraint?: { source: ConstraintSource; param: string }
   /** The text ends before the first of these. */
   stop: string[]
-  /** Tells every committed token with its step and confidence. */
+  /** Reports every committed token with its step and confidence. */
   unmasking: boolean
-  /** Log-probabilities of the tokens, with so many alternatives. */
+  /** Log-probabilities of the tokens, with this many alternatives. */
   logprobs?: number
 }
 
@@ -121,7 +121,7 @@ export interface LayoutToken {
   hole?: number
 }
 
-/** The first has no text and tells that generation has begun. */
+/** The first has no text and reports that generation has begun. */
 export interface GenerateEvent {
   promptTokens?: number
   /** Of a text that is revised: its tokens as they are given. */
