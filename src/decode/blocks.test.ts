@@ -215,6 +215,28 @@ describe('rows that are not computed again', () => {
   })
 })
 
+describe('rows that are not computed again, of a model that predicts each token from the one before it', () => {
+  it('are none that a later block still needs', async () => {
+    const sizes = fc.record({
+      length: fc.integer({ min: 1, max: 20 }),
+      bufferSize: fc.integer({ min: 1, max: 3 }),
+      activation: share,
+      threshold: share,
+      seed: fc.nat(1000),
+    })
+    await fc.assert(
+      fc.asyncProperty(sizes, async ({ length, seed, ...options }) => {
+        const settings = { ...options, activation: options.bufferSize > 1 ? options.activation : undefined }
+        const request = { blockSize: 4, maxNewTokens: 17, logitScale: 4, reuse: true, ...settings }
+        const { steps, result } = await collect(shifted.generate(randomTokens(length, seed), request))
+        const written = steps.flatMap(({ tokens }) => tokens.map(({ position }) => position))
+        for (let i = 0; i < result.ids.length; i++) expect(written).toContain(length + i)
+      }),
+      { numRuns: 60, seed: 4 },
+    )
+  })
+})
+
 describe('self-verification', () => {
   it('of one block that holds everything gives what block size 1 gives, in fewer forwards where the draft is right', async () => {
     for (const engine of [endless, shifted])
@@ -489,6 +511,25 @@ describe('prompts that begin like an earlier text', () => {
     expect(next.cachedTokens).toBe(0)
     expect((await complete(keeping.generateAutoregressive(longer, { maxNewTokens: 3 }))).cachedTokens).toBe(44)
     await keeping.dispose()
+  })
+
+  it('are rewritten like any others', async () => {
+    for (const shift of [false, true]) {
+      const options = { maskTokenId: MASK, eosTokenIds: [], shift }
+      const keeping = await createEngine(executor, model, weights, { ...options, keepPrefixes: 2 })
+      const plain = await createEngine(executor, model, weights, options)
+      const prompt = randomTokens(13, 12)
+      const { ids } = await complete(keeping.generate(prompt, { blockSize: 4, maxNewTokens: 9 }))
+      const text = [...prompt, ...ids]
+      for (const from of [0, 4, 9, 16, 17]) {
+        const request = { blockSize: 4, from, logitScale: 4, editingThreshold: 0.2 }
+        const { ids: rewritten, cachedTokens } = await complete(keeping.rewrite(text, request))
+        expect(rewritten).toEqual((await complete(plain.rewrite(text, request))).ids)
+        expect(cachedTokens).toBeLessThanOrEqual(from)
+      }
+      await keeping.dispose()
+      await plain.dispose()
+    }
   })
 
   it('share with texts that are being generated', async () => {

@@ -145,10 +145,11 @@ export async function createEngine(
     settings: BlockSettings,
     { from, sharing = EVERYONE }: { from: number; sharing?: Sharing | undefined },
   ): Generation {
-    const { ids, blocks: blockSize, holes } = document
+    const { ids, blocks: blockSize, holes, editableFrom } = document
+    // What may be edited is computed again, whatever an earlier text has left.
     const open = () =>
       typeof blockSize === 'number' && !settings.reuse && !holes
-        ? forward.openCache({ tokens: ids, blockSize, sharing })
+        ? forward.openCache({ tokens: ids.slice(0, editableFrom), blockSize, sharing })
         : forward.createCache()
     const account = { promptTokens: ids.length, from, eosTokenIds }
     return generation(account, open, (cache) => decodeBlocks(forward, cache, document, settings))

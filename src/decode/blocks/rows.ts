@@ -3,7 +3,7 @@ import type { Cache } from '../cache.ts'
 import type { Forward, ForwardRequest } from '../forward.ts'
 import { PREFILL } from '../prefill.ts'
 import { range } from './partition.ts'
-import type { State } from './state.ts'
+import { isMasked, type State } from './state.ts'
 
 /**
  * The positions that the next forward runs over, up to `stop`, and which of them, by index, it stores; what lies before
@@ -30,7 +30,8 @@ export async function nextRows(
     start = cut
   }
   const positions = range(cache.length - stored.size, stop).filter((i) => !stored.has(i))
-  const predictsMask = (i: number) => shift && i + 1 < stop && masked.has(i + 1)
+  // A position that predicts a mask, of a block that has not begun too, is needed again.
+  const predictsMask = (i: number) => shift && isMasked(state, i + 1)
   const isKept = (i: number) => reuse && !masked.has(i) && !predictsMask(i) && i >= final + (shift ? 1 : 0)
   return { positions, store: positions.flatMap((i, index) => (i < final || isKept(i) ? [index] : [])) }
 }
