@@ -139,7 +139,7 @@ export function createFilter({ detectors, block = [], threshold = 0.5 }: FilterO
       const whole = stream()
       const parts: Judgement[] = []
       for (let at = 0; at < text.length && !parts.at(-1)?.blocked; at += PIECE) {
-        if (at > 0) await new Promise(setImmediate)
+        if (text.length > PIECE) await new Promise(setImmediate)
         signal?.throwIfAborted()
         parts.push(whole.push(text.slice(at, at + PIECE)))
       }

@@ -52,17 +52,26 @@ const node = z.object({
 
 describe('zod', () => {
   const schemas: Record<string, z.ZodType> = {
-    ...Object.fromEntries(
-      (
-        [
-          ...['email', 'uuid', 'guid', 'cuid', 'cuid2', 'ulid', 'xid', 'ksuid', 'nanoid', 'ipv4', 'ipv6', 'cidrv4'],
-          ...['cidrv6', 'base64', 'base64url', 'e164', 'emoji', 'hex', 'mac', 'lowercase', 'uppercase'],
-        ] as const
-      ).map((name) => [
-        name,
-        name === 'lowercase' || name === 'uppercase' ? z.string()[name]() : (z[name as 'email'] as () => z.ZodType)(),
-      ]),
-    ),
+    ...{
+      email: z.email(),
+      uuid: z.uuid(),
+      guid: z.guid(),
+      cuid: z.cuid(),
+      cuid2: z.cuid2(),
+      ulid: z.ulid(),
+      xid: z.xid(),
+      ksuid: z.ksuid(),
+    },
+    ...{
+      nanoid: z.nanoid(),
+      ipv4: z.ipv4(),
+      ipv6: z.ipv6(),
+      cidrv4: z.cidrv4(),
+      cidrv6: z.cidrv6(),
+      base64: z.base64(),
+    },
+    ...{ base64url: z.base64url(), e164: z.e164(), emoji: z.emoji(), hex: z.hex(), mac: z.mac() },
+    ...{ lowercase: z.string().lowercase(), uppercase: z.string().uppercase() },
     'iso.date': z.iso.date(),
     'iso.time': z.iso.time(),
     'iso.datetime': z.iso.datetime(),
