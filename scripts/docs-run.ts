@@ -2,7 +2,8 @@
 // order in one folder: a copy of the checkout with its build. Blocks that need more than that say so in their info string and
 // are left out unless --have names it. Exit code 1 if a block fails.
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { parse } from 'yaml'
@@ -31,10 +32,13 @@ function list(): void {
 }
 
 async function runAll(): Promise<void> {
+  // What npx keeps of the copies goes with them.
+  const cache = mkdtempSync(join(tmpdir(), 'unmask-docs-npm-'))
+  process.env.npm_config_cache = cache
   const counts = { ran: 0, failed: 0, 'needs more': 0 }
   const models = prepareModels()
   for (const page of pages) for (const outcome of await runPage(blocksOf(page), models)) counts[outcome]++
-  rmSync(dirname(models), { recursive: true })
+  for (const folder of [dirname(models), cache]) rmSync(folder, { recursive: true })
   console.log(`${counts.ran} blocks ran, ${counts.failed} failed, ${counts['needs more']} need more than a checkout`)
   if (counts.failed > 0) process.exitCode = 1
 }

@@ -1,6 +1,6 @@
 // A copy of the checkout to run commands in, with its build, its packages and a model as the quickstart makes it.
 import { execFileSync } from 'node:child_process'
-import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, symlinkSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -26,24 +26,14 @@ export function copyCheckout(models: string): string {
     mkdirSync(dirname(join(folder, file)), { recursive: true })
     cpSync(join(ROOT, file), join(folder, file))
   }
-  symlinkSync(join(ROOT, 'dist'), join(folder, 'dist'))
-  linkPackages(folder)
+  symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'))
+  cpSync(join(ROOT, 'dist'), join(folder, 'dist'), { recursive: true })
+  // In the package's own folder npx installs the package first, which would build it again.
+  const manifest = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
+  delete manifest.scripts.prepare
+  writeFileSync(join(folder, 'package.json'), JSON.stringify(manifest))
   for (const run of ['quickstart', 'mine']) cpSync(models, join(folder, 'runs', run), { recursive: true })
   return folder
-}
-
-/**
- * The installed packages, and `unmask` among their commands: in its own folder `npx unmask` would install the package into
- * npm's cache first, for each folder anew.
- */
-function linkPackages(folder: string): void {
-  for (const part of ['node_modules', join('node_modules', '.bin')]) {
-    mkdirSync(join(folder, part))
-    for (const name of readdirSync(join(ROOT, part)))
-      if (name !== '.bin') symlinkSync(join(ROOT, part, name), join(folder, part, name))
-  }
-  symlinkSync(join(folder, 'bin', 'unmask.js'), join(folder, 'node_modules', '.bin', 'unmask'))
-  chmodSync(join(folder, 'bin', 'unmask.js'), 0o755)
 }
 
 /** The run of the quickstart where it was made, else one of few tokens that writes nonsense: the mechanics are the same. */
