@@ -335,7 +335,7 @@ export function decodingConfig(
 }
 
 /** Documents are padded to multiples of this. */
-export const finalBlockSize = ({ objective, diffusion }: Pick<Recipe, 'objective' | 'diffusion'>): number =>
+const finalBlockSize = ({ objective, diffusion }: Pick<Recipe, 'objective' | 'diffusion'>): number =>
   objective === 'ar' ? 1 : diffusion.block_size
 
 export function toDataOptions(

@@ -19,6 +19,5 @@ export {
   type WritableTensors,
   type WriteOptions,
   writeSafetensors,
-  writeShardedSafetensors,
 } from './safetensors-write.ts'
 export type { Checkpoint, TensorInfo } from './types.ts'

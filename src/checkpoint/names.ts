@@ -12,7 +12,7 @@ export const packaged = (...path: string[]): string => join(fileURLToPath(new UR
 export const tinyModel = packaged('models', 'tiny')
 
 /** Where runs are kept unless a recipe says otherwise. */
-export const runsFolder = 'runs'
+const runsFolder = 'runs'
 
 /** What each short name stands for: a source as `pull` takes it. */
 export const shortNames: Readonly<Record<string, () => Promise<string>>> = {

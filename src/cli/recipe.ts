@@ -150,7 +150,7 @@ export function sectionFlags(options: Record<string, unknown>): Pick<Recipe, 'de
 }
 
 /** The value of one flag as its setting wants it. What is no number stays text, for the schema to reject by name. */
-export function fromFlag(setting: Setting, given: unknown): unknown {
+function fromFlag(setting: Setting, given: unknown): unknown {
   const number = (text: unknown) => (text !== '' && Number.isFinite(Number(text)) ? Number(text) : text)
   switch (setting.kind) {
     case 'number':

@@ -25,14 +25,12 @@ export {
   configuredSettings,
   type DecodingMode,
   type DecodingSettings,
-  decodingSettings,
   givenSettings,
   resolveSettings,
   type SettingName,
   type SettingRow,
   type StrategyName,
   settingDefault,
-  settingKey,
   settingNames,
   settingRow,
   settingsFromKeys,
@@ -41,5 +39,4 @@ export {
   strategyNames,
   strategyReads,
 } from './settings.ts'
-export { createStrategy } from './strategies/index.ts'
 export type { CommittedToken, DecodeStep, Generation, GenerationResult } from './types.ts'

@@ -34,7 +34,7 @@ function valueSchema(type: SettingType, limits: { least?: number; most?: number 
 }
 
 /** The help of a setting with its default: `... (default: 0.95; edit 0.7)`. */
-export function settingHelp(row: SettingRow): string {
+function settingHelp(row: SettingRow): string {
   const others = Object.entries(row.defaultOf ?? {}).map(([strategy, value]) => `; ${strategy} ${value}`)
   const shown = row.default !== undefined && row.default !== false
   return shown ? `${row.help} (default: ${row.default}${others.join('')})` : row.help

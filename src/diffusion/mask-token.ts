@@ -18,7 +18,7 @@ export type TokenNames = Pick<
 >
 
 /** Name of the token that is added where the tokenizer has no unused special token. */
-export const addedMaskToken = '<|mask|>'
+const addedMaskToken = '<|mask|>'
 
 // Compared with the name in lower case, its brackets, bars and separators at the ends stripped.
 const inUse: readonly RegExp[] = [

@@ -22,8 +22,8 @@ export interface WsdOptions {
 }
 
 /** The sources publish no token counts per phase; these defaults give decoding's block size a quarter of the budget. */
-export const defaultShares: PhaseShares = { warmup: 0.2, stable: 0.3, decay: 0.5 }
-export const defaultWarmup: readonly number[] = [1, 4, 32, 64]
+const defaultShares: PhaseShares = { warmup: 0.2, stable: 0.3, decay: 0.5 }
+const defaultWarmup: readonly number[] = [1, 4, 32, 64]
 
 /**
  * Warmup-stable-decay of block sizes (LLaDA2.0, section 4.1): 1, 4, 32, 64, L | L | L, L/2, L/4 ... final.

@@ -24,12 +24,7 @@ export function gradients(loss: Tensor, wanted: readonly Tensor[], options: Grad
 }
 
 /** `gradients` of something that depends on `y`, of which the gradient with respect to `y` is `dy`. */
-export function pullback(
-  y: Tensor,
-  dy: Tensor,
-  wanted: readonly Tensor[],
-  { segment }: GradientOptions = {},
-): Tensor[] {
+function pullback(y: Tensor, dy: Tensor, wanted: readonly Tensor[], { segment }: GradientOptions = {}): Tensor[] {
   const order = topologicalOrder([y])
   const needed = new Set<Node>(wanted.map((tensor) => tensor.node))
   for (const node of order) if (node.inputs.some((input) => needed.has(input.node))) needed.add(node)

@@ -8,7 +8,7 @@ import { createRules, readRules } from './rules.ts'
 import type { Detector } from './types.ts'
 import { createWords } from './words.ts'
 
-export { type Audit, type AuditEntry, createAudit } from './audit.ts'
+export type { Audit, AuditEntry } from './audit.ts'
 export { askEndpoint, type EndpointOptions, type EndpointVerdict } from './endpoint.ts'
 export { createFilter, type Filter, type FilterStream, type Judgement, strongest } from './filter.ts'
 export { type PiiKind, piiKinds } from './pii.ts'

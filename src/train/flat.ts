@@ -1,7 +1,7 @@
 // All parameters in one flat buffer: the optimiser sees a single array, the model sees views into it.
 
 /** Elements per chunk of the flat buffers; see the optimiser's Scan. */
-export const CHUNK = 65536
+const CHUNK = 65536
 
 export interface FlatLayout {
   /** Where each parameter starts, and its shape. */

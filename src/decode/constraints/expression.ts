@@ -78,7 +78,7 @@ export const charSet = (...items: string[]): Expression =>
     }),
   )
 
-export const MAX_CODE_POINT = 0x10ffff
+const MAX_CODE_POINT = 0x10ffff
 
 /** Every character, as text has it: no lone surrogates. */
 export const ANY_CHARACTER: readonly number[] = [0, 0xd7ff, 0xe000, MAX_CODE_POINT]

@@ -12,7 +12,7 @@ import { schemaGrammar } from './schema.ts'
 import { createTracker, type Tracker } from './tracker.ts'
 import type { Vocabulary } from './vocabulary.ts'
 
-export { HOLE, type Tracker } from './tracker.ts'
+export type { Tracker } from './tracker.ts'
 export { createVocabulary, type Vocabulary, type VocabularyOptions } from './vocabulary.ts'
 
 /** What a text must match, as a whole. */

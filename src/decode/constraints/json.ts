@@ -108,7 +108,7 @@ export function list(item: Expression, min: number, max: number): Expression {
   return min === 0 ? optional(some) : some
 }
 
-export function members(member: Expression, min: number, max: number): Expression {
+function members(member: Expression, min: number, max: number): Expression {
   return sequence(text('{'), list(member, min, max), text('}'))
 }
 

@@ -5,7 +5,7 @@ import { DEAD, type Machine } from './machine.ts'
 import { child, type Vocabulary } from './vocabulary.ts'
 
 /** The state after an EOS: nothing but EOS follows. */
-export const ENDED = -1
+const ENDED = -1
 
 /** The tokens that lead from a state to one other state. */
 export interface Group {

@@ -5,7 +5,7 @@ import type { TokenMachine } from './lift.ts'
 import { DEAD } from './machine.ts'
 
 /** A position without a token. */
-export const HOLE = -1
+const HOLE = -1
 
 export interface Tracker {
   /** Positions so far. */

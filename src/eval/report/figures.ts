@@ -14,7 +14,7 @@ export interface Figure {
 }
 
 /** Number of colours in the ordered palette `--o0` ... of the page's style sheet. */
-export const orderedColors = 8
+const orderedColors = 8
 
 const width = 560
 const height = 342

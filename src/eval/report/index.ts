@@ -6,8 +6,6 @@ import { renderHtml } from './html.ts'
 import { renderMarkdown } from './markdown.ts'
 import type { ReportData } from './types.ts'
 
-export { tokenEfficiency, tokensToReach } from './efficiency.ts'
-export { provenance } from './provenance.ts'
 export type * from './types.ts'
 
 export interface ReportFiles {

@@ -11,29 +11,29 @@ export interface Table {
 
 const missing = '–'
 
-export function fixed(value: number | undefined, digits: number): string {
+function fixed(value: number | undefined, digits: number): string {
   return value === undefined || !Number.isFinite(value) ? missing : value.toFixed(digits)
 }
 
 /** "2.273 ± 0.004": with the standard error where there is one. */
-export function withError(value: number | undefined, stderr: number | undefined, digits: number): string {
+function withError(value: number | undefined, stderr: number | undefined, digits: number): string {
   return stderr ? `${fixed(value, digits)} ± ${fixed(stderr, digits)}` : fixed(value, digits)
 }
 
 /** 1234567 -> "1,234,567". */
-export function grouped(value: number | undefined): string {
+function grouped(value: number | undefined): string {
   return value === undefined || !Number.isFinite(value) ? missing : Math.round(value).toLocaleString('en-US')
 }
 
 /** "93.5 % (90.1–95.8)". */
-export function scoreText(score: ScoreSummary | undefined): string {
+function scoreText(score: ScoreSummary | undefined): string {
   if (!score || score.rows === 0) return missing
   const percent = (share: number) => (100 * share).toFixed(1)
   return `${percent(score.accuracy)} % (${percent(score.low)}–${percent(score.high)})`
 }
 
 /** "2 h 3 min", "4 min 5 s", "6.7 s". */
-export function timeText(seconds: number | undefined): string {
+function timeText(seconds: number | undefined): string {
   if (seconds === undefined || !Number.isFinite(seconds)) return missing
   if (seconds < 60) return `${seconds.toFixed(1)} s`
   const whole = Math.round(seconds)

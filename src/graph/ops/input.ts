@@ -40,5 +40,3 @@ export const constant = (value: TensorData): Tensor => apply1(constantOperation,
 
 /** A float32 scalar. */
 export const scalar = (value: number): Tensor => constant({ dtype: 'float32', shape: [], data: Float32Array.of(value) })
-
-export const isConstant = (tensor: Tensor): boolean => tensor.node.operation === (constantOperation as unknown)
