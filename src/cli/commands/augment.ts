@@ -1,6 +1,5 @@
 // unmask augment: more rows like those of a data set.
 import { Command } from 'commander'
-import { fetchModel } from '../fetch.ts'
 import { number } from '../flags.ts'
 import { table } from '../format.ts'
 import { action, type Session } from '../session.ts'
@@ -49,7 +48,6 @@ Examples:
       action(session, async (context, command) => {
         const flags = command.opts<Flags>()
         const { augment } = await import('../../augment.ts')
-        await fetchModel(context, flags.model)
         const result = await augment({
           model: flags.model,
           data: command.args[0]!,

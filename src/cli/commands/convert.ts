@@ -79,8 +79,10 @@ export function convertDisplay({
   whenStopped,
 }: Pick<Context, 'display' | 'whenStopped'>): (event: ConvertEvent) => void {
   let saved = false
-  const waiting = (text: string) =>
-    display.update({ live: (_, colors) => colors.dim(`${text} ...`), plain: () => `${text} ...` })
+  // Elsewhere than on a terminal it would take the place of the first step's line.
+  const waiting = (text: string) => {
+    if (display.live) display.update({ live: (_, colors) => colors.dim(`${text} ...`), plain: () => text })
+  }
   let baseBitsPerByte: number | undefined
   let validation: Evaluation | undefined
   return (event) => {

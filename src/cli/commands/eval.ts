@@ -59,6 +59,7 @@ Examples:
         const dataTokens = wholeNumber('--data-tokens', flags.dataTokens)
         const blockSize = wholeNumber('--block-size', flags.blockSize)
         const seed = wholeNumber('--seed', flags.seed, 0)
+        const sections = sectionFlags(command.opts())
         await fetchModel(context, command.args[0]!)
         const result = await evaluate({
           model: command.args[0]!,
@@ -69,7 +70,7 @@ Examples:
           ...(blockSize === undefined ? {} : { blockSize }),
           template: flags.template,
           ...(seed === undefined ? {} : { seed }),
-          ...sectionFlags(command.opts()),
+          ...sections,
           threads: context.threads,
           device: context.device,
           signal: context.signal,
