@@ -1,7 +1,14 @@
 // Block size over the training budget: warmup-stable-decay, constant, or an explicit list, as plain data.
 // Knows nothing about models, learning rates or how a stage is trained.
-import type { Stage } from '../train/types.ts'
 import { UserError } from '../types.ts'
+
+/** One stage of the block-size schedule. */
+export interface Stage {
+  /** Block size; equal to or larger than the row length means MDLM (no clean copy). */
+  blockSize: number
+  /** Training tokens (clean tokens, each counted once) given to the stage. */
+  tokens: number
+}
 
 /** Shares of the token budget; any positive scale, they are normalised by their sum. */
 export interface PhaseShares {

@@ -4,14 +4,14 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Batch, BatchSource, DataPosition } from '../data/types.ts'
 import { type EmbeddingNoise, embeddingNoise } from '../diffusion/mask-token.ts'
-import { scheduleTokens, stageAt } from '../diffusion/schedule.ts'
+import { type Stage, scheduleTokens, stageAt } from '../diffusion/schedule.ts'
 import { UserError } from '../types.ts'
 import { checkpointPath, pruneCheckpoints, saveTrainingCheckpoint, type TrainerState } from './checkpoint.ts'
 import { observeStep } from './divergence.ts'
 import { energyMeter, type MetricsRecord, openMetrics } from './metrics.ts'
 import { configHash, runConfig, startOrResume } from './resume.ts'
 import { checkLearningRate, type LearningRateOptions, learningRateAt } from './schedule.ts'
-import type { Evaluation, Metric, Stage, Trainer } from './types.ts'
+import type { Evaluation, Metric, Trainer } from './types.ts'
 
 export interface TrainOptions {
   trainer: Trainer

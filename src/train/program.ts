@@ -51,8 +51,8 @@ export interface StridedTrainerOptions extends Omit<StepperOptions, 'base' | 'de
 
 /**
  * Training of an accelerator: puts an adapter's weights on the executor, and freezes the model's. `evaluate` is the negative
- * log-likelihood of the data per mask of a stride, whatever the objective: no likelihood of the text, and its bits per byte
- * mean nothing.
+ * log-likelihood of the data per mask of a stride, whatever the objective: no likelihood of the text, so that it has no bits
+ * per byte.
  */
 export async function createStridedTrainer(
   executor: Executor,
@@ -64,10 +64,17 @@ export async function createStridedTrainer(
   const settings = { size, count, distill, scale }
   const decays = (name: string) => isMatrix(model, name)
   const stepper = await createStepper(executor, model, initial, { ...options, decays, base })
-  return trainer(stepper, options.seed, {
+  const local = trainer(stepper, options.seed, {
     prepare: (batch, at) => strided.prepare(batch, at, settings),
     measure: (batch, draw) => strided.measure(batch, draw, settings),
   })
+  return {
+    ...local,
+    async evaluate(batches, options) {
+      const perMask = await local.evaluate(batches, options)
+      return { ...perMask, bitsPerByte: Number.NaN, bitsPerByteStderr: Number.NaN }
+    },
+  }
 }
 
 function trainer(

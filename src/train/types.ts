@@ -1,14 +1,6 @@
 // The seam between the training loop and the compiled step that it drives.
 import type { Batch } from '../data/types.ts'
 
-/** One stage of the block-size schedule. */
-export interface Stage {
-  /** Block size; equal to or larger than the row length means MDLM (no clean copy). */
-  blockSize: number
-  /** Training tokens (clean tokens, each counted once) given to the stage. */
-  tokens: number
-}
-
 /** Value of a metric: one number, one for each layer, or a table. */
 export type Metric = number | readonly number[] | readonly (readonly number[])[]
 
@@ -40,7 +32,7 @@ export interface Evaluation {
    * another text would do. 0 where nothing is drawn.
    */
   stderr: number
-  /** nll * tokens / (bytes * ln 2), and its standard error: comparable across tokenizers. */
+  /** nll * tokens / (bytes * ln 2), and its standard error: comparable across tokenizers. NaN where `nll` is of no text. */
   bitsPerByte: number
   bitsPerByteStderr: number
   /** Scored tokens, and the bytes of text that they stand for. */

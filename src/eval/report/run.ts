@@ -1,11 +1,12 @@
 // From a finished training run to the data of its report. It reads nothing and measures nothing.
 import { settingDefault } from '../../decode/index.ts'
 import type { MaskToken } from '../../diffusion/mask-token.ts'
+import type { Stage } from '../../diffusion/schedule.ts'
 import type { LoadedModel } from '../../load.ts'
 import { parameterCounts } from '../../models/index.ts'
 import type { Recipe } from '../../recipe.ts'
 import type { MetricsRecord } from '../../train/metrics.ts'
-import type { Evaluation, Metric, Stage } from '../../train/types.ts'
+import type { Evaluation, Metric } from '../../train/types.ts'
 import type { ComparisonResult } from '../compare.ts'
 import { tokenEfficiency } from './efficiency.ts'
 import { provenance, publishable } from './provenance.ts'
