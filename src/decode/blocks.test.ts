@@ -1,6 +1,7 @@
 // The state machine under every strategy and setting: what holds whatever a model predicts.
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { anyStrategy } from '../../test/decode/settings.ts'
 import { tinyLlama } from '../../test/tiny-llama.ts'
 import { random } from '../random.ts'
 import type { Executor } from '../runtime/executor.ts'
@@ -9,7 +10,8 @@ import { UserError } from '../types.ts'
 import { createForward, type Forward, type ForwardRequest } from './forward.ts'
 import { type BlockOptions, complete, createEngine, type DecodeStep, type Engine, type Generation } from './index.ts'
 import { expectedConfirmed } from './self-verify.ts'
-import { settingNames, strategyNames } from './settings.ts'
+import { resolveSettings, settingNames, strategyNames } from './settings.ts'
+import { createStrategy } from './strategies/index.ts'
 
 const MASK = 39
 const EOS = [3, 7, 11, 20, 31]
@@ -40,20 +42,6 @@ async function collect(generation: Generation) {
 }
 
 const share = fc.constantFrom(0, 0.2, 0.5, 0.9, 1)
-const strategy: fc.Arbitrary<Partial<BlockOptions>> = fc.oneof(
-  fc.record({ strategy: fc.constant('threshold' as const), threshold: share, stepsPerBlock: fc.constantFrom(1, 3, 9) }),
-  fc.record({ strategy: fc.constant('fixed' as const), tokensPerStep: fc.integer({ min: 1, max: 9 }) }),
-  fc.record({ strategy: fc.constant('hierarchy' as const), threshold: share, lowThreshold: share }),
-  fc.record({ strategy: fc.constant('credit' as const), threshold: share, creditAlpha: fc.constantFrom(0, 0.7, 5) }),
-  fc.record({ strategy: fc.constant('factor' as const), factor: fc.constantFrom(0.1, 1, 4) }),
-  fc.record({ strategy: fc.constant('entropy_bound' as const), entropyBound: fc.constantFrom(0.01, 1, 20) }),
-  fc.record({
-    strategy: fc.constant('edit' as const),
-    threshold: share,
-    editingThreshold: share,
-    maxPostSteps: fc.constantFrom(0, 1, 4),
-  }),
-)
 const sampling = fc.oneof(
   fc.constant({}),
   fc.record({
@@ -78,7 +66,7 @@ const settings = fc
     activation: fc.constantFrom(0, 0.5, 1),
     reuse: fc.boolean(),
     logitScale: fc.constantFrom(1, 4),
-    strategy,
+    strategy: anyStrategy,
     sampling,
   })
   .map(({ prompt, strategy, sampling, activation, reuse, ...rest }) => ({
@@ -86,7 +74,7 @@ const settings = fc
     options: {
       ...{ ...rest, ...strategy, ...sampling },
       ...(rest.bufferSize > 1 ? { activation } : {}),
-      ...(strategy.strategy === 'edit' ? {} : { reuse }),
+      ...(createStrategy(strategy.strategy!, resolveSettings(strategy)).edits ? {} : { reuse }),
     } as BlockOptions,
   }))
 
@@ -449,7 +437,7 @@ describe('filling', () => {
       seed: fc.nat(),
       blockSize: fc.constantFrom(1, 4, 8, 64),
       rightContext: fc.constantFrom(undefined, 0, 5, 100),
-      strategy,
+      strategy: anyStrategy,
     })
     await fc.assert(
       fc.asyncProperty(cases, fc.boolean(), async ({ length, holes, seed, strategy, rightContext, ...rest }, shift) => {

@@ -1,11 +1,11 @@
 // Constraints under every strategy and setting of the engine: the text always matches and ends in time.
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { anyStrategy } from '../../test/decode/settings.ts'
 import { tinyLlama } from '../../test/tiny-llama.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import {
-  type BlockOptions,
   type ConstraintSource,
   compileConstraint,
   complete,
@@ -63,21 +63,6 @@ const constraints = sources.map(({ source, matches }) => ({
   matches,
 }))
 
-const share = fc.constantFrom(0, 0.05, 0.5, 0.9)
-const strategy: fc.Arbitrary<Partial<BlockOptions>> = fc.oneof(
-  fc.record({ strategy: fc.constant('threshold' as const), threshold: share }),
-  fc.record({ strategy: fc.constant('fixed' as const), tokensPerStep: fc.integer({ min: 1, max: 9 }) }),
-  fc.record({ strategy: fc.constant('hierarchy' as const), threshold: share, lowThreshold: share }),
-  fc.record({ strategy: fc.constant('credit' as const), threshold: share, creditAlpha: fc.constantFrom(0.7, 5) }),
-  fc.record({ strategy: fc.constant('factor' as const), factor: fc.constantFrom(0.1, 4) }),
-  fc.record({ strategy: fc.constant('entropy_bound' as const), entropyBound: fc.constantFrom(0.01, 20) }),
-  fc.record({
-    strategy: fc.constant('edit' as const),
-    threshold: share,
-    editingThreshold: share,
-    maxPostSteps: fc.constantFrom(0, 4),
-  }),
-)
 const sampling: fc.Arbitrary<Partial<GenerateOptions>> = fc.oneof(
   fc.constant({}),
   fc.record({
@@ -93,7 +78,7 @@ const settings = fc.record({
   blockSize: fc.constantFrom(1, 4, 8),
   maxNewTokens: fc.integer({ min: 9, max: 24 }),
   bufferSize: fc.constantFrom(1, 2, 3),
-  strategy,
+  strategy: anyStrategy,
   sampling,
   which: fc.constantFrom(...constraints),
 })
