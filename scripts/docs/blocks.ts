@@ -30,7 +30,7 @@ export const needs: Readonly<Record<string, string>> = {
   root: 'root on a machine with systemd',
   cuda: 'an NVIDIA GPU, and a download of ONNX Runtime for it',
   golden: 'a folder of reference results',
-  network: 'the npm registry',
+  network: 'the registries of npm or Python packages',
 }
 
 const runnable = new Set(['sh', 'ts', 'js', 'python'])
