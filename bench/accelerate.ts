@@ -2,15 +2,15 @@
 // are the same, and whether sampled ones have the same distribution.
 import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
+import { type InferenceModel, loadAdapterFor, loadForInference } from '../src/checkpoint/load.ts'
+import { UserError } from '../src/core/types.ts'
 import { readDocuments } from '../src/data/index.ts'
 import { complete } from '../src/decode/index.ts'
-import { taskPrompts } from '../src/eval/evaluate.ts'
-import { TASK_NAMES, type TaskName } from '../src/eval/tasks/index.ts'
-import { type InferenceModel, loadAdapterFor, loadForInference } from '../src/load.ts'
+import { taskPrompts } from '../src/eval/decoding.ts'
 import { createExecutor } from '../src/runtime/onnxruntime/executor.ts'
+import { TASK_NAMES, type TaskName } from '../src/tasks/index.ts'
 import { createGenerator, type GenerateSettings, type Generator } from '../src/text/generator.ts'
 import { promptIds } from '../src/text/prompt.ts'
-import { UserError } from '../src/types.ts'
 import { alternate, report } from './measure.ts'
 
 export const usage = `usage: npm run bench -- accelerate --model MODEL --adapter FOLDER [flags]

@@ -4,6 +4,9 @@ import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import addFormats from 'ajv-formats'
+import { loadForInference } from '../src/checkpoint/load.ts'
+import { random } from '../src/core/random.ts'
+import { UserError } from '../src/core/types.ts'
 import {
   type BlockOptions,
   type Constraint,
@@ -15,10 +18,7 @@ import {
   type StrategyName,
   strategyNames,
 } from '../src/decode/index.ts'
-import { loadForInference } from '../src/load.ts'
-import { random } from '../src/random.ts'
 import { createExecutor } from '../src/runtime/onnxruntime/executor.ts'
-import { UserError } from '../src/types.ts'
 import { randomSchema } from '../test/random-schema.ts'
 import { median, report } from './measure.ts'
 

@@ -1,6 +1,6 @@
 // npm run bench -- NAME: runs one benchmark; each prints one JSON line per measurement.
 import { availableParallelism } from 'node:os'
-import { UserError } from '../src/types.ts'
+import { UserError } from '../src/core/types.ts'
 import { reportRun } from './measure.ts'
 
 /** What a benchmark's file exports. */

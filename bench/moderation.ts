@@ -4,8 +4,8 @@ import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { UserError } from '../src/core/types.ts'
 import { createFilter, defaultDetectors } from '../src/safety/index.ts'
-import { UserError } from '../src/types.ts'
 import { print } from './measure.ts'
 
 export const usage = `usage: npm run bench -- moderation --sets FOLDER

@@ -1,7 +1,8 @@
 // The shapes that training is measured on: a model of random weights, a batch of random tokens.
+
+import { random } from '../src/core/random.ts'
+import type { ModelConfig, Parameter } from '../src/core/types.ts'
 import type { Batch } from '../src/data/types.ts'
-import { random } from '../src/random.ts'
-import type { ModelConfig, Parameter } from '../src/types.ts'
 
 export interface TrainShape {
   config: ModelConfig

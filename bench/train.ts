@@ -2,7 +2,7 @@
 // memory, where its time goes, and what several noised copies per clean copy gain.
 import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
-import { UserError } from '../src/types.ts'
+import { UserError } from '../src/core/types.ts'
 import { type Child, startChild, startOwn } from './child.ts'
 import { alternate, peakMemory, report } from './measure.ts'
 import type { Profile } from './profile.ts'

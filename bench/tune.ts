@@ -1,11 +1,11 @@
 // bench tune: every way of decoding a converted model beside its base, over one or several draws of prompts.
 import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
+import { UserError } from '../src/core/types.ts'
 import type { StrategyName } from '../src/decode/index.ts'
 import type { DecodingSummary } from '../src/eval/report/types.ts'
-import { parseRecipe } from '../src/recipe.ts'
-import { tune } from '../src/tune.ts'
-import { UserError } from '../src/types.ts'
+import { parseRecipe } from '../src/jobs/recipe.ts'
+import { tune } from '../src/jobs/tune.ts'
 import { print, rounded } from './measure.ts'
 
 export const usage = `usage: npm run bench -- tune --model MODEL --base MODEL [flags]

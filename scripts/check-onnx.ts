@@ -8,14 +8,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { openCheckpoint } from '../src/checkpoint/index.ts'
+import { random } from '../src/core/random.ts'
+import type { Parameter, TensorData } from '../src/core/types.ts'
 import type { Batch } from '../src/data/types.ts'
 import { createForward } from '../src/decode/forward.ts'
 import { createModel } from '../src/models/index.ts'
-import { random } from '../src/random.ts'
 import type { Executor, Session, Source, Weight } from '../src/runtime/executor.ts'
 import { createExecutor, lower } from '../src/runtime/onnxruntime/executor.ts'
-import { createTrainer, type TrainerOptions } from '../src/train/program.ts'
-import type { Parameter, TensorData } from '../src/types.ts'
+import { createTrainer, type TrainerOptions } from '../src/train/trainer.ts'
 
 interface Value {
   dtype: string

@@ -3,9 +3,9 @@
 // with the prefix `gsm8k-`. Writes train.jsonl and validation.jsonl, questions and speeches alternating.
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { random } from '../src/core/random.ts'
+import { UserError } from '../src/core/types.ts'
 import { writeJsonl } from '../src/data/synthetic.ts'
-import { random } from '../src/random.ts'
-import { UserError } from '../src/types.ts'
 import { speeches } from './tiny/text.ts'
 
 /** About 220 tokens of a vocabulary of words: with EOS, less than a row of 256. */

@@ -2,8 +2,8 @@
 // alone. `npx tsx scripts/soak.ts URL [--clients 32] [--seconds 300] [--model NAME...]`; exit code 1 where it fails.
 import { parseArgs } from 'node:util'
 import { reportRun } from '../bench/measure.ts'
-import { random } from '../src/random.ts'
-import { type LoadAnswer, type LoadRequest, streamCompletion, summarize } from '../src/serve/load.ts'
+import { random } from '../src/core/random.ts'
+import { type LoadAnswer, type LoadRequest, streamCompletion, summarize } from '../src/serve/load-test.ts'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

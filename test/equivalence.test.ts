@@ -1,8 +1,8 @@
 // What training teaches is what decoding computes: the logits of a noised block in [x_t ; x_0], with documents packed in
 // a row, equal those of the same block forwarded against a cache that holds the document's clean prefix.
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { random } from '../src/core/random.ts'
 import { createForward, type Forward } from '../src/decode/forward.ts'
-import { random } from '../src/random.ts'
 import type { Executor } from '../src/runtime/executor.ts'
 import { createExecutor } from '../src/runtime/onnxruntime/executor.ts'
 import { logits } from './golden/logits.ts'

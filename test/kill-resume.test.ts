@@ -5,9 +5,9 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
-import { taskRows } from '../src/eval/tasks/index.ts'
-import { tinyModel } from '../src/quickstart.ts'
-import { random } from '../src/random.ts'
+import { random } from '../src/core/random.ts'
+import { tinyModel } from '../src/jobs/quickstart.ts'
+import { taskRows } from '../src/tasks/index.ts'
 
 const KILLS = 5
 const STEPS = 40

@@ -2,10 +2,10 @@
 // python scripts/check_likelihood.py models/tiny test/likelihood/rows.jsonl
 import { fileURLToPath } from 'node:url'
 import { afterAll, expect, it } from 'vitest'
+import { load } from '../src/checkpoint/load.ts'
 import { validationBatches } from '../src/data/index.ts'
-import { wholeFiles } from '../src/evaluate.ts'
-import { load } from '../src/load.ts'
-import { tinyModel } from '../src/quickstart.ts'
+import { wholeFiles } from '../src/jobs/evaluate.ts'
+import { tinyModel } from '../src/jobs/quickstart.ts'
 import { createExecutor } from '../src/runtime/onnxruntime/executor.ts'
 import { createEvaluator } from '../src/train/evaluator.ts'
 

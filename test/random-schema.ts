@@ -1,5 +1,5 @@
 // Random JSON schemas, for tests and benchmarks of constrained decoding.
-import type { Random } from '../src/random.ts'
+import type { Random } from '../src/core/random.ts'
 
 type Schema = Record<string, unknown>
 

@@ -1,7 +1,8 @@
 // A small Llama of random weights, for tests: grouped-query attention, untied head.
+
+import { random } from '../src/core/random.ts'
+import type { Parameter } from '../src/core/types.ts'
 import { createModel, type Model } from '../src/models/index.ts'
-import { random } from '../src/random.ts'
-import type { Parameter } from '../src/types.ts'
 
 export function tinyLlama(config: Record<string, unknown> = {}): { model: Model; weights: Map<string, Parameter> } {
   const model = createModel({

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import type { RunLine } from '../../bench/measure.ts'
 import type { Provenance } from '../../src/eval/report/provenance.ts'
 import type { ReportData } from '../../src/eval/report/types.ts'
-import type { LoadResult } from '../../src/serve/load.ts'
+import type { LoadResult } from '../../src/serve/load-test.ts'
 
 const path = (file: string): string => fileURLToPath(new URL(`../../docs/reports/${file}`, import.meta.url))
 

@@ -1,6 +1,6 @@
 // The tables of docs/benchmarks.md: what stands in a report's file, as Markdown.
 import type { ModelSummary, ReportData } from '../../src/eval/report/types.ts'
-import type { LoadResult } from '../../src/serve/load.ts'
+import type { LoadResult } from '../../src/serve/load-test.ts'
 import type { Line } from './lines.ts'
 import { change, figure, percent, table, times } from './markdown.ts'
 

@@ -1,5 +1,5 @@
 // The code blocks of a Markdown page, with what their info strings say: ```sh needs=smollm2,minutes
-import { UserError } from '../../src/types.ts'
+import { UserError } from '../../src/core/types.ts'
 
 export interface Block {
   page: string

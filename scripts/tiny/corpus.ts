@@ -6,9 +6,9 @@
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { random } from '../../src/core/random.ts'
+import { UserError } from '../../src/core/types.ts'
 import { mixture, readTexts, writeJsonl } from '../../src/data/synthetic.ts'
-import { random } from '../../src/random.ts'
-import { UserError } from '../../src/types.ts'
 import { speeches, typescript } from './text.ts'
 
 const excerpts = join(import.meta.dirname, '..', '..', 'models', 'tiny', 'data')

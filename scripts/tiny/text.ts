@@ -3,8 +3,8 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { splitOf } from '../../src/eval/tasks/index.ts'
-import { UserError } from '../../src/types.ts'
+import { UserError } from '../../src/core/types.ts'
+import { splitOf } from '../../src/tasks/index.ts'
 
 const root = join(import.meta.dirname, '..', '..')
 const cache = join(root, '.cache')

@@ -2,8 +2,8 @@
 // adapter does is not its business.
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { type Parameter, UserError } from '../core/types.ts'
 import { isRecord } from '../formats/json.ts'
-import { type Parameter, UserError } from '../types.ts'
 import { readJsonObject, writeTextAtomically } from './file.ts'
 import { openSafetensors } from './safetensors.ts'
 import { writeSafetensors } from './safetensors-write.ts'

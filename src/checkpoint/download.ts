@@ -5,7 +5,7 @@ import { createReadStream } from 'node:fs'
 import { open, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import type { Progress } from './cache.ts'
 import { describeFileError, errorCode, makeFolder, syncFolder } from './file.ts'
 

@@ -2,8 +2,8 @@
 import { randomBytes } from 'node:crypto'
 import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { UserError } from '../core/types.ts'
 import { isRecord } from '../formats/json.ts'
-import { UserError } from '../types.ts'
 
 /** A file opened for reading at any offset. */
 export interface RandomAccessFile {

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ggufFile, smallLlama } from '../../test/checkpoint/gguf-file.ts'
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import { openCheckpoint, openSafetensors } from './index.ts'
 import { openZip } from './zip.ts'
 

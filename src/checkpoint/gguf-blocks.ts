@@ -1,7 +1,7 @@
 // The block formats of ggml that decoding uses as they are: their bytes in another order, no number changed.
 // Knows nothing about files.
-import type { BlockFormat, QuantizedParameter } from '../types.ts'
-import { halfValues } from './float.ts'
+import type { BlockFormat, QuantizedParameter } from '../core/types.ts'
+import { halfValues } from '../formats/float.ts'
 import { subMinimum, subScale } from './gguf-dequantize.ts'
 import type { HalfReader, QuantizedType } from './gguf-type.ts'
 

@@ -1,6 +1,6 @@
 // The block formats of ggml, to float32. Each function reads whole blocks; the layouts are those of ggml-quants.
 // Knows nothing about files. Products are formed in float64 and rounded once, which gives ggml's float32 results.
-import { decodeBFloat16, decodeFloat16 } from './float.ts'
+import { decodeBFloat16, decodeFloat16 } from '../formats/float.ts'
 import { iqTypes } from './gguf-iq.ts'
 import { bits32, blockType, nibble, type QuantizedType, signed, uint16 } from './gguf-type.ts'
 

@@ -1,6 +1,6 @@
 // ggml's IQ types with code books: a run of 8 values is one entry of a book, or two of 4, times signs and a scale. Blocks have 256
 // elements; the layouts are those of ggml-quants.
-import { halfValues } from './float.ts'
+import { halfValues } from '../formats/float.ts'
 import { iq1_s, iq2_s, iq2_xs, iq2_xxs, iq3_s, iq3_xxs, type PackedGrid } from './gguf-grids.ts'
 import { bits32, blockType, nibble, type QuantizedType, uint16 } from './gguf-type.ts'
 

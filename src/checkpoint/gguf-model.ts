@@ -1,5 +1,5 @@
 // What GGUF's dense architectures are in Hugging Face terms: config, tensor names, row order. Knows nothing about bytes.
-import { type ModelConfig, UserError } from '../types.ts'
+import { type ModelConfig, UserError } from '../core/types.ts'
 import type { GgufFile } from './gguf.ts'
 import { ggufSettings, shortestDecimal } from './gguf-settings.ts'
 import { tokenId } from './gguf-tokenizer.ts'

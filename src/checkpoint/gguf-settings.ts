@@ -1,6 +1,6 @@
 // Reads values of a GGUF file's metadata as llama.cpp and the tools around it write them: numbers of any width, flags as
 // bools or as 0 and 1, a value for each layer in place of one for all. Knows nothing about what they mean.
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import type { GgufMetadata, GgufValue } from './gguf.ts'
 
 export interface GgufSettings {

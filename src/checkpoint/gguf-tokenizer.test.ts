@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { Tokenizer } from '@huggingface/tokenizers'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import type { GgufMetadata, GgufValue } from './gguf.ts'
 import { ggufTokenizerFiles } from './gguf-tokenizer.ts'
 

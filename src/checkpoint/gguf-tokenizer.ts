@@ -1,5 +1,5 @@
 // Builds Hugging Face tokenizer files from the vocabulary in a GGUF file's metadata. Knows nothing about tensors.
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import type { GgufMetadata } from './gguf.ts'
 import { ggufSettings } from './gguf-settings.ts'
 

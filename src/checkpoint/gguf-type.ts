@@ -1,5 +1,5 @@
 // What a block format of ggml is: its sizes and how its blocks become float32.
-import { halfValues } from './float.ts'
+import { halfValues } from '../formats/float.ts'
 
 export interface QuantizedType {
   name: string

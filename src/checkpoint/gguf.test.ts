@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { float32Tensor, ggufFile, strings, type TensorEntry, type Value } from '../../test/checkpoint/gguf-file.ts'
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import { openGguf } from './gguf.ts'
 
 let folder: string

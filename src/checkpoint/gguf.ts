@@ -1,6 +1,7 @@
 // The GGUF container, versions 2 and 3: metadata, tensor descriptions, aligned data. Knows nothing about architectures.
+
+import { type QuantizedParameter, UserError } from '../core/types.ts'
 import { emptyQuantized } from '../quant/layout.ts'
-import { type QuantizedParameter, UserError } from '../types.ts'
 import { openFile, type RandomAccessFile } from './file.ts'
 import { blockFormatOf, takeBlocks } from './gguf-blocks.ts'
 import { otherTypes, quantizedTypes } from './gguf-dequantize.ts'

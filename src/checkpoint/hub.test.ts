@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { COMMIT, type HubServer, startHub } from '../../test/checkpoint/hub-server.ts'
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import { pull } from './hub.ts'
 
 let folder: string

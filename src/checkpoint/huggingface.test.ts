@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { float32Tensor, ggufFile, smallLlama, type TensorEntry, type Value } from '../../test/checkpoint/gguf-file.ts'
-import { type Parameter, UserError } from '../types.ts'
+import { type Parameter, UserError } from '../core/types.ts'
 import { inspectCheckpoint, openCheckpoint, type SaveOptions, saveCheckpoint } from './index.ts'
 import { llama3Divisors } from './llama3-rope.ts'
 

@@ -2,8 +2,8 @@
 // Knows nothing about what the tensors are for.
 import { mkdir, readdir, realpath, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
+import { type ModelConfig, UserError } from '../core/types.ts'
 import { dequantize } from '../quant/layout.ts'
-import { type ModelConfig, UserError } from '../types.ts'
 import {
   errorCode,
   exists,

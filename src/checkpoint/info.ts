@@ -1,7 +1,8 @@
 // What a checkpoint is, from its headers alone: parameters, stored types, memory, tokenizer, and how its tensors differ
 // from what a model expects. Reads no weights and knows no architecture.
+
+import { UserError } from '../core/types.ts'
 import { isRecord } from '../formats/json.ts'
-import { UserError } from '../types.ts'
 import type { Checkpoint } from './types.ts'
 
 export interface TensorDifferences {

@@ -1,7 +1,7 @@
 // The models on this machine: fetched ones in the cache, and those of runs. Lists and removes them.
 import { lstat, readdir, readFile, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import { cacheFolder } from './cache.ts'
 import { lockFolder } from './lock.ts'
 import { listRuns, tinyModel } from './names.ts'

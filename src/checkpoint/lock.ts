@@ -2,8 +2,8 @@
 import { open, readFile, rename, rm } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
+import { UserError } from '../core/types.ts'
 import { isRecord } from '../formats/json.ts'
-import { UserError } from '../types.ts'
 import { errorCode, temporaryName } from './file.ts'
 
 interface Holder {

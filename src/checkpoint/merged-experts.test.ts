@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { Parameter } from '../core/types.ts'
 import { createModel } from '../models/index.ts'
-import type { Parameter } from '../types.ts'
 import { openCheckpoint, saveCheckpoint } from './index.ts'
 
 let folder: string

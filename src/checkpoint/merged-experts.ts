@@ -2,7 +2,7 @@
 // range of its bytes, and is described as a tensor of its own, under the name that single matrices have. Two layouts:
 //   dFactory        mlp.experts.{gate,up,down}_proj                      (no .weight)
 //   transformers    mlp.experts.gate_up_proj [experts, gate rows then up rows, in], mlp.experts.down_proj
-import { type ModelConfig, UserError } from '../types.ts'
+import { type ModelConfig, UserError } from '../core/types.ts'
 import type { SafetensorsFile } from './safetensors.ts'
 import type { TensorInfo } from './types.ts'
 

@@ -2,7 +2,7 @@
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import { exists } from './file.ts'
 
 /** A file of the package: this module stands two folders below its root in the sources and in the build. */

@@ -2,7 +2,7 @@
 // Knows nothing about what is written.
 import { lstat, readdir, realpath, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import { errorCode } from './file.ts'
 
 export interface OutputRules {

@@ -1,8 +1,6 @@
 // Quantised matrices in a safetensors checkpoint: which tensors make one up, and whether they fit together.
 // Knows the names and shapes; how the numbers are packed is the quant layer's.
 import { realpath } from 'node:fs/promises'
-import { isRecord } from '../formats/json.ts'
-import { blockLayout, quantizedNames } from '../quant/layout.ts'
 import {
   type BlockFormat,
   type FileRange,
@@ -10,7 +8,9 @@ import {
   type ModelConfig,
   type QuantizedParameter,
   UserError,
-} from '../types.ts'
+} from '../core/types.ts'
+import { isRecord } from '../formats/json.ts'
+import { blockLayout, quantizedNames } from '../quant/layout.ts'
 import type { SafetensorsFile } from './safetensors.ts'
 import type { TensorInfo } from './types.ts'
 

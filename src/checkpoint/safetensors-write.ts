@@ -1,9 +1,9 @@
 // Writing safetensors: one file or Hugging Face shards with their index, one tensor in memory at a time.
 import { join } from 'node:path'
+import { type Parameter, UserError } from '../core/types.ts'
+import { encodeBFloat16, encodeFloat16 } from '../formats/float.ts'
 import { encodeHeader } from '../formats/safetensors.ts'
-import { type Parameter, UserError } from '../types.ts'
 import { type ByteSink, writeAtomically, writeTextAtomically } from './file.ts'
-import { encodeBFloat16, encodeFloat16 } from './float.ts'
 
 export type StoredDType = 'F32' | 'F16' | 'BF16'
 

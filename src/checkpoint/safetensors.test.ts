@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { type Parameter, UserError } from '../types.ts'
+import { type Parameter, UserError } from '../core/types.ts'
 import { openSafetensors } from './safetensors.ts'
 import { writeSafetensors, writeShardedSafetensors } from './safetensors-write.ts'
 

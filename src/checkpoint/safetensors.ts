@@ -1,10 +1,10 @@
 // Reading safetensors files and shards. Knows nothing about models.
 import { basename, dirname, join } from 'node:path'
+import { type TensorData, UserError } from '../core/types.ts'
+import { decodeBFloat16, decodeFloat16 } from '../formats/float.ts'
 import { isRecord } from '../formats/json.ts'
 import { type Header, headerLength, heldType, PREFIX_BYTES, parseHeader } from '../formats/safetensors.ts'
-import { type TensorData, UserError } from '../types.ts'
 import { exists, openFile, type RandomAccessFile, readJsonObject } from './file.ts'
-import { decodeBFloat16, decodeFloat16 } from './float.ts'
 import type { TensorInfo } from './types.ts'
 
 /** Tensors of one safetensors file or of all shards of an index. */

@@ -1,6 +1,7 @@
 // What a checkpoint is to the other layers, whatever file format it came from.
+
+import type { BlockFormat, MappedParameter, ModelConfig, QuantizedParameter } from '../core/types.ts'
 import type { StoredTensor } from '../formats/safetensors.ts'
-import type { BlockFormat, MappedParameter, ModelConfig, QuantizedParameter } from '../types.ts'
 
 /** Names are Hugging Face's (GGUF names are translated); stored types F32, F16, BF16, Q8_0, Q4_1, Q6_K ... */
 export interface TensorInfo extends StoredTensor {

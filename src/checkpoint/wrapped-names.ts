@@ -1,6 +1,6 @@
 // Names of tensors as they are called when a model was saved inside a wrapper: torch.compile, FSDP, DistributedDataParallel,
 // PEFT; or without the part that transformers puts around a decoder. Each is what a model calls it, and nothing is read.
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import type { SafetensorsFile } from './safetensors.ts'
 import type { TensorInfo } from './types.ts'
 

@@ -3,7 +3,7 @@
 import { createReadStream } from 'node:fs'
 import { Readable } from 'node:stream'
 import { createInflateRaw } from 'node:zlib'
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import { openFile, type RandomAccessFile } from './file.ts'
 
 export interface ZipEntry {

@@ -3,8 +3,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { createProgram } from './command-line.ts'
 import { completionScript, shells } from './completion.ts'
-import { createProgram } from './program.ts'
 
 const program = createProgram({ signal: new AbortController().signal, exitCode: 0, onStop: '' })
 const script = (shell: (typeof shells)[number]) => completionScript(program, shell, ['tiny', 'last'])

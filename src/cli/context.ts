@@ -3,7 +3,7 @@
 import { availableParallelism } from 'node:os'
 import type { Command } from 'commander'
 import pc from 'picocolors'
-import type { Device } from '../types.ts'
+import type { Device } from '../core/types.ts'
 import { createDisplay, type Display } from './display.ts'
 import type { Session } from './session.ts'
 

@@ -1,8 +1,8 @@
 // What an error means to who gave the command: a message, an exit code, and whether it is a defect.
 import { CommanderError } from 'commander'
 import { describeFileError } from '../checkpoint/file.ts'
+import { SettingError, UserError } from '../core/types.ts'
 import { TrainingDiverged } from '../train/loop.ts'
-import { SettingError, UserError } from '../types.ts'
 import { exitCodes } from './exit-codes.ts'
 
 /** The command line itself is wrong: exit code 2. */

@@ -1,6 +1,6 @@
 // Values of flags that are no settings of a recipe.
 import { Option } from 'commander'
-import { devices } from '../types.ts'
+import { devices } from '../core/types.ts'
 import { UsageError } from './errors.ts'
 
 /** The flag of commands that run models. */

@@ -1,10 +1,10 @@
 import type { Command } from 'commander'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { recipeSettings } from '../recipe.ts'
+import { recipeSettings } from '../jobs/recipe.ts'
+import { createProgram } from './command-line.ts'
 import { wrapText } from './help.ts'
-import { createProgram } from './program.ts'
-import { flagName } from './recipe.ts'
+import { flagName } from './recipe-flags.ts'
 
 const program = () => createProgram({ signal: new AbortController().signal, exitCode: 0, onStop: '' })
 const find = (name: string) => program().commands.find((command) => command.name() === name)!

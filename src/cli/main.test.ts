@@ -4,8 +4,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import { taskRows } from '../eval/tasks/index.ts'
-import { createProgram } from './program.ts'
+import { taskRows } from '../tasks/index.ts'
+import { createProgram } from './command-line.ts'
 
 const root = join(import.meta.dirname, '..', '..')
 const folder = mkdtempSync(join(tmpdir(), 'unmask-cli-'))

@@ -1,9 +1,9 @@
 // The executable: runs a command, turns signals into an orderly stop, and errors into messages and exit codes.
 import { CommanderError } from 'commander'
-import { packageVersion } from '../versions.ts'
+import { packageVersion } from '../core/versions.ts'
+import { createProgram } from './command-line.ts'
 import { failureOf } from './errors.ts'
 import { exitCodes } from './exit-codes.ts'
-import { createProgram } from './program.ts'
 import type { Session } from './session.ts'
 
 const stop = new AbortController()

@@ -1,7 +1,7 @@
 // Batches from completions that are in memory as token ids, such as those that a model has written itself: an endless
 // stream, and a fixed list, packed as documents of files are. Knows nothing about who wrote them.
-import { random } from '../random.ts'
-import { UserError } from '../types.ts'
+import { random } from '../core/random.ts'
+import { UserError } from '../core/types.ts'
 import { createPacker, type PackOptions } from './pack.ts'
 import type { Batch, BatchSource } from './types.ts'
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
+import { UserError } from '../core/types.ts'
 import { loadTokenizer } from '../tokenizer/index.ts'
-import { UserError } from '../types.ts'
 import { cut, encodePrompt, type RenderOptions, toDocument } from './document.ts'
 import { columnNames, type Example, readExample, splitPoint } from './example.ts'
 

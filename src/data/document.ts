@@ -1,7 +1,8 @@
 // From an example to token ids: rendering, which tokens may be masked, the closing EOS, and the cut into pieces that
 // fit a row. Knows nothing about files or batches.
+
+import { UserError } from '../core/types.ts'
 import type { ChatMessage, Tokenizer, Tool } from '../tokenizer/types.ts'
-import { UserError } from '../types.ts'
 import { type Example, textsOf } from './example.ts'
 import type { Document } from './types.ts'
 

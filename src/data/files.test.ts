@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
 import { beforeAll, expect, test } from 'vitest'
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import { findFiles } from './files.ts'
 
 let root = ''

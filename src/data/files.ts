@@ -1,7 +1,7 @@
 // From paths, folders and globs to the list of data files. Does not open them.
 import { readdir, stat } from 'node:fs/promises'
 import { extname, join, sep } from 'node:path'
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 
 export interface DataFile {
   path: string

@@ -1,8 +1,8 @@
 // Packed batches from files: an endless training stream that resumes exactly, a fixed list for validation, and a plain
 // pass over the documents. Knows nothing about noise, graphs or models.
-import { random } from '../random.ts'
+import { random } from '../core/random.ts'
+import { UserError } from '../core/types.ts'
 import type { Tokenizer } from '../tokenizer/types.ts'
-import { UserError } from '../types.ts'
 import { cut, eosId, type Piece, type RenderOptions, toDocument } from './document.ts'
 import type { Columns } from './example.ts'
 import { type DataFile, findFiles } from './files.ts'

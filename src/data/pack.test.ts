@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import { checkSizes, createPacker, type Packable } from './pack.ts'
 import { scoredTokens } from './scored.ts'
 

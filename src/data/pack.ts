@@ -1,5 +1,5 @@
 // Packs pieces of documents into the rows of a batch. Knows nothing about where they come from.
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import { isScored } from './scored.ts'
 import type { Batch } from './types.ts'
 

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import { basename } from 'node:path'
 import { z } from 'zod'
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import type { DataPosition } from './types.ts'
 
 const count = z.number().int().nonnegative()

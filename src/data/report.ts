@@ -1,5 +1,5 @@
 // Counts what a reader meets, and turns bad rows into errors where that is asked for.
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import type { DataReport, Reason } from './types.ts'
 
 /** Reasons that are counted apart; further ones are counted together. */

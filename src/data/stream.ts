@@ -1,7 +1,7 @@
 // One pass over a set of files as a stream of examples: one side of the held-out split, shuffled within bounded memory.
 // Knows nothing about tokens or batches.
-import { random } from '../random.ts'
-import { UserError } from '../types.ts'
+import { random } from '../core/random.ts'
+import { UserError } from '../core/types.ts'
 import { type Columns, columnNames, columnsRead, type Example, readExample, splitPoint, textsOf } from './example.ts'
 import type { DataFile } from './files.ts'
 import { readRows } from './rows.ts'

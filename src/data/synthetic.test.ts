@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { splitOf } from '../eval/tasks/index.ts'
+import { splitOf } from '../tasks/index.ts'
 import { mixture, readTexts, writeJsonl } from './synthetic.ts'
 
 let folder: string

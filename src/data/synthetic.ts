@@ -1,9 +1,9 @@
 // Mixes rows of the seeded tasks with pieces of text into one jsonl file: the data of the embedded tiny model and of the
 // quickstart. Knows nothing about tokens or training.
 import { open, rename } from 'node:fs/promises'
-import { type Split, TASK_NAMES, type TaskName, taskRow } from '../eval/tasks/index.ts'
-import { random } from '../random.ts'
-import { UserError } from '../types.ts'
+import { random } from '../core/random.ts'
+import { UserError } from '../core/types.ts'
+import { type Split, TASK_NAMES, type TaskName, taskRow } from '../tasks/index.ts'
 
 export interface MixtureOptions {
   seed: number

@@ -1,6 +1,7 @@
 // How blocks are decoded: the settings of a request, checked against each other and against the model.
+
+import { UserError } from '../core/types.ts'
 import type { Dimensions } from '../models/types.ts'
-import { UserError } from '../types.ts'
 import type { BlockSettings } from './blocks/index.ts'
 import type { GenerateOptions } from './engine.ts'
 import { createPredictor } from './predict.ts'

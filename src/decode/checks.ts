@@ -1,6 +1,7 @@
 // What makes no sense to decode: prompts, texts and numbers that do not fit the model.
+
+import { UserError } from '../core/types.ts'
 import type { Dimensions } from '../models/types.ts'
-import { UserError } from '../types.ts'
 
 export function checkPrompt(prompt: readonly number[], dimensions: Dimensions): void {
   const { maxPositions } = dimensions

@@ -1,10 +1,10 @@
 import fc from 'fast-check'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { tinyLlama } from '../../test/tiny-llama.ts'
-import { random } from '../random.ts'
+import { random } from '../core/random.ts'
+import { UserError } from '../core/types.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
-import { UserError } from '../types.ts'
 import { createForward, type Forward } from './forward.ts'
 import {
   type BlockOptions,

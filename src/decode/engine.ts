@@ -1,9 +1,10 @@
 // Generates tokens with a loaded model: many per forward, block by block, or one per forward, autoregressively.
 // Checks what is asked for; how it is decoded is the business of blocks, autoregressive.ts and strided.ts, and which tokens a
 // step commits is a strategy's choice. Uses no Node API.
+
+import { type InferenceParameter, type Parameter, UserError } from '../core/types.ts'
 import type { Model } from '../models/types.ts'
 import type { Executor } from '../runtime/executor.ts'
-import { type InferenceParameter, type Parameter, UserError } from '../types.ts'
 import { decodeAutoregressive } from './autoregressive.ts'
 import { blockSettings, checkOptions } from './block-settings.ts'
 import { type BlockSettings, type Document, decodeBlocks } from './blocks/index.ts'

@@ -1,10 +1,11 @@
 // Runs the inference program: new tokens of sequences against their caches. Requests that wait at the same time and are alike
 // share a forward. Knows what a forward is, not when to do one.
+
+import { type InferenceParameter, UserError } from '../core/types.ts'
 import type { Model } from '../models/types.ts'
 import type { Executor } from '../runtime/executor.ts'
-import { type InferenceParameter, UserError } from '../types.ts'
 import { type Cache, type CacheView, createCaches, type Prefix } from './cache.ts'
-import { type DecodeExtras, loadDecodeProgram } from './program.ts'
+import { type DecodeExtras, loadDecodeProgram } from './forward-program.ts'
 import type { Predictions } from './types.ts'
 
 /** Where new positions stand and whom they see, in place of blocks of one size. Each has an entry for every new position. */

@@ -2,14 +2,14 @@
 import { afterAll, describe, expect, it } from 'vitest'
 import { distance } from '../../test/distance.ts'
 import { tinyLlama } from '../../test/tiny-llama.ts'
-import { loadForInference } from '../load.ts'
+import { loadForInference } from '../checkpoint/load.ts'
+import { random } from '../core/random.ts'
+import type { InferenceParameter, Parameter } from '../core/types.ts'
+import { tinyModel } from '../jobs/quickstart.ts'
 import { createModel, type Model } from '../models/index.ts'
 import { formatsOf } from '../nn/inference.ts'
-import { tinyModel } from '../quickstart.ts'
-import { random } from '../random.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
-import type { InferenceParameter, Parameter } from '../types.ts'
 import { createForward } from './forward.ts'
 
 const executor = createExecutor({ threads: 1 })

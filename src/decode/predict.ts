@@ -1,7 +1,7 @@
 // From a forward's rows to predictions: what the graph chose, or, where a request asks for more than the most probable
 // token, what is made of the logits. Knows nothing about blocks.
 
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import type { ForwardResult } from './forward.ts'
 import {
   adjustLogits,

@@ -2,11 +2,11 @@
 import { afterAll, describe, expect, it } from 'vitest'
 import { distance } from '../../test/distance.ts'
 import { tinyLlama } from '../../test/tiny-llama.ts'
+import type { BlockFormat, InferenceParameter, QuantizedParameter } from '../core/types.ts'
 import { createModel } from '../models/index.ts'
 import { dequantize } from '../quant/layout.ts'
 import { roundToNearest } from '../quant/round.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
-import type { BlockFormat, InferenceParameter, QuantizedParameter } from '../types.ts'
 import { createForward } from './forward.ts'
 
 const executor = createExecutor({ threads: 1 })

@@ -1,7 +1,7 @@
 // Distributions against Hugging Face's order of filters written plainly, and draws against their distribution.
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { random } from '../random.ts'
+import { random } from '../core/random.ts'
 import {
   adjustLogits,
   distribution,

@@ -1,7 +1,7 @@
 // From the logits of a position to a token: penalties and biases, the probability that counts as confidence, and a draw from
 // the tempered and filtered distribution. Knows nothing about blocks or forwards.
-import { random } from '../random.ts'
-import { UserError } from '../types.ts'
+import { random } from '../core/random.ts'
+import { UserError } from '../core/types.ts'
 import { checkSettings, type DecodingSettings, givenSettings, settingDefault } from './settings.ts'
 
 const samplingNames = ['temperature', 'topK', 'topP', 'minP', 'repetitionPenalty', 'seed'] as const

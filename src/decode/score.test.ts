@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { tinyLlama } from '../../test/tiny-llama.ts'
-import { random } from '../random.ts'
+import { random } from '../core/random.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import { createForward, type Forward } from './forward.ts'

@@ -1,6 +1,6 @@
 // How probable a text is, token by token: exactly where tokens are predicted from left to right, else as the evidence lower
 // bound of block diffusion. Knows forwards, not graphs. Uses no Node API.
-import { random } from '../random.ts'
+import { random } from '../core/random.ts'
 import type { Cache } from './cache.ts'
 import type { Forward, ForwardResult } from './forward.ts'
 import { PREFILL } from './prefill.ts'

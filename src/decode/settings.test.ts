@@ -1,7 +1,7 @@
 // The table of settings, what is derived from it, and how settings come together.
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import {
   checkMode,
   checkSettings,

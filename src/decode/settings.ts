@@ -1,7 +1,7 @@
 // The table of decoding settings: name, range, default, help, who reads a setting and where it can be given. The recipe's
 // section, command-line flags, fields of the HTTP API, keys of generation_config.json, the check of ranges and modes, and the
 // playground's form are derived from it. Plain data: no schema library, so that browsers can import it.
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 
 /** How a generator decodes: in blocks, one token after the other, or with drafts that are verified (see strided.ts). */
 export type DecodingMode = 'diffusion' | 'ar' | 'strided'

@@ -4,7 +4,7 @@
 //
 // Which draft will be the last accepted one is not known before the forward, so masks stand behind every draft where that is
 // likely enough, as branches of a tree. What a forward is, forward.ts knows.
-import { random } from '../random.ts'
+import { random } from '../core/random.ts'
 import type { Cache } from './cache.ts'
 import type { Forward } from './forward.ts'
 import type { Predictor } from './predict.ts'

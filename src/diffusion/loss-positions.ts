@@ -1,6 +1,7 @@
 // From noise to loss: which positions carry loss, with which label and weight. Knows nothing about graphs or models.
+
+import { UserError } from '../core/types.ts'
 import type { Batch } from '../data/types.ts'
-import { UserError } from '../types.ts'
 import type { Noise } from './noise.ts'
 
 /**

@@ -1,7 +1,8 @@
 // The mask token of a converted model: which id it is, its embedding where it has none, and the noise on it.
 // Knows nothing about graphs or files.
+
+import { UserError } from '../core/types.ts'
 import type { Tokenizer } from '../tokenizer/types.ts'
-import { UserError } from '../types.ts'
 
 /** What `mask_token_id` becomes, and what must be done to the model and the tokenizer for it. */
 export interface MaskToken {

@@ -1,9 +1,10 @@
 // Which tokens a training step hides: mask ratios per block or document, independent or complementary copies.
 // Knows nothing about graphs, losses or the mask token; every draw is a function of its counters.
+
+import { random } from '../core/random.ts'
+import { UserError } from '../core/types.ts'
 import { isScored } from '../data/scored.ts'
 import type { Batch } from '../data/types.ts'
-import { random } from '../random.ts'
-import { UserError } from '../types.ts'
 
 /** Smallest mask ratio, and with complementary copies the smallest of the inverse: it bounds the weight 1/t. */
 export const minimumMaskRatio = 1e-3

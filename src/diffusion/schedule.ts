@@ -1,6 +1,6 @@
 // Block size over the training budget: warmup-stable-decay, constant, or an explicit list, as plain data.
 // Knows nothing about models, learning rates or how a stage is trained.
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 
 /** One stage of the block-size schedule. */
 export interface Stage {

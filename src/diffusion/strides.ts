@@ -1,8 +1,9 @@
 // The all-masked strides that an accelerator is trained on: where they stand in a batch, what they predict. Knows nothing
 // about graphs or models.
+
+import { random } from '../core/random.ts'
 import { isScored } from '../data/scored.ts'
 import type { Batch } from '../data/types.ts'
-import { random } from '../random.ts'
 import type { Counters } from './noise.ts'
 
 /**

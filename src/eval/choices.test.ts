@@ -1,13 +1,13 @@
 // Choosing continuations: how items are drawn, and that a model which knows the answers finds them.
 import fc from 'fast-check'
 import { afterAll, describe, expect, it } from 'vitest'
+import { load } from '../checkpoint/load.ts'
 import { createForward } from '../decode/forward.ts'
 import { scoreAutoregressive } from '../decode/score.ts'
-import { load } from '../load.ts'
-import { tinyModel } from '../quickstart.ts'
+import { tinyModel } from '../jobs/quickstart.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
+import { taskRows } from '../tasks/index.ts'
 import { choiceItems, choose } from './choices.ts'
-import { taskRows } from './tasks/index.ts'
 
 const executor = createExecutor({ threads: 1 })
 afterAll(() => executor.dispose())

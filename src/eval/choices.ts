@@ -1,12 +1,13 @@
 // Choosing the true continuation of a text among those of other texts, by likelihood, as multiple-choice benchmarks do: what
 // a small model does better than chance without following instructions. Knows forwards of autoregressive models.
+
+import { random } from '../core/random.ts'
+import { UserError } from '../core/types.ts'
 import { encodePrompt } from '../data/index.ts'
 import type { Cache } from '../decode/cache.ts'
 import type { Forward } from '../decode/forward.ts'
 import { logProbabilities } from '../decode/sampling.ts'
-import { random } from '../random.ts'
 import type { Tokenizer } from '../tokenizer/types.ts'
-import { UserError } from '../types.ts'
 
 export interface ChoiceItem {
   prompt: string

@@ -8,7 +8,7 @@ import {
   type Output,
   type Prompt,
   summarize,
-} from './evaluate.ts'
+} from './decoding.ts'
 import type { DecodingSummary, Sample, SweepPoint, TaskComparison } from './report/types.ts'
 
 export interface CompareOptions {

@@ -1,7 +1,7 @@
 // Turns decoded outputs into figures: exact-match accuracy with its interval, tokens per forward, tokens per second.
 // Pure functions; knows nothing about how the outputs were made.
-import { UserError } from '../types.ts'
-import { check, type TaskName } from './tasks/index.ts'
+import { UserError } from '../core/types.ts'
+import { check, type TaskName } from '../tasks/index.ts'
 
 /** What a decoder made of one prompt. */
 export interface TaskOutput {

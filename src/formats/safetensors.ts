@@ -1,5 +1,5 @@
 // The safetensors format in memory: a header of JSON, then raw little-endian tensors. Knows no files and no models.
-import { type DType, type TensorData, UserError } from '../types.ts'
+import { type DType, type TensorData, UserError } from '../core/types.ts'
 import { checkJsonStructure, isRecord } from './json.ts'
 
 /** The limit of the reference implementation. */

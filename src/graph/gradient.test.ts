@@ -10,9 +10,9 @@ import {
   normal,
   positive,
 } from '../../test/graph/gradient-check.ts'
+import type { TensorData } from '../core/types.ts'
 import { type Attend, blockCausal, blockDiffusion, fullAttention, type Heads } from '../diffusion/attention.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
-import type { TensorData } from '../types.ts'
 import { gradients } from './gradient.ts'
 import { cachedAttention } from './ops/attention/cached.ts'
 import { attention } from './ops/attention/tiled.ts'

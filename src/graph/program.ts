@@ -1,5 +1,5 @@
 // A program: named inputs and outputs of a traced graph, and its lowering to an ONNX model. Knows no runtime.
-import type { DType, TensorData } from '../types.ts'
+import type { DType, TensorData } from '../core/types.ts'
 import { createEmitter, type Emitter, ONNX_TYPE, type Subgraph, type Target } from './onnx/emitter.ts'
 import { ModelProto } from './onnx/proto.ts'
 import { type InputAttributes, inputOperation } from './ops/input.ts'

@@ -1,9 +1,9 @@
 // A program as a file that other programs can read: JSON for its operations, safetensors for its constants. The format is
 // described in docs/programs.md.
 import { z } from 'zod'
+import { type TensorData, UserError } from '../core/types.ts'
 import { checkJsonStructure } from '../formats/json.ts'
 import { decodeTensors, encodeTensors } from '../formats/safetensors.ts'
-import { type TensorData, UserError } from '../types.ts'
 import { dtype, index, shape } from './attributes.ts'
 import { operations } from './ops/index.ts'
 import { constantOperation, inputOperation } from './ops/input.ts'

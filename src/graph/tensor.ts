@@ -1,6 +1,6 @@
 // Traced tensors: a node records an operation and its inputs; nothing is computed here. Knows no particular operation.
 import type { z } from 'zod'
-import type { DType } from '../types.ts'
+import type { DType } from '../core/types.ts'
 import type { Emitter } from './onnx/emitter.ts'
 import { type Shape, shapeText } from './shape.ts'
 

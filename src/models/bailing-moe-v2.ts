@@ -1,7 +1,7 @@
 // BailingMoeV2 (Ling 2.0) and LLaDA2-MoE, which continues from it: a mixture of experts whose router scores by sigmoid and
 // chooses from groups; fused projections, a norm over each head, rotary embedding of half of it. Layers for multi-token
 // prediction, where a Ling checkpoint has some, are passed over, and training leaves them out.
-import type { ModelConfig } from '../types.ts'
+import type { ModelConfig } from '../core/types.ts'
 import { reader } from './config.ts'
 import { createDecoder, type DecoderNames } from './decoder.ts'
 import { denseMlp } from './mlp.ts'

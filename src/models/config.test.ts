@@ -1,6 +1,6 @@
 // What is refused of a config.json before an architecture sees it, by name.
 import { expect, it } from 'vitest'
-import type { ModelConfig } from '../types.ts'
+import type { ModelConfig } from '../core/types.ts'
 import { createModel } from './index.ts'
 
 const small: ModelConfig = {
@@ -30,8 +30,8 @@ it.each([
   [{ hidden_size: 1e12 }, 'config.json: hidden_size must be'],
   [{ vocab_size: 2 ** 40 }, 'config.json: vocab_size must be'],
   [{ max_position_embeddings: 1e15 }, 'config.json: max_position_embeddings must be'],
-  [{ rms_norm_eps: 1e999 }, 'config.json: rms_norm_eps must be a positive number'],
-  [{ rope_theta: 1e999 }, 'config.json: rope_theta must be a positive number'],
+  [{ rms_norm_eps: Number.POSITIVE_INFINITY }, 'config.json: rms_norm_eps must be a positive number'],
+  [{ rope_theta: Number.POSITIVE_INFINITY }, 'config.json: rope_theta must be a positive number'],
 ])('%j', (more, message) => {
   expect(() => createModel({ ...small, ...more })).toThrow(message)
 })

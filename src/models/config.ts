@@ -1,5 +1,5 @@
 // Reads keys of a config.json with errors that name them.
-import { type ModelConfig, UserError } from '../types.ts'
+import { type ModelConfig, UserError } from '../core/types.ts'
 
 /** Sizes beyond this are a broken or hostile config, not a model. */
 const LARGEST = 2 ** 31

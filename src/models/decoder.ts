@@ -1,5 +1,7 @@
 // The pre-norm decoder that the families share: grouped-query attention with rotary embedding, RMSNorm, a feed-forward
 // part of the family's choice. A family says its names and options; its sizes are in config.json.
+
+import { type ModelConfig, UserError } from '../core/types.ts'
 import { add } from '../graph/ops/elementwise.ts'
 import { gatherRows, reshape, slice } from '../graph/ops/layout.ts'
 import { rmsNorm } from '../graph/ops/rms-norm.ts'
@@ -8,7 +10,6 @@ import { scope, type Tensor } from '../graph/tensor.ts'
 import { project, projectionShapes } from '../nn/projection.ts'
 import { ropeConfig, ropeRows, ropeTables } from '../nn/rope.ts'
 import type { Weights } from '../nn/weights.ts'
-import { type ModelConfig, UserError } from '../types.ts'
 import { reader } from './config.ts'
 import { denseMlp, type Mlp } from './mlp.ts'
 import type { Model, Routing } from './types.ts'

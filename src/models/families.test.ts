@@ -4,10 +4,10 @@ import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
 import { logits } from '../../test/golden/logits.ts'
 import { openCheckpoint, openSafetensors } from '../checkpoint/index.ts'
-import { decodeProgram } from '../decode/program.ts'
+import { type ModelConfig, type Parameter, UserError } from '../core/types.ts'
+import { decodeProgram } from '../decode/forward-program.ts'
 import { exportOnnx } from '../graph/program.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
-import { type ModelConfig, type Parameter, UserError } from '../types.ts'
 import { createModel, parameterCounts, trainedConfig } from './index.ts'
 
 const executor = createExecutor({ threads: 1 })

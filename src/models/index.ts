@@ -1,5 +1,5 @@
 // The registry of architectures: adding a family is adding its file and one line here.
-import { type ModelConfig, UserError } from '../types.ts'
+import { type ModelConfig, UserError } from '../core/types.ts'
 import { bailingMoeV2, llada2Moe, llada2MoeVeomni } from './bailing-moe-v2.ts'
 import { checkDecoding, checkTextOnly } from './config.ts'
 import { dream } from './dream.ts'

@@ -2,10 +2,10 @@
 import fc from 'fast-check'
 import { afterAll, describe, expect, it } from 'vitest'
 import { logits } from '../../test/golden/logits.ts'
+import { random } from '../core/random.ts'
+import { type ModelConfig, type Parameter, UserError } from '../core/types.ts'
 import { inverseFrequencies, ropeConfig } from '../nn/rope.ts'
-import { random } from '../random.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
-import { type ModelConfig, type Parameter, UserError } from '../types.ts'
 import { createModel, type Model, supportedModelTypes } from './index.ts'
 
 const executor = createExecutor({ threads: 1 })

@@ -1,11 +1,12 @@
 // The feed-forward part of a layer that is a mixture of experts: a router that chooses a few of many SwiGLUs for each
 // position, and perhaps experts that all positions share. Knows nothing about the rest of the layer.
+
+import { type ModelConfig, UserError } from '../core/types.ts'
 import { add, div, exp, mul, sigmoid, sub } from '../graph/ops/elementwise.ts'
 import { experts, rowMaximum, selectExperts } from '../graph/ops/experts.ts'
 import { linear } from '../graph/ops/linear.ts'
 import { sum } from '../graph/ops/reduce.ts'
 import { scope, type Tensor } from '../graph/tensor.ts'
-import { type ModelConfig, UserError } from '../types.ts'
 import { reader } from './config.ts'
 import { denseMlp, type Mlp } from './mlp.ts'
 

@@ -1,5 +1,5 @@
 // Qwen3-MoE: Qwen3 with a mixture of experts, chosen by softmax, in most of its layers.
-import { type ModelConfig, UserError } from '../types.ts'
+import { type ModelConfig, UserError } from '../core/types.ts'
 import { reader } from './config.ts'
 import { createDecoder } from './decoder.ts'
 import { denseMlp } from './mlp.ts'

@@ -1,7 +1,8 @@
 // What an architecture is to the layers above. An architecture knows nothing about masks, noise, caches or losses.
+
+import type { ModelConfig } from '../core/types.ts'
 import type { Tensor } from '../graph/tensor.ts'
 import type { Weights } from '../nn/weights.ts'
-import type { ModelConfig } from '../types.ts'
 
 /** The sizes that decoding and memory estimates need, whatever the architecture. */
 export interface Dimensions {

@@ -1,8 +1,5 @@
 // Loads a program that is only run: the weights are part of the session, which packs them once. Knows no model.
-import { encodeFloat16 } from '../checkpoint/float.ts'
-import type { LoadedInput, Program } from '../graph/program.ts'
-import { isMatrixToQuantize, quantizedNames, type StoredNames } from '../quant/layout.ts'
-import type { Executor, LoadOptions, Session, Weight } from '../runtime/executor.ts'
+
 import {
   type Device,
   type FileRange,
@@ -12,7 +9,11 @@ import {
   type QuantizedParameter,
   type TypedArray,
   type WeightFormat,
-} from '../types.ts'
+} from '../core/types.ts'
+import { encodeFloat16 } from '../formats/float.ts'
+import type { LoadedInput, Program } from '../graph/program.ts'
+import { isMatrixToQuantize, quantizedNames, type StoredNames } from '../quant/layout.ts'
+import type { Executor, LoadOptions, Session, Weight } from '../runtime/executor.ts'
 import { joinedName, joinNodes } from './join.ts'
 
 /**

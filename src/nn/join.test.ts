@@ -1,14 +1,14 @@
 // Joined products against the same products one by one.
 import { afterAll, expect, it } from 'vitest'
+import { random } from '../core/random.ts'
+import type { BlockFormat, QuantizedParameter, TensorData } from '../core/types.ts'
 import { ModelProto } from '../graph/onnx/proto.ts'
 import { add } from '../graph/ops/elementwise.ts'
 import { input } from '../graph/ops/input.ts'
 import { linear } from '../graph/ops/linear.ts'
 import { roundToNearest } from '../quant/round.ts'
-import { random } from '../random.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { createExecutor, lower } from '../runtime/onnxruntime/executor.ts'
-import type { BlockFormat, QuantizedParameter, TensorData } from '../types.ts'
 import { formatsOf, loadInference } from './inference.ts'
 import { createWeights } from './weights.ts'
 

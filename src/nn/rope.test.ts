@@ -1,8 +1,8 @@
 // Rotary angles: the scalings of checkpoints, and the configs that say them.
 import { describe, expect, it } from 'vitest'
+import type { TensorData } from '../core/types.ts'
 import { input } from '../graph/ops/input.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
-import type { TensorData } from '../types.ts'
 import { inverseFrequencies, ropeConfig, ropeRows, ropeTables } from './rope.ts'
 
 const llama3 = {

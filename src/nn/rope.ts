@@ -1,8 +1,9 @@
 // Tables of rotary angles, with the scalings that checkpoints ask for.
+
+import { UserError } from '../core/types.ts'
 import { constant } from '../graph/ops/input.ts'
 import { ropeAngles } from '../graph/ops/rope.ts'
 import type { Tensor } from '../graph/tensor.ts'
-import { UserError } from '../types.ts'
 
 export interface RopeScaling {
   type: 'default' | 'linear' | 'llama3'

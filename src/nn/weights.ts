@@ -1,10 +1,11 @@
 // Parameters by name: a model asks for them as it is traced, and each becomes one program input, or a quantised matrix
 // made of a few.
+
+import type { BlockFormat, WeightFormat } from '../core/types.ts'
 import { input } from '../graph/ops/input.ts'
 import { dequantize } from '../graph/ops/quantized.ts'
 import { scope, type Tensor } from '../graph/tensor.ts'
 import { blockLayout, quantizedNames } from '../quant/layout.ts'
-import type { BlockFormat, WeightFormat } from '../types.ts'
 
 export interface Weights {
   (name: string): Tensor

@@ -1,4 +1,7 @@
 // What the objectives of masked diffusion share: noise drawn, copies laid out, positions that carry loss.
+
+import { random } from '../core/random.ts'
+import { type TensorData, UserError } from '../core/types.ts'
 import { isScored } from '../data/scored.ts'
 import type { Batch } from '../data/types.ts'
 import {
@@ -9,8 +12,6 @@ import {
   type Weighting,
 } from '../diffusion/loss-positions.ts'
 import { type Counters, drawBound, drawNoise, type Noise, type NoiseOptions } from '../diffusion/noise.ts'
-import { random } from '../random.ts'
-import { type TensorData, UserError } from '../types.ts'
 import { float32, lossFeeds, rowFeeds } from './feeds.ts'
 import type { Measurement, MeasureOptions, MicroBatch, Objective, Tile } from './types.ts'
 

@@ -1,7 +1,8 @@
 // Arrays of a batch as the inputs of a program.
+
+import type { TensorData } from '../core/types.ts'
 import type { Batch } from '../data/types.ts'
 import type { LossPositions } from '../diffusion/loss-positions.ts'
-import type { TensorData } from '../types.ts'
 
 export const int64 = (shape: readonly number[], values: ArrayLike<number>): TensorData => {
   const data = new BigInt64Array(values.length)

@@ -1,8 +1,8 @@
 // Compensated rounding: its factor against the definition, and what it is for.
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { random } from '../random.ts'
-import type { QuantizedParameter } from '../types.ts'
+import { random } from '../core/random.ts'
+import type { QuantizedParameter } from '../core/types.ts'
 import { inverseFactor, roundCompensated } from './gptq.ts'
 import { dequantize, emptyQuantized } from './layout.ts'
 import { roundToNearest } from './round.ts'

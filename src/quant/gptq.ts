@@ -1,7 +1,7 @@
 // Error-compensated rounding (GPTQ, Frantar et al. 2023, https://arxiv.org/abs/2210.17323): columns are rounded from left to
 // right, and what rounding changed is made up for in the columns that follow, so that the product with typical inputs
 // changes least. Knows the sum of x x^T of those inputs, not where they come from.
-import type { BlockFormat, QuantizedParameter } from '../types.ts'
+import type { BlockFormat, QuantizedParameter } from '../core/types.ts'
 import { blockLayout, emptyQuantized, packAt } from './layout.ts'
 import { blockGrid, roundTo, storeGrid } from './round.ts'
 

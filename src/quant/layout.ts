@@ -1,6 +1,6 @@
 // The layout of quantised matrices: sizes, names in a checkpoint, and back to float32. Knows nothing about how values
 // are rounded, files or graphs.
-import type { BlockFormat, QuantizedParameter } from '../types.ts'
+import type { BlockFormat, QuantizedParameter } from '../core/types.ts'
 
 /** Shapes of the tensors that store a matrix [out, in]; see `QuantizedParameter`. */
 export interface BlockLayout {

@@ -1,8 +1,8 @@
 // Rounding and packing against a direct computation, for any shape and format.
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { random } from '../random.ts'
-import type { BlockFormat } from '../types.ts'
+import { random } from '../core/random.ts'
+import type { BlockFormat } from '../core/types.ts'
 import { blockLayout, dequantize, emptyQuantized, packAt, unpackAt } from './layout.ts'
 import { type BlockGrid, blockGrid, roundTo, roundToNearest } from './round.ts'
 

@@ -1,5 +1,5 @@
 // Quantises float32 matrices, block by block, to the nearest value. Knows nothing about what they are for.
-import type { BlockFormat, QuantizedParameter } from '../types.ts'
+import type { BlockFormat, QuantizedParameter } from '../core/types.ts'
 import { blockLayout, emptyQuantized, packAt } from './layout.ts'
 
 /** The grid of a block: a number q stands for (q - zero) * scale + offset. Without offsets `offset` is 0, with them `zero` is. */

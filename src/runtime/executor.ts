@@ -1,7 +1,8 @@
 // What programs run on: sessions of programs, and buffers that stay where the programs run. Back ends are folders beside this file.
+
+import type { Device, DType, TensorData, TypedArray } from '../core/types.ts'
 import type { FilePart, LoadedInput, Program } from '../graph/program.ts'
 import type { Node } from '../graph/tensor.ts'
-import type { Device, DType, TensorData, TypedArray } from '../types.ts'
 
 /** Part of a buffer that stays in the executor. `offset` counts elements. */
 export interface Resident {

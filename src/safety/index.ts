@@ -1,5 +1,5 @@
 // Safety as a server uses it: one filter for prompts, one for answers, both from the same settings. Knows no HTTP routes.
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import { createAudit } from './audit.ts'
 import { defaultRules } from './default-rules.ts'
 import { createFilter, type Filter } from './filter.ts'

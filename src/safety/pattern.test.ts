@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import { compilePattern, quoteWords } from './pattern.ts'
 
 /** Patterns over a and b, with everything that they can be made of. */

@@ -2,7 +2,7 @@
 // may be under way. Patterns are written as in JavaScript; what RE2 has not (lookaround, backreferences) is refused.
 import { type AST, parseRegExpLiteral } from '@eslint-community/regexpp'
 import { RE2JS } from 're2js'
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 
 export interface Pattern {
   /** Matches that begin at `from` or behind it; `accept` may refuse one, or shorten it by returning an earlier end. */

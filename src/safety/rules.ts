@@ -2,7 +2,7 @@
 import { readFile, stat } from 'node:fs/promises'
 import { parse } from 'yaml'
 import * as z from 'zod'
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import { type Accept, compilePattern, type Pattern, quoteWords } from './pattern.ts'
 import type { Action, Detector } from './types.ts'
 

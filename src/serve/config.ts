@@ -3,8 +3,8 @@
 import { readFile } from 'node:fs/promises'
 import { parse } from 'yaml'
 import * as z from 'zod'
+import { devices, UserError } from '../core/types.ts'
 import { piiKinds } from '../safety/index.ts'
-import { devices, UserError } from '../types.ts'
 
 const whole = z.int().min(1)
 const seconds = z.number().positive().max(86_400)

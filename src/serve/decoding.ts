@@ -2,8 +2,8 @@
 // it. Knows no route.
 import { randomInt } from 'node:crypto'
 import * as z from 'zod'
+import { random } from '../core/random.ts'
 import { bodyFields, requestSettings, unmaskFields } from '../decode/settings-zod.ts'
-import { random } from '../random.ts'
 import type { Sampling } from './worker/protocol.ts'
 
 const unmask = z

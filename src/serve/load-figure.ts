@@ -1,7 +1,7 @@
 // The figure of a rate sweep as a file of its own: time to the first token and throughput over the request rate.
 import * as Plot from '@observablehq/plot'
 import { parseHTML } from 'linkedom'
-import type { LoadResult } from './load.ts'
+import type { LoadResult } from './load-test.ts'
 
 const size = { width: 560, height: 330, marginLeft: 58, marginRight: 18, marginTop: 30, marginBottom: 42 }
 

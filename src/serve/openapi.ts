@@ -1,6 +1,6 @@
 // The OpenAPI document, made from the schemas that requests are checked with.
 import * as z from 'zod'
-import { packageVersion } from '../versions.ts'
+import { packageVersion } from '../core/versions.ts'
 import {
   chatRequest,
   completionRequest,

@@ -2,7 +2,7 @@
 import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { createAdaptorServer } from '@hono/node-server'
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import { createApp } from './app.ts'
 import type { ServeConfig } from './config.ts'
 import { createLog } from './log.ts'

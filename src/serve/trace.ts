@@ -10,7 +10,7 @@ import {
   SpanStatusCode,
   trace,
 } from '@opentelemetry/api'
-import { packageVersion } from '../versions.ts'
+import { packageVersion } from '../core/versions.ts'
 
 export type TraceContext = Context
 

@@ -1,7 +1,7 @@
 // The library's one-call generation against the embedded model.
 import { describe, expect, it } from 'vitest'
-import { load } from '../load.ts'
-import { tinyModel } from '../quickstart.ts'
+import { load } from '../checkpoint/load.ts'
+import { tinyModel } from '../jobs/quickstart.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import { createGenerator } from './generator.ts'
 import { generate } from './model.ts'

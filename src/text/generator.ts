@@ -2,10 +2,10 @@
 // tokens. How tokens are committed is the decoding layer's.
 
 import type { Adapter } from '../checkpoint/adapter.ts'
-import { encodePrompt } from '../data/index.ts'
+import type { InferenceModel } from '../checkpoint/load.ts'
+import { UserError } from '../core/types.ts'
 import {
   type BlockOptions,
-  type CommittedToken,
   type Constraint,
   type ConstraintSource,
   checkMode,
@@ -17,19 +17,15 @@ import {
   type DecodingSettings,
   type Engine,
   type Generation,
-  type GenerationResult,
   givenSettings,
   resolveSettings,
   type ScoreOptions,
   type TokenScore,
 } from '../decode/index.ts'
-import type { InferenceModel, LoadedModel } from '../load.ts'
 import type { Executor } from '../runtime/executor.ts'
-import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import { endTokens } from '../tokenizer/end-tokens.ts'
-import type { ChatMessage, Tokenizer } from '../tokenizer/types.ts'
-import { type Device, UserError } from '../types.ts'
-import { assemble, type TextEvent, type TextResult, type Writing } from './assemble.ts'
+import type { Tokenizer } from '../tokenizer/types.ts'
+import { assemble, type Writing } from './assemble.ts'
 
 export interface GeneratorOptions {
   /** Default: `diffusion` where config.json has a mask token, else `ar`; `strided` with an adapter. */

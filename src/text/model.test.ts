@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { tinyModel } from '../quickstart.ts'
+import { tinyModel } from '../jobs/quickstart.ts'
 import { written } from './assemble.ts'
 import { type OpenModel, openModel } from './model.ts'
 

@@ -1,10 +1,11 @@
 // A model as a library offers it: loaded once, then asked any number of times. Composes loading, prompts and the generator.
-import { type Filled, type FillSettings, fillGaps, type Piece, parseGaps } from '../fill.ts'
-import { type InferenceModel, loadAdapterFor, loadForInference } from '../load.ts'
+
+import { type InferenceModel, loadAdapterFor, loadForInference } from '../checkpoint/load.ts'
+import type { Device } from '../core/types.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import type { ChatMessage, Tokenizer, Tool } from '../tokenizer/types.ts'
-import type { Device } from '../types.ts'
 import type { Writing } from './assemble.ts'
+import { type Filled, type FillSettings, fillGaps, type Piece, parseGaps } from './fill.ts'
 import { createGenerator, type GenerateSettings, type Generator, type GeneratorOptions } from './generator.ts'
 import { type PromptStyle, promptIds, promptStyle, textIds } from './prompt.ts'
 import { type RewriteSettings, type Rewritten, rewriteText } from './rewrite.ts'

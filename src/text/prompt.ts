@@ -1,8 +1,9 @@
 // How prompts are written: as training saw them, which the model's config records. From prompts and chats to tokens.
+
+import type { InferenceModel } from '../checkpoint/load.ts'
+import { type ModelConfig, UserError } from '../core/types.ts'
 import { type PromptOptions as EncodeOptions, encodePrompt } from '../data/document.ts'
-import type { InferenceModel } from '../load.ts'
 import type { ChatMessage, Tokenizer } from '../tokenizer/types.ts'
-import { type ModelConfig, UserError } from '../types.ts'
 
 export interface PromptStyle {
   /** `chat`: by the chat template. `none`: the text as it is. */

@@ -1,5 +1,5 @@
 // The bytes of UTF-8 text that each token stands for.
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import type { TokenizerJson } from './files.ts'
 
 const utf8 = new TextEncoder()

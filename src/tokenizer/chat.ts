@@ -1,5 +1,5 @@
 // Chat templates: finds those that a tokenizer brings and renders them with the variables that transformers passes.
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import { compile, toPythonJson } from './jinja/index.ts'
 import type { ChatMessage, Tool } from './types.ts'
 

@@ -1,5 +1,5 @@
 // Reads and checks the JSON files of a tokenizer. Does not know what is done with them.
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 
 export type Json = Record<string, unknown>
 

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import { loadTokenizer } from './index.ts'
 
 interface Fixture {

@@ -1,6 +1,6 @@
 // A Hugging Face tokenizer from the texts of its files: encoding, decoding, chat template, bytes per token.
 // Does not know where the files came from; uses no Node API.
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import { tokenBytes } from './bytes.ts'
 import { readChatTemplates, renderChat } from './chat.ts'
 import { createEncoder } from './encode.ts'

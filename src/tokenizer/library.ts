@@ -1,7 +1,7 @@
 // Builds the tokenizer of @huggingface/tokenizers so that it does what the Rust library does, at the speed it can have.
 // Everything that works around that library is here.
 import { Tokenizer } from '@huggingface/tokenizers'
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import { isObject, type Json, type TokenizerJson } from './files.ts'
 
 /** What unmask uses of the library's tokenizer; its own declarations do not resolve under Node's module rules. */

@@ -2,8 +2,8 @@ import { mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { random } from '../random.ts'
-import { type InitialParameter, type Parameter, valuesOf } from '../types.ts'
+import { random } from '../core/random.ts'
+import { type InitialParameter, type Parameter, valuesOf } from '../core/types.ts'
 import {
   checkpointPath,
   latestCheckpoint,

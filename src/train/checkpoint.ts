@@ -9,9 +9,9 @@ import {
   temporaryName,
   writeTextAtomically,
 } from '../checkpoint/file.ts'
+import { UserError } from '../core/types.ts'
 import type { DataPosition } from '../data/types.ts'
 import { isRecord } from '../formats/json.ts'
-import { UserError } from '../types.ts'
 import type { RecentSteps } from './divergence.ts'
 import { openOptimizer, openWeights } from './trained-files.ts'
 import type { Evaluation, Trainer } from './types.ts'

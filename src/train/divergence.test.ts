@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { random } from '../random.ts'
+import { random } from '../core/random.ts'
 import { observeStep, type RecentSteps } from './divergence.ts'
 
 /** Observes a series of losses (gradient norm 1) and returns the index of the step that is called diverged. */

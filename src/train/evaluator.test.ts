@@ -2,13 +2,13 @@
 import fc from 'fast-check'
 import { afterAll, expect, it } from 'vitest'
 import { batch, model, options, packed, weights } from '../../test/train/tiny.ts'
+import type { InferenceParameter, Parameter } from '../core/types.ts'
 import type { Batch } from '../data/types.ts'
 import { dequantize } from '../quant/layout.ts'
 import { roundToNearest } from '../quant/round.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
-import type { InferenceParameter, Parameter } from '../types.ts'
 import { createEvaluator } from './evaluator.ts'
-import { createTrainer } from './program.ts'
+import { createTrainer } from './trainer.ts'
 import type { EvaluationOptions } from './types.ts'
 
 const executor = createExecutor({ threads: 1 })

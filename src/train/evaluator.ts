@@ -1,4 +1,6 @@
 // The likelihood of batches under a model, without anything that training needs beside it.
+
+import { type InferenceParameter, type TensorData, UserError } from '../core/types.ts'
 import { scoredTokens } from '../data/scored.ts'
 import type { Batch } from '../data/types.ts'
 import type { Model } from '../models/types.ts'
@@ -8,7 +10,6 @@ import type { DenoisingSettings } from '../objectives/denoising.ts'
 import { objectiveAt, type Variant } from '../objectives/index.ts'
 import type { Measurement, MeasureOptions, MicroBatch } from '../objectives/types.ts'
 import type { Executor, Session } from '../runtime/executor.ts'
-import { type InferenceParameter, type TensorData, UserError } from '../types.ts'
 import { objectiveProgram } from './graph.ts'
 import type { Evaluation, EvaluationOptions, Trainer } from './types.ts'
 

@@ -1,5 +1,7 @@
 // A training objective of a model as a traced program: a batch in, loss and gradients out.
 // Knows nothing about optimisers, files or where it runs.
+
+import type { WeightFormat } from '../core/types.ts'
 import { gradients } from '../graph/gradient.ts'
 import { add, mul } from '../graph/ops/elementwise.ts'
 import { input } from '../graph/ops/input.ts'
@@ -9,7 +11,6 @@ import type { Model } from '../models/types.ts'
 import { createWeights } from '../nn/weights.ts'
 import { objectives, type Variant } from '../objectives/index.ts'
 import type { Objective as AnyObjective, Sizes } from '../objectives/types.ts'
-import type { WeightFormat } from '../types.ts'
 import { balanceLoss, expertLoad, type RoutingOptions, untrained } from './routing.ts'
 
 export interface ObjectiveOptions {

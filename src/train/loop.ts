@@ -2,10 +2,10 @@
 // Knows nothing about models, graphs or how the loss is computed.
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { UserError } from '../core/types.ts'
 import type { Batch, BatchSource, DataPosition } from '../data/types.ts'
 import { type EmbeddingNoise, embeddingNoise } from '../diffusion/mask-token.ts'
 import { type Stage, scheduleTokens, stageAt } from '../diffusion/schedule.ts'
-import { UserError } from '../types.ts'
 import { checkpointPath, pruneCheckpoints, saveTrainingCheckpoint, type TrainerState } from './checkpoint.ts'
 import { observeStep } from './divergence.ts'
 import { energyMeter, type MetricsRecord, openMetrics } from './metrics.ts'

@@ -1,9 +1,9 @@
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { type LoadedModel, load, randomParameters } from '../load.ts'
+import { type LoadedModel, load, randomParameters } from '../checkpoint/load.ts'
+import { valuesOf } from '../core/types.ts'
 import { createModel } from '../models/index.ts'
 import { loadTokenizer } from '../tokenizer/index.ts'
-import { valuesOf } from '../types.ts'
 import { withMaskToken } from './mask.ts'
 
 const tiny = () => load(join(import.meta.dirname, '..', '..', 'models', 'tiny'), { init: 'random' })

@@ -1,12 +1,13 @@
 // Gives a model its mask token: the id, and where it is a new one its row in the embedding and its place in the tokenizer.
+
+import type { LoadedModel } from '../checkpoint/load.ts'
+import { type InitialParameter, type Parameter, UserError } from '../core/types.ts'
 import { chooseMaskToken, growEmbedding, type MaskToken } from '../diffusion/mask-token.ts'
-import type { LoadedModel } from '../load.ts'
 import { createModel } from '../models/index.ts'
 import { addSpecialToken } from '../tokenizer/add-token.ts'
 import { endTokens } from '../tokenizer/end-tokens.ts'
 import { loadTokenizer } from '../tokenizer/index.ts'
 import type { Tokenizer } from '../tokenizer/types.ts'
-import { type InitialParameter, type Parameter, UserError } from '../types.ts'
 
 /**
  * The model with a mask token, recorded as `mask_token_id` in its config. `configured` is a token or an id; without it

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { claimOutput, makeCheckpointFolder } from '../checkpoint/index.ts'
 import type { SafetensorsFile } from '../checkpoint/safetensors.ts'
 import { type DeferredParameter, type StoredDType, writeShardedSafetensors } from '../checkpoint/safetensors-write.ts'
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 import { openWeights } from './trained-files.ts'
 
 /**

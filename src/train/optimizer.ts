@@ -1,12 +1,13 @@
 // AdamW over all trained parameters: they, their gradients and moments lie in resident flat buffers of an executor.
 // Knows nothing about models, losses or files.
+
+import { type InitialParameter, type Parameter, type TensorData, UserError, valuesOf } from '../core/types.ts'
 import { adamw } from '../graph/ops/adamw.ts'
 import { add } from '../graph/ops/elementwise.ts'
 import { input } from '../graph/ops/input.ts'
 import { sumSquares } from '../graph/ops/reduce.ts'
 import type { Program } from '../graph/program.ts'
 import type { Executor, Resident } from '../runtime/executor.ts'
-import { type InitialParameter, type Parameter, type TensorData, UserError, valuesOf } from '../types.ts'
 import { flatLayout } from './flat.ts'
 
 export interface OptimizerOptions {

@@ -1,7 +1,7 @@
 // How a run begins: anew, or from its newest checkpoint, and only with the settings that it was started with.
 import { createHash } from 'node:crypto'
+import { UserError } from '../core/types.ts'
 import type { DataPosition } from '../data/types.ts'
-import { UserError } from '../types.ts'
 import { latestCheckpoint, listCheckpoints, readState, removeLeftovers, type TrainerState } from './checkpoint.ts'
 import type { TrainOptions } from './loop.ts'
 import type { Evaluation } from './types.ts'

@@ -1,11 +1,12 @@
 // How mixtures of experts are trained: their load, the biases and the loss that balance it, what stays as it is.
 // Knows what routers chose; it does not know how, nor what is learned.
+
+import { type Parameter, UserError } from '../core/types.ts'
 import { add, div, mul } from '../graph/ops/elementwise.ts'
 import { concat, reshape } from '../graph/ops/layout.ts'
 import { sum } from '../graph/ops/reduce.ts'
 import { lastDim, type Tensor } from '../graph/tensor.ts'
 import type { MixtureLayer, Model, Routing } from '../models/types.ts'
-import { type Parameter, UserError } from '../types.ts'
 
 export interface RoutingOptions {
   /** Routers' matrices stay as they are. Default false. */

@@ -3,7 +3,7 @@ import { readFile, rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { errorCode, exists, makeFolder, writeTextAtomically } from '../checkpoint/file.ts'
 import { lockFolder } from '../checkpoint/lock.ts'
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 
 export interface RunFolderOptions {
   /** Continue the run in the folder. Default false. */

@@ -1,5 +1,5 @@
 // Learning rate over a run, as a function of the share of its tokens that is done. Knows nothing about steps or models.
-import { UserError } from '../types.ts'
+import { UserError } from '../core/types.ts'
 
 /** Names follow dFactory's configuration (`lr`, `lr_min`, `lr_warmup_ratio`, `lr_decay_style`, `lr_decay_ratio`). */
 export interface LearningRateOptions {

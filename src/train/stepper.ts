@@ -1,13 +1,14 @@
 // One update of a model or of an adapter: runs the programs of objectives whose feeds are given.
 // It knows nothing about noise, batches or files.
+
+import { type InferenceParameter, type InitialParameter, type Parameter, valuesOf } from '../core/types.ts'
 import type { Program } from '../graph/program.ts'
+import { maskEmbeddingName } from '../models/lora.ts'
 import type { Model } from '../models/types.ts'
 import { loadInference } from '../nn/inference.ts'
-import { maskEmbeddingName } from '../nn/lora.ts'
 import type { Variant } from '../objectives/index.ts'
 import type { MicroBatch } from '../objectives/types.ts'
 import type { Executor, Session, Source } from '../runtime/executor.ts'
-import { type InferenceParameter, type InitialParameter, type Parameter, valuesOf } from '../types.ts'
 import { objectiveProgram } from './graph.ts'
 import { createOptimizer, type OptimizerOptions, type OptimizerState, scalar } from './optimizer.ts'
 import { balanceBiases, checkRouting, loadMetrics, type RoutingOptions, untrained } from './routing.ts'

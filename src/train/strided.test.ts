@@ -2,16 +2,16 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { normal } from '../../test/graph/gradient-check.ts'
 import { tinyLlama } from '../../test/tiny-llama.ts'
+import type { Parameter } from '../core/types.ts'
 import type { Batch } from '../data/types.ts'
 import { drawStrides } from '../diffusion/strides.ts'
+import { initialLora, loraShapes, maskEmbeddingName } from '../models/lora.ts'
 import { loadInference } from '../nn/inference.ts'
-import { initialLora, loraShapes, maskEmbeddingName } from '../nn/lora.ts'
 import { strided } from '../objectives/strided.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
-import type { Parameter } from '../types.ts'
 import { objectiveProgram } from './graph.ts'
-import { createStridedTrainer } from './program.ts'
 import { countsOf, normalised } from './stepper.ts'
+import { createStridedTrainer } from './trainer.ts'
 
 const executor = createExecutor({ threads: 1 })
 afterAll(() => executor.dispose())

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { exists } from '../checkpoint/file.ts'
 import { openSafetensors, type SafetensorsFile } from '../checkpoint/safetensors.ts'
 import { writeSafetensors, writeShardedSafetensors } from '../checkpoint/safetensors-write.ts'
-import type { Parameter, StoredParameter } from '../types.ts'
+import type { Parameter, StoredParameter } from '../core/types.ts'
 import type { Stepper } from './stepper.ts'
 import type { Trainer } from './types.ts'
 

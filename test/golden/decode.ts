@@ -2,7 +2,7 @@
 import { complete, createEngine } from '../../src/decode/index.ts'
 import type { Model } from '../../src/models/index.ts'
 import type { Executor } from '../../src/runtime/executor.ts'
-import type { Parameter } from '../../src/types.ts'
+import type { Parameter } from '../../src/core/types.ts'
 
 export interface DecodeCases {
   block_size: number

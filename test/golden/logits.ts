@@ -6,7 +6,7 @@ import { linear } from '../../src/graph/ops/linear.ts'
 import type { Model } from '../../src/models/index.ts'
 import { createWeights } from '../../src/nn/weights.ts'
 import type { Executor } from '../../src/runtime/executor.ts'
-import type { Parameter } from '../../src/types.ts'
+import type { Parameter } from '../../src/core/types.ts'
 
 export type Mask =
   | 'causal'

@@ -1,13 +1,14 @@
 // Compares the gradients of a traced expression with central finite differences, run on a real executor.
+
+import { random } from '../../src/core/random.ts'
+import type { TensorData } from '../../src/core/types.ts'
 import { gradients } from '../../src/graph/gradient.ts'
 import { mul } from '../../src/graph/ops/elementwise.ts'
 import { input } from '../../src/graph/ops/input.ts'
 import { sum } from '../../src/graph/ops/reduce.ts'
 import { type Shape, staticSize } from '../../src/graph/shape.ts'
 import type { Tensor } from '../../src/graph/tensor.ts'
-import { random } from '../../src/random.ts'
 import type { Executor } from '../../src/runtime/executor.ts'
-import type { TensorData } from '../../src/types.ts'
 
 export type Values = Record<string, TensorData>
 

@@ -1,12 +1,13 @@
 // The programs that models are run and trained with, tiny ones of every architecture. Used by tests only.
-import { decodeProgram } from '../../src/decode/program.ts'
+
+import type { WeightFormat } from '../../src/core/types.ts'
+import { decodeProgram } from '../../src/decode/forward-program.ts'
 import type { Program } from '../../src/graph/program.ts'
+import { defaultTargetModules, loraShapes } from '../../src/models/lora.ts'
 import type { Model } from '../../src/models/types.ts'
-import { defaultTargetModules, loraShapes } from '../../src/nn/lora.ts'
 import type { Variant } from '../../src/objectives/index.ts'
 import { isMatrixToQuantize } from '../../src/quant/layout.ts'
 import { objectiveProgram } from '../../src/train/graph.ts'
-import type { WeightFormat } from '../../src/types.ts'
 
 const formats: Record<string, WeightFormat> = {
   '4 bits with zero points': { bits: 4, blockSize: 16, asymmetric: true },

@@ -1,12 +1,13 @@
 // A block-diffusion bigram model with exact gradients and AdamW in plain TypeScript, and an endless text for it: the
 // smallest real trainer, for tests of the loop. Used by tests only.
+
+import { random } from '../../src/core/random.ts'
+import { type InitialParameter, type Parameter, valuesOf } from '../../src/core/types.ts'
 import type { Batch, BatchSource } from '../../src/data/types.ts'
 import { lossPositions, noisedIds } from '../../src/diffusion/loss-positions.ts'
 import { drawNoise } from '../../src/diffusion/noise.ts'
-import { random } from '../../src/random.ts'
-import type { LocalTrainer } from '../../src/train/program.ts'
 import { trainedFiles } from '../../src/train/trained-files.ts'
-import { type InitialParameter, type Parameter, valuesOf } from '../../src/types.ts'
+import type { LocalTrainer } from '../../src/train/trainer.ts'
 
 export const vocabSize = 17
 const maskTokenId = vocabSize - 1

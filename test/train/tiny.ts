@@ -1,12 +1,12 @@
 // A tiny Llama with random weights, batches for it, and a few steps whose weights are hashed. Used by tests only.
 import { createHash } from 'node:crypto'
+import { random } from '../../src/core/random.ts'
+import type { Parameter } from '../../src/core/types.ts'
 import { createPacker } from '../../src/data/pack.ts'
 import type { Batch } from '../../src/data/types.ts'
 import { createModel } from '../../src/models/index.ts'
-import { random } from '../../src/random.ts'
 import { createExecutor } from '../../src/runtime/onnxruntime/executor.ts'
-import { createTrainer, type TrainerOptions } from '../../src/train/program.ts'
-import type { Parameter } from '../../src/types.ts'
+import { createTrainer, type TrainerOptions } from '../../src/train/trainer.ts'
 
 export const model = createModel({
   model_type: 'llama',

@@ -1,6 +1,6 @@
 // Requests to package indexes: certificates, proxies, trusted hosts and passwords as pip's settings say.
 import { EnvHttpProxyAgent, fetch as fetchWith } from 'undici'
-import { UserError } from '../../types.ts'
+import { UserError } from '../../core/types.ts'
 import { readText } from '../file.ts'
 import type { IndexSettings } from './settings.ts'
 

@@ -4,7 +4,7 @@ import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import * as z from 'zod'
-import { UserError } from '../../types.ts'
+import { UserError } from '../../core/types.ts'
 import { errorCode } from '../file.ts'
 import { type IndexConnection, withoutPassword } from './connection.ts'
 

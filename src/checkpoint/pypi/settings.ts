@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { devNull, homedir } from 'node:os'
 import { delimiter, join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { UserError } from '../../types.ts'
+import { UserError } from '../../core/types.ts'
 import { readText } from '../file.ts'
 
 export interface IndexSettings {

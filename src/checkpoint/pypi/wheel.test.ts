@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { wheelEntries, type ZipInput, zip } from '../../../test/checkpoint/wheel.ts'
-import { UserError } from '../../types.ts'
+import { UserError } from '../../core/types.ts'
 import { extractWheel } from './wheel.ts'
 
 let folder: string

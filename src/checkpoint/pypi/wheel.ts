@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import { UserError } from '../../types.ts'
+import { UserError } from '../../core/types.ts'
 import type { Progress } from '../cache.ts'
 import { writeAtomically } from '../file.ts'
 import { openZip, type ZipArchive, type ZipEntry } from '../zip.ts'

@@ -1,13 +1,13 @@
 // unmask accelerate: trains an adapter that drafts tokens of an autoregressive model, which then verifies them itself.
 import { Command } from 'commander'
-import type { AccelerateEvent, AccelerateResult } from '../../accelerate.ts'
-import { acceleratorSchema, parseAcceleratorRecipe, recipeSettings } from '../../recipe.ts'
+import type { AccelerateEvent, AccelerateResult } from '../../jobs/accelerate.ts'
+import { acceleratorSchema, parseAcceleratorRecipe, recipeSettings } from '../../jobs/recipe.ts'
 import type { Context } from '../context.ts'
 import { exitCodes } from '../exit-codes.ts'
 import { fetchModel } from '../fetch.ts'
 import { runFolderOptions } from '../flags.ts'
 import { count, decimals } from '../format.ts'
-import { addRecipeFlags, mergeRecipe, recipeFile } from '../recipe.ts'
+import { addRecipeFlags, mergeRecipe, recipeFile } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
 import { describeInterruption, showTraining } from '../training-display.ts'
 import { convertDisplay } from './convert.ts'
@@ -55,7 +55,7 @@ Examples:
           return
         }
         await fetchModel(context, recipe.model)
-        const { accelerate } = await import('../../accelerate.ts')
+        const { accelerate } = await import('../../jobs/accelerate.ts')
         const result = await accelerate({
           recipe,
           resume: flags.resume,

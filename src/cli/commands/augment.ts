@@ -47,7 +47,7 @@ Examples:
     .action(
       action(session, async (context, command) => {
         const flags = command.opts<Flags>()
-        const { augment } = await import('../../augment.ts')
+        const { augment } = await import('../../jobs/augment.ts')
         const result = await augment({
           model: flags.model,
           data: command.args[0]!,

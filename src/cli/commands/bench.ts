@@ -2,7 +2,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Command } from 'commander'
-import type { LoadResult } from '../../serve/load.ts'
+import type { LoadResult } from '../../serve/load-test.ts'
 import { numberList, wholeNumber } from '../flags.ts'
 import { decimals, table } from '../format.ts'
 import { action, type Session } from '../session.ts'
@@ -59,7 +59,7 @@ Requests arrive at random (a Poisson process) and do not wait for answers. Times
         const flags = command.opts<Flags>()
         const { display, signal } = context
         const files = flags.outputDir === undefined ? undefined : await outputFiles(flags.outputDir, flags.force)
-        const { sweep } = await import('../../serve/load.ts')
+        const { sweep } = await import('../../serve/load-test.ts')
         const apiKey = process.env.UNMASK_API_KEY
         const results = await sweep({
           target: { url: flags.serve, signal, ...(apiKey ? { apiKey } : {}) },

@@ -1,14 +1,14 @@
 // unmask chat: a conversation with a model in the terminal.
 import { createInterface } from 'node:readline'
 import { Command, Option } from 'commander'
+import { UserError } from '../../core/types.ts'
 import { settingsFromKeys } from '../../decode/settings.ts'
 import type { ChatMessage } from '../../tokenizer/types.ts'
-import { UserError } from '../../types.ts'
 import type { Context } from '../context.ts'
 import { fetchAndLoad } from '../fetch.ts'
 import { deviceOption, wholeNumber } from '../flags.ts'
 import { describeSpeed, follow } from '../generation.ts'
-import { addRecipeFlags, sectionFlags } from '../recipe.ts'
+import { addRecipeFlags, sectionFlags } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
 
 interface Flags {

@@ -1,14 +1,14 @@
 // unmask convert: a recipe (YAML, flags or both) to a trained model and its report.
 import { Command } from 'commander'
-import type { ConvertEvent, ConvertResult } from '../../convert.ts'
 import { describeReport } from '../../data/report.ts'
+import type { ConvertEvent, ConvertResult } from '../../jobs/convert.ts'
 import type { Evaluation } from '../../train/types.ts'
 import type { Context } from '../context.ts'
 import { exitCodes } from '../exit-codes.ts'
 import { fetchModel } from '../fetch.ts'
 import { runFolderOptions } from '../flags.ts'
 import { count, decimals, percent } from '../format.ts'
-import { addRecipeFlags, loadRecipe, recipeFile } from '../recipe.ts'
+import { addRecipeFlags, loadRecipe, recipeFile } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
 import { bitsPerByte, describeInterruption, showTraining } from '../training-display.ts'
 
@@ -54,7 +54,7 @@ Examples:
         }
         await fetchModel(context, recipe.model)
         context.whenStopped('Stopping; nothing is saved yet.')
-        const { convert } = await import('../../convert.ts')
+        const { convert } = await import('../../jobs/convert.ts')
         const show = convertDisplay(context)
         const result = await convert({
           recipe,

@@ -1,11 +1,11 @@
 // unmask eval: likelihood of held-out text, task scores, tokens per forward and per second.
 import { Command, Option } from 'commander'
-import type { EvaluateResult } from '../../evaluate.ts'
+import type { EvaluateResult } from '../../jobs/evaluate.ts'
 import type { Context } from '../context.ts'
 import { fetchModel } from '../fetch.ts'
 import { deviceOption, wholeNumber } from '../flags.ts'
 import { decimals, percent, table } from '../format.ts'
-import { addRecipeFlags, sectionFlags } from '../recipe.ts'
+import { addRecipeFlags, sectionFlags } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
 import { bitsPerByte } from '../training-display.ts'
 import { convertDisplay } from './convert.ts'
@@ -55,7 +55,7 @@ Examples:
     .action(
       action(session, async (context) => {
         const flags = command.opts<Flags>()
-        const { evaluate } = await import('../../evaluate.ts')
+        const { evaluate } = await import('../../jobs/evaluate.ts')
         const dataTokens = wholeNumber('--data-tokens', flags.dataTokens)
         const blockSize = wholeNumber('--block-size', flags.blockSize)
         const seed = wholeNumber('--seed', flags.seed, 0)

@@ -22,7 +22,7 @@ Examples:
     .action(
       action(session, async (context, command) => {
         const [model, out] = command.args as [string, string]
-        const { exportModel } = await import('../../export.ts')
+        const { exportModel } = await import('../../jobs/export.ts')
         await fetchModel(context, model)
         const result = await exportModel({
           model,

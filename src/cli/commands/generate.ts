@@ -1,15 +1,15 @@
 // unmask generate: completes a prompt, many tokens per forward where the model is a diffusion model.
 import { text as readStream } from 'node:stream/consumers'
 import { Command, Option } from 'commander'
+import { UserError } from '../../core/types.ts'
 import type { CommittedToken, ConstraintSource } from '../../decode/index.ts'
 import { settingsFromKeys } from '../../decode/settings.ts'
-import { UserError } from '../../types.ts'
 import { UsageError } from '../errors.ts'
 import { exitCodes } from '../exit-codes.ts'
 import { fetchAndLoad } from '../fetch.ts'
 import { deviceOption, wholeNumber } from '../flags.ts'
 import { describeSpeed, showWriting } from '../generation.ts'
-import { addRecipeFlags, sectionFlags } from '../recipe.ts'
+import { addRecipeFlags, sectionFlags } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
 
 interface Flags {
@@ -77,7 +77,7 @@ Examples:
         const { stop = [] } = flags
         const constraint = await readConstraint(flags)
         const prompt = flags.prompt === '-' ? (await readStream(process.stdin)).replace(/\r?\n$/, '') : flags.prompt
-        const { loadAdapterFor, loadForInference } = await import('../../load.ts')
+        const { loadAdapterFor, loadForInference } = await import('../../checkpoint/load.ts')
         const { createGenerator } = await import('../../text/generator.ts')
         const { promptIds } = await import('../../text/prompt.ts')
         const { createExecutor } = await import('../../runtime/onnxruntime/executor.ts')

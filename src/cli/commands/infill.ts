@@ -6,7 +6,7 @@ import { UsageError } from '../errors.ts'
 import { fetchAndLoad } from '../fetch.ts'
 import { deviceOption, wholeNumber } from '../flags.ts'
 import { decimals } from '../format.ts'
-import { addRecipeFlags, sectionFlags } from '../recipe.ts'
+import { addRecipeFlags, sectionFlags } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
 
 interface Flags {
@@ -42,7 +42,7 @@ Examples:
     .action(
       action(session, async (context) => {
         const flags = command.opts<Flags>()
-        const { parseGaps } = await import('../../fill.ts')
+        const { parseGaps } = await import('../../text/fill.ts')
         const pieces = parseGaps(await textOf(flags))
         const blockSize = wholeNumber('--block-size', flags.blockSize, 1)
         const rightContext = wholeNumber('--right-context', flags.rightContext, 0)

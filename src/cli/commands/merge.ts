@@ -1,6 +1,6 @@
 // unmask merge: averages checkpoints of one run into one model.
 import { Command, Option } from 'commander'
-import { UserError } from '../../types.ts'
+import { UserError } from '../../core/types.ts'
 import { UsageError } from '../errors.ts'
 import { wholeNumber } from '../flags.ts'
 import { action, type Session } from '../session.ts'

@@ -1,6 +1,6 @@
 // unmask quantize: a model with its matrices in 4 or 8 bits.
 import { Command, Option } from 'commander'
-import type { QuantizeEvent, QuantizeResult } from '../../quantize.ts'
+import type { QuantizeEvent, QuantizeResult } from '../../jobs/quantize.ts'
 import type { Context } from '../context.ts'
 import { fetchModel } from '../fetch.ts'
 import { wholeNumber } from '../flags.ts'
@@ -71,7 +71,7 @@ Examples:
         const [model, out] = command.args as [string, string]
         const { force, bits, groupSize, asym, offsets, method, calibration, calibrationTokens, sequential, template } =
           command.opts<Flags>()
-        const { quantize } = await import('../../quantize.ts')
+        const { quantize } = await import('../../jobs/quantize.ts')
         await fetchModel(context, model)
         const result = await quantize({
           model,

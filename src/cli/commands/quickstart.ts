@@ -41,7 +41,7 @@ Examples:
         const flags = command.opts<Flags>()
         const totalTokens = positive('--total-tokens', flags.totalTokens)
         const fromRandom = flags.fromRandom === true ? 2 : positive('--from-random', flags.fromRandom)
-        const { quickstart } = await import('../../quickstart.ts')
+        const { quickstart } = await import('../../jobs/quickstart.ts')
         const result = await quickstart({
           outputDir: flags.outputDir,
           ...(totalTokens === undefined ? {} : { totalTokens }),
@@ -71,11 +71,11 @@ function positive(flag: string, value: string | undefined): number | undefined {
 
 /** Decodes one held-out prompt of each task before the user's eyes. */
 async function watch(model: string, context: Context): Promise<void> {
-  const { load } = await import('../../load.ts')
+  const { load } = await import('../../checkpoint/load.ts')
   const { createGenerator } = await import('../../text/generator.ts')
   const { promptIds } = await import('../../text/prompt.ts')
   const { createExecutor } = await import('../../runtime/onnxruntime/executor.ts')
-  const { TASK_NAMES, taskRow } = await import('../../eval/tasks/index.ts')
+  const { TASK_NAMES, taskRow } = await import('../../tasks/index.ts')
   const { display, signal } = context
   const loaded = await load(model, { signal })
   const executor = createExecutor({ threads: context.threads })

@@ -3,7 +3,7 @@ import { text as readStream } from 'node:stream/consumers'
 import { Command } from 'commander'
 import { fetchAndLoad } from '../fetch.ts'
 import { deviceOption, wholeNumber } from '../flags.ts'
-import { addRecipeFlags, sectionFlags } from '../recipe.ts'
+import { addRecipeFlags, sectionFlags } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
 
 interface Flags {

@@ -1,7 +1,7 @@
 // unmask serve: reads the configuration, starts the server, and follows signals until it has ended.
 import { Command, Option } from 'commander'
+import { devices } from '../../core/types.ts'
 import type { RunningServer, ServeConfig } from '../../serve/index.ts'
-import { devices } from '../../types.ts'
 import { wholeNumber } from '../flags.ts'
 import { action, type Session } from '../session.ts'
 

@@ -1,13 +1,13 @@
 // unmask tune: how a model decodes best on this machine.
 import { Command, Option } from 'commander'
 import { type StrategyName, strategyNames } from '../../decode/index.ts'
-import type { TuneEvent, TuneResult } from '../../tune.ts'
+import type { TuneEvent, TuneResult } from '../../jobs/tune.ts'
 import type { Context } from '../context.ts'
 import { UsageError } from '../errors.ts'
 import { fetchModel } from '../fetch.ts'
 import { deviceOption, numberList, wholeNumber } from '../flags.ts'
 import { decimals, duration, percent, table } from '../format.ts'
-import { addRecipeFlags, sectionFlags } from '../recipe.ts'
+import { addRecipeFlags, sectionFlags } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
 
 interface Flags {
@@ -71,7 +71,7 @@ Examples:
     .action(
       action(session, async (context) => {
         const flags = command.opts<Flags>()
-        const { checkTunable, tune, wayName, writeTuned } = await import('../../tune.ts')
+        const { checkTunable, tune, wayName, writeTuned } = await import('../../jobs/tune.ts')
         const { decode, eval: settings } = sectionFlags(command.opts())
         const model = command.args[0]!
         if (flags.write) await checkTunable(model, { force: flags.force })

@@ -1,6 +1,6 @@
 // Compiles constraints once however often they are asked for: clients send the same ones again and again, and several
 // sequences of a request have the same.
-import { UserError } from '../../types.ts'
+import { UserError } from '../../core/types.ts'
 import { type Constraint, type ConstraintSource, compileConstraint } from './index.ts'
 import type { Vocabulary } from './vocabulary.ts'
 

@@ -2,7 +2,7 @@ import { Ajv2020 } from 'ajv/dist/2020.js'
 import addFormats from 'ajv-formats'
 import { describe, expect, test } from 'vitest'
 import { randomSchema } from '../../../test/random-schema.ts'
-import { type Random, random } from '../../random.ts'
+import { type Random, random } from '../../core/random.ts'
 import {
   type Constraint,
   type ConstraintSource,

@@ -1,5 +1,5 @@
 // GBNF, the grammars of llama.cpp: `name ::= alternatives`, with literals, character classes, groups and repetitions.
-import { UserError } from '../../types.ts'
+import { UserError } from '../../core/types.ts'
 import {
   ANY_CHARACTER,
   charClass,

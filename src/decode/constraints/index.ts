@@ -1,12 +1,12 @@
 // Constrained decoding: a regular expression, a JSON schema or a grammar that the text matches in whatever order its tokens
 // are decided. Uses no Node API.
-import { UserError } from '../../types.ts'
+import { UserError } from '../../core/types.ts'
 import type { Grammar } from './expression.ts'
 import { parseGrammar } from './gbnf.ts'
 import { liftToTokens, type TokenMachine } from './lift.ts'
 import { type Budget, createBudget, LIMITS } from './limits.ts'
 import { createMachine, product } from './machine.ts'
-import { compile } from './program.ts'
+import { compile } from './network.ts'
 import { parseRegex } from './regex.ts'
 import { schemaGrammar } from './schema.ts'
 import { createTracker, type Tracker } from './tracker.ts'

@@ -2,7 +2,7 @@
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import { describe, expect, test } from 'vitest'
 import * as z from 'zod'
-import { random } from '../../random.ts'
+import { random } from '../../core/random.ts'
 import { compileConstraint, createVocabulary } from './index.ts'
 
 const EOS = 256

@@ -1,5 +1,5 @@
 // How large a constraint may become. Constraints come from clients: everything that grows with one is bounded here.
-import { UserError } from '../../types.ts'
+import { UserError } from '../../core/types.ts'
 
 export const LIMITS = {
   /** Characters of a regular expression, a grammar or a schema as JSON. */

@@ -1,8 +1,8 @@
 // Runs a program over bytes as a deterministic automaton whose states are made when they are first reached.
 // Knows nothing about tokens.
-import { UserError } from '../../types.ts'
+import { UserError } from '../../core/types.ts'
 import { type Budget, createBudget, LIMITS, tooLarge } from './limits.ts'
-import { byteClasses, Kind, type Node, type Product, type Program, RETURN } from './program.ts'
+import { byteClasses, Kind, type Node, type Product, type Program, RETURN } from './network.ts'
 
 /** From here no text of the language can be reached any more, or only one beyond the limits. */
 export const DEAD = 0

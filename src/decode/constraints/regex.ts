@@ -1,6 +1,6 @@
 // Regular expressions as ECMAScript writes them, with the flag `u`, as far as they are regular.
 import { type AST, RegExpParser, RegExpSyntaxError } from '@eslint-community/regexpp'
-import { UserError } from '../../types.ts'
+import { UserError } from '../../core/types.ts'
 import {
   ANY_CHARACTER,
   both,

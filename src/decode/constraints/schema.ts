@@ -3,7 +3,7 @@
 // Every text of the grammar is valid; not every valid document is offered. Properties come in the order of the schema, and
 // only those that it names unless `additionalProperties` asks for more; numbers and formats keep to common forms.
 // A keyword that would have to restrict the text and is not supported is an error that names its path.
-import { UserError } from '../../types.ts'
+import { UserError } from '../../core/types.ts'
 import {
   both,
   choice,

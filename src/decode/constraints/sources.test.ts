@@ -1,7 +1,7 @@
 // What sources are refused, and that hostile ones cost little.
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { UserError } from '../../types.ts'
+import { UserError } from '../../core/types.ts'
 import { type ConstraintSource, compileConstraint, createVocabulary } from './index.ts'
 
 const vocabulary = createVocabulary({

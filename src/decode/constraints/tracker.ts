@@ -1,6 +1,6 @@
 // Follows one text under a constraint whose tokens are decided in any order: which tokens a hole may hold such that the
 // other holes can still be filled and the text can end in time. Knows nothing about models or confidence.
-import { UserError } from '../../types.ts'
+import { UserError } from '../../core/types.ts'
 import type { TokenMachine } from './lift.ts'
 import { DEAD } from './machine.ts'
 

@@ -1,6 +1,6 @@
 // The implementations of the decoding strategies: adding one is adding its file, a line here, its name and its settings in
 // ../settings.ts.
-import { UserError } from '../../types.ts'
+import { UserError } from '../../core/types.ts'
 import {
   checkSettings,
   type DecodingSettings,

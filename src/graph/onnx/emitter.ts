@@ -1,5 +1,5 @@
 // Collects ONNX nodes and constants while a graph is lowered. Knows the file format, not the operations.
-import type { DType, TensorData } from '../../types.ts'
+import type { DType, TensorData } from '../../core/types.ts'
 import type { Dim, Shape } from '../shape.ts'
 
 /** TensorProto.DataType. */

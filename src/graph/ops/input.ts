@@ -1,6 +1,6 @@
 // Named inputs of a program (parameters among them) and constants.
 import { z } from 'zod'
-import type { DType, TensorData } from '../../types.ts'
+import type { DType, TensorData } from '../../core/types.ts'
 import { dtype, shape } from '../attributes.ts'
 import { defineOperation } from '../registry.ts'
 import type { Shape } from '../shape.ts'

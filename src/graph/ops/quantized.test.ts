@@ -1,11 +1,11 @@
 // Products and rows of quantised matrices against what they stand for in float32.
 import { afterAll, describe, expect, it } from 'vitest'
+import { random } from '../../core/random.ts'
+import type { BlockFormat, QuantizedParameter, TensorData } from '../../core/types.ts'
 import { createWeights } from '../../nn/weights.ts'
 import { emptyQuantized, dequantize as values } from '../../quant/layout.ts'
 import { roundToNearest } from '../../quant/round.ts'
-import { random } from '../../random.ts'
 import { createExecutor } from '../../runtime/onnxruntime/executor.ts'
-import type { BlockFormat, QuantizedParameter, TensorData } from '../../types.ts'
 import { exportOnnx } from '../program.ts'
 import type { Tensor } from '../tensor.ts'
 import { neg } from './elementwise.ts'

@@ -1,8 +1,8 @@
 // The values that operations with a formula of their own compute, against that formula in float64.
 import { afterAll, expect, it } from 'vitest'
 import { evaluate, indices, int64, normal, positive } from '../../../test/graph/gradient-check.ts'
+import type { TensorData } from '../../core/types.ts'
 import { createExecutor } from '../../runtime/onnxruntime/executor.ts'
-import type { TensorData } from '../../types.ts'
 import type { Tensor } from '../tensor.ts'
 import { adamw } from './adamw.ts'
 import { crossEntropy } from './cross-entropy.ts'

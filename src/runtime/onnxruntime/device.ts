@@ -1,5 +1,5 @@
 // Devices beside the processor: letting a session use one, and saying what is missing where it cannot be used.
-import type { Device } from '../../types.ts'
+import type { Device } from '../../core/types.ts'
 import { api, check } from './api.ts'
 import { library } from './library.ts'
 

@@ -1,9 +1,9 @@
 // ONNX Runtime in a worker thread: the caller's event loop stays free.
 import { availableParallelism } from 'node:os'
 import { SHARE_ENV } from 'node:worker_threads'
+import { type Device, UserError } from '../../core/types.ts'
 import { type ExportedProgram, exportOnnx, type Program } from '../../graph/program.ts'
 import { startThread } from '../../threads/start.ts'
-import { type Device, UserError } from '../../types.ts'
 import type { Executor, LoadOptions, Session, Weight } from '../executor.ts'
 import type { Request, WorkerData } from './protocol.ts'
 

@@ -1,5 +1,5 @@
 // Messages between the executor and its worker.
-import type { Device, DType, TensorData, TypedArray } from '../../types.ts'
+import type { Device, DType, TensorData, TypedArray } from '../../core/types.ts'
 import type { Move, Resident, Source, Weight } from '../executor.ts'
 
 /** What the worker is started with. */

@@ -1,5 +1,5 @@
 // A session: a model that is loaded, and its runs. It knows tensors, not what the model is.
-import type { Device } from '../../types.ts'
+import type { Device } from '../../core/types.ts'
 import { allocator, api, environment, free } from './api.ts'
 import { createBinder, joined } from './bindings.ts'
 import { useDevice, withoutHalf } from './device.ts'

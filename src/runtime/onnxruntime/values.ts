@@ -1,6 +1,6 @@
 // Tensors: values of JavaScript's that ONNX Runtime reads or writes in place, and views of values of its own.
 import koffi from 'koffi'
-import type { DType, TypedArray } from '../../types.ts'
+import type { DType, TypedArray } from '../../core/types.ts'
 import { allocator, api } from './api.ts'
 import { addressOf, made, words } from './memory.ts'
 

@@ -1,7 +1,7 @@
 // The worker that owns ONNX Runtime: sessions, and buffers that stay here between runs ("resident"). It knows no models: it
 // loads ONNX bytes, runs them and moves values.
 import { parentPort, workerData } from 'node:worker_threads'
-import type { DType, TensorData, TypedArray } from '../../types.ts'
+import type { DType, TensorData, TypedArray } from '../../core/types.ts'
 import type { Resident, Source } from '../executor.ts'
 import { DeviceError } from './device.ts'
 import type { Answer, Request, WorkerData } from './protocol.ts'

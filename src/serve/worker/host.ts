@@ -2,7 +2,7 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { fileURLToPath, pathToFileURL } from 'node:url'
-import { UserError } from '../../types.ts'
+import { UserError } from '../../core/types.ts'
 import { inApiNames } from '../decoding.ts'
 import { ApiError, internalError } from '../errors.ts'
 import type {

@@ -1,12 +1,12 @@
 // A model as a server uses it: prompts to tokens, tokens to text, stop strings, log-probabilities. Knows no HTTP.
 
-import { loadAdapterFor, loadForInference } from '../../load.ts'
+import { loadAdapterFor, loadForInference } from '../../checkpoint/load.ts'
+import { UserError } from '../../core/types.ts'
 import { createExecutor } from '../../runtime/onnxruntime/executor.ts'
 import { assemble, type TextToken, type Writing } from '../../text/assemble.ts'
 import { createGenerator } from '../../text/generator.ts'
 import { promptIds, promptStyle, textIds, trainedPlain } from '../../text/prompt.ts'
 import { createTextStream, textOf, tokenText } from '../../tokenizer/stream.ts'
-import { UserError } from '../../types.ts'
 import { RequestError } from './errors.ts'
 import type {
   GenerateEvent,

@@ -1,7 +1,8 @@
 // Messages between the server and the process that holds a model. They are structured clones: plain values only.
+
+import type { Device } from '../../core/types.ts'
 import type { ConstraintSource, DecodingMode, DecodingSettings, Sharing } from '../../decode/index.ts'
 import type { ChatMessage, Tool } from '../../tokenizer/types.ts'
-import type { Device } from '../../types.ts'
 
 /** What is asked of a model process when it starts. */
 export interface WorkerSettings {

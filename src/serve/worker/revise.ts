@@ -1,9 +1,10 @@
 // Texts that a model revises in place: holes that it fills, tokens that it corrects. Knows no HTTP.
+
+import { UserError } from '../../core/types.ts'
 import type { CommittedToken, Generation } from '../../decode/index.ts'
 import type { Generator } from '../../text/generator.ts'
 import { encodeTexts, holeText, type Layout, layOut } from '../../text/holes.ts'
 import { createTextStream, type TextStream, tokenText } from '../../tokenizer/stream.ts'
-import { UserError } from '../../types.ts'
 import { RequestError } from './errors.ts'
 import type { GenerateEvent, GenerateJob, GenerateResult, LayoutToken, Revision, UnmaskedToken } from './protocol.ts'
 

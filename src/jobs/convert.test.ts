@@ -1,0 +1,107 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { recorded } from '../../test/recorded.ts'
+import { publishable } from '../eval/report/provenance.ts'
+import { taskRows } from '../tasks/index.ts'
+import { blockSchedule, convertInFolder, decodingConfig } from './convert.ts'
+import { tinyModel } from './quickstart.ts'
+import { parseRecipe, type RecipeInput, recipeSettings } from './recipe.ts'
+
+const recipe = (change: Partial<RecipeInput>) =>
+  parseRecipe({
+    model: 'm',
+    output_dir: 'o',
+    ...change,
+    data: { train_path: ['a'], max_seq_len: 128 },
+    train: { total_tokens: 1000 },
+  })
+
+describe('blockSchedule', () => {
+  it('is warmup, stable and decay unless the recipe says otherwise', () => {
+    expect(blockSchedule(recipe({ diffusion: { block_size: 32 } })).map(({ blockSize }) => blockSize)).toEqual([
+      1, 4, 32, 64, 128, 64, 32,
+    ])
+    expect(blockSchedule(recipe({ diffusion: { block_size: 8, schedule: 'constant' } }))).toEqual([
+      { blockSize: 8, tokens: 1000 },
+    ])
+    expect(blockSchedule(recipe({ diffusion: { block_size: 8, schedule: ['1:10%', 'L:40%', '8:50%'] } }))).toEqual([
+      { blockSize: 1, tokens: 100 },
+      { blockSize: 128, tokens: 400 },
+      { blockSize: 8, tokens: 500 },
+    ])
+    expect(blockSchedule(recipe({ objective: 'ar' }))).toEqual([{ blockSize: 1, tokens: 1000 }])
+  })
+
+  it('ends at the block size of decoding', () => {
+    const wrong = recipe({ diffusion: { block_size: 8, schedule: ['1:10%', '4:90%'] } })
+    expect(() => blockSchedule(wrong)).toThrow(
+      'diffusion.schedule ends with block size 4, but diffusion.block_size is 8',
+    )
+  })
+})
+
+describe('decodingConfig', () => {
+  it.each([
+    [{}, true, {}],
+    [{}, false, { same_token_labels: false }],
+    [{ same_token_labels: false }, false, { same_token_labels: false }],
+    [{ same_token_labels: false, block_size: 4 }, true, { same_token_labels: true }],
+  ])('of %j with same_token_labels %s', (config, same_token_labels, expected) => {
+    const diffusion = { block_size: 8, same_token_labels }
+    expect(decodingConfig({ model_type: 'llama', ...config }, diffusion)).toEqual({
+      model_type: 'llama',
+      block_size: 8,
+      ...expected,
+    })
+  })
+})
+
+describe('publishable', () => {
+  it('keeps the last part of absolute paths and leaves the rest', () => {
+    expect(publishable('unmask convert -r /home/me/a.yaml --train-path=/data/x.jsonl,b/c.jsonl')).toBe(
+      'unmask convert -r a.yaml --train-path=x.jsonl,b/c.jsonl',
+    )
+    expect(publishable('runs/tiny')).toBe('runs/tiny')
+    expect(publishable('C:\\Users\\me\\a.yaml')).toBe('a.yaml')
+  })
+})
+
+describe('the settings', () => {
+  it('that are offered are all read', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'unmask-convert-'))
+    try {
+      const rows = [...taskRows({ seed: 3, count: 60 })].map(({ prompt, completion }) => ({ prompt, completion }))
+      const data = join(folder, 'data.jsonl')
+      await writeFile(data, rows.map((row) => `${JSON.stringify(row)}\n`).join(''))
+      const { recipe, read } = recorded(
+        parseRecipe({
+          model: tinyModel,
+          output_dir: folder,
+          threads: 1,
+          data: {
+            train_path: [data],
+            template: 'none',
+            max_seq_len: 64,
+            validation_tokens: 100,
+            validation_fraction: 0.2,
+          },
+          train: { total_tokens: 300, global_batch_size: 2 },
+          diffusion: { block_size: 8 },
+          decode: { max_new_tokens: 4 },
+          eval: { prompts: 1, thresholds: [] },
+        }),
+      )
+      const { status, evaluation } = await convertInFolder(recipe, {})
+      expect(status).toBe('completed')
+      expect(evaluation!.stderr).toBeGreaterThan(0)
+      const offered = recipeSettings().map(({ path }) => path)
+      // The names of columns are taken together, the rows of tasks where there are tasks.
+      const others = (path: string) => !path.startsWith('data.columns.') && path !== 'eval.task_rows'
+      expect(offered.filter((path) => others(path) && !read.has(path))).toEqual([])
+    } finally {
+      await rm(folder, { recursive: true })
+    }
+  })
+})

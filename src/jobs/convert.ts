@@ -1,0 +1,423 @@
+// The main path: a recipe in, a trained model and its report out. It composes the layers and holds no method of its own.
+import { join } from 'node:path'
+import { stringify } from 'yaml'
+import { exists } from '../checkpoint/file.ts'
+import { saveCheckpoint } from '../checkpoint/index.ts'
+import { type LoadedModel, load, loadForTraining } from '../checkpoint/load.ts'
+import { type InitialParameter, type ModelConfig, UserError } from '../core/types.ts'
+import { versions } from '../core/versions.ts'
+import { type DataOptions, type DataReport, openData, validationBatches } from '../data/index.ts'
+import type { MaskToken } from '../diffusion/mask-token.ts'
+import { constantSchedule, parseSchedule, type Stage, wsdSchedule } from '../diffusion/schedule.ts'
+import type { ComparisonResult } from '../eval/compare.ts'
+import { type ReportFiles, writeReport } from '../eval/report/index.ts'
+import { parameterCounts, trainedConfig } from '../models/index.ts'
+import { denoisingOf } from '../objectives/settings.ts'
+import type { Executor } from '../runtime/executor.ts'
+import { createExecutor } from '../runtime/onnxruntime/executor.ts'
+import { documentStyle, promptStyle, withPromptStyle } from '../text/prompt.ts'
+import { type TrainEvent, type TrainResult, train } from '../train/loop.ts'
+import { withMaskToken } from '../train/mask.ts'
+import { type MetricsRecord, readMetrics } from '../train/metrics.ts'
+import { type RunFolderOptions, runRecipePath, withRunFolder, writeRunRecipe } from '../train/run-folder.ts'
+import { storedWeights } from '../train/trained-files.ts'
+import { createTrainer, type TrainerOptions } from '../train/trainer.ts'
+import type { Evaluation } from '../train/types.ts'
+import { allDocuments, compareModels, type EvaluateEvent, evaluationPrompts } from './evaluate.ts'
+import { parseRecipe, type Recipe, type RecipeInput } from './recipe.ts'
+import { runReport } from './run-report.ts'
+
+export interface ConvertOptions extends RunFolderOptions {
+  recipe: RecipeInput
+  /** The command to print in the report. Default: `unmask convert --recipe recipe.yaml`. */
+  command?: string
+  /** Skip the report's decoding: only training and likelihood. Default false. */
+  skipDecoding?: boolean
+  /** On abort the step under way is finished and saved. */
+  signal?: AbortSignal
+  onEvent?: (event: ConvertEvent) => void
+}
+
+export type ConvertEvent =
+  | TrainEvent
+  | EvaluateEvent
+  | {
+      type: 'model'
+      name: string
+      parameters: number
+      /** Those that a position uses: fewer than all in a mixture of experts. */
+      activeParameters: number
+      maskToken: MaskToken | undefined
+      /** What of the checkpoint is not part of the trained model, in words. */
+      dropped: string | undefined
+    }
+
+export interface ConvertResult {
+  status: 'completed' | 'interrupted'
+  step: number
+  tokens: number
+  /** Folder of the model in Hugging Face layout; undefined where the run was interrupted. */
+  model: string | undefined
+  /** The newest training checkpoint. */
+  checkpoint: string | undefined
+  report: ReportFiles | undefined
+  /** Held-out text under the final weights; undefined where the run was interrupted. */
+  evaluation: Evaluation | undefined
+  /** The base model's exact likelihood of the same text. */
+  baseline: Evaluation | undefined
+  comparison: ComparisonResult | undefined
+  best: TrainResult['best']
+  data: DataReport
+}
+
+/**
+ * Trains as the recipe says: opens model and data, converts (or trains an autoregressive model), saves the model in
+ * Hugging Face layout under `output_dir/model`, measures it against its base, and writes `output_dir/report`.
+ * Throws UserError for what a user can correct, and TrainingDiverged where loss or gradients explode.
+ */
+export async function convert(options: ConvertOptions): Promise<ConvertResult> {
+  const recipe = parseRecipe(options.recipe)
+  return withRunFolder(recipe.output_dir, options, () => convertInFolder(recipe, options))
+}
+
+/** `convert` in a run folder that the caller has locked. */
+export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptions, 'recipe'>): Promise<ConvertResult> {
+  const { signal, onEvent = () => undefined, resume = false } = options
+  const folder = recipe.output_dir
+  const phase = (message: string) => onEvent({ type: 'phase', message })
+
+  phase(`loading ${recipe.model}`)
+  const { loaded, maskToken, dropped } = await startingModel(recipe, signal)
+  const { total, active } = parameterCounts(loaded.model)
+  onEvent({ type: 'model', name: loaded.name, parameters: total, activeParameters: active, maskToken, dropped })
+
+  const schedule = blockSchedule(recipe)
+  const dataOptions = toDataOptions({ ...recipe, blockSize: finalBlockSize(recipe) }, loaded)
+  phase('reading the held-out data')
+  const documents = heldOut(recipe, dataOptions)
+  const validation = await validationBatches(documents, recipe.data.validation_tokens)
+  const source = await openData(dataOptions)
+  if (!resume) await writeRunRecipe(folder, stringify(recipe))
+  const executor = createExecutor(recipe.threads > 0 ? { threads: recipe.threads } : {})
+  try {
+    const trainer = await createTrainer(executor, loaded.model, loaded.parameters, trainerOptions(recipe, maskToken))
+    phase('training')
+    const result = await train({
+      trainer,
+      source,
+      validation,
+      schedule,
+      ...diffusionSettings(recipe),
+      runDirectory: folder,
+      resume,
+      config: resumeConfig(recipe),
+      files: modelFiles(loaded),
+      versions: versions(),
+      signal,
+      onEvent,
+    })
+    if (resume) await writeRunRecipe(folder, stringify(recipe))
+    const outcome = {
+      step: result.step,
+      tokens: result.tokens,
+      checkpoint: result.checkpoint,
+      baseline: result.baseline ?? undefined,
+      best: result.best,
+      data: source.report(),
+    }
+    if (result.status === 'interrupted') return { ...outcome, ...unfinished }
+
+    phase('saving the model')
+    const model = join(folder, 'model')
+    await trainer.dispose()
+    const trained = [...(await storedWeights(result.checkpoint!))]
+    await saveCheckpoint(model, {
+      config: loaded.model.config,
+      parameters: new Map(
+        trained.map(([name, { shape, read }]) => [name, { shape, read: async () => (await read()).data }]),
+      ),
+      tokenizerFiles: loaded.tokenizer.files(),
+      generationConfig: loaded.generationConfig,
+    })
+    // The last validation: the final weights, on the same text and with the same draws.
+    const evaluation = result.validation!
+
+    const comparison = options.skipDecoding
+      ? undefined
+      : await compareWithBase({ recipe, converted: await load(model), documents, executor, signal, onEvent })
+    const fromRandom = recipe.eval.from_random > 0 ? await trainFromRandom(recipe, options) : undefined
+    if (fromRandom === 'interrupted') return { ...outcome, ...unfinished }
+    phase('writing the report')
+    const report = await writeReport(
+      join(folder, 'report'),
+      runReport({
+        recipe,
+        loaded,
+        maskToken,
+        schedule,
+        evaluation,
+        comparison,
+        baseline: outcome.baseline,
+        command: options.command ?? 'unmask convert --recipe recipe.yaml',
+        threads: executor.threads,
+        metrics: await readMetrics(join(folder, 'metrics.jsonl')),
+        fromRandom,
+      }),
+    )
+    return { ...outcome, status: 'completed', model, report, evaluation, comparison }
+  } finally {
+    await source.close()
+    await executor.dispose()
+  }
+}
+
+const unfinished = {
+  status: 'interrupted',
+  model: undefined,
+  report: undefined,
+  evaluation: undefined,
+  comparison: undefined,
+} as const
+
+/** Block size of evaluation and decoding. */
+const targetBlockSize = ({ objective, diffusion }: Recipe): number | 'ar' =>
+  objective === 'ar' ? 'ar' : diffusion.block_size
+
+/** What the loop needs of a recipe beside model, data and schedule. */
+function diffusionSettings(recipe: Recipe) {
+  const { diffusion } = recipe
+  return {
+    ...loopSettings(recipe.train),
+    embeddingNoise: {
+      sigma: diffusion.embedding_noise_sigma,
+      steps: diffusion.embedding_noise_steps,
+      decay: diffusion.embedding_noise_decay,
+    },
+    targetBlockSize: targetBlockSize(recipe),
+    validationSamples: recipe.eval.samples,
+    // Random weights have no base whose likelihood would say anything.
+    ...(recipe.objective === 'ar' || recipe.init === 'random' ? { baseline: null } : {}),
+  }
+}
+
+/** What the loop needs of the `train` section. */
+export function loopSettings(training: Recipe['train']) {
+  return {
+    seed: training.seed,
+    learningRate: {
+      lr: training.lr,
+      lrMin: training.lr_min,
+      lrWarmupRatio: training.lr_warmup_ratio,
+      lrDecayStyle: training.lr_decay_style,
+      lrDecayRatio: training.lr_decay_ratio,
+    },
+    accumulation: training.global_batch_size / training.micro_batch_size,
+    validateEvery: training.eval_steps,
+    saveEvery: training.save_steps,
+    logEvery: training.log_steps,
+    keepBest: training.keep_best,
+  }
+}
+
+/** Decodes held-out prompts with the trained model and, where it was converted from one, with its base. */
+async function compareWithBase({
+  recipe,
+  converted,
+  documents,
+  ...run
+}: Pick<ConvertOptions, 'signal' | 'onEvent'> & {
+  recipe: Recipe
+  converted: LoadedModel
+  documents: DataOptions
+  executor: Executor
+}): Promise<ComparisonResult | undefined> {
+  const { decode, diffusion, data, eval: settings } = recipe
+  const prompts = await evaluationPrompts(settings, converted, {
+    documents,
+    seed: recipe.train.seed,
+    separator: data.separator,
+    template: data.template,
+  })
+  if (recipe.objective === 'ar') {
+    return compareModels({ ...run, prompts, base: converted, converted: undefined, decode, sweep: [] })
+  }
+  return compareModels({
+    ...run,
+    prompts,
+    base: recipe.init === 'random' ? undefined : await load(recipe.model, run.signal ? { signal: run.signal } : {}),
+    converted: { loaded: converted, blockSize: diffusion.block_size },
+    decode,
+    sweep: settings.thresholds,
+  })
+}
+
+/** The same run from random weights, in a folder of its own; it is resumed where it has begun. Returns its metrics. */
+async function trainFromRandom(
+  recipe: Recipe,
+  options: Omit<ConvertOptions, 'recipe'>,
+): Promise<MetricsRecord[] | 'interrupted'> {
+  const folder = join(recipe.output_dir, 'from-random')
+  options.onEvent?.({ type: 'phase', message: 'once more, from random weights' })
+  const { status } = await convert({
+    ...options,
+    recipe: {
+      ...recipe,
+      init: 'random',
+      output_dir: folder,
+      train: { ...recipe.train, total_tokens: Math.round(recipe.train.total_tokens * recipe.eval.from_random) },
+      eval: { ...recipe.eval, from_random: 0 },
+    },
+    resume: await exists(runRecipePath(folder)),
+    force: false,
+    skipDecoding: true,
+  })
+  return status === 'interrupted' ? status : readMetrics(join(folder, 'metrics.jsonl'))
+}
+
+/** The block sizes of a recipe; `ar` is trained as one stage of block size 1. */
+export function blockSchedule(recipe: Recipe): Stage[] {
+  const { total_tokens: totalTokens } = recipe.train
+  if (recipe.objective === 'ar') return constantSchedule(1, totalTokens)
+  const { schedule, block_size: finalBlockSize, shares } = recipe.diffusion
+  const length = recipe.data.max_seq_len
+  if (schedule === 'constant') return constantSchedule(finalBlockSize, totalTokens)
+  if (schedule === 'wsd') return wsdSchedule({ length, finalBlockSize, totalTokens, shares })
+  const stages = parseSchedule(schedule, { length, totalTokens })
+  const last = stages.at(-1)!.blockSize
+  if (last !== finalBlockSize) {
+    throw new UserError(
+      `diffusion.schedule ends with block size ${last}, but diffusion.block_size is ${finalBlockSize}; make them the same.`,
+    )
+  }
+  return stages
+}
+
+/** The model to start from, with its mask token where it is to be converted. */
+async function startingModel(
+  recipe: Recipe,
+  signal: AbortSignal | undefined,
+): Promise<{
+  loaded: LoadedModel<InitialParameter>
+  maskToken: MaskToken | undefined
+  dropped: string | undefined
+}> {
+  const read = await loadForTraining(recipe.model, {
+    init: recipe.init,
+    seed: recipe.train.seed,
+    signal,
+  })
+  const { maxPositions } = read.model.dimensions
+  if (recipe.data.max_seq_len > maxPositions) {
+    throw new UserError(
+      `data.max_seq_len ${recipe.data.max_seq_len} is more than the ${maxPositions} positions of ${recipe.model}`,
+    )
+  }
+  const { config: trained, dropped } = trainedConfig(read.model.config, recipe.objective)
+  const config = withPromptStyle(trained, promptStyle(read, recipe.data))
+  const loaded = { ...read, model: { ...read.model, config } }
+  if (recipe.objective === 'ar') return { loaded, maskToken: undefined, dropped }
+  const masked = withMaskToken(loaded, recipe.diffusion.mask_token)
+  const { model } = masked.loaded
+  return {
+    loaded: { ...masked.loaded, model: { ...model, config: decodingConfig(model.config, recipe.diffusion) } },
+    maskToken: masked.maskToken,
+    dropped,
+  }
+}
+
+/** The config with what decoding needs to know, as LLaDA2's checkpoints have it; what it says already is left unsaid. */
+export function decodingConfig(
+  config: ModelConfig,
+  { block_size, same_token_labels }: Pick<Recipe['diffusion'], 'block_size' | 'same_token_labels'>,
+): ModelConfig {
+  const said = config.same_token_labels ?? true
+  return { ...config, block_size, ...(same_token_labels === said ? {} : { same_token_labels }) }
+}
+
+/** Documents are padded to multiples of this. */
+const finalBlockSize = ({ objective, diffusion }: Pick<Recipe, 'objective' | 'diffusion'>): number =>
+  objective === 'ar' ? 1 : diffusion.block_size
+
+export function toDataOptions(
+  { data, train: training, blockSize }: Pick<Recipe, 'data' | 'train'> & { blockSize: number },
+  { tokenizer, model }: Pick<LoadedModel, 'tokenizer' | 'model'>,
+): DataOptions {
+  return {
+    paths: data.train_path.map((entry) =>
+      typeof entry === 'string' || entry.weight !== undefined
+        ? (entry as string | { path: string; weight: number })
+        : entry.path,
+    ),
+    tokenizer,
+    seed: training.seed,
+    validationFraction: data.validation_path ? 0 : data.validation_fraction,
+    ...documentStyle({ tokenizer, model }, data),
+    turns: data.turns,
+    columns: Object.fromEntries(Object.entries(data.columns).filter(([, name]) => name !== undefined)),
+    badRows: data.bad_rows,
+    shuffleBuffer: data.shuffle_buffer,
+    rows: training.micro_batch_size,
+    length: data.max_seq_len,
+    blockSize,
+  }
+}
+
+/** The same options for the held-out documents. */
+export function heldOut(recipe: Pick<Recipe, 'data'>, options: DataOptions): DataOptions {
+  const paths = recipe.data.validation_path
+  return paths
+    ? { ...options, paths, split: 'validation', validationFraction: allDocuments }
+    : { ...options, split: 'validation' }
+}
+
+function trainerOptions(recipe: Recipe, maskToken: MaskToken | undefined): TrainerOptions {
+  const { train: training, diffusion, moe, objective } = recipe
+  return {
+    objective,
+    maskTokenId: maskToken?.id,
+    ...denoisingOf(diffusion),
+    finalBlockSize: finalBlockSize(recipe),
+    ...updateSettings(training),
+    routing: {
+      freezeRouters: moe.router === 'frozen',
+      biasUpdateRate: moe.router_bias_update_rate,
+      auxLossCoefficient: moe.router_aux_loss_coef,
+    },
+  }
+}
+
+/** What an update needs of the `train` section. */
+export const updateSettings = (training: Recipe['train']) => ({
+  seed: training.seed,
+  beta1: training.beta1,
+  beta2: training.beta2,
+  epsilon: training.adam_eps,
+  weightDecay: training.weight_decay,
+  maxGradNorm: training.max_grad_norm,
+  gradientCheckpointing: training.enable_gradient_checkpointing,
+})
+
+/** What a resumed run must have in common with the one that it continues, beside what the loop itself records. */
+function resumeConfig(recipe: Recipe): Record<string, unknown> {
+  const { model, init, objective, data, diffusion, moe, train: training } = recipe
+  const { max_grad_norm, weight_decay, beta1, beta2, adam_eps, micro_batch_size } = training
+  return {
+    model,
+    init,
+    objective,
+    data,
+    diffusion,
+    moe,
+    optimizer: { max_grad_norm, weight_decay, beta1, beta2, adam_eps, micro_batch_size },
+  }
+}
+
+/** Files that make a training checkpoint a model that loads on its own. */
+function modelFiles({ model, tokenizer, generationConfig }: Omit<LoadedModel, 'parameters'>): Record<string, string> {
+  const json = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`
+  return {
+    ...tokenizer.files(),
+    'config.json': json(model.config),
+    ...(generationConfig ? { 'generation_config.json': json(generationConfig) } : {}),
+  }
+}

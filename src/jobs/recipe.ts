@@ -1,0 +1,493 @@
+// The recipe of a run: one schema for YAML files, command-line flags and the library. It knows names, ranges and defaults;
+// it reads no files and knows nothing about models.
+import * as z from 'zod'
+import { UserError } from '../core/types.ts'
+import { recipeDecodingFields } from '../decode/settings-zod.ts'
+import { trainedObjectives } from '../objectives/index.ts'
+import { denoisingFields } from '../objectives/settings.ts'
+import { TASK_NAMES } from '../tasks/index.ts'
+
+const positive = z.number().positive()
+const share = z.number().min(0).max(1)
+const whole = z.int().min(1)
+const wholeOrZero = z.int().min(0)
+
+/** A number of tokens: 300000, or with a suffix "300k", "4M", "1G". */
+const tokenCount = z.union([
+  whole,
+  z
+    .string()
+    .regex(/^\d+(\.\d+)?[kKMG]?$/, 'expected a number of tokens such as 300000, 300k or 4M')
+    .transform((text) => {
+      const factor = { k: 1e3, K: 1e3, M: 1e6, G: 1e9 }[text.at(-1) ?? ''] ?? 1
+      return Math.round(Number.parseFloat(text) * factor)
+    })
+    .pipe(whole),
+])
+
+const path = z.string().min(1)
+
+/** A list; a single text stands for a list of one. */
+const oneOrMore = <T extends z.ZodType>(item: T) =>
+  z.union([z.array(item).min(1), path.transform((text) => [text as z.output<T>])])
+
+const data = z.strictObject({
+  train_path: oneOrMore(z.union([path, z.strictObject({ path, weight: positive.optional() })])).describe(
+    'training data: files, folders or globs of .txt, .jsonl and .parquet; {path, weight} in a file',
+  ),
+  validation_path: oneOrMore(path).optional().describe('held-out data; without it a part of train_path is held out'),
+  validation_fraction: share
+    .max(0.5)
+    .default(0.02)
+    .describe('share of the documents held out for validation, chosen by a hash of each'),
+  validation_tokens: tokenCount.default(16_384).describe('held-out tokens that each evaluation reads'),
+  max_seq_len: whole.default(512).describe('length of a packed row in tokens'),
+  columns: z
+    .strictObject({
+      text: z.string().optional().describe('name of the column that holds plain text'),
+      prompt: z.string().optional().describe('name of the column that holds the prompt (never masked)'),
+      completion: z.string().optional().describe('name of the column that holds the completion (masked)'),
+      messages: z.string().optional().describe('name of the column that holds chat messages'),
+    })
+    .prefault({}),
+  template: z
+    .enum(['none', 'chat'])
+    .optional()
+    .describe('how prompts are written (default: as the model records; else chat where it has a chat template)'),
+  separator: z
+    .string()
+    .optional()
+    .describe('text between prompt and completion with template none (default: as the model records; else none)'),
+  turns: z.enum(['all', 'last']).default('all').describe('assistant turns of a chat that are trained on'),
+  bad_rows: z.enum(['skip', 'fail']).default('skip').describe('count rows that cannot be read, or stop at the first'),
+  shuffle_buffer: whole.default(2048).describe('documents to shuffle among; 1 keeps the order'),
+})
+
+const train = z.strictObject({
+  total_tokens: tokenCount.default(1_000_000).describe('training tokens, each clean token counted once'),
+  micro_batch_size: whole.default(1).describe('rows in one forward and backward pass'),
+  global_batch_size: whole.default(8).describe('rows in one optimiser step; a multiple of micro_batch_size'),
+  lr: positive.default(1e-3).describe('highest learning rate'),
+  lr_warmup_ratio: share.default(0.03).describe('share of the tokens over which the learning rate rises'),
+  lr_decay_style: z
+    .enum(['cosine', 'wsd', 'constant'])
+    .default('cosine')
+    .describe('how the learning rate falls after the warmup'),
+  lr_decay_ratio: share.default(0.2).describe('share of the tokens, at the end, over which wsd falls'),
+  lr_min: z.number().min(0).default(0).describe('learning rate that cosine and wsd fall to'),
+  weight_decay: z
+    .number()
+    .min(0)
+    .default(0.1)
+    .describe('decoupled weight decay of the matrices; norms, biases and embeddings do not decay'),
+  beta1: share.lt(1).default(0.9).describe('AdamW: decay of the first moment'),
+  beta2: share.lt(1).default(0.95).describe('AdamW: decay of the second moment'),
+  adam_eps: positive.default(1e-8).describe('AdamW: epsilon'),
+  enable_gradient_checkpointing: z
+    .boolean()
+    .default(false)
+    .describe('compute the activations of a layer again in the backward pass: less memory, more time'),
+  max_grad_norm: positive.default(1).describe('clip the global gradient norm to this'),
+  seed: z.int().min(0).max(0xffff_ffff).default(0).describe('seed of weights, data order and noise'),
+  save_steps: wholeOrZero.default(100).describe('steps between checkpoints; 0 for none before the end'),
+  eval_steps: wholeOrZero.default(50).describe('steps between evaluations; 0 for one at the end only'),
+  log_steps: whole.default(1).describe('steps between lines of metrics.jsonl'),
+  keep_best: whole.default(3).describe('best checkpoints by validation NELBO that are kept for merging'),
+})
+
+const moe = z.strictObject({
+  router: z
+    .enum(['trained', 'frozen'])
+    .default('trained')
+    .describe('mixtures of experts: train the routers, or keep them'),
+  router_bias_update_rate: z
+    .number()
+    .min(0)
+    .default(0)
+    .describe(
+      'step by which the biases that choose experts move against the load after each update (Ling was trained with ' +
+        '0.001); 0 leaves them as they are',
+    ),
+  router_aux_loss_coef: z
+    .number()
+    .min(0)
+    .default(0)
+    .describe('factor of an auxiliary loss that balances the load of the experts; 0 for none'),
+})
+
+const diffusion = z.strictObject({
+  block_size: whole.default(32).describe('tokens that are denoised together, at the end of training and in decoding'),
+  schedule: z
+    .union([z.enum(['wsd', 'constant']), z.array(z.string().min(1)).min(1)])
+    .default('wsd')
+    .describe(
+      'block sizes over the tokens: wsd (1, 4, 32, 64, L ... block_size), constant, or entries SIZE:SHARE such as ' +
+        '1:10%, 8:90%; L is max_seq_len',
+    ),
+  shares: z
+    .strictObject({
+      warmup: z.number().min(0).default(0.2).describe('share of the tokens in the warmup of wsd'),
+      stable: z.number().min(0).default(0.3).describe('share of the tokens in the stable phase of wsd'),
+      decay: z.number().min(0).default(0.5).describe('share of the tokens in the decay of wsd'),
+    })
+    .prefault({}),
+  ...denoisingFields,
+  mask_token: z
+    .union([z.string().min(1), z.int().min(0)])
+    .optional()
+    .describe('mask token or its id (default: an unused special token, else a new one)'),
+  embedding_noise_sigma: z
+    .number()
+    .min(0)
+    .default(0)
+    .describe('standard deviation of the noise on the embeddings of masked positions at the first step'),
+  embedding_noise_steps: wholeOrZero.default(0).describe('steps over which embeddings get noise'),
+  embedding_noise_decay: z
+    .enum(['linear', 'cosine', 'constant'])
+    .default('linear')
+    .describe('how embedding noise falls over those steps'),
+})
+
+const decode = z.strictObject(recipeDecodingFields)
+
+const evaluation = z.strictObject({
+  tasks: z
+    .array(z.enum(TASK_NAMES))
+    .default([])
+    .describe(`held-out seeded tasks with exact answers: ${TASK_NAMES.join(', ')}`),
+  task_rows: whole.default(100).describe('rows of each task that are decoded'),
+  prompts: wholeOrZero.default(8).describe('held-out prompts to decode for speed and samples when there are no tasks'),
+  thresholds: z
+    .array(share)
+    .default([0.5, 0.7, 0.9, 0.95])
+    .describe('thresholds of the sweep in the report (score against tokens per forward)'),
+  samples: whole
+    .default(4)
+    .describe('noise draws for each block of held-out text, taken in pairs, which give the standard error'),
+  from_random: z
+    .number()
+    .min(0)
+    .default(0)
+    .describe('train once more from random weights, on this many times the tokens, to show what the base saves; 0: no'),
+})
+
+const adapter = z.strictObject({
+  rank: whole.max(4096).default(16).describe('rank of the low-rank weights'),
+  lora_alpha: positive.default(32).describe('scale of the low-rank weights: lora_alpha / rank'),
+  target_modules: z
+    .array(z.string().regex(/^\w+$/))
+    .min(1)
+    .optional()
+    .describe('projections that get low-rank weights, by the last part of their names (default: all of a dense layer)'),
+  block_size: whole.max(64).default(8).describe('masks of a stride: the most tokens that are drafted at a time'),
+  copies: positive.default(1).describe('masks in a step, as a multiple of its clean tokens'),
+  distill: share
+    .default(0)
+    .describe(
+      "share of the loss that is the cross-entropy with the base's own distribution instead of the data's tokens",
+    ),
+  self_generate: tokenCount
+    .optional()
+    .describe("train on this many tokens of the base's own greedy answers to the prompts of the data, written first"),
+  mask_token: z
+    .union([z.string().min(1), z.int().min(0)])
+    .optional()
+    .describe('token or id that other tools take for the mask (default: an unused special token, else a new one)'),
+})
+
+/** What `accelerate` takes: the sections of a conversion, with an adapter instead of blocks. */
+export const acceleratorSchema = z.strictObject({
+  model: z.string().min(1).describe('autoregressive model: folder, .gguf or .safetensors file, or Hub repository'),
+  output_dir: z.string().min(1).describe('folder that receives the adapter, checkpoints and metrics'),
+  threads: wholeOrZero.default(0).describe('threads of the executor; 0 for one per core'),
+  data,
+  train: train.prefault({}),
+  adapter: adapter.prefault({}),
+  decode: z
+    .strictObject({ max_new_tokens: whole.default(128).describe('most tokens of an answer, written or measured') })
+    .prefault({}),
+  eval: z
+    .strictObject({
+      prompts: whole.default(32).describe('held-out prompts to choose the settings of decoding with'),
+    })
+    .prefault({}),
+})
+
+export type AcceleratorRecipe = z.output<typeof acceleratorSchema>
+export type AcceleratorRecipeInput = z.input<typeof acceleratorSchema>
+
+export const recipeSchema = z.strictObject({
+  model: z.string().min(1).describe('checkpoint to start from: folder, .gguf or .safetensors file, or Hub repository'),
+  output_dir: z.string().min(1).describe('folder that receives the model, checkpoints, metrics and report'),
+  objective: z
+    .enum(trainedObjectives)
+    .default('diffusion')
+    .describe('diffusion converts the model; ar trains it to predict the next token'),
+  init: z
+    .enum(['pretrained', 'random'])
+    .default('pretrained')
+    .describe('start from the weights of the model, or from random ones with its config.json and tokenizer'),
+  threads: wholeOrZero.default(0).describe('threads of the executor; 0 for one per core'),
+  data,
+  train: train.prefault({}),
+  moe: moe.prefault({}),
+  diffusion: diffusion.prefault({}),
+  decode: decode.prefault({}),
+  eval: evaluation.prefault({}),
+})
+
+/** A checked recipe with every default filled in. */
+export type Recipe = z.output<typeof recipeSchema>
+/** What a caller writes: everything with a default may be left out. */
+export type RecipeInput = z.input<typeof recipeSchema>
+
+/** One setting of the recipe: its dotted path and what a value looks like. */
+export interface Setting {
+  path: string
+  section: string
+  description: string
+  kind: 'number' | 'string' | 'boolean' | 'list' | 'text-or-list' | 'text-or-number'
+  /** Allowed values of an enumeration. */
+  choices: readonly string[] | undefined
+  default: unknown
+}
+
+/** Every setting of a schema, in its order: the source of the command-line flags and of the reference page. */
+export function recipeSettings(schema: z.ZodType = recipeSchema): Setting[] {
+  const settings: Setting[] = []
+  visit(schema, [])
+  return settings
+
+  function visit(schema: z.core.$ZodType, path: string[]): void {
+    let inner = schema
+    let fallback: unknown
+    while (
+      inner instanceof z.ZodDefault ||
+      inner instanceof z.ZodPrefault ||
+      inner instanceof z.ZodOptional ||
+      inner instanceof z.ZodNonOptional
+    ) {
+      if (inner instanceof z.ZodDefault) fallback = inner.def.defaultValue
+      inner = inner.unwrap()
+    }
+    if (inner instanceof z.ZodObject) {
+      for (const [key, child] of Object.entries(inner.shape)) visit(child, [...path, key])
+      return
+    }
+    settings.push({
+      path: path.join('.'),
+      section: path.length > 1 ? path[0]! : '',
+      description: z.globalRegistry.get(schema)?.description ?? z.globalRegistry.get(inner)?.description ?? '',
+      kind: kindOf(inner),
+      choices: inner instanceof z.ZodEnum ? inner.options.map(String) : undefined,
+      default: fallback,
+    })
+  }
+}
+
+function kindOf(schema: z.core.$ZodType): Setting['kind'] {
+  if (schema instanceof z.ZodBoolean) return 'boolean'
+  if (schema instanceof z.ZodNumber) return 'number'
+  if (schema instanceof z.ZodArray) return 'list'
+  if (schema instanceof z.ZodUnion) {
+    const kinds = schema.options.map(kindOf)
+    if (kinds.includes('list')) return 'text-or-list'
+    return kinds.includes('number') ? 'text-or-number' : 'string'
+  }
+  return 'string'
+}
+
+/** Says where a value came from: `recipe.yaml:12: train.lr` or `--lr`. */
+export type Origin = (path: string) => string
+
+/**
+ * Checks a recipe and fills in its defaults.
+ * Throws UserError with one line per problem; each names the key (through `origin`) and what to write instead.
+ */
+export function parseRecipe(value: unknown, origin: Origin = (path) => path): Recipe {
+  const result = recipeSchema.safeParse(value)
+  if (!result.success) throw new UserError(issueLines(result.error.issues, value, origin).join('\n'))
+  const conflicts = findConflicts(result.data)
+  if (conflicts.length > 0) {
+    throw new UserError(conflicts.map(({ path, message }) => `${origin(path)}: ${message}`).join('\n'))
+  }
+  return result.data
+}
+
+/** `parseRecipe` for an accelerator. */
+export function parseAcceleratorRecipe(value: unknown, origin: Origin = (path) => path): AcceleratorRecipe {
+  const result = acceleratorSchema.safeParse(value)
+  if (!result.success) throw new UserError(issueLines(result.error.issues, value, origin, acceleratorSchema).join('\n'))
+  const { train, data, adapter } = result.data
+  const conflicts = trainConflicts(train)
+  if (adapter.block_size + 1 >= data.max_seq_len)
+    conflicts.push({
+      path: 'adapter.block_size',
+      message: `${adapter.block_size} masks do not fit into data.max_seq_len ${data.max_seq_len}`,
+    })
+  if (conflicts.length > 0)
+    throw new UserError(conflicts.map(({ path, message }) => `${origin(path)}: ${message}`).join('\n'))
+  return result.data
+}
+
+/** Checks the sections that a command without a whole recipe takes. Errors as in `parseRecipe`. */
+export function parseSections(value: unknown, origin: Origin = (path) => path): Pick<Recipe, 'decode' | 'eval'> {
+  const result = z.strictObject({ decode: decode.prefault({}), eval: evaluation.prefault({}) }).safeParse(value)
+  if (result.success) return result.data
+  throw new UserError(issueLines(result.error.issues, value, origin).join('\n'))
+}
+
+function issueLines(
+  issues: readonly z.core.$ZodIssue[],
+  value: unknown,
+  origin: Origin,
+  schema: z.ZodType = recipeSchema,
+): string[] {
+  return issues.flatMap((issue) => {
+    const path = issue.path.map(String)
+    const dotted = path.join('.')
+    if (issue.code === 'unrecognized_keys') {
+      return issue.keys.map((key) => {
+        const full = [...path, key].join('.')
+        return `${origin(full)}: unknown key${suggestion(full, schema)}`
+      })
+    }
+    return [`${dotted === '' ? origin('') : origin(dotted)}: ${describe(issue, valueAt(value, path))}`]
+  })
+}
+
+/** One issue in words: what was expected and what stood there. */
+function describe(issue: z.core.$ZodIssue, found: unknown): string {
+  if (found === undefined) return 'is required'
+  const given = `, not ${JSON.stringify(found)}`
+  switch (issue.code) {
+    case 'invalid_type':
+      return `expected ${{ int: 'a whole number', number: 'a number', string: 'text', boolean: 'true or false', array: 'a list', object: 'a section of keys' }[issue.expected as string] ?? issue.expected}${given}`
+    case 'invalid_value':
+      return `expected one of ${issue.values.map(String).join(', ')}${given}`
+    case 'too_small':
+      return typeof found === 'number'
+        ? `expected a number ${issue.inclusive ? 'of at least' : 'above'} ${issue.minimum}${given}`
+        : `must not be empty`
+    case 'too_big':
+      return `expected a number ${issue.inclusive ? 'of at most' : 'below'} ${issue.maximum}${given}`
+    case 'invalid_union': {
+      // The branch that got furthest says most: a refinement inside it beats a plain type mismatch.
+      const branches = issue.errors.flat()
+      const telling = branches.find((branch) => branch.code !== 'invalid_type') ?? branches[0]
+      const types = branches.filter((branch) => branch.code === 'invalid_type')
+      if (telling && telling.code !== 'invalid_type') return describe(telling, found)
+      return types.length > 0 ? types.map((branch) => describe(branch, found)).join(' or ') : issue.message
+    }
+    default:
+      return `${issue.message}${given}`
+  }
+}
+
+function valueAt(value: unknown, path: readonly string[]): unknown {
+  let current = value
+  for (const key of path) {
+    if (typeof current !== 'object' || current === null) return undefined
+    current = (current as Record<string, unknown>)[key]
+  }
+  return current
+}
+
+const defaultDiffusion = diffusion.parse({})
+
+const changed = (value: unknown, byDefault: unknown): boolean => JSON.stringify(value) !== JSON.stringify(byDefault)
+
+/** Rules between settings. A default is never in conflict, so that a recipe with its defaults filled in parses again. */
+function findConflicts(recipe: Recipe): { path: string; message: string }[] {
+  const { train, diffusion, data } = recipe
+  const found = trainConflicts(train)
+  const add = (path: string, message: string) => found.push({ path, message })
+  if (recipe.moe.router === 'frozen' && recipe.moe.router_aux_loss_coef > 0) {
+    add('moe.router_aux_loss_coef', 'balances through the routers: needs moe.router: trained')
+  }
+  if (recipe.eval.from_random > 0 && (recipe.init === 'random' || recipe.objective === 'ar')) {
+    add(
+      'eval.from_random',
+      'compares with a conversion from base weights: needs objective: diffusion, init: pretrained',
+    )
+  }
+  if (recipe.objective === 'ar') {
+    if (changed(diffusion, defaultDiffusion)) {
+      add('diffusion', 'has no meaning with objective: ar; remove this section or the objective')
+    }
+    return found
+  }
+  if (diffusion.noise_range_low > diffusion.noise_range_high || diffusion.noise_range_high === 0) {
+    add(
+      'diffusion.noise_range_low',
+      `expected 0 <= noise_range_low <= noise_range_high <= 1 and a band above 0, not ${diffusion.noise_range_low} to ${diffusion.noise_range_high}`,
+    )
+  }
+  if (diffusion.complementary_masking && diffusion.copies % 2 !== 0) {
+    add('diffusion.complementary_masking', `needs an even diffusion.copies, not ${diffusion.copies}`)
+  }
+  if (diffusion.block_size > data.max_seq_len || data.max_seq_len % diffusion.block_size !== 0) {
+    add('diffusion.block_size', `${diffusion.block_size} does not divide data.max_seq_len ${data.max_seq_len}`)
+  }
+  if (diffusion.schedule !== 'wsd' && changed(diffusion.shares, defaultDiffusion.shares)) {
+    add('diffusion.shares', 'has a meaning only with schedule: wsd')
+  }
+  if (diffusion.embedding_noise_sigma > 0 !== diffusion.embedding_noise_steps > 0) {
+    add('diffusion.embedding_noise_sigma', 'set embedding_noise_sigma and embedding_noise_steps together')
+  }
+  return found
+}
+
+function trainConflicts(train: Recipe['train']): { path: string; message: string }[] {
+  const found: { path: string; message: string }[] = []
+  if (train.global_batch_size % train.micro_batch_size !== 0)
+    found.push({
+      path: 'train.global_batch_size',
+      message: `${train.global_batch_size} is not a multiple of train.micro_batch_size ${train.micro_batch_size}`,
+    })
+  if (train.lr_min > train.lr)
+    found.push({ path: 'train.lr_min', message: `${train.lr_min} is above train.lr ${train.lr}` })
+  return found
+}
+
+/** ` (did you mean train.lr?)`, or nothing where no known key is near. */
+function suggestion(path: string, schema: z.ZodType): string {
+  const known = new Set<string>()
+  for (const setting of recipeSettings(schema)) {
+    const parts = setting.path.split('.')
+    for (let length = 1; length <= parts.length; length++) known.add(parts.slice(0, length).join('.'))
+  }
+  const near = nearest(path, [...known])
+  return near === undefined ? '' : `; did you mean ${near}?`
+}
+
+/**
+ * The candidate that is nearest to `word`, or undefined where none is near. A candidate whose last part is the same wins,
+ * because the commonest mistake is a key in the wrong section.
+ */
+export function nearest(word: string, candidates: readonly string[]): string | undefined {
+  const last = (path: string) => path.slice(path.lastIndexOf('.') + 1)
+  let best: string | undefined
+  let bestDistance = Number.POSITIVE_INFINITY
+  for (const candidate of candidates) {
+    const distance = Math.min(editDistance(word, candidate), editDistance(last(word), last(candidate)) + 0.5)
+    if (distance < bestDistance) {
+      best = candidate
+      bestDistance = distance
+    }
+  }
+  return bestDistance <= Math.max(2, last(word).length / 3) ? best : undefined
+}
+
+/** Levenshtein distance. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)))
+    }
+    row = next
+  }
+  return row[b.length]!
+}

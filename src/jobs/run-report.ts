@@ -1,0 +1,138 @@
+// From a finished training run to the data of its report. It reads nothing and measures nothing.
+
+import type { LoadedModel } from '../checkpoint/load.ts'
+import { settingDefault } from '../decode/index.ts'
+import type { MaskToken } from '../diffusion/mask-token.ts'
+import type { Stage } from '../diffusion/schedule.ts'
+import type { ComparisonResult } from '../eval/compare.ts'
+import { tokenEfficiency } from '../eval/report/efficiency.ts'
+import { provenance, publishable } from '../eval/report/provenance.ts'
+import type { EvaluationPoint, ReportData } from '../eval/report/types.ts'
+import { parameterCounts } from '../models/index.ts'
+import type { MetricsRecord } from '../train/metrics.ts'
+import type { Evaluation, Metric } from '../train/types.ts'
+import type { Recipe } from './recipe.ts'
+
+export interface RunOutcome {
+  recipe: Recipe
+  loaded: Omit<LoadedModel, 'parameters'>
+  maskToken: MaskToken | undefined
+  schedule: readonly Stage[]
+  evaluation: Evaluation
+  baseline: Evaluation | undefined
+  comparison: ComparisonResult | undefined
+  command: string
+  threads: number
+  metrics: readonly MetricsRecord[]
+  /** Metrics of the run from random weights. */
+  fromRandom: readonly MetricsRecord[] | undefined
+}
+
+/** What the report of a training run says, from its metrics and measurements. */
+export function runReport(input: RunOutcome): ReportData {
+  const { recipe, loaded, maskToken, evaluation, baseline, comparison, metrics, fromRandom } = input
+  const isAr = recipe.objective === 'ar'
+  const last = metrics.at(-1)
+  const seconds = last?.elapsed_s ?? Number.NaN
+  const tokens = last?.tokens ?? 0
+  const { config, dimensions } = loaded.model
+  const blockSizeOf = (record: MetricsRecord) => (isAr ? undefined : record.block_size)
+  const count = tokens.toLocaleString('en-US')
+  const start = recipe.init === 'random' ? 'random weights' : 'its weights'
+  return {
+    format: 1,
+    title: isAr ? `${loaded.name}: autoregressive training` : `${loaded.name}: from autoregressive to block diffusion`,
+    summary: isAr
+      ? `${loaded.name} was trained from ${start} on ${count} tokens to predict the next token.`
+      : `${loaded.name} was trained from ${start} on ${count} tokens to denoise blocks of ${recipe.diffusion.block_size} tokens.`,
+    ...provenance(input.command, input.threads),
+    seed: recipe.train.seed,
+    model: {
+      name: loaded.name,
+      architecture: config.model_type,
+      parameters: parameterCounts(loaded.model).total,
+      vocabSize: dimensions.vocabSize,
+      maskToken: maskToken && { id: maskToken.id, token: maskToken.token },
+    },
+    settings: publishableSettings(recipe),
+    training: {
+      objective: recipe.objective,
+      tokens,
+      steps: last?.step ?? 0,
+      seconds,
+      tokensPerSecond: tokens / seconds,
+      peakMemoryBytes: last?.peak_rss_bytes,
+      energyJoules: last?.energy_j,
+      interrupted: false,
+      schedule: [...input.schedule],
+      points: metrics.flatMap((record) =>
+        record.loss === undefined
+          ? []
+          : [
+              {
+                step: record.step,
+                tokens: record.tokens,
+                blockSize: blockSizeOf(record),
+                loss: record.loss,
+                textLoss: numberOf(record.text_loss),
+                paddingLoss: numberOf(record.padding_loss),
+                gradNorm: record.grad_norm ?? Number.NaN,
+                learningRate: record.lr ?? Number.NaN,
+                tokensPerSecond: record.tokens_per_s ?? Number.NaN,
+              },
+            ],
+      ),
+      evaluations: evaluationPoints(metrics, isAr),
+    },
+    ar: isAr
+      ? { ...comparison?.ar, ...likelihood(evaluation) }
+      : baseline || comparison?.ar
+        ? { ...comparison?.ar, ...likelihood(baseline) }
+        : undefined,
+    diffusion: isAr
+      ? undefined
+      : {
+          ...comparison?.diffusion,
+          ...likelihood(evaluation),
+          strategy: comparison?.strategy,
+          threshold: comparison?.threshold ?? recipe.decode.threshold ?? settingDefault('threshold'),
+          blockSize: recipe.diffusion.block_size,
+        },
+    tasks: comparison?.tasks ?? [],
+    sweep: comparison?.sweep ?? [],
+    tokenEfficiency: fromRandom && tokenEfficiency(evaluationPoints(metrics, isAr), evaluationPoints(fromRandom, isAr)),
+    samples: comparison?.samples ?? [],
+  }
+}
+
+const likelihood = (measured: Evaluation | undefined) => ({
+  nll: measured?.nll,
+  stderr: measured?.stderr,
+  bitsPerByte: measured?.bitsPerByte,
+  bitsPerByteStderr: measured?.bitsPerByteStderr,
+})
+
+const numberOf = (metric: Metric | undefined): number | undefined => (typeof metric === 'number' ? metric : undefined)
+
+function evaluationPoints(metrics: readonly MetricsRecord[], isAr: boolean): EvaluationPoint[] {
+  return metrics.flatMap(({ step, tokens, block_size, nelbo, bits_per_byte, bits_per_byte_stderr }) =>
+    nelbo === undefined || bits_per_byte === undefined
+      ? []
+      : [
+          {
+            step,
+            tokens,
+            blockSize: isAr ? undefined : block_size,
+            nelbo,
+            bitsPerByte: bits_per_byte,
+            bitsPerByteStderr: bits_per_byte_stderr,
+          },
+        ],
+  )
+}
+
+function publishableSettings(recipe: Recipe): Record<string, unknown> {
+  return JSON.parse(JSON.stringify(recipe), (_, value: unknown) =>
+    typeof value === 'string' ? publishable(value) : value,
+  ) as Record<string, unknown>
+}

@@ -1,0 +1,107 @@
+// Trainers: a stepper in this process, and the objective that prepares its batches.
+// They know the model and the objectives; they do not know schedules, or when to stop.
+
+import type { InferenceParameter, InitialParameter, Parameter } from '../core/types.ts'
+import type { Batch } from '../data/types.ts'
+import type { Counters } from '../diffusion/noise.ts'
+import type { Model } from '../models/types.ts'
+import type { DenoisingSettings } from '../objectives/denoising.ts'
+import { objectiveAt, type TrainedObjective, type Variant } from '../objectives/index.ts'
+import { type StridedSettings, strided } from '../objectives/strided.ts'
+import type { Measurement, MeasureOptions, MicroBatch } from '../objectives/types.ts'
+import type { Executor } from '../runtime/executor.ts'
+import { likelihoodDraws, meanLikelihood } from './evaluator.ts'
+import { createStepper, isMatrix, type Stepper, type StepperOptions } from './stepper.ts'
+import { trainedFiles } from './trained-files.ts'
+import type { EvaluationOptions, StepInput, Trainer } from './types.ts'
+
+/** A trainer whose weights lie in this process. */
+export type LocalTrainer = Trainer & Pick<Stepper, 'parameters' | 'optimizerState' | 'fill'>
+
+export interface TrainerOptions
+  extends Omit<StepperOptions, 'base' | 'decays'>,
+    Omit<DenoisingSettings, 'hiddenSize' | 'blockSize' | 'embeddingNoise'> {
+  objective: TrainedObjective
+  seed: number
+}
+
+/** Puts the model's weights on the executor and returns the step that trains them. Weight decay acts on matrices alone. */
+export async function createTrainer(
+  executor: Executor,
+  model: Model,
+  initial: ReadonlyMap<string, InitialParameter>,
+  options: TrainerOptions,
+): Promise<LocalTrainer> {
+  const { hiddenSize } = model.dimensions
+  const stepper = await createStepper(executor, model, initial, { ...options, decays: (name) => isMatrix(model, name) })
+  return trainer(stepper, options.seed, {
+    prepare: (batch, at, { blockSize, embeddingNoise }) =>
+      objectiveAt(options.objective, blockSize, batch.length).prepare(batch, at, {
+        ...options,
+        hiddenSize,
+        blockSize,
+        embeddingNoise,
+      }),
+    measure: (batch, draw) => likelihoodDraws(batch, draw, { ...options, hiddenSize }),
+  })
+}
+
+export interface StridedTrainerOptions extends Omit<StepperOptions, 'base' | 'decays'>, StridedSettings {
+  seed: number
+}
+
+/**
+ * Training of an accelerator: puts an adapter's weights on the executor, and freezes the model's. `evaluate` is the negative
+ * log-likelihood of the data per mask of a stride, whatever the objective: no likelihood of the text, so that it has no bits
+ * per byte.
+ */
+export async function createStridedTrainer(
+  executor: Executor,
+  model: Model,
+  base: ReadonlyMap<string, InferenceParameter>,
+  initial: ReadonlyMap<string, Parameter>,
+  { size, count, distill, scale, ...options }: StridedTrainerOptions,
+): Promise<LocalTrainer> {
+  const settings = { size, count, distill, scale }
+  const decays = (name: string) => isMatrix(model, name)
+  const stepper = await createStepper(executor, model, initial, { ...options, decays, base })
+  const local = trainer(stepper, options.seed, {
+    prepare: (batch, at) => strided.prepare(batch, at, settings),
+    measure: (batch, draw) => strided.measure(batch, draw, settings),
+  })
+  return {
+    ...local,
+    async evaluate(batches, options) {
+      const perMask = await local.evaluate(batches, options)
+      return { ...perMask, bitsPerByte: Number.NaN, bitsPerByteStderr: Number.NaN }
+    },
+  }
+}
+
+function trainer(
+  stepper: Stepper,
+  seed: number,
+  objective: {
+    prepare(batch: Batch, at: Counters, input: StepInput): MicroBatch<Variant>
+    measure(batch: Batch, draw: MeasureOptions & Pick<EvaluationOptions, 'blockSize'>): Measurement<Variant>[]
+  },
+): LocalTrainer {
+  return {
+    ...stepper,
+    ...trainedFiles(stepper),
+
+    /** The batches of a step count their rows together. */
+    async step(input) {
+      let row = 0
+      const prepared: MicroBatch<Variant>[] = []
+      for (const batch of input.batches) {
+        prepared.push(objective.prepare(batch, { seed, step: input.step, row }, input))
+        row += batch.rows
+      }
+      return stepper.update(prepared, input.learningRate)
+    },
+
+    evaluate: (batches, { blockSize, ...options }) =>
+      meanLikelihood(batches, options, (batch, draw) => objective.measure(batch, { ...draw, blockSize }), stepper.nll),
+  }
+}
