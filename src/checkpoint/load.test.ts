@@ -5,8 +5,8 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { valuesOf } from '../core/types.ts'
 import { saveCheckpoint } from './index.ts'
 import { load, loadForInference, loadForTraining } from './load.ts'
+import { tinyModel as tiny } from './names.ts'
 
-const tiny = join(import.meta.dirname, '..', 'models', 'tiny')
 const folder = mkdtempSync(join(tmpdir(), 'unmask-load-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 

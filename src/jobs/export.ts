@@ -5,6 +5,7 @@ import { basename, join, resolve } from 'node:path'
 import { writeAtomically, writeTextAtomically } from '../checkpoint/file.ts'
 import { claimOutput, makeCheckpointFolder, openCheckpoint, pull, writeCheckpoint } from '../checkpoint/index.ts'
 import { checkTensors, loadForInference } from '../checkpoint/load.ts'
+import { packaged } from '../checkpoint/names.ts'
 import { packageVersion } from '../core/versions.ts'
 import { decodeProgram } from '../decode/forward-program.ts'
 import { exportOnnx, type Signature } from '../graph/program.ts'
@@ -80,7 +81,7 @@ async function writeFiles(
   const program = exportOnnx(decodeProgram(model, formatsOf(parameters)), { external: { location: '', tensors } })
   await writeAtomically(join(folder, 'model.onnx'), (sink) => sink(program.model))
   for (const example of EXAMPLES) {
-    const text = await readFile(new URL(`../examples/onnx/${example}`, import.meta.url), 'utf8')
+    const text = await readFile(packaged('examples', 'onnx', example), 'utf8')
     await writeTextAtomically(join(folder, example), text)
   }
   await writeTextAtomically(join(folder, 'README.md'), card(name, model.config, program))

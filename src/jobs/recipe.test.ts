@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
+import { packaged } from '../checkpoint/names.ts'
 import { UserError } from '../core/types.ts'
 import {
   acceleratorSchema,
@@ -116,7 +117,7 @@ describe('parseRecipe', () => {
   })
 
   it('accepts the recipes of the repository', () => {
-    const folder = join(import.meta.dirname, '..', 'recipes')
+    const folder = packaged('recipes')
     for (const name of readdirSync(folder).filter((file) => file.endsWith('.yaml'))) {
       const check = name.endsWith('accelerate.yaml') ? parseAcceleratorRecipe : parseRecipe
       expect(() => check(parse(readFileSync(join(folder, name), 'utf8'))), name).not.toThrow()
