@@ -161,9 +161,9 @@ describe('settings that nobody meant', () => {
           }
         },
       ),
-      { numRuns: 1500, seed: 6 },
+      { numRuns: 800, seed: 6 },
     )
-    expect(worked).toBeGreaterThan(100)
+    expect(worked).toBeGreaterThan(50)
   })
 })
 
