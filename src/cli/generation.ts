@@ -46,7 +46,8 @@ export function describeSpeed(
 ): string {
   const rest = tokens - firstTokens
   const decoding = rest > 0 ? rest / (seconds - prefillSeconds) : tps
-  return `${tokens} tokens in ${forwards} forwards: ${decimals(tpf, 2)} tokens/forward, ${decimals(decoding, 1)} tokens/s, first after ${decimals(prefillSeconds, 2)} s`
+  const counted = (count: number, what: string) => `${count} ${what}${count === 1 ? '' : 's'}`
+  return `${counted(tokens, 'token')} in ${counted(forwards, 'forward')}: ${decimals(tpf, 2)} tokens/forward, ${decimals(decoding, 1)} tokens/s, first after ${decimals(prefillSeconds, 2)} s`
 }
 
 export interface ShowOptions {

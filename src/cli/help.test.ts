@@ -31,6 +31,11 @@ describe('help', () => {
     expect(words(narrow)).toEqual(words(help(find(name), 1000)))
   })
 
+  it.each(names)('of %s leaves breaking lines to the width of the terminal', (name) => {
+    const wide = help(find(name), 1000)
+    expect(wide).not.toMatch(/^\S.*[^:\n]\n\S/m)
+  })
+
   it('has the common settings, and all with --help-all', () => {
     const settings = recipeSettings().filter(({ path }) => path !== 'threads')
     const usual = help(find('convert'), 100)

@@ -1,6 +1,6 @@
 // The command line as a user runs it: through the real process.
 import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
@@ -122,6 +122,7 @@ describe('exit codes', () => {
       /^--mask-ratio: expected a number between 0 and 1, not 2$/,
     ],
     [['quickstart', '--total-tokens', 'x'], /^--total-tokens: expected a number above 0/],
+    [['generate', 'models/tiny', '--prompt', 'x', '--top-p', '0.5'], /^--top-p: chooses what to draw from, but/],
     [['infill', 'models/tiny'], /--text, or --prefix and --suffix/],
   ] as const)('are 2, with JSON, for wrong values and missing inputs: %j', async (args, message) => {
     const { code, stdout, stderr } = await unmask([...args, '--json'])
@@ -135,6 +136,8 @@ describe('exit codes', () => {
   it('are 1 for files that cannot be written or are missing, each in one line', async () => {
     const file = join(folder, 'a-file')
     writeFileSync(file, '')
+    const run = join(folder, 'a-run')
+    mkdirSync(join(run, 'checkpoints', 'step-0000001'), { recursive: true })
     const cases: [string[], RegExp][] = [
       [['merge', golden, golden, '--out', join(file, 'out')], /a-file\/out: /],
       [['quickstart', '--output-dir', file], /a-file: is a file; a folder is needed/],
@@ -142,6 +145,9 @@ describe('exit codes', () => {
       // The Hub is not asked: a folder of that name is here.
       [['info', 'models/tinny'], /models\/tinny: no such file or folder in models\//],
       [['info', 'owner/model.gguf'], /owner\/model.gguf: no such file/],
+      [['info', 'tinny'], /tinny: no such file or folder.*short name.*tiny/],
+      [['serve'], /models: name at least one model/],
+      [['merge', run, '--out', join(folder, 'y')], /a-run: is a run; say with --best/],
     ]
     const finished = await Promise.all(cases.map(([args]) => unmask(args)))
     for (const [i, { code, stdout, stderr }] of finished.entries()) {

@@ -89,6 +89,7 @@ export function describeInterruption(
   return `Stopped after step ${step}; saved ${checkpoint}. Continue with: ${resume}`
 }
 
-export function showTraining(display: Display, state: TrainingState): void {
-  display.update({ live: (width, colors) => liveTraining(state, width, colors), plain: () => plainTraining(state) })
+/** @param state Asked for when it is drawn, so that what follows a step, such as an evaluation, is in it. */
+export function showTraining(display: Display, state: () => TrainingState): void {
+  display.update({ live: (width, colors) => liveTraining(state(), width, colors), plain: () => plainTraining(state()) })
 }

@@ -286,7 +286,7 @@ describe('the held-out split', () => {
   test('an empty split is an error that says why', async () => {
     const path = await jsonl(texts.slice(0, 3))
     await expect(validationBatches(options([path]), 100)).rejects.toThrow(
-      /validation split of .*validationFraction is 0/,
+      /validation split of .*a held-out share of 0 is too little of 3 documents: raise --validation-fraction/,
     )
   })
 })

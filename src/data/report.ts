@@ -96,7 +96,7 @@ export function noDocuments(
   const why = describeReport({ ...report, notes: [] })
   if (report.otherSplit > 0 && split === 'validation')
     why.push(
-      `validationFraction is ${validationFraction}, too little of ${report.otherSplit} documents: raise --validation-fraction, or name held-out data with --validation-path`,
+      `a held-out share of ${validationFraction} is too little of ${report.otherSplit} document${report.otherSplit === 1 ? '' : 's'}: raise --validation-fraction, or name held-out data with --validation-path`,
     )
   if (report.otherSplit > 0 && split === 'train')
     why.push(`all ${report.otherSplit} documents are held out for validation: lower --validation-fraction`)

@@ -423,7 +423,7 @@ test('wrong options and prompts are named', async () => {
   says([1], { threshold: -1 }, 'threshold')
   says([1], { threshold: Number.NaN }, 'threshold')
   says([1], { temperature: -1 }, 'temperature')
-  says([1], { topK: 5, minP: 0.1 }, 'topK and minP choose what to draw from, but temperature is 0')
+  says([1], { topK: 5, minP: 0.1 }, 'topK: chooses what to draw from, but temperature is 0')
   says([1], { temperature: 1, topP: 0 }, 'topP')
   says([1], { logitBias: new Map([[vocabSize, 1]]) }, `token id ${vocabSize}`)
   says([1], { logitBias: new Map([[1, Number.NaN]]) }, 'token 1')

@@ -1,7 +1,7 @@
 // From the logits of a position to a token: penalties and biases, the probability that counts as confidence, and a draw from
 // the tempered and filtered distribution. Knows nothing about blocks or forwards.
 import { random } from '../core/random.ts'
-import { UserError } from '../core/types.ts'
+import { SettingError, UserError } from '../core/types.ts'
 import { checkSettings, type DecodingSettings, givenSettings, settingDefault } from './settings.ts'
 
 const samplingNames = ['temperature', 'topK', 'topP', 'minP', 'repetitionPenalty', 'seed'] as const
@@ -39,11 +39,8 @@ export function checkSampling(options: SamplingOptions, vocabSize: number): void
   }
   const { temperature, topK, topP, minP } = withSamplingDefaults(options)
   if (temperature > 0) return
-  const set = [topK > 0 && 'topK', topP < 1 && 'topP', minP > 0 && 'minP'].filter((name) => name !== false)
-  if (set.length > 0)
-    throw new UserError(
-      `${set.join(' and ')} choose${set.length > 1 ? '' : 's'} what to draw from, but temperature is 0: nothing is drawn`,
-    )
+  const name = (topK > 0 && 'topK') || (topP < 1 && 'topP') || (minP > 0 && 'minP')
+  if (name) throw new SettingError(name, 'chooses what to draw from, but temperature is 0: nothing is drawn')
 }
 
 const MOST_LOGPROBS = 100

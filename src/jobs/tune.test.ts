@@ -42,6 +42,9 @@ describe('tune', () => {
     expect(result.aup).toHaveLength(2 * 2 * 2)
     expect(result.front.length).toBeGreaterThan(0)
     const chosen = result.rows[result.chosen]
+    // The fastest of those that score alike is on the front, whether or not the base's score is kept.
+    expect(result.front).toContain(result.chosen)
+    expect(result.keepsScore).toBe((chosen.score?.accuracy ?? 0) >= (result.base?.score?.accuracy ?? 0) - 0.01)
     await checkTunable(folder)
     const path = await writeTuned(folder, chosen.settings)
     await expect(checkTunable(folder)).rejects.toThrow(/has decoding settings already \(.*--force/)

@@ -82,8 +82,10 @@ export interface TuneResult {
   front: number[]
   /** AUP of each strategy with one block size and buffer, over its thresholds. Empty without tasks. */
   aup: { strategy: StrategyName; blockSize: number; bufferSize: number; aup: number }[]
-  /** Index of the fastest row within the tolerance; without tasks the fastest at the default threshold. */
+  /** Index of the fastest row within the tolerance, else of the best score; without tasks the fastest at the default threshold. */
   chosen: number
+  /** Whether its score is within the tolerance; undefined without tasks. */
+  keepsScore?: boolean
 }
 
 const ROWS = [1, 2, 4, 8, 16, 32, 64]
@@ -292,7 +294,8 @@ function choose(
         best,
       ),
     })),
-    chosen: good.length > 0 ? fastest(good) : known.indexOf(Math.max(...known)),
+    chosen: fastest(good.length > 0 ? good : [...rows.keys()].filter((i) => known[i] === Math.max(...known))),
+    keepsScore: good.length > 0,
   }
 }
 

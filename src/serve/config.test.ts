@@ -30,7 +30,7 @@ test('file, environment and flags: the last wins', async () => {
 })
 
 test('what is wrong is named', async () => {
-  expect(() => parseConfig({})).toThrow('models')
+  expect(() => parseConfig({})).toThrow('models: name at least one model')
   expect(() => parseConfig({ models: [{ path: 'a' }], prot: 1 })).toThrow('prot')
   expect(() => parseConfig({ models: [{ path: 'a' }, { path: 'b/a' }] })).toThrow('"a" is named twice')
   await expect(loadConfig({ env: { UNMASK_MODELS: 'a', UNMASK_PORT: 'x' } })).rejects.toThrow('port')

@@ -119,10 +119,12 @@ const safety = z.strictObject({
     .optional(),
 })
 
+const noModels = 'name at least one model'
+
 export const configSchema = z.strictObject({
   host: z.string().min(1).default('127.0.0.1').describe('address to listen on'),
   port: z.int().min(0).max(65_535).default(8000).describe('port; 0 for a free one'),
-  models: z.array(model).min(1, 'name at least one model').describe('models, the first being the default'),
+  models: z.array(model, noModels).min(1, noModels).describe('models, the first being the default'),
   device: z.enum(devices).default('cpu').describe('where the models run'),
   threads: z.int().min(0).max(1024).default(0).describe('threads of each model; 0 for one per core'),
   api_keys: z.array(key).default([]).describe('without any, everyone who reaches the port may use it'),

@@ -84,7 +84,12 @@ function accelerateDisplay(context: Context): (event: AccelerateEvent) => void {
         break
       }
       case 'step':
-        showTraining(display, { ...event, blockSize: undefined, validation: undefined, baseBitsPerByte: undefined })
+        showTraining(display, () => ({
+          ...event,
+          blockSize: undefined,
+          validation: undefined,
+          baseBitsPerByte: undefined,
+        }))
         break
       case 'validation':
         display.line(

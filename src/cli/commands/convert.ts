@@ -112,7 +112,7 @@ export function convertDisplay({
         display.line(`AR base: ${decimals(baseBitsPerByte, 3)} bits/byte`)
         break
       case 'step':
-        showTraining(display, { ...event, validation, baseBitsPerByte })
+        showTraining(display, () => ({ ...event, validation, baseBitsPerByte }))
         break
       case 'validation':
         validation = event.validation

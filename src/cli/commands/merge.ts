@@ -32,10 +32,23 @@ Examples:
           dtype?: 'F32' | 'F16' | 'BF16'
         }>()
         const count = wholeNumber('--best', best)
+        if (count === undefined) for (const path of command.args) await refuseRun(path)
         const paths = count === undefined ? command.args : await bestCheckpoints(command.args, count)
         await mergeCheckpoints(paths, out, { dtype, force })
-        context.result({ out, merged: paths }, () => `${out}: the mean of ${paths.length} checkpoints`)
+        context.result(
+          { out, merged: paths },
+          () => `${out}: the mean of ${paths.length} checkpoint${paths.length === 1 ? '' : 's'}`,
+        )
       }),
+    )
+}
+
+/** Throws for the folder of a run, which is no checkpoint itself. */
+async function refuseRun(path: string): Promise<void> {
+  const { listCheckpoints } = await import('../../train/checkpoint.ts')
+  if ((await listCheckpoints(path)).length > 0)
+    throw new UserError(
+      `${path}: is a run; say with --best how many of its checkpoints, or name them (${path}/checkpoints/...)`,
     )
 }
 

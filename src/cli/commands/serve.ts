@@ -42,8 +42,7 @@ Examples:
   $ UNMASK_API_KEY=secret unmask serve --config serve.yaml
   $ unmask serve --new-key team-a
 
-Settings come from the file, then the environment (UNMASK_PORT, UNMASK_LIMITS_CONCURRENCY ...), then flags; the last wins.
-SIGHUP loads the models anew. SIGTERM lets requests that run end first.`,
+Settings come from the file, then the environment (UNMASK_PORT, UNMASK_LIMITS_CONCURRENCY ...), then flags; the last wins. SIGHUP loads the models anew. SIGTERM lets requests that run end first.`,
     )
     .action(
       action(session, async (context, command) => {

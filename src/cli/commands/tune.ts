@@ -125,7 +125,7 @@ const display =
   }
 
 function describe(
-  { forwards, calibration, base, rows, front, aup, chosen }: TuneResult,
+  { forwards, calibration, base, rows, front, aup, chosen, keepsScore }: TuneResult,
   options: {
     all: boolean
     written: string | undefined
@@ -176,6 +176,8 @@ function describe(
   parts.push(
     `* chosen: ${options.wayName(rows[chosen]!.settings)}${options.written ? `; written to ${options.written}` : ''}`,
   )
+  if (keepsScore === false)
+    parts.push('no way keeps the score of the base: this one has the best score, and is the fastest of those')
   return parts.join('\n')
 }
 

@@ -49,7 +49,7 @@ export function createTracker(machine: TokenMachine, maxTokens: number): Tracker
     throw new UserError('constraint: no text of it can be written with this vocabulary, or only a far too long one')
   if (needed > maxTokens)
     throw new UserError(
-      `constraint: the shortest text found takes ${needed} tokens, but only ${maxTokens} may be generated; raise maxNewTokens`,
+      `constraint: the shortest text found takes ${needed} tokens, but only ${maxTokens} may be generated; allow at least ${needed}`,
     )
 
   // Positions from `base` on; everything here is indexed by position - base.
