@@ -23,7 +23,9 @@ describe('an error of the file system is one line that names the path', () => {
       [mkdir(file), `${file}: exists already`],
       [open(join(folder, `.x.${'0a'.repeat(6)}.tmp`, 'model')), `${folder}/x/model: no such file or folder`],
     ]
-    for (const [promise, message] of cases) expect(describeFileError(await errorOf(promise))).toBe(message)
+    // All are awaited at once: a rejection that nobody awaits yet would end the process.
+    const errors = await Promise.all(cases.map(([promise]) => errorOf(promise)))
+    for (const [i, [, message]] of cases.entries()) expect(describeFileError(errors[i])).toBe(message)
   })
 
   it.skipIf(process.platform !== 'linux')('of a full disk', async () => {
