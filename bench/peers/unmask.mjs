@@ -2,9 +2,9 @@
 // "load" with seconds, "ar" with tokens a second of greedy decoding and "forward N" with the milliseconds of a block of N
 // positions, all of them predicted.
 import { createInterface } from 'node:readline'
+import { loadForInference } from '../../dist/checkpoint/load.js'
 import { createForward } from '../../dist/decode/forward.js'
-import { loadForInference } from '../../dist/load.js'
-import { createExecutor } from '../../dist/runtime/executor.js'
+import { createExecutor } from '../../dist/runtime/onnxruntime/executor.js'
 
 const [source, threads, tokens] = process.argv.slice(2)
 const executor = createExecutor({ threads: Number(threads) })
