@@ -81,6 +81,9 @@ const sampling = (label: string | undefined, limits: Limits = {}) =>
     playground: label === undefined ? notAsked : { label },
   }) as const
 
+const measured = "chosen by measurement and kept in the adapter's config"
+const ofAdapter = { recipe: measured, http: measured, generationConfig: measured, playground: notAsked } as const
+
 export const decodingSettings = {
   maxNewTokens: {
     type: count,
@@ -250,12 +253,7 @@ export const decodingSettings = {
     type: count,
     help: 'tokens drafted at a time (default: as the adapter was measured)',
     modes: ['strided'],
-    exposed: {
-      recipe: "chosen by measurement and kept in the adapter's config",
-      http: "chosen by measurement and kept in the adapter's config",
-      generationConfig: "kept in the adapter's config",
-      playground: notAsked,
-    },
+    exposed: ofAdapter,
   },
   draftThreshold: {
     type: share,
@@ -274,12 +272,7 @@ export const decodingSettings = {
     default: 0,
     help: 'put masks behind a draft when its probability of being the last accepted one is at least this',
     modes: ['strided'],
-    exposed: {
-      recipe: "chosen by measurement and kept in the adapter's config",
-      http: "chosen by measurement and kept in the adapter's config",
-      generationConfig: "kept in the adapter's config",
-      playground: notAsked,
-    },
+    exposed: ofAdapter,
   },
   temperature: {
     type: { kind: 'number', least: 0, most: 100 },
