@@ -84,11 +84,16 @@ async function readLock(path: string): Promise<string | undefined> {
 }
 
 function parseHolder(text: string): Holder | undefined {
+  let value: unknown
   try {
-    const value: unknown = JSON.parse(text)
-    if (isRecord(value) && Number.isSafeInteger(value.pid) && typeof value.host === 'string') return value as never
-  } catch {}
-  return undefined
+    value = JSON.parse(text)
+  } catch {
+    // Half-written, or no lock of ours: nobody is known to hold it, and it is not taken over.
+    return undefined
+  }
+  return isRecord(value) && Number.isSafeInteger(value.pid) && typeof value.host === 'string'
+    ? (value as unknown as Holder)
+    : undefined
 }
 
 async function isRunning({ pid, process_start: start }: Holder, path: string): Promise<boolean> {
