@@ -1,7 +1,27 @@
 // Values of flags that are no settings of a recipe.
-import { Option } from 'commander'
+import { type Command, Option } from 'commander'
 import { devices } from '../core/types.ts'
 import { UsageError } from './errors.ts'
+
+/** Flags that a command cannot do without. */
+const required = new WeakSet<Option>()
+
+/** Makes a flag one that must be given. */
+export function mandatory(option: Option): Option {
+  required.add(option)
+  return option
+}
+
+/**
+ * Throws UsageError that names the required flags that are missing. commander's own check would come before that of unknown
+ * flags, and hide that a flag is only mistyped.
+ */
+export function checkRequired(command: Command): void {
+  const missing = command.options.filter(
+    (option) => required.has(option) && command.getOptionValue(option.attributeName()) === undefined,
+  )
+  if (missing.length > 0) throw new UsageError(missing.map(({ long }) => `${long}: is required`).join('\n'))
+}
 
 /** The flag of commands that run models. */
 export const deviceOption = (): Option =>

@@ -15,12 +15,14 @@ const commonSettings = new Set([
 
 export const isCommon = (path: string): boolean => commonSettings.has(path)
 
-/** Options that only --help-all shows. */
+/** Options that only --help-all shows. They are hidden from help alone: a mistyped one is still recognised. */
 const rare = new WeakSet<Option>()
+/** Commands whose help is to show them. */
+const full = new WeakSet<Command>()
 
 export function markRare(option: Option): Option {
   rare.add(option)
-  return option.hideHelp()
+  return option
 }
 
 /** Adds --help-all to a command that has rare options. */
@@ -28,7 +30,7 @@ export function addFullHelp(command: Command): void {
   if (!command.options.some((option) => rare.has(option))) return
   command.addOption(new Option('--help-all', 'show this help with all settings'))
   command.on('option:help-all', () => {
-    for (const option of command.options) if (rare.has(option)) option.hidden = false
+    full.add(command)
     command.help()
   })
 }
@@ -44,6 +46,10 @@ export const helpWidth = (): number => Math.min(process.stdout.columns || 100, 1
 /** Settings of commander's help. */
 export const helpFormat = {
   showGlobalOptions: true,
+  formatHelp(command: Command, helper: Help): string {
+    for (const option of command.options) if (rare.has(option)) option.hidden = !full.has(command)
+    return Help.prototype.formatHelp.call(helper, command, helper)
+  },
   padWidth(command: Command, helper: Help): number {
     return Math.min(Help.prototype.padWidth.call(helper, command, helper), MOST_TERM)
   },

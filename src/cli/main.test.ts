@@ -111,7 +111,10 @@ describe('exit codes', () => {
       ['generate', 'models/tiny', '--prompt', 'x', '--max-new-tokens', '0'],
       /^--max-new-tokens: expected a number of at least 1/,
     ],
-    [['generate', 'models/tiny', '--promt', 'x'], /--prompt <text>' not specified/],
+    [['generate', 'models/tiny', '--promt', 'x'], /unknown option '--promt'\n\(Did you mean --prompt\?\)$/],
+    [['convert', '--wieght-decay', '0'], /unknown option '--wieght-decay'\n\(Did you mean --weight-decay\?\)$/],
+    [['augment', 'a.jsonl'], /^--model: is required\n--out: is required$/],
+    [['export', 'models/tiny', 'out'], /^--to: is required$/],
     [
       ['convert', '--lr', 'abc', '--output-dir', 'o'],
       /^--model .*is required\n--train-path .*is required\n--lr: expected a number, not "abc"$/,

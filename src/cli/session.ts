@@ -1,6 +1,7 @@
 // One invocation of the command line: its abort signal, and the exit code that its command leaves behind.
 import type { Command } from 'commander'
 import { type Context, createContext } from './context.ts'
+import { checkRequired } from './flags.ts'
 
 export interface Session {
   signal: AbortSignal
@@ -10,7 +11,7 @@ export interface Session {
 }
 
 /**
- * Wraps the body of a command for commander: gives it a context and ends its progress display.
+ * Wraps the body of a command for commander: checks its required flags, gives it a context and ends its progress display.
  * The body returns an exit code, or nothing for success.
  */
 export function action(
@@ -21,6 +22,7 @@ export function action(
   return async (...args) => {
     // commander passes the arguments, the options and, last, the command.
     const command = args.at(-1) as Command
+    checkRequired(command)
     const context = createContext(command, session)
     try {
       session.exitCode = (await body(context, command)) ?? 0

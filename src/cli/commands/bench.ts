@@ -1,9 +1,9 @@
 // unmask bench: how fast a server answers, over the rate of requests.
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import type { LoadResult } from '../../serve/load-test.ts'
-import { numberList, wholeNumber } from '../flags.ts'
+import { mandatory, numberList, wholeNumber } from '../flags.ts'
 import { decimals, table } from '../format.ts'
 import { action, type Session } from '../session.ts'
 
@@ -33,9 +33,13 @@ const PROMPTS = [
 export function benchCommand(session: Session): Command {
   return new Command('bench')
     .description('Measure a running server: latency and throughput over the rate of requests, with a chart.')
-    .requiredOption(
-      '--serve <url>',
-      'address of an OpenAI-compatible server; UNMASK_API_KEY is its key, if it wants one',
+    .addOption(
+      mandatory(
+        new Option(
+          '--serve <url>',
+          'address of an OpenAI-compatible server; UNMASK_API_KEY is its key, if it wants one',
+        ),
+      ),
     )
     .option('--model <names...>', 'models to measure (default: all that the server lists)')
     .option('--rates <list>', 'requests per second', '1,2,4,8,16')

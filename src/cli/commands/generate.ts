@@ -7,7 +7,7 @@ import { settingsFromKeys } from '../../decode/settings.ts'
 import { UsageError } from '../errors.ts'
 import { exitCodes } from '../exit-codes.ts'
 import { fetchAndLoad } from '../fetch.ts'
-import { deviceOption, wholeNumber } from '../flags.ts'
+import { deviceOption, mandatory, wholeNumber } from '../flags.ts'
 import { describeSpeed, showWriting } from '../generation.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
@@ -32,7 +32,7 @@ export function generateCommand(session: Session): Command {
   const command = new Command('generate')
     .description('Complete a prompt with a model; converted models decode many tokens per forward.')
     .argument('<model>', 'folder, file, Hub repository or pypi:PACKAGE; see pull')
-    .requiredOption('-p, --prompt <text>', 'the prompt; - reads it from stdin')
+    .addOption(mandatory(new Option('-p, --prompt <text>', 'the prompt; - reads it from stdin')))
     .addOption(
       new Option('--mode <mode>', 'how to decode (default: diffusion where the model has a mask token)').choices([
         'diffusion',

@@ -2,14 +2,14 @@
 import { Command, Option } from 'commander'
 import { UserError } from '../../core/types.ts'
 import { UsageError } from '../errors.ts'
-import { wholeNumber } from '../flags.ts'
+import { mandatory, wholeNumber } from '../flags.ts'
 import { action, type Session } from '../session.ts'
 
 export function mergeCommand(session: Session): Command {
   return new Command('merge')
     .description('Average the weights of checkpoints into one model, as LLaDA2 does before post-training.')
     .argument('<checkpoints...>', 'folders of checkpoints; or one run folder, with --best')
-    .requiredOption('-o, --out <folder>', 'folder to write; never one of the checkpoints')
+    .addOption(mandatory(new Option('-o, --out <folder>', 'folder to write; never one of the checkpoints')))
     .option('--force', 'replace a checkpoint in that folder')
     .option('--best <k>', 'merge the k checkpoints of a run with the lowest NELBO')
     .addOption(

@@ -1,8 +1,8 @@
 // unmask rewrite: corrects a text with a model that was trained to correct tokens.
 import { text as readStream } from 'node:stream/consumers'
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import { fetchAndLoad } from '../fetch.ts'
-import { deviceOption, wholeNumber } from '../flags.ts'
+import { deviceOption, mandatory, wholeNumber } from '../flags.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
 
@@ -20,7 +20,7 @@ export function rewriteCommand(session: Session): Command {
       'Correct a noisy text: replace tokens that the model finds improbable (LLaDA2.1 token editing). For models trained to correct tokens.',
     )
     .argument('<model>', 'folder, file, Hub repository or pypi:PACKAGE; see pull')
-    .requiredOption('-t, --text <text>', 'the text; - reads it from stdin')
+    .addOption(mandatory(new Option('-t, --text <text>', 'the text; - reads it from stdin')))
     .option('--keep <text>', 'text before it, which the model reads and does not change')
     .option('--block-size <number>', 'tokens read together (default: that of config.json)')
     .addOption(deviceOption())
