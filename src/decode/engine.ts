@@ -1,5 +1,5 @@
 // Generates tokens with a loaded model: many per forward, block by block, or one per forward, autoregressively.
-// Checks what is asked for; how it is decoded is the business of blocks, autoregressive.ts and strided.ts, and which tokens a
+// Checks what is asked for; how it is decoded is the business of blocks, autoregressive.ts and speculative.ts, and which tokens a
 // step commits is a strategy's choice. Uses no Node API.
 
 import { type InferenceParameter, type Parameter, UserError } from '../core/types.ts'
@@ -17,7 +17,7 @@ import { createPredictor } from './predict.ts'
 import type { SamplingOptions } from './sampling.ts'
 import { type ScoreOptions, scoreAutoregressive, scoreBlocks, type TokenScore } from './score.ts'
 import { type DecodingSettings, settingDefault } from './settings.ts'
-import { decodeStrided } from './strided.ts'
+import { decodeSpeculative } from './speculative.ts'
 import type { DecodeStep, Generation, GenerationResult } from './types.ts'
 
 export interface EngineOptions {
@@ -36,7 +36,9 @@ export interface EngineOptions {
   keepPrefixes?: number
   /** The model was trained with positions between mask and token: for the strategy `soft`. Default false. */
   softStates?: boolean
-  /** Parameters of an adapter that drafts, as `loadDecodeProgram` takes them: for `generateStrided`. */
+  /** Text sees only what is before it, in blocks too: the model checks its own drafts. Default false. */
+  causalContext?: boolean
+  /** Parameters of an adapter that drafts, as `loadDecodeProgram` takes them: for `generateSpeculative`. */
   adapter?: ReadonlyMap<string, Parameter>
 }
 
@@ -50,7 +52,7 @@ export interface GenerateOptions extends DecodingSettings, SamplingOptions {
   signal?: AbortSignal | undefined
 }
 
-export interface StridedOptions extends Omit<GenerateOptions, 'constraint'> {
+export interface SpeculativeOptions extends Omit<GenerateOptions, 'constraint'> {
   masks: number
 }
 
@@ -75,10 +77,11 @@ export interface Engine {
   /** Next-token decoding of an autoregressive model: the logits at position i predict token i + 1. */
   generateAutoregressive(prompt: readonly number[], options: GenerateOptions): Generation
   /**
-   * The text of `generateAutoregressive`, or with a temperature one of its distribution, in fewer forwards: an adapter
-   * drafts it and the model verifies the drafts; see strided.ts.
+   * The text of `generateAutoregressive`, or with a temperature one of its distribution, in fewer forwards: masks of the
+   * model, or an adapter, draft it and the model verifies the drafts; see speculative.ts. With `threshold` below 1 what is
+   * sure enough is not verified.
    */
-  generateStrided(prompt: readonly number[], options: StridedOptions): Generation
+  generateSpeculative(prompt: readonly number[], options: SpeculativeOptions): Generation
   /**
    * Fills the holes of a text: positions whose token is the mask. A hole sees what is before it and, as block-diffusion
    * attention looks ahead within a block only, `rightContext` tokens behind it, over which its block extends. The result's
@@ -122,7 +125,7 @@ export async function createEngine(
   options: EngineOptions,
 ): Promise<Engine> {
   const { maskTokenId, eosTokenIds, specialTokenIds = [] } = options
-  const { shift = false, keepPrefixes = 0, softStates = false, adapter } = options
+  const { shift = false, keepPrefixes = 0, softStates = false, causalContext = false, adapter } = options
   const { dimensions } = model
   const { maxPositions } = dimensions
   const unwritten = specialTokenIds.filter((id) => !eosTokenIds.includes(id))
@@ -191,19 +194,22 @@ export async function createEngine(
         decodeAutoregressive(forward, cache, { prompt, end, eosTokenIds }, settings),
       )
     },
-    generateStrided(prompt, options) {
-      if (!adapter) throw new UserError('strided decoding needs an adapter that drafts (unmask accelerate makes one)')
+    generateSpeculative(prompt, options) {
+      if (!adapter && !causalContext)
+        throw new UserError(
+          'speculative decoding needs a model of the objective hybrid, or an adapter that drafts (unmask accelerate makes one)',
+        )
       checkAutoregressivePrompt(prompt, dimensions)
       checkOptions(options, dimensions)
-      const { masks, logitScale, signal } = options
+      const { masks, threshold = 1, logitScale, signal } = options
       const { draftThreshold = settingDefault('draftThreshold'), branchThreshold = settingDefault('branchThreshold') } =
         options
       const end = endOf(prompt, options)
       const predictor = createPredictor(options, { forbidden })
-      const drafts = { masks, draftThreshold, branchThreshold }
+      const drafts = { masks, draftThreshold, branchThreshold, threshold, maskTokenId: maskTokenId ?? 0 }
       const settings = { ...drafts, predictor, sampling: options, logitScale, signal }
       return leftToRight(prompt, options, (cache) =>
-        decodeStrided(forward, cache, { prompt, end, eosTokenIds }, settings),
+        decodeSpeculative(forward, cache, { prompt, end, eosTokenIds }, settings),
       )
     },
     fill(ids, options) {

@@ -3,8 +3,9 @@
 // playground's form are derived from it. Plain data: no schema library, so that browsers can import it.
 import { UserError } from '../core/types.ts'
 
-/** How a generator decodes: in blocks, one token after the other, or with drafts that are verified (see strided.ts). */
-export type DecodingMode = 'diffusion' | 'ar' | 'strided'
+/** How a generator decodes: in blocks, one token after the other, or with drafts that are verified (see speculative.ts). */
+export const decodingModes = ['diffusion', 'ar', 'speculative'] as const
+export type DecodingMode = (typeof decodingModes)[number]
 
 /** What a value may be. `least` and `most` are allowed themselves; `above` is not. */
 export type SettingType =
@@ -49,7 +50,7 @@ const notNegative = { kind: 'number', least: 0 } as const
 const count = { kind: 'whole', least: 1, most: MOST } as const
 const countOrNone = { kind: 'whole', least: 0, most: MOST } as const
 
-const every = ['diffusion', 'ar', 'strided'] as const
+const every = decodingModes
 const blocks = ['diffusion'] as const
 const perRequest = 'depends on the request, not on the model'
 const notAsked = 'the form has the settings that people change most'
@@ -97,6 +98,17 @@ export const decodingSettings = {
       playground: { label: 'Longest answer' },
     },
   },
+  mode: {
+    type: { kind: 'choice', choices: decodingModes },
+    help: 'ar: one token per forward; speculative: drafts that the model verifies (same text as ar); diffusion: tokens are committed as soon as they are sure enough (default: the fastest exact one of the model)',
+    modes: every,
+    exposed: {
+      recipe: 'reports compare the modes; generate and serve have --mode',
+      http: { in: 'unmask' },
+      generationConfig: true,
+      playground: { label: 'Mode' },
+    },
+  },
   blockSize: {
     type: count,
     help: "positions that are decoded together (default: the model's)",
@@ -119,8 +131,8 @@ export const decodingSettings = {
     type: share,
     default: 0.95,
     defaultOf: { edit: 0.7, soft: 0.5 },
-    help: 'commit tokens whose probability is above this',
-    modes: blocks,
+    help: 'commit tokens whose probability is above this; mode speculative: take drafts unverified while they are together more probable than this (default there: 1, verify all)',
+    modes: ['diffusion', 'speculative'],
     strategies: ['threshold', 'hierarchy', 'credit', 'edit', 'soft'],
     tried: [0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99],
     exposed: everywhere('Threshold'),
@@ -252,14 +264,14 @@ export const decodingSettings = {
   masks: {
     type: count,
     help: 'tokens drafted at a time (default: as the adapter was measured)',
-    modes: ['strided'],
+    modes: ['speculative'],
     exposed: ofAdapter,
   },
   draftThreshold: {
     type: share,
     default: 0,
     help: 'end drafts when they are together less probable than this',
-    modes: ['strided'],
+    modes: ['speculative'],
     exposed: {
       recipe: true,
       http: { in: 'unmask' },
@@ -269,9 +281,9 @@ export const decodingSettings = {
   },
   branchThreshold: {
     type: share,
-    default: 0,
+    default: 0.2,
     help: 'put masks behind a draft when its probability of being the last accepted one is at least this',
-    modes: ['strided'],
+    modes: ['speculative'],
     exposed: ofAdapter,
   },
   temperature: {

@@ -15,6 +15,8 @@ export interface CompareOptions {
   prompts: readonly Prompt[]
   /** The base; undefined where there is none, as with random weights. */
   ar?: Decode
+  /** The converted model one token at a time, where it can: what its drafts are checked against. */
+  own?: Decode
   /** The converted model at a confidence threshold; undefined for a causal model on its own. */
   diffusion?: (threshold: number) => Decode
   /** The threshold of the headline figures. */
@@ -28,6 +30,7 @@ export interface CompareOptions {
 
 export interface ComparisonResult {
   ar: DecodingSummary | undefined
+  own: DecodingSummary | undefined
   diffusion: DecodingSummary | undefined
   tasks: TaskComparison[]
   /** Of the headline figures. */
@@ -38,7 +41,10 @@ export interface ComparisonResult {
   sweep: SweepPoint[]
   samples: Sample[]
   prompts: number
-  /** Prompts whose answers are the same tokens with both; undefined where there is one decoder only. */
+  /**
+   * Prompts whose answers are the same tokens as one token at a time: of the converted model itself where it can, else of
+   * the base. Undefined where there is nothing to compare with.
+   */
   equal: number | undefined
 }
 
@@ -49,9 +55,11 @@ const TURN = 8
 export async function compareDecoding(options: CompareOptions): Promise<ComparisonResult> {
   const { prompts, threshold, signal, onProgress } = options
   const ar: Output[] = []
+  const own: Output[] = []
   const byThreshold = new Map<number, Output[]>()
   const decoders: { label: string; decode: Decode; outputs: Output[] }[] = []
   if (options.ar) decoders.push({ label: 'AR base', decode: options.ar, outputs: ar })
+  if (options.own) decoders.push({ label: 'AR mode', decode: options.own, outputs: own })
   if (options.diffusion) {
     for (const value of new Set([threshold, ...options.sweep])) {
       const outputs: Output[] = []
@@ -68,8 +76,10 @@ export async function compareDecoding(options: CompareOptions): Promise<Comparis
     }
   }
   const diffusion = byThreshold.get(threshold) ?? []
+  const reference = own.length > 0 ? own : ar
   return {
     ar: ar.length > 0 ? summarize(ar) : undefined,
+    own: own.length > 0 ? summarize(own) : undefined,
     diffusion: diffusion.length > 0 ? summarize(diffusion) : undefined,
     tasks: compareTasks(ar, diffusion),
     threshold,
@@ -82,8 +92,8 @@ export async function compareDecoding(options: CompareOptions): Promise<Comparis
     samples: chooseSamples(ar, diffusion),
     prompts: prompts.length,
     equal:
-      ar.length === 0 || diffusion.length === 0
+      reference.length === 0 || diffusion.length === 0
         ? undefined
-        : ar.filter(({ ids }, i) => ids.join() === diffusion[i]?.ids.join()).length,
+        : reference.filter(({ ids }, i) => ids.join() === diffusion[i]?.ids.join()).length,
   }
 }

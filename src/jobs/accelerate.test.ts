@@ -95,7 +95,7 @@ describe('accelerate', () => {
       ...{ model: tinyModel, adapter: whole.adapter as string, template: 'none', threads: 1 },
       ...parseSections({ eval: { tasks: ['reverse', 'add'], task_rows: 5 }, decode: { max_new_tokens: 16 } }),
     })
-    expect(mode).toBe('strided')
+    expect(mode).toBe('speculative')
     expect(comparison?.equal).toBe(10)
     expect(comparison?.diffusion?.tokensPerForward).toBeGreaterThan(1)
   })

@@ -50,7 +50,7 @@ describe('decodingConfig', () => {
     [{ same_token_labels: false, block_size: 4 }, true, { same_token_labels: true }],
   ])('of %j with same_token_labels %s', (config, same_token_labels, expected) => {
     const diffusion = { block_size: 8, same_token_labels }
-    expect(decodingConfig({ model_type: 'llama', ...config }, diffusion)).toEqual({
+    expect(decodingConfig({ model_type: 'llama', ...config }, { objective: 'diffusion', diffusion })).toEqual({
       model_type: 'llama',
       block_size: 8,
       ...expected,

@@ -12,6 +12,7 @@ import { constantSchedule, parseSchedule, type Stage, wsdSchedule } from '../dif
 import type { ComparisonResult } from '../eval/compare.ts'
 import { type ReportFiles, writeReport } from '../eval/report/index.ts'
 import { parameterCounts, trainedConfig } from '../models/index.ts'
+import { traits } from '../objectives/index.ts'
 import { denoisingOf } from '../objectives/settings.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
@@ -181,7 +182,7 @@ const unfinished = {
 
 /** Block size of evaluation and decoding. */
 const targetBlockSize = ({ objective, diffusion }: Recipe): number | 'ar' =>
-  objective === 'ar' ? 'ar' : diffusion.block_size
+  traits[objective].exact ? 'ar' : diffusion.block_size
 
 /** What the loop needs of a recipe beside model, data and schedule. */
 function diffusionSettings(recipe: Recipe) {
@@ -277,8 +278,9 @@ async function trainFromRandom(
 /** The block sizes of a recipe; `ar` is trained as one stage of block size 1. */
 export function blockSchedule(recipe: Recipe): Stage[] {
   const { total_tokens: totalTokens } = recipe.train
-  if (recipe.objective === 'ar') return constantSchedule(1, totalTokens)
+  if (!traits[recipe.objective].masks) return constantSchedule(1, totalTokens)
   const { schedule, block_size: finalBlockSize, shares } = recipe.diffusion
+  if (recipe.objective === 'hybrid') return constantSchedule(finalBlockSize, totalTokens)
   const length = recipe.data.max_seq_len
   if (schedule === 'constant') return constantSchedule(finalBlockSize, totalTokens)
   if (schedule === 'wsd') return wsdSchedule({ length, finalBlockSize, totalTokens, shares })
@@ -315,11 +317,11 @@ async function startingModel(
   const { config: trained, dropped } = trainedConfig(read.model.config, recipe.objective)
   const config = withPromptStyle(trained, promptStyle(read, recipe.data))
   const loaded = { ...read, model: { ...read.model, config } }
-  if (recipe.objective === 'ar') return { loaded, maskToken: undefined, dropped }
+  if (!traits[recipe.objective].masks) return { loaded, maskToken: undefined, dropped }
   const masked = withMaskToken(loaded, recipe.diffusion.mask_token)
   const { model } = masked.loaded
   return {
-    loaded: { ...masked.loaded, model: { ...model, config: decodingConfig(model.config, recipe.diffusion) } },
+    loaded: { ...masked.loaded, model: { ...model, config: decodingConfig(model.config, recipe) } },
     maskToken: masked.maskToken,
     dropped,
   }
@@ -328,15 +330,21 @@ async function startingModel(
 /** The config with what decoding needs to know, as LLaDA2's checkpoints have it; what it says already is left unsaid. */
 export function decodingConfig(
   config: ModelConfig,
-  { block_size, same_token_labels }: Pick<Recipe['diffusion'], 'block_size' | 'same_token_labels'>,
+  { objective, diffusion: { block_size, same_token_labels } }: DecodingRecipe,
 ): ModelConfig {
   const said = config.same_token_labels ?? true
+  if (objective === 'hybrid') return { ...config, block_size, causal_context: true }
   return { ...config, block_size, ...(same_token_labels === said ? {} : { same_token_labels }) }
+}
+
+interface DecodingRecipe {
+  objective: Recipe['objective']
+  diffusion: Pick<Recipe['diffusion'], 'block_size' | 'same_token_labels'>
 }
 
 /** Documents are padded to multiples of this. */
 const finalBlockSize = ({ objective, diffusion }: Pick<Recipe, 'objective' | 'diffusion'>): number =>
-  objective === 'ar' ? 1 : diffusion.block_size
+  traits[objective].exact ? 1 : diffusion.block_size
 
 export function toDataOptions(
   { data, train: training, blockSize }: Pick<Recipe, 'data' | 'train'> & { blockSize: number },

@@ -93,7 +93,8 @@ export async function evaluateLoaded(
   const { signal, onEvent = () => undefined, seed = 0, data, eval: settings } = options
   const phase = (message: string) => onEvent({ type: 'phase', message })
   const { config } = loaded.model
-  const mode = typeof config.mask_token_id === 'number' ? 'diffusion' : 'ar'
+  const causal = config.causal_context === true
+  const mode = typeof config.mask_token_id !== 'number' ? 'ar' : causal ? 'speculative' : 'diffusion'
   const adapter = options.adapter === undefined ? undefined : await loadAdapterFor(loaded.model, options.adapter)
   const blockSize =
     mode === 'ar'
@@ -111,7 +112,7 @@ export async function evaluateLoaded(
     let documents: DataOptions | undefined
     if (data) {
       phase('measuring the likelihood of the held-out text')
-      documents = wholeFiles(data, loaded, { ...options, blockSize: mode === 'ar' ? 1 : blockSize, seed })
+      documents = wholeFiles(data, loaded, { ...options, blockSize: mode === 'diffusion' ? blockSize : 1, seed })
       const onReport = (report: DataReport) => describeReport(report).forEach(phase)
       const batches = await validationBatches({ ...documents, onReport }, options.dataTokens ?? 16_384)
       const measure = async (measured: InferenceModel, block: number | 'ar'): Promise<Evaluation> => {
@@ -126,7 +127,7 @@ export async function evaluateLoaded(
           await evaluator.dispose()
         }
       }
-      own = await measure(loaded, mode === 'ar' ? 'ar' : blockSize)
+      own = await measure(loaded, mode === 'diffusion' ? blockSize : 'ar')
       baseline = base && (await measure(base, 'ar'))
     }
     signal?.throwIfAborted()
@@ -140,7 +141,7 @@ export async function evaluateLoaded(
       sweep: settings.thresholds,
       onEvent,
     })
-    return { mode: adapter ? 'strided' : mode, blockSize, likelihood: own, baseline, comparison }
+    return { mode: adapter ? 'speculative' : mode, blockSize, likelihood: own, baseline, comparison }
   } finally {
     await executor.dispose()
   }
@@ -220,6 +221,9 @@ export interface CompareModelsOptions {
   onEvent?: (event: EvaluateEvent) => void
 }
 
+/** The threshold at which every draft is verified. */
+const VERIFY_ALL = 1
+
 /** Decodes the prompts with both models, in one executor. Undefined without prompts or models. */
 export async function compareModels(options: CompareModelsOptions): Promise<ComparisonResult | undefined> {
   const { executor, prompts, base, converted, decode, signal, onEvent } = options
@@ -233,21 +237,28 @@ export async function compareModels(options: CompareModelsOptions): Promise<Comp
   const common = { signal }
   const adapter = converted?.adapter
   const settings = settingsFromKeys(decode)
+  const causal = converted?.loaded.model.config.causal_context === true
   const { strategy, threshold } = resolveSettings(settings, converted?.loaded.generationConfig)
-  const swept = !adapter && strategyReads(strategy, 'threshold')
+  const swept = !adapter && (causal || strategyReads(strategy, 'threshold'))
   try {
     const ar = base && (await open(executor, base, { mode: 'ar' }))
     const diffusion =
       converted &&
       (await open(executor, converted.loaded, {
         blockSize: converted.blockSize,
-        ...(adapter ? { adapter } : { mode: 'diffusion' }),
+        ...(adapter ? { adapter } : { mode: causal ? 'speculative' : 'diffusion' }),
       }))
     const comparison = await compareDecoding({
       prompts,
       ...(ar ? { ar: (ids) => written(ar.write(ids, { ...settingsOfMode(settings, 'ar'), ...common })) } : {}),
       ...(diffusion
         ? {
+            ...(causal
+              ? {
+                  own: (ids) =>
+                    written(diffusion.write(ids, { ...settingsOfMode(settings, 'ar'), ...common, mode: 'ar' })),
+                }
+              : {}),
             diffusion:
               (threshold): Decode =>
               (ids) =>
@@ -259,12 +270,16 @@ export async function compareModels(options: CompareModelsOptions): Promise<Comp
                 ),
           }
         : {}),
-      threshold: adapter ? (settings.draftThreshold ?? adapter.config.decoding.draftThreshold) : threshold,
+      threshold: adapter
+        ? (settings.draftThreshold ?? adapter.config.decoding.draftThreshold)
+        : causal
+          ? (settings.threshold ?? VERIFY_ALL)
+          : threshold,
       sweep: swept ? options.sweep : [],
       signal,
       onProgress: ({ label, done, total }) => onEvent?.({ type: 'decoding', label, done, total }),
     })
-    return { ...comparison, strategy: diffusion && !adapter ? strategy : undefined }
+    return { ...comparison, strategy: diffusion && !adapter && !causal ? strategy : undefined }
   } finally {
     for (const generator of generators) await generator.dispose()
   }

@@ -62,7 +62,7 @@ describe('parseRecipe', () => {
       { train: { total_tokens: '4x' } },
       'train.total_tokens: expected a number of tokens such as 300000, 300k or 4M, not "4x"',
     ],
-    [{ objective: 'gan' }, 'objective: expected one of diffusion, ar, not "gan"'],
+    [{ objective: 'gan' }, 'objective: expected one of diffusion, ar, hybrid, not "gan"'],
     [{ data: { train_path: [] } }, 'data.train_path: must not be empty'],
     [{ data: 'a.jsonl' }, 'data: expected a section of keys, not "a.jsonl"'],
     [

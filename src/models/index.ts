@@ -42,7 +42,7 @@ export function createModel(config: ModelConfig): Model {
  */
 export function trainedConfig(
   config: ModelConfig,
-  objective: 'diffusion' | 'ar',
+  objective: 'diffusion' | 'ar' | 'hybrid',
 ): { config: ModelConfig; dropped?: string } {
   return architectureOf(config).trained?.(config, objective) ?? { config }
 }

@@ -86,5 +86,5 @@ export interface Architecture {
    * The config.json of what a model of this architecture is after training, where it is another, and what of the
    * checkpoint is not part of that, in words.
    */
-  trained?(config: ModelConfig, objective: 'diffusion' | 'ar'): { config: ModelConfig; dropped?: string }
+  trained?(config: ModelConfig, objective: 'diffusion' | 'ar' | 'hybrid'): { config: ModelConfig; dropped?: string }
 }

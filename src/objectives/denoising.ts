@@ -31,6 +31,8 @@ export interface DenoisingSettings {
   blockSize: number
   /** Standard deviation of the noise on masked embeddings; 0 for none. */
   embeddingNoise: number
+  /** Weight of the diffusion loss beside the next-token loss, where there is one. Default 1. */
+  diffusionWeight?: number
 }
 
 /** Of a program's variant, what the noise decides. */

@@ -2,12 +2,13 @@
 import { ar } from './ar.ts'
 import { bdlm } from './bdlm.ts'
 import type { DenoisingSettings } from './denoising.ts'
+import { hybrid } from './hybrid.ts'
 import { mdlm } from './mdlm.ts'
 import { strided } from './strided.ts'
 import type { Objective } from './types.ts'
 
 /** Those that `objective` of a recipe names, beside `diffusion`. */
-const named = { ar }
+const named = { ar, hybrid }
 
 /** What a program can be traced for. */
 export const objectives = { ...named, bdlm, mdlm, strided }
@@ -22,6 +23,20 @@ export const trainedObjectives: readonly TrainedObjective[] = [
   'diffusion',
   ...(Object.keys(named) as (keyof typeof named)[]),
 ]
+
+/** What a trained model needs and is measured by. */
+interface Traits {
+  /** It has a mask token, and predicts what stands there. */
+  masks: boolean
+  /** Its likelihood is exact, one token after the other; otherwise the bound of block diffusion is measured. */
+  exact: boolean
+}
+
+export const traits: Readonly<Record<TrainedObjective, Traits>> = {
+  diffusion: { masks: true, exact: false },
+  ar: { masks: false, exact: true },
+  hybrid: { masks: true, exact: true },
+}
 
 /** The objective of a step. */
 export function objectiveAt(

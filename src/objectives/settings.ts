@@ -3,7 +3,9 @@ import * as z from 'zod'
 import type { DenoisingSettings } from './denoising.ts'
 
 const share = z.number().min(0).max(1)
-const whole = z.int().min(1)
+
+/** As Nemotron-Labs-Diffusion has it. */
+const DIFFUSION_WEIGHT = 0.3
 
 export const denoisingFields = {
   noise_range_low: share.default(0).describe('lowest mask ratio t'),
@@ -12,7 +14,11 @@ export const denoisingFields = {
     .enum(['block', 'sequence'])
     .default('block')
     .describe('draw the mask ratio per block or per document (always per document where a block is the row)'),
-  copies: whole.default(1).describe('noised copies that share one clean copy of a row'),
+  copies: z
+    .number()
+    .positive()
+    .default(1)
+    .describe('noised copies that share one clean copy of a row; with objective hybrid, masks per token of a row'),
   complementary_masking: z
     .boolean()
     .default(false)
@@ -35,6 +41,11 @@ export const denoisingFields = {
       'train on the EOS padding that fills the last block of a document too; its loss is reported apart, and it is never ' +
         'part of a likelihood',
     ),
+  diffusion_loss_weight: z
+    .number()
+    .positive()
+    .default(DIFFUSION_WEIGHT)
+    .describe('objective hybrid: weight of the diffusion loss beside the next-token loss'),
   position_dependent: z
     .number()
     .min(0)
@@ -45,7 +56,7 @@ export const denoisingFields = {
 /** The settings of the objectives that a recipe's section `diffusion` holds. */
 export const denoisingOf = (
   section: z.output<z.ZodObject<typeof denoisingFields>>,
-): Pick<DenoisingSettings, 'weighting' | 'noise' | 'shift'> => ({
+): Pick<DenoisingSettings, 'weighting' | 'noise' | 'shift' | 'diffusionWeight'> => ({
   weighting: section.loss_weighting,
   noise: {
     copies: section.copies,
@@ -57,4 +68,5 @@ export const denoisingOf = (
     supervisePadding: section.supervise_padding,
   },
   shift: !section.same_token_labels,
+  diffusionWeight: section.diffusion_loss_weight,
 })

@@ -105,7 +105,7 @@ function trace(
       positionCount: Math.max(length, count * size),
       embeddings: (h) => expandLike(reshape(maskEmbedding, [1, 1, dimensions.hiddenSize]), h),
       attention: (q, key, value, layer) =>
-        draftAttention(q, { key, value }, contexts[layer]!, bias, { ...dimensions, size }),
+        draftAttention(q, { key, value }, contexts[layer]!, bias, { ...dimensions, size, trainContext: false }),
     },
   )
   const drafts = flatten(hidden)

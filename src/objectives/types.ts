@@ -64,11 +64,11 @@ export interface TracedLoss {
 
 /**
  * A training objective. `prepare` is a function of its arguments alone; `trace` builds the loss of what it prepared.
- * Settings are the objective's own.
+ * Settings are the objective's own. Held-out text may be measured by the program of another (`Measured`).
  */
-export interface Objective<Settings, Variant> {
+export interface Objective<Settings, Variant, Measured = Variant> {
   prepare(batch: Batch, at: Counters, settings: Settings): MicroBatch<Variant>
   /** Draws that measure held-out text. */
-  measure(batch: Batch, options: MeasureOptions, settings: Settings): Measurement<Variant>[]
+  measure(batch: Batch, options: MeasureOptions, settings: Settings): Measurement<Measured>[]
   trace(model: Model, weights: Weights, variant: Variant, sizes: Sizes): TracedLoss
 }

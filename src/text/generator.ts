@@ -20,6 +20,8 @@ import {
   givenSettings,
   resolveSettings,
   type ScoreOptions,
+  settingDefault,
+  settingsOfMode,
   type TokenScore,
 } from '../decode/index.ts'
 import type { Executor } from '../runtime/executor.ts'
@@ -28,8 +30,12 @@ import type { Tokenizer } from '../tokenizer/types.ts'
 import { assemble, type Writing } from './assemble.ts'
 
 export interface GeneratorOptions {
-  /** Default: `diffusion` where config.json has a mask token, else `ar`; `strided` with an adapter. */
-  mode?: 'diffusion' | 'ar'
+  /**
+   * How texts are written that do not say so themselves. Default: the model's own (generation_config.json), else
+   * `speculative` for models of the objective hybrid and with an adapter, `diffusion` for others with a mask token, `ar` for
+   * the rest.
+   */
+  mode?: DecodingMode
   /** Tokens decoded together. Default: `block_size` of config.json, else 32; with an adapter, as it was measured. */
   blockSize?: number
   /** An adapter that drafts what the model writes (`loadAdapterFor`). */
@@ -54,6 +60,8 @@ export interface GenerateSettings
 /** A model that is ready to generate. */
 export interface Generator {
   mode: DecodingMode
+  /** The modes that a text may ask for. */
+  modes: readonly DecodingMode[]
   /** Tokens that are decoded together, or drafted at a time; 1 for next-token decoding. */
   blockSize: number
   /** Token of a hole, and of what is not yet decided; undefined for autoregressive models. */
@@ -73,6 +81,19 @@ export interface Generator {
   dispose(): Promise<void>
 }
 
+/** The modes of a model, its usual one first. */
+function modesOf(model: { adapter: boolean; masks: boolean; causalContext: boolean }): readonly DecodingMode[] {
+  if (model.adapter) return ['speculative', 'ar']
+  if (!model.masks) return ['ar']
+  return model.causalContext ? ['speculative', 'ar', 'diffusion'] : ['diffusion', 'ar']
+}
+
+function checkedMode(mode: DecodingMode, modes: readonly DecodingMode[]): DecodingMode {
+  if (modes.includes(mode)) return mode
+  const why = mode === 'ar' ? '' : '; a model trained with objective hybrid writes in all three'
+  throw new UserError(`mode ${mode} is not one of this model's, which are ${modes.join(', ')}${why}`)
+}
+
 /** Puts a model on the executor for decoding; the weights are copied. Throws UserError for a mode the model cannot do. */
 export async function createGenerator(
   executor: Executor,
@@ -82,12 +103,12 @@ export async function createGenerator(
   const { mask_token_id: mask, block_size: configured } = model.config
   const maskTokenId = typeof mask === 'number' ? mask : undefined
   const { adapter } = options
-  if (adapter && (options.mode || maskTokenId !== undefined))
-    throw new UserError('mode cannot be chosen with an adapter: it drafts for the autoregressive model')
-  const mode = adapter ? 'strided' : (options.mode ?? (maskTokenId === undefined ? 'ar' : 'diffusion'))
-  if (mode === 'diffusion' && maskTokenId === undefined) {
-    throw new UserError('this model is autoregressive (no mask_token_id in config.json): convert it, or use mode ar')
-  }
+  const causalContext = model.config.causal_context === true
+  if (adapter && maskTokenId !== undefined)
+    throw new UserError('an adapter drafts for an autoregressive model; this one has masks of its own')
+  const modes = modesOf({ adapter: adapter !== undefined, masks: maskTokenId !== undefined, causalContext })
+  const configuredDecoding = configuredSettings(generationConfig ?? {})
+  const mode = checkedMode(options.mode ?? configuredDecoding.mode ?? modes[0], modes)
   const eosTokenIds = endTokens({ tokenizer, model, generationConfig })
   const engine = await createEngine(executor, model, parameters, {
     ...(maskTokenId === undefined ? {} : { maskTokenId }),
@@ -95,35 +116,44 @@ export async function createGenerator(
     specialTokenIds: tokenizer.specialTokenIds,
     shift: model.config.same_token_labels === false,
     softStates: model.config.soft_states === true,
+    causalContext,
     keepPrefixes: options.keepPrefixes ?? 0,
     ...(adapter ? { adapter: adapter.parameters } : {}),
   })
-  const configuredSize =
-    configuredSettings(generationConfig ?? {}).blockSize ?? (typeof configured === 'number' ? configured : 32)
-  const usualSize = mode === 'ar' ? 1 : (adapter?.config.decoding.masks ?? configuredSize)
-  const blockSize = mode === 'ar' ? 1 : (options.blockSize ?? usualSize)
-  const diffusionOnly = (what: string) => {
-    if (mode !== 'diffusion') throw new UserError(`${what} needs a diffusion model; this one decodes autoregressively`)
+  const configuredSize = configuredDecoding.blockSize ?? (typeof configured === 'number' ? configured : 32)
+  /** Tokens that are decoded together, or masks of a draft. */
+  const size = options.blockSize ?? adapter?.config.decoding.masks ?? configuredSize
+  const blockSize = mode === 'ar' ? 1 : size
+  const blocksOnly = (what: string) => {
+    if (!modes.includes('diffusion') || causalContext)
+      throw new UserError(`${what} needs a model of block diffusion; this one writes from left to right`)
   }
+
+  function speculative(prompt: readonly number[], settings: Omit<GenerateSettings, 'stop' | 'constraint'>): Generation {
+    const { mode: asked = mode, logitBias, logprobs, signal, sharing, ...given } = settings
+    const own = adapter ? adapter.config.decoding : settingsOfMode(configuredDecoding, 'speculative')
+    const lossy = asked === 'diffusion' ? { threshold: settingDefault('threshold') } : {}
+    const drafts = { ...own, ...lossy, masks: size, ...givenSettings(given) }
+    return engine.generateSpeculative(prompt, { ...drafts, logitBias, logprobs, signal, sharing })
+  }
+
   function start(
     prompt: readonly number[],
     settings: Omit<GenerateSettings, 'stop' | 'constraint'>,
     constraint: Constraint | undefined,
   ): Generation {
-    if (mode === 'ar') return engine.generateAutoregressive(prompt, { ...settings, constraint })
-    if (adapter)
-      return engine.generateStrided(prompt, {
-        ...adapter.config.decoding,
-        masks: blockSize,
-        ...givenSettings(settings),
-        logitBias: settings.logitBias,
-        logprobs: settings.logprobs,
-        signal: settings.signal,
-        sharing: settings.sharing,
-      })
-    const asked = { blockSize, ...givenSettings(settings) }
-    const resolved = resolveSettings(asked, generationConfig, { constrained: constraint !== undefined })
-    return engine.generate(prompt, { ...settings, ...resolved, blockSize: asked.blockSize, constraint })
+    const asked = checkedMode(settings.mode ?? mode, modes)
+    // Blocks of a model whose text is causal are drafts.
+    const way = causalContext && asked === 'diffusion' ? 'speculative' : asked
+    checkMode(givenSettings(settings), way)
+    if (way === 'ar') return engine.generateAutoregressive(prompt, { ...settings, constraint })
+    if (way === 'speculative') {
+      if (constraint) throw new UserError('constraints do not work in mode speculative yet; use mode ar')
+      return speculative(prompt, settings)
+    }
+    const given = { blockSize: size, ...givenSettings(settings) }
+    const resolved = resolveSettings(given, generationConfig, { constrained: constraint !== undefined })
+    return engine.generate(prompt, { ...settings, ...resolved, blockSize: given.blockSize, constraint })
   }
   const compile = createConstraintCompiler(() =>
     createVocabulary({
@@ -134,14 +164,12 @@ export async function createGenerator(
   )
   function generate(prompt: readonly number[], settings: Omit<GenerateSettings, 'stop'>): Generation {
     const { constraint, ...rest } = settings
-    if (constraint !== undefined && mode === 'strided')
-      throw new UserError('constraints do not work with an adapter yet; decode without the adapter')
-    checkMode(givenSettings(rest), mode)
     return start(prompt, rest, constraint && compile(constraint))
   }
 
   return {
     mode,
+    modes,
     blockSize,
     maskTokenId,
     endTokens: eosTokenIds,
@@ -156,15 +184,17 @@ export async function createGenerator(
       return assemble(generate(prompt, settings), { tokenizer, prompt, endTokens: eosTokenIds, stop })
     },
     fill(ids, settings) {
-      diffusionOnly('filling')
+      blocksOnly('filling')
       return engine.fill(ids, settings)
     },
     rewrite(ids, settings) {
-      diffusionOnly('rewriting')
+      blocksOnly('rewriting')
       return engine.rewrite(ids, settings)
     },
     score: (ids, options = {}) =>
-      mode === 'ar' ? engine.scoreAutoregressive(ids, options) : engine.score(ids, { ...options, blockSize }),
+      mode === 'diffusion' && !causalContext
+        ? engine.score(ids, { ...options, blockSize })
+        : engine.scoreAutoregressive(ids, options),
     dispose: engine.dispose,
   }
 }

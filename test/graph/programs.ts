@@ -22,6 +22,7 @@ const objectives: readonly Variant[] = [
   { kind: 'bdlm', blockSize: 4, copies: 2, aligned: true, embeddingNoise: true, parts: ['text_loss'] },
   { kind: 'bdlm', blockSize: 16, copies: 1, aligned: true },
   { kind: 'bdlm', blockSize: 4, copies: 1, aligned: false },
+  { kind: 'hybrid', size: 4, count: 3, weight: 0.3 },
 ]
 
 /** Every program of a model, by what it is. */

@@ -93,7 +93,7 @@ function describe({ mode, blockSize, likelihood, baseline, comparison }: Evaluat
   }
   if (comparison) {
     const { ar, diffusion, sweep, tasks, equal } = comparison
-    const second = mode === 'strided' ? 'with adapter' : 'diffusion'
+    const second = mode === 'speculative' ? 'with adapter' : 'diffusion'
     const rows = [...(ar ? [{ name: 'AR', ...ar }] : [])]
     if (sweep.length > 0) rows.push(...sweep.map((point) => ({ name: `threshold ${point.threshold}`, ...point })))
     else if (diffusion) rows.push({ name: second, ...diffusion })
@@ -108,7 +108,7 @@ function describe({ mode, blockSize, likelihood, baseline, comparison }: Evaluat
         ]),
       ]),
     )
-    if (mode === 'strided' && equal !== undefined) {
+    if (mode === 'speculative' && equal !== undefined) {
       parts.push(`${equal} of ${comparison.prompts} answers are the same tokens`)
     }
     if (tasks.length > 0) {

@@ -108,7 +108,7 @@ export interface ReportData extends Provenance {
   settings: Record<string, unknown>
   training:
     | {
-        objective: 'diffusion' | 'ar'
+        objective: 'diffusion' | 'ar' | 'hybrid'
         tokens: number
         steps: number
         /** Wall-clock seconds of training, interruptions not counted. */

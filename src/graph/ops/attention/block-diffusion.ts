@@ -245,7 +245,7 @@ const attentionGradient = defineOperation({
   inputs: ['q', 'k', 'v', 'y', 'tileProbabilities', 'contextProbabilities...', 'dy'],
   outputs: ['dq', 'dk', 'dv'],
   attributes: blockDiffusionAttributes,
-  infer: likeInputs,
+  infer: ([q, k, v]) => likeInputs([q, k, v]),
   onnx(emit, inputs, attributes, node) {
     const layout = layoutOf(node.inputs, attributes, never)
     const at = arrange(emit, layout)

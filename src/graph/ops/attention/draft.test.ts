@@ -32,7 +32,7 @@ const build = (x: Record<string, Tensor>) =>
     { key: x.k, value: x.v },
     { key: x.contextKey, value: x.contextValue },
     anchorBias(x.anchors, x.documents),
-    { heads, kvHeads, size },
+    { heads, kvHeads, size, trainContext: true },
   )
 
 /** Each query, head by head, over the keys that it sees. */
@@ -75,8 +75,12 @@ describe('draftAttention', () => {
     })
   })
 
-  it('has gradients for queries, keys and values of the groups', () =>
-    checkGradients(executor, { values: { ...values, ...layout }, wanted: ['q', 'k', 'v'], build }))
+  it('has gradients for queries, keys and values of the groups and of the row', () =>
+    checkGradients(executor, {
+      values: { ...values, ...layout },
+      wanted: ['q', 'k', 'v', 'contextKey', 'contextValue'],
+      build,
+    }))
 })
 
 describe('softCrossEntropy', () => {

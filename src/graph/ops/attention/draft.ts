@@ -1,6 +1,6 @@
 // Attention of the positions that draft: groups of k of them, each group behind one position (its anchor) of a row whose
 // keys and values are given. A query sees the row up to its anchor and, causally, its own group. One node forward and one
-// node backward; nothing flows back into the row.
+// node backward.
 import { z } from 'zod'
 import { count } from '../../attributes.ts'
 import type { Emitter } from '../../onnx/emitter.ts'
@@ -27,6 +27,8 @@ const draftAttributes = z.strictObject({
   ...headAttributes,
   /** Positions of a group, k. */
   size: count,
+  /** Gradients flow back into the row's keys and values. */
+  trainContext: z.boolean(),
 })
 type Attributes = z.infer<typeof draftAttributes>
 
@@ -85,6 +87,7 @@ function arrange(emit: Emitter, { rows, groups, size, kvHeads, share, headDim, l
     fromKey: (x: string) => reshape(transpose(x, [0, 2, 3, 1, 4]), [rows, groups * size, kvHeads * headDim]),
     /** Keys or values of the row -> [rows, kvHeads, length, D] */
     context: (x: string) => transpose(reshape(x, [rows, length, kvHeads, headDim]), [0, 2, 1, 3]),
+    fromContext: (x: string) => reshape(transpose(x, [0, 2, 1, 3]), [rows, length, kvHeads * headDim]),
     /** A query tensor as one matrix per key head: [rows, kvHeads, groups * share * size, width]. */
     flat: (x: string, width: number) => reshape(x, [rows, kvHeads, groups * share * size, width]),
     perGroup: (x: string, width: number) => reshape(x, [rows, kvHeads, groups, share * size, width]),
@@ -108,12 +111,12 @@ const attentionOperation = defineOperation({
     ]
   },
   gradient({ inputs: [q, k, v, contextKey, contextValue], outputs, attributes, gradients: [dy] }) {
-    return [
-      ...apply(gradientOperation, [q, k, v, contextKey, contextValue, ...outputs, dy as Tensor], attributes),
-      undefined,
-      undefined,
-      undefined,
-    ]
+    const [dq, dk, dv, dContextKey, dContextValue] = apply(
+      gradientOperation,
+      [q, k, v, contextKey, contextValue, ...outputs, dy as Tensor],
+      attributes,
+    )
+    return [dq, dk, dv, dContextKey, dContextValue, undefined]
   },
   onnx(emit, [q, k, v, contextKey, contextValue, bias], attributes, node) {
     const layout = layoutOf(node.inputs, attributes, never)
@@ -137,16 +140,17 @@ const attentionOperation = defineOperation({
   },
 })
 
-/** Inputs q, k, v, the row's keys and values, the forward's outputs and dy; outputs dq, dk, dv. */
+/** Inputs q, k, v, the row's keys and values, the forward's outputs and dy; outputs dq, dk, dv and, if asked for, those of the row. */
 const gradientOperation = defineOperation({
   name: 'draftAttentionGradient',
   inputs: ['q', 'k', 'v', 'contextKey', 'contextValue', 'y', 'groupProbabilities', 'contextProbabilities', 'dy'],
-  outputs: ['dq', 'dk', 'dv'],
+  outputs: ['dq', 'dk', 'dv', 'dContextKey?', 'dContextValue?'],
   attributes: draftAttributes,
-  infer: likeInputs,
+  infer: ([q, k, v, contextKey, contextValue], { trainContext }) =>
+    likeInputs(trainContext ? [q, k, v, contextKey, contextValue] : [q, k, v]),
   onnx(emit, [q, k, v, contextKey, contextValue, y, ownP, contextP, dy], attributes, node) {
     const layout = layoutOf(node.inputs, attributes, never)
-    const { headDim, length } = layout
+    const { headDim, length, trainContext } = layout
     const at = arrange(emit, layout)
     const scale = scaleOf(headDim)
     const query = at.query(q)
@@ -157,10 +161,16 @@ const gradientOperation = defineOperation({
     const context = scoreGradient(emit, contextP, at.perGroup(dContext, length), sums)
     const dqContext = mix(emit, at.flat(context, length), at.context(contextKey), scale)
     const dq = emit.op('Add', [mix(emit, own, at.key(k), scale), at.perGroup(dqContext, headDim)])
-    return [
+    const gradients = [
       at.fromQuery(dq),
       at.fromKey(mixByColumns(emit, own, query, scale)),
       at.fromKey(mixByColumns(emit, ownP, output)),
+    ]
+    if (!trainContext) return gradients
+    return [
+      ...gradients,
+      at.fromContext(mixByColumns(emit, at.flat(context, length), at.flat(query, headDim), scale)),
+      at.fromContext(mixByColumns(emit, at.flat(contextP, length), at.flat(output, headDim))),
     ]
   },
 })
@@ -168,12 +178,15 @@ const gradientOperation = defineOperation({
 /**
  * softmax over the row up to the anchor and over the group up to the query: q [rows, groups * size, heads * D], k and v
  * with key heads; the row's keys and values [rows, length, key heads * D], rotated; `bias` of `anchorBias`. Gradients for
- * q, k and v.
+ * q, k and v, and with `trainContext` for the row's keys and values.
  */
 export const draftAttention = (
   q: Tensor,
   { key, value }: { key: Tensor; value: Tensor },
   context: { key: Tensor; value: Tensor },
   bias: Tensor,
-  { heads, kvHeads, size }: Attributes,
-): Tensor => apply(attentionOperation, [q, key, value, context.key, context.value, bias], { heads, kvHeads, size })[0]
+  { heads, kvHeads, size, trainContext }: Attributes,
+): Tensor => {
+  const attributes = { heads, kvHeads, size, trainContext }
+  return apply(attentionOperation, [q, key, value, context.key, context.value, bias], attributes)[0]
+}

@@ -71,6 +71,6 @@ export const rowSums = (emit: Emitter, dy: string, y: string): string =>
 export const scoreGradient = (emit: Emitter, p: string, dP: string, sums: string): string =>
   emit.op('Mul', [p, emit.op('Sub', [dP, sums])])
 
-/** Types of the gradients of q, k and v. */
-export const likeInputs = ([q, k, v]: readonly Tensor[]): OutputType[] =>
-  [q, k, v].map(({ dtype, shape }) => ({ dtype, shape }))
+/** Types of the gradients of these inputs. */
+export const likeInputs = (inputs: readonly Tensor[]): OutputType[] =>
+  inputs.map(({ dtype, shape }) => ({ dtype, shape }))

@@ -1,4 +1,4 @@
-// Strided decoding against decoding one token at a time: the same tokens where it is greedy, the same distribution where it
+// Speculative decoding against decoding one token at a time: the same tokens where it is greedy, the same distribution where it
 // samples; the tree of a forward; what an adapter may not change.
 import fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -11,7 +11,7 @@ import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import { complete, createEngine, type Engine } from './engine.ts'
 import { createForward } from './forward.ts'
 import { distribution, pick } from './sampling.ts'
-import { drawAt, layOut, verify } from './strided.ts'
+import { drawAt, layOut, verify } from './speculative.ts'
 
 const executor = createExecutor({ threads: 1 })
 afterAll(() => executor.dispose())
@@ -30,15 +30,19 @@ function adapter(): Map<string, Parameter> {
 }
 
 const eosTokenIds = [3]
+const MASK = VOCABULARY - 1
 let plain: Engine
 let engine: Engine
+let hybrid: Engine
 beforeAll(async () => {
   plain = await createEngine(executor, model, weights, { eosTokenIds })
   engine = await createEngine(executor, model, weights, { eosTokenIds, adapter: adapter() })
+  hybrid = await createEngine(executor, model, weights, { eosTokenIds, maskTokenId: MASK, causalContext: true })
 })
 afterAll(async () => {
   await plain.dispose()
   await engine.dispose()
+  await hybrid.dispose()
 })
 
 describe('layOut', () => {
@@ -104,7 +108,7 @@ describe('the gate', () => {
   })
 })
 
-describe('generateStrided', () => {
+describe('generateSpeculative', () => {
   it('writes what greedy decoding writes, whatever is drafted, and never beyond its limits', () =>
     fc.assert(
       fc.asyncProperty(
@@ -117,7 +121,7 @@ describe('generateStrided', () => {
           const expected = await complete(plain.generateAutoregressive(prompt, { maxNewTokens }))
           let final = prompt.length
           const options = { maxNewTokens, masks, draftThreshold, branchThreshold }
-          const actual = await complete(engine.generateStrided(prompt, options), (step) => {
+          const actual = await complete(engine.generateSpeculative(prompt, options), (step) => {
             expect(step.tokens.map(({ position }) => position)).toEqual(step.tokens.map((_, i) => final + i))
             final = step.final
           })
@@ -142,8 +146,43 @@ describe('generateStrided', () => {
     ]) {
       const common = { ...options, maxNewTokens: 30 }
       const expected = await complete(plain.generateAutoregressive([5, 1, 7], common))
-      const actual = await complete(engine.generateStrided([5, 1, 7], { ...common, masks: 3 }))
+      const actual = await complete(engine.generateSpeculative([5, 1, 7], { ...common, masks: 3 }))
       expect(actual.ids).toEqual(expected.ids)
+    }
+  })
+
+  it('writes what greedy decoding writes with masks of the model itself', () =>
+    fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.integer({ min: 0, max: VOCABULARY - 2 }), { minLength: 1, maxLength: 12 }),
+        fc.integer({ min: 1, max: 40 }),
+        fc.integer({ min: 1, max: 6 }),
+        async (prompt, maxNewTokens, masks) => {
+          const expected = await complete(hybrid.generateAutoregressive(prompt, { maxNewTokens }))
+          const actual = await complete(hybrid.generateSpeculative(prompt, { maxNewTokens, masks }))
+          expect(actual.ids).toEqual(expected.ids)
+          expect(actual.ids).not.toContain(MASK)
+        },
+      ),
+      { numRuns: 30, seed: 5 },
+    ))
+
+  it('takes drafts unverified that are together more probable than the threshold', async () => {
+    for (const options of [{}, { temperature: 1, seed: 4 }, { logprobs: 2 }]) {
+      const all = { ...options, maxNewTokens: 30, masks: 4 }
+      let forwards = Number.POSITIVE_INFINITY
+      for (const threshold of [0, 0.05, 1]) {
+        let final = 2
+        const result = await complete(hybrid.generateSpeculative([5, 1], { ...all, threshold }), (step) => {
+          expect(step.tokens.map(({ position }) => position)).toEqual(step.tokens.map((_, i) => final + i))
+          if ('logprobs' in options) for (const { top } of step.tokens) expect(top?.length).toBe(2)
+          final = step.final
+        })
+        expect(result.ids.length).toBe(final - 2)
+        if (threshold === 0 && result.stop === 'length') expect(result.forwards).toBe(Math.ceil(30 / 5))
+        expect(result.tpf).toBeLessThanOrEqual(forwards)
+        forwards = result.tpf
+      }
     }
   })
 
@@ -151,18 +190,18 @@ describe('generateStrided', () => {
     const prompts = Array.from({ length: 5 }, (_, i) => [i, i + 1, 2 * i])
     const options = { maxNewTokens: 20, masks: 2 }
     const alone: number[][] = []
-    for (const prompt of prompts) alone.push((await complete(engine.generateStrided(prompt, options))).ids)
-    const together = await Promise.all(prompts.map((prompt) => complete(engine.generateStrided(prompt, options))))
+    for (const prompt of prompts) alone.push((await complete(engine.generateSpeculative(prompt, options))).ids)
+    const together = await Promise.all(prompts.map((prompt) => complete(engine.generateSpeculative(prompt, options))))
     expect(together.map(({ ids }) => ids)).toEqual(alone)
   })
 
   it('refuses settings that make no sense', () => {
-    expect(() => plain.generateStrided([1], { maxNewTokens: 1, masks: 2 })).toThrow('needs an adapter')
-    expect(() => engine.generateStrided([1], { maxNewTokens: 1, masks: 0 })).toThrow('masks')
-    expect(() => engine.generateStrided([1], { maxNewTokens: 1, masks: 2, draftThreshold: 2 })).toThrow(
+    expect(() => plain.generateSpeculative([1], { maxNewTokens: 1, masks: 2 })).toThrow('an adapter that drafts')
+    expect(() => engine.generateSpeculative([1], { maxNewTokens: 1, masks: 0 })).toThrow('masks')
+    expect(() => engine.generateSpeculative([1], { maxNewTokens: 1, masks: 2, draftThreshold: 2 })).toThrow(
       'draftThreshold',
     )
-    expect(() => engine.generateStrided([], { maxNewTokens: 1, masks: 2 })).toThrow('at least one token')
+    expect(() => engine.generateSpeculative([], { maxNewTokens: 1, masks: 2 })).toThrow('at least one token')
   })
 })
 
@@ -195,7 +234,7 @@ describe('sampling', () => {
       const counts = new Map<string, number>()
       for (let i = 0; i < 20_000; i++) {
         const at = drawAt(trial, i, 0)
-        const { token } = verify({ token: pick(q, at.draft), from: q, confidence: 1 }, p, at)
+        const { token } = verify({ token: pick(q, at.draft), from: q }, p, at)
         counts.set(String(token), (counts.get(String(token)) ?? 0) + 1)
       }
       const { g, limit } = gTest(counts, new Map(p.tokens.map((token, i) => [String(token), p.probabilities[i]])))
@@ -229,7 +268,7 @@ describe('sampling', () => {
     for (let seed = 0; seed < draws; seed += 50) {
       const results = await Promise.all(
         Array.from({ length: 50 }, (_, i) =>
-          complete(engine.generateStrided(prompt, { ...sampling, maxNewTokens: 3, masks: 2, seed: seed + i })),
+          complete(engine.generateSpeculative(prompt, { ...sampling, maxNewTokens: 3, masks: 2, seed: seed + i })),
         ),
       )
       for (const { ids } of results) counts.set(ids.join(), (counts.get(ids.join()) ?? 0) + 1)

@@ -1,6 +1,7 @@
-// Introspective strided decoding (I-DLM, arXiv 2604.11035): a forward verifies drafted tokens by the distribution that the
-// autoregressive model has for them, and drafts the next ones at mask positions. The text is the model's own: greedy decoding
-// takes its most probable tokens, sampling has its distribution (speculative sampling; Leviathan et al., 2023).
+// Self-speculation (introspective strided decoding, I-DLM, arXiv 2604.11035): a forward verifies drafted tokens by the
+// distribution that the autoregressive model has for them, and drafts the next ones at mask positions. The text is the model's
+// own: greedy decoding takes its most probable tokens, sampling has its distribution (speculative sampling; Leviathan et al.,
+// 2023). With a threshold, drafts that are sure enough are taken unverified: faster, and no longer exact.
 //
 // Which draft will be the last accepted one is not known before the forward, so masks stand behind every draft where that is
 // likely enough, as branches of a tree. What a forward is, forward.ts knows.
@@ -9,18 +10,10 @@ import type { Cache } from './cache.ts'
 import type { Forward } from './forward.ts'
 import type { Predictor } from './predict.ts'
 import { prefill } from './prefill.ts'
-import {
-  adjustLogits,
-  type Distribution,
-  distribution,
-  draws,
-  pick,
-  type SamplingOptions,
-  withSamplingDefaults,
-} from './sampling.ts'
+import { type Distribution, distribution, draws, pick, type SamplingOptions, withSamplingDefaults } from './sampling.ts'
 import type { CommittedToken, DecodeStep } from './types.ts'
 
-export interface StridedSettings {
+export interface SpeculativeSettings {
   /** Masks behind a position: the most tokens that are drafted at a time. */
   masks: number
   /**
@@ -33,28 +26,41 @@ export interface StridedSettings {
    * Where it is and has none, the next forward verifies nothing and decodes one token. 0: behind every token.
    */
   branchThreshold: number
+  /**
+   * Drafts are taken without verification as long as the product of their probabilities is above this. 1: none are.
+   */
+  threshold: number
+  /** What stands at a mask; where an adapter acts it does not matter. */
+  maskTokenId: number
   predictor: Predictor
   sampling: SamplingOptions
   logitScale?: number
   signal?: AbortSignal
 }
 
-/** A token that a mask proposed. */
-interface Draft {
+interface Drawn {
   token: number
   /** What it was drawn from; undefined where it is the most probable token. */
   from: Distribution | undefined
+}
+
+/** A token that a mask proposed. */
+interface Draft extends Drawn {
   /** Probability of the most probable token where it was drafted: about that of being accepted. */
   confidence: number
+  /** What is reported of the token where it is taken unverified. */
+  details: Pick<CommittedToken, 'confidence' | 'logprob' | 'top'>
 }
 
 /** Yields a step after every forward; returns the text up to its end. The cache may hold a beginning of it. */
-export async function* decodeStrided(
+export async function* decodeSpeculative(
   forward: Forward,
   cache: Cache,
   { prompt, end, eosTokenIds }: { prompt: readonly number[]; end: number; eosTokenIds: readonly number[] },
-  { masks, draftThreshold, branchThreshold, predictor, sampling, logitScale, signal }: StridedSettings,
+  settings: SpeculativeSettings,
 ): AsyncGenerator<DecodeStep, number[], void> {
+  const { masks, draftThreshold, branchThreshold, threshold, maskTokenId } = settings
+  const { predictor, sampling, logitScale, signal } = settings
   const ids = [...prompt]
   const samples = draws(sampling)
   const { seed } = withSamplingDefaults(sampling)
@@ -77,11 +83,7 @@ export async function* decodeStrided(
     const result = await forward.run(cache, {
       logitScale,
       signal,
-      ids: [
-        ...ids.slice(start),
-        ...drafts.map(({ token }) => token),
-        ...tree.groups.flatMap(({ size }) => zeros(size)),
-      ],
+      ids: [...ids.slice(start), ...drafts.map(({ token }) => token), ...tree.masks.map(() => maskTokenId)],
       blockSize: tree,
       rows: tree.rows,
       masks: tree.masks,
@@ -107,7 +109,14 @@ export async function* decodeStrided(
     }
     for (const { token } of tokens) ids.push(token)
     cache.truncate(start + known + accepted)
-    drafts = ended ? [] : draftsOf(tree.groups[accepted], step)
+    const proposed = ended ? [] : draftsOf(tree.groups[accepted], step)
+    const sure = Math.min(countSure(proposed, threshold), end - ids.length)
+    for (const { token, details } of proposed.slice(0, sure)) {
+      tokens.push({ position: ids.length, token, block: ids.length, ...details })
+      ids.push(token)
+      ended = eosTokenIds.includes(token)
+    }
+    drafts = proposed.slice(sure)
     yield { step, tokens, final: ids.length }
 
     /** What the masks behind the last accepted token propose for the positions behind the one that was just decided. */
@@ -120,13 +129,12 @@ export async function* decodeStrided(
         together *= result.confidence[row]
         if (together < draftThreshold) break
         const confidence = result.confidence[row]
-        if (!samples) proposed.push({ token: result.tokens[row], from: undefined, confidence })
-        else {
-          const logits = rowOf(result.logits as Float32Array, row)
-          adjustLogits(logits, sampling, ids)
-          const from = distribution(logits, sampling)
-          proposed.push({ token: pick(from, drawAt(seed, ids.length + mask, step).draft), from, confidence })
-        }
+        const position = ids.length + mask
+        // It adjusts the row's logits, too.
+        const { details } = predictor.predict(result, row, [position], step, () => ids)
+        const from = samples ? distribution(rowOf(result.logits as Float32Array, row), sampling) : undefined
+        const token = from ? pick(from, drawAt(seed, position, step).draft) : result.tokens[row]
+        proposed.push({ token, from, confidence, details: details(0, token) })
         if (eosTokenIds.includes((proposed.at(-1) as Draft).token)) break
       }
       return proposed
@@ -140,6 +148,16 @@ export async function* decodeStrided(
   return ids
 }
 
+/** How many drafts, from the first, are together more probable than `threshold`. */
+function countSure(drafts: readonly Draft[], threshold: number): number {
+  let together = 1
+  const first = drafts.findIndex(({ confidence }) => {
+    together *= confidence
+    return together <= threshold
+  })
+  return first === -1 ? drafts.length : first
+}
+
 /** The probability of each number of accepted drafts, from none to all, if each is accepted with its confidence. */
 function lastAccepted(drafts: readonly Draft[]): number[] {
   let reached = 1
@@ -150,13 +168,11 @@ function lastAccepted(drafts: readonly Draft[]): number[] {
   })
 }
 
-const zeros = (count: number): number[] => new Array<number>(count).fill(0)
-
-const STRIDED_STREAM = 0x73747269
+const SPECULATIVE_STREAM = 0x73747269
 
 /** The numbers in [0, 1) that decide about a position at a step: what is drafted, whether it is accepted, what stands instead. */
 export function drawAt(seed: number, position: number, step: number) {
-  const draw = random(seed, STRIDED_STREAM, position, step)
+  const draw = random(seed, SPECULATIVE_STREAM, position, step)
   const uniform = () => draw.uint32() * 2 ** -32 + (draw.uint32() >>> 12) * 2 ** -52
   return { draft: uniform(), accept: uniform(), instead: uniform() }
 }
@@ -166,7 +182,7 @@ export function drawAt(seed: number, position: number, step: number) {
  * has the distribution p. Without a draft it is drawn from p.
  */
 export function verify(
-  draft: Draft | undefined,
+  draft: Drawn | undefined,
   p: Distribution,
   { accept, instead }: { accept: number; instead: number },
 ): { token: number; accepted: boolean } {

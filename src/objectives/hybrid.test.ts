@@ -1,0 +1,131 @@
+// The hybrid objective: its parts against next-token prediction and against what decoding predicts at masks, its gradients.
+import { afterAll, describe, expect, it } from 'vitest'
+import { normal } from '../../test/graph/gradient-check.ts'
+import { tinyLlama } from '../../test/tiny-llama.ts'
+import type { Batch } from '../data/types.ts'
+import { createForward } from '../decode/forward.ts'
+import { layOut } from '../decode/speculative.ts'
+import { drawStrides } from '../diffusion/strides.ts'
+import { createExecutor } from '../runtime/onnxruntime/executor.ts'
+import { objectiveProgram } from '../train/graph.ts'
+import { countsOf, normalised } from '../train/stepper.ts'
+import { ar } from './ar.ts'
+import type { DenoisingSettings } from './denoising.ts'
+import { hybrid } from './hybrid.ts'
+import type { Variant } from './index.ts'
+import type { MicroBatch } from './types.ts'
+
+const executor = createExecutor({ threads: 1 })
+afterAll(() => executor.dispose())
+
+const MASK = 39
+const STEP = 0.004
+const { model, weights } = tinyLlama()
+const [rows, length] = [2, 12]
+const batch: Batch = {
+  rows,
+  length,
+  ids: Int32Array.from({ length: rows * length }, (_, i) => (i * 7 + 3) % 39),
+  documents: Int32Array.from([0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+  positions: Int32Array.from([0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
+  maskable: Uint8Array.from([1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1]),
+  padding: new Uint8Array(rows * length),
+  documentIds: ['a', 'b', 'c'],
+  tokens: 23,
+  bytes: 23,
+}
+const at = { seed: 1, step: 4, row: 0 }
+const settings: DenoisingSettings = {
+  maskTokenId: MASK,
+  weighting: 'mean',
+  noise: { copies: 1 },
+  finalBlockSize: 1,
+  hiddenSize: 32,
+  blockSize: 3,
+  embeddingNoise: 0,
+  diffusionWeight: 0.3,
+}
+const tensors = (parameters: typeof weights) =>
+  Object.fromEntries([...parameters].map(([name, value]) => [name, { dtype: 'float32' as const, ...value }]))
+
+async function run(microBatch: MicroBatch<Variant>, gradients: boolean, parameters = weights) {
+  const program = objectiveProgram(model, microBatch.objective, { rows, length }, { gradients })
+  const session = await executor.load(program, { optimize: false })
+  const feeds = normalised(microBatch, countsOf([microBatch]))
+  const fetches = Object.fromEntries(Object.keys(program.outputs).map((name) => [name, null]))
+  const results = await session.run({ ...feeds, ...tensors(parameters) }, fetches)
+  await session.release()
+  return results
+}
+
+describe('hybrid', () => {
+  const prepared = hybrid.prepare(batch, at, settings)
+
+  it('has the loss of next-token prediction as a part, and weighs the other', async () => {
+    const { loss, ar_loss, diffusion_loss } = await run(prepared, true)
+    const expected = await run(ar.prepare(batch, at, {}), true)
+    expect(Number(ar_loss.data[0])).toBeCloseTo(Number(expected.loss.data[0]), 5)
+    expect(Number(loss.data[0])).toBeCloseTo(Number(ar_loss.data[0]) + 0.3 * Number(diffusion_loss.data[0]), 5)
+  })
+
+  it('predicts at a mask what decoding predicts there', async () => {
+    const { size, count } = prepared.objective
+    const strides = drawStrides(batch, { ...at, size, count })
+    const { nll } = await run(prepared, false)
+    const forward = await createForward(executor, model, weights, [])
+    let next = prepared.counts!.ar_loss
+    for (let stride = 0; stride < rows * count; stride++) {
+      const row = Math.floor(stride / count)
+      const anchor = row * length + strides.anchors[stride]
+      const start = anchor - batch.positions[anchor]
+      const text = batch.ids.slice(start, anchor + 1)
+      const tree = layOut(0, text.length, [size])
+      const cache = forward.createCache()
+      const { logits } = await forward.run(cache, {
+        ids: [...text, ...tree.masks.map(() => MASK)],
+        blockSize: tree,
+        rows: tree.masks,
+        store: 0,
+        logits: true,
+      })
+      await cache.free()
+      for (let offset = 0; offset < size; offset++) {
+        if (strides.weights[stride * size + offset] === 0) continue
+        const own = logits!.subarray(offset * 40, (offset + 1) * 40)
+        const sum = own.reduce((total, x) => total + Math.exp(x), 0)
+        const expected = Math.log(sum) - own[strides.labels[stride * size + offset]]
+        expect(Number(nll.data[next++])).toBeCloseTo(expected, 4)
+      }
+    }
+    expect(next).toBe(prepared.counts!.loss_positions)
+    await forward.dispose()
+  })
+
+  it('has the gradients of its loss, through the text that masks see too', async () => {
+    const results = await run(prepared, true)
+    for (const [name, { shape, data }] of weights) {
+      const gradient = results[`grad.${name}`].data as Float32Array
+      const direction = normal(3, shape).data as Float32Array
+      let numeric = 0
+      for (const [step, weight] of [
+        [-2, 1 / 12],
+        [-1, -8 / 12],
+        [1, 8 / 12],
+        [2, -1 / 12],
+      ]) {
+        const moved = new Map(weights).set(name, { shape, data: data.map((x, i) => x + STEP * step * direction[i]) })
+        const { loss } = await run(prepared, false, moved)
+        numeric += (weight / STEP) * Number(loss.data[0])
+      }
+      const traced = gradient.reduce((sum, g, i) => sum + g * direction[i], 0)
+      const size = Math.sqrt(gradient.reduce((sum, g, i) => sum + (g * direction[i]) ** 2, 0))
+      expect(Math.abs(traced - numeric), name).toBeLessThan(2e-3 * size + 4e-3)
+    }
+  })
+
+  it('is measured by next-token prediction', () => {
+    const [{ microBatch, tiles }] = hybrid.measure(batch, { seed: 1, pairs: 2, row: 0 }, settings)
+    expect(microBatch).toEqual(ar.prepare(batch, at, {}))
+    expect(tiles).toBeUndefined()
+  })
+})
