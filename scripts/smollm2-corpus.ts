@@ -1,11 +1,12 @@
 // Makes the data of recipes/smollm2-gsm8k-sotu.yaml: `npx tsx scripts/smollm2-corpus.ts GSM8K_FOLDER [FOLDER]` (default
 // runs/smollm2/data). GSM8K_FOLDER holds train.jsonl and test.jsonl of github.com/openai/grade-school-math, or the same
 // with the prefix `gsm8k-`. Writes train.jsonl and validation.jsonl, questions and speeches alternating.
-import { existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { random } from '../src/core/random.ts'
 import { UserError } from '../src/core/types.ts'
 import { writeJsonl } from '../src/data/synthetic.ts'
+import { gsm8kRows } from './gsm8k.ts'
 import { speeches } from './tiny/text.ts'
 
 /** About 220 tokens of a vocabulary of words: with EOS, less than a row of 256. */
@@ -37,16 +38,5 @@ function* alternate(rows: object[], texts: string[]): Generator<object> {
 }
 
 function questions(folder: string, name: string): object[] {
-  const file = [join(folder, name), join(folder, `gsm8k-${name}`)].find((path) => existsSync(path))
-  if (file === undefined) throw new UserError(`${join(folder, name)} is missing; download GSM8K's ${name} to it`)
-  return readFileSync(file, 'utf8')
-    .split('\n')
-    .filter((line) => line !== '')
-    .map((line, index) => {
-      const row: unknown = JSON.parse(line)
-      if (typeof row === 'object' && row !== null && 'question' in row && 'answer' in row) {
-        return { prompt: row.question, completion: row.answer }
-      }
-      throw new UserError(`${file}:${index + 1}: expected a row with "question" and "answer"`)
-    })
+  return gsm8kRows(folder, name).map(({ question, answer }) => ({ prompt: question, completion: answer }))
 }

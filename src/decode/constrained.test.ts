@@ -33,12 +33,14 @@ const vocabulary = createVocabulary({
 
 let executor: Executor
 let engine: Engine
+let hybrid: Engine
 let shifted: Engine
 
 beforeAll(async () => {
   executor = createExecutor({ threads: 1 })
   engine = await createEngine(executor, model, weights, { maskTokenId: MASK, eosTokenIds: EOS })
   shifted = await createEngine(executor, model, weights, { maskTokenId: MASK, eosTokenIds: EOS, shift: true })
+  hybrid = await createEngine(executor, model, weights, { maskTokenId: MASK, eosTokenIds: EOS, causalContext: true })
 })
 afterAll(() => executor.dispose())
 
@@ -116,6 +118,29 @@ describe('a constraint', () => {
       }),
       { numRuns: 40 },
     )
+  })
+
+  it('holds in drafts, and the text is that of one token at a time', async () => {
+    let saved = 0
+    await fc.assert(
+      fc.asyncProperty(
+        settings,
+        fc.integer({ min: 0, max: 4 }),
+        async ({ prompt, maxNewTokens, which, sampling }, masks) => {
+          const options = { maxNewTokens, ...sampling, constraint: which.constraint }
+          const drafting = masks > 0 ? { masks } : {}
+          const result = await complete(hybrid.generateSpeculative(prompt, { ...options, ...drafting, lookup: 1 }))
+          expect(which.matches(textOf(result.ids)), textOf(result.ids)).toBe(true)
+          if ('temperature' in sampling) return
+          const expected = await complete(hybrid.generateAutoregressive(prompt, options))
+          expect(result.ids).toEqual(expected.ids)
+          expect(result.stop).toBe(expected.stop)
+          saved += expected.forwards - result.forwards
+        },
+      ),
+      { numRuns: 60 },
+    )
+    expect(saved).toBeGreaterThan(0)
   })
 
   it('does not change a text that matches anyway', async () => {

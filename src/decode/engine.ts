@@ -52,10 +52,6 @@ export interface GenerateOptions extends DecodingSettings, SamplingOptions {
   signal?: AbortSignal | undefined
 }
 
-export interface SpeculativeOptions extends Omit<GenerateOptions, 'constraint'> {
-  masks: number
-}
-
 export interface BlockOptions extends GenerateOptions {
   /** Positions that are decoded together; blocks start at multiples of it, counted from the start of the prompt. */
   blockSize: number
@@ -78,10 +74,10 @@ export interface Engine {
   generateAutoregressive(prompt: readonly number[], options: GenerateOptions): Generation
   /**
    * The text of `generateAutoregressive`, or with a temperature one of its distribution, in fewer forwards: masks of the
-   * model, or an adapter, draft it and the model verifies the drafts; see speculative.ts. With `threshold` below 1 what is
-   * sure enough is not verified.
+   * model or an adapter draft it, or it is looked up in what is written already, and the model verifies the drafts; see
+   * speculative.ts. With `threshold` below 1 what is sure enough is not verified.
    */
-  generateSpeculative(prompt: readonly number[], options: SpeculativeOptions): Generation
+  generateSpeculative(prompt: readonly number[], options: GenerateOptions): Generation
   /**
    * Fills the holes of a text: positions whose token is the mask. A hole sees what is before it and, as block-diffusion
    * attention looks ahead within a block only, `rightContext` tokens behind it, over which its block extends. The result's
@@ -195,19 +191,24 @@ export async function createEngine(
       )
     },
     generateSpeculative(prompt, options) {
-      if (!adapter && !causalContext)
+      const { lookup = settingDefault('lookup'), lookupTokens = settingDefault('lookupTokens') } = options
+      if (options.masks && !adapter && !causalContext)
         throw new UserError(
-          'speculative decoding needs a model of the objective hybrid, or an adapter that drafts (unmask accelerate makes one)',
+          'masks draft only with a model of the objective hybrid, or an adapter (unmask accelerate makes one)',
         )
       checkAutoregressivePrompt(prompt, dimensions)
       checkOptions(options, dimensions)
-      const { masks, threshold = 1, logitScale, signal } = options
+      const { masks = 0, threshold = 1, constraint, logitScale, signal } = options
       const { draftThreshold = settingDefault('draftThreshold'), branchThreshold = settingDefault('branchThreshold') } =
         options
       const end = endOf(prompt, options)
-      const predictor = createPredictor(options, { forbidden })
-      const drafts = { masks, draftThreshold, branchThreshold, threshold, maskTokenId: maskTokenId ?? 0 }
-      const settings = { ...drafts, predictor, sampling: options, logitScale, signal }
+      const predictor = createPredictor(options, { forbidden, logits: constraint !== undefined })
+      const tracker = constraint?.begin({ maxTokens: end - prompt.length })
+      const drafts = {
+        ...{ masks, draftThreshold, branchThreshold, threshold, maskTokenId: maskTokenId ?? 0 },
+        lookup: lookup > 0 ? { ngram: lookup, most: lookupTokens } : undefined,
+      }
+      const settings = { ...drafts, predictor, tracker, sampling: options, logitScale, signal }
       return leftToRight(prompt, options, (cache) =>
         decodeSpeculative(forward, cache, { prompt, end, eosTokenIds }, settings),
       )

@@ -100,7 +100,7 @@ export const decodingSettings = {
   },
   mode: {
     type: { kind: 'choice', choices: decodingModes },
-    help: 'ar: one token per forward; speculative: drafts that the model verifies (same text as ar); diffusion: tokens are committed as soon as they are sure enough (default: the fastest exact one of the model)',
+    help: 'ar: one token per forward; speculative: drafts that the model verifies, the text of ar in fewer forwards; diffusion: tokens are committed once they are sure enough (default: speculative after objective hybrid and with an adapter, diffusion after objective diffusion, else ar)',
     modes: every,
     exposed: {
       recipe: 'reports compare the modes; generate and serve have --mode',
@@ -266,6 +266,31 @@ export const decodingSettings = {
     help: 'tokens drafted at a time (default: as the adapter was measured)',
     modes: ['speculative'],
     exposed: ofAdapter,
+  },
+  lookup: {
+    type: countOrNone,
+    default: 3,
+    help: 'tokens of the text so far that must have stood before for what followed there to be drafted; 0 for no such drafts',
+    modes: ['speculative'],
+    tried: [0, 2, 3],
+    exposed: {
+      recipe: true,
+      http: { in: 'unmask', most: 8 },
+      generationConfig: true,
+      playground: notAsked,
+    },
+  },
+  lookupTokens: {
+    type: count,
+    default: 8,
+    help: 'most tokens that are drafted from earlier text',
+    modes: ['speculative'],
+    exposed: {
+      recipe: true,
+      http: { in: 'unmask', most: 64 },
+      generationConfig: true,
+      playground: notAsked,
+    },
   },
   draftThreshold: {
     type: share,

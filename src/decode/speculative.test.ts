@@ -167,6 +167,20 @@ describe('generateSpeculative', () => {
       { numRuns: 30, seed: 5 },
     ))
 
+  it('writes what greedy decoding writes with drafts that are looked up', async () => {
+    let fewer = 0
+    for (let trial = 0; trial < 20; trial++) {
+      const draw = random(trial, 7)
+      const some = Array.from({ length: 6 }, () => draw.uint32() % VOCABULARY)
+      const prompt = [...some, ...some, ...some]
+      const expected = await complete(plain.generateAutoregressive(prompt, { maxNewTokens: 30 }))
+      const actual = await complete(plain.generateSpeculative(prompt, { maxNewTokens: 30, lookup: 1 }))
+      expect(actual.ids).toEqual(expected.ids)
+      fewer += expected.forwards - actual.forwards
+    }
+    expect(fewer).toBeGreaterThan(0)
+  })
+
   it('takes drafts unverified that are together more probable than the threshold', async () => {
     for (const options of [{}, { temperature: 1, seed: 4 }, { logprobs: 2 }]) {
       const all = { ...options, maxNewTokens: 30, masks: 4 }
@@ -196,7 +210,7 @@ describe('generateSpeculative', () => {
   })
 
   it('refuses settings that make no sense', () => {
-    expect(() => plain.generateSpeculative([1], { maxNewTokens: 1, masks: 2 })).toThrow('an adapter that drafts')
+    expect(() => plain.generateSpeculative([1], { maxNewTokens: 1, masks: 2 })).toThrow('masks draft only with')
     expect(() => engine.generateSpeculative([1], { maxNewTokens: 1, masks: 0 })).toThrow('masks')
     expect(() => engine.generateSpeculative([1], { maxNewTokens: 1, masks: 2, draftThreshold: 2 })).toThrow(
       'draftThreshold',
@@ -243,38 +257,46 @@ describe('sampling', () => {
     }
   })
 
-  it('draws texts of three tokens as the model does', async () => {
-    const prompt = [5, 1, 7]
-    const sampling = { temperature: 1, topK: 4 }
-    // The distribution itself, from the model's logits after every beginning.
-    const base = await createForward(executor, model, weights, [])
-    const shares = new Map<string, number>()
-    const extend = async (text: readonly number[], share: number): Promise<void> => {
-      if (text.length === 3 || text.at(-1) === eosTokenIds[0]) {
-        shares.set(text.join(), share)
-        return
+  it.each(['adapter', 'masks', 'lookup'])(
+    'draws texts of three tokens as the model does, drafts by %s',
+    async (source) => {
+      const prompt = [5, 1, 7, 2, 5, 1]
+      const drafting = source === 'lookup' ? { lookup: 1 } : { masks: 2, lookup: 2 }
+      const drafter = { adapter: engine, masks: hybrid, lookup: plain }[source] as Engine
+      const sampling = { temperature: 1, topK: 4 }
+      // The distribution itself, from the model's logits after every beginning.
+      const base = await createForward(executor, model, weights, [])
+      const shares = new Map<string, number>()
+      const extend = async (text: readonly number[], share: number): Promise<void> => {
+        if (text.length === 3 || text.at(-1) === eosTokenIds[0]) {
+          shares.set(text.join(), share)
+          return
+        }
+        const cache = base.createCache()
+        const ids = [...prompt, ...text]
+        const { logits } = await base.run(cache, { ids, blockSize: 1, rows: [ids.length - 1], store: 0, logits: true })
+        await cache.free()
+        if (source === 'masks') (logits as Float32Array)[MASK] = Number.NEGATIVE_INFINITY
+        const { tokens, probabilities } = distribution(logits as Float32Array, sampling)
+        for (const [i, token] of tokens.entries()) await extend([...text, token], share * probabilities[i])
       }
-      const cache = base.createCache()
-      const ids = [...prompt, ...text]
-      const { logits } = await base.run(cache, { ids, blockSize: 1, rows: [ids.length - 1], store: 0, logits: true })
-      await cache.free()
-      const { tokens, probabilities } = distribution(logits as Float32Array, sampling)
-      for (const [i, token] of tokens.entries()) await extend([...text, token], share * probabilities[i])
-    }
-    await extend([], 1)
-    await base.dispose()
-    const counts = new Map<string, number>()
-    const draws = 3000
-    for (let seed = 0; seed < draws; seed += 50) {
-      const results = await Promise.all(
-        Array.from({ length: 50 }, (_, i) =>
-          complete(engine.generateSpeculative(prompt, { ...sampling, maxNewTokens: 3, masks: 2, seed: seed + i })),
-        ),
-      )
-      for (const { ids } of results) counts.set(ids.join(), (counts.get(ids.join()) ?? 0) + 1)
-    }
-    expect([...counts.keys()].every((text) => shares.has(text))).toBe(true)
-    const { g, limit } = gTest(counts, shares)
-    expect(g).toBeLessThan(limit)
-  })
+      await extend([], 1)
+      await base.dispose()
+      const counts = new Map<string, number>()
+      const draws = 1500
+      for (let seed = 0; seed < draws; seed += 50) {
+        const results = await Promise.all(
+          Array.from({ length: 50 }, (_, i) =>
+            complete(
+              drafter.generateSpeculative(prompt, { ...sampling, ...drafting, maxNewTokens: 3, seed: seed + i }),
+            ),
+          ),
+        )
+        for (const { ids } of results) counts.set(ids.join(), (counts.get(ids.join()) ?? 0) + 1)
+      }
+      expect([...counts.keys()].every((text) => shares.has(text))).toBe(true)
+      const { g, limit } = gTest(counts, shares)
+      expect(g).toBeLessThan(limit)
+    },
+  )
 })

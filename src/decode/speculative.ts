@@ -7,15 +7,20 @@
 // likely enough, as branches of a tree. What a forward is, forward.ts knows.
 import { random } from '../core/random.ts'
 import type { Cache } from './cache.ts'
+import type { Tracker } from './constraints/index.ts'
 import type { Forward } from './forward.ts'
+import { type LookupOptions, lookUp } from './lookup.ts'
 import type { Predictor } from './predict.ts'
 import { prefill } from './prefill.ts'
 import { type Distribution, distribution, draws, pick, type SamplingOptions, withSamplingDefaults } from './sampling.ts'
+import { expectedConfirmed } from './self-verify.ts'
 import type { CommittedToken, DecodeStep } from './types.ts'
 
 export interface SpeculativeSettings {
-  /** Masks behind a position: the most tokens that are drafted at a time. */
+  /** Masks behind a position: the most tokens that they draft at a time. 0: none draft. */
   masks: number
+  /** Drafts are looked up in the text, too, and taken where more of them are expected to be accepted. Undefined: they are not. */
+  lookup: LookupOptions | undefined
   /**
    * Drafts end before the first for which the product of the drafts' probabilities so far (of the most probable token at
    * each) is below this. 0: they never end early.
@@ -33,6 +38,8 @@ export interface SpeculativeSettings {
   /** What stands at a mask; where an adapter acts it does not matter. */
   maskTokenId: number
   predictor: Predictor
+  /** Which tokens the text may go on with. Where there is one only, it needs no forward. Undefined: any. */
+  tracker: Tracker | undefined
   sampling: SamplingOptions
   logitScale?: number
   signal?: AbortSignal
@@ -48,9 +55,15 @@ interface Drawn {
 interface Draft extends Drawn {
   /** Probability of the most probable token where it was drafted: about that of being accepted. */
   confidence: number
-  /** What is reported of the token where it is taken unverified. */
-  details: Pick<CommittedToken, 'confidence' | 'logprob' | 'top'>
+  /** What is reported of the token where it is taken unverified. Undefined: it must be verified. */
+  details: Pick<CommittedToken, 'confidence' | 'logprob' | 'top'> | undefined
 }
+
+/** How often looked-up drafts are accepted: a first guess, and how fast it follows what is seen. */
+const [FIRST_RATE, RATE_STEP] = [0.7, 0.1]
+
+/** Looked-up drafts end where they are together less likely than this to be accepted. */
+const LEAST_LIKELY = 0.1
 
 /** Yields a step after every forward; returns the text up to its end. The cache may hold a beginning of it. */
 export async function* decodeSpeculative(
@@ -59,15 +72,26 @@ export async function* decodeSpeculative(
   { prompt, end, eosTokenIds }: { prompt: readonly number[]; end: number; eosTokenIds: readonly number[] },
   settings: SpeculativeSettings,
 ): AsyncGenerator<DecodeStep, number[], void> {
-  const { masks, draftThreshold, branchThreshold, threshold, maskTokenId } = settings
-  const { predictor, sampling, logitScale, signal } = settings
+  const { masks, lookup, draftThreshold, branchThreshold, threshold, maskTokenId } = settings
+  const { predictor, tracker, sampling, logitScale, signal } = settings
   const ids = [...prompt]
   const samples = draws(sampling)
   const { seed } = withSamplingDefaults(sampling)
   await prefill(forward, cache, ids, { signal })
 
   let drafts: Draft[] = []
-  for (let step = 0, ended = false; !ended && ids.length < end; step++) {
+  let rate = FIRST_RATE
+  let ended = false
+
+  /** The tokens that the constraint lets stand next. */
+  const allowed = (by: Tracker) => () => {
+    const at = ids.length - prompt.length
+    if (by.length === at) by.open(1)
+    return { tokens: by.allowed(at), leading: true }
+  }
+  const allowedNext = tracker && allowed(tracker)
+
+  for (let step = 0; !ended && ids.length < end; step++) {
     const start = cache.length
     const known = ids.length - start
     const last = lastAccepted(drafts)
@@ -93,31 +117,57 @@ export async function* decodeSpeculative(
     })
 
     const tokens: CommittedToken[] = []
-    const text = () => [...ids, ...tokens.map(({ token }) => token)]
     let accepted = 0
-    for (let row = 0; row <= drafts.length && !ended && ids.length + tokens.length < end; row++) {
-      const position = ids.length + row
-      const { tokens: predicted, details } = predictor.predict(result, row, [position], step, text)
+    for (let row = 0; row <= drafts.length && !ended && ids.length < end; row++) {
+      const position = ids.length
+      const { tokens: predicted, details } = predictor.predict(result, row, [position], step, () => ids, allowedNext)
       const draft = drafts[row]
       const verdict = samples
         ? verify(draft, distribution(rowOf(result.logits as Float32Array, row), sampling), drawAt(seed, position, step))
         : { token: predicted[0], accepted: draft?.token === predicted[0] }
-      tokens.push({ position, token: verdict.token, block: position, ...details(0, verdict.token) })
-      ended = eosTokenIds.includes(verdict.token)
+      decide(verdict.token, details(0, verdict.token))
+      if (draft && !draft.details) rate += RATE_STEP * (Number(verdict.accepted) - rate)
       if (!verdict.accepted) break
       accepted++
     }
-    for (const { token } of tokens) ids.push(token)
     cache.truncate(start + known + accepted)
-    const proposed = ended ? [] : draftsOf(tree.groups[accepted], step)
-    const sure = Math.min(countSure(proposed, threshold), end - ids.length)
-    for (const { token, details } of proposed.slice(0, sure)) {
+    drafts = ended ? [] : draftsOf(tree.groups[accepted], step)
+    takeSure()
+    takeForced()
+    drafts = ended ? [] : upToEnd(likelier(drafts, lookedUp()))
+    yield { step, tokens, final: ids.length }
+
+    function decide(token: number, details: Pick<CommittedToken, 'confidence' | 'logprob' | 'top'>): void {
+      const at = ids.length - prompt.length
       tokens.push({ position: ids.length, token, block: ids.length, ...details })
       ids.push(token)
+      tracker?.commit(at, token)
+      tracker?.settle(at + 1)
       ended = eosTokenIds.includes(token)
     }
-    drafts = proposed.slice(sure)
-    yield { step, tokens, final: ids.length }
+
+    /** Drafts that are together more probable than the threshold need no verification. */
+    function takeSure(): void {
+      for (let left = countSure(drafts, threshold); left > 0 && !ended && ids.length < end; left--) {
+        const { token, details } = drafts[0] as Draft
+        if (!details || (allowedNext && !holds(allowedNext().tokens, token))) return
+        decide(token, details)
+        drafts.shift()
+      }
+    }
+
+    /** Tokens that alone are allowed need no forward. */
+    function takeForced(): void {
+      while (allowedNext && !ended && ids.length < end) {
+        const token = onlyToken(allowedNext().tokens)
+        if (token === undefined) return
+        decide(
+          token,
+          sampling.logprobs === undefined ? CERTAIN : { ...CERTAIN, logprob: 0, top: [{ token, logprob: 0 }] },
+        )
+        drafts = drafts[0]?.token === token ? drafts.slice(1) : []
+      }
+    }
 
     /** What the masks behind the last accepted token propose for the positions behind the one that was just decided. */
     function draftsOf(group: Group | undefined, step: number): Draft[] {
@@ -135,9 +185,26 @@ export async function* decodeSpeculative(
         const from = samples ? distribution(rowOf(result.logits as Float32Array, row), sampling) : undefined
         const token = from ? pick(from, drawAt(seed, position, step).draft) : result.tokens[row]
         proposed.push({ token, from, confidence, details: details(0, token) })
-        if (eosTokenIds.includes((proposed.at(-1) as Draft).token)) break
       }
       return proposed
+    }
+
+    function upToEnd(all: Draft[]): Draft[] {
+      const last = all.findIndex(({ token }) => eosTokenIds.includes(token))
+      return last === -1 ? all : all.slice(0, last + 1)
+    }
+
+    /** What followed the text's ending before. */
+    function lookedUp(): Draft[] {
+      if (!lookup) return []
+      const likely = Math.floor(Math.log(LEAST_LIKELY) / Math.log(Math.min(rate, 0.99)))
+      const most = Math.min(lookup.most, likely, end - ids.length)
+      return lookUp(ids, { ...lookup, most }).map((token) => ({
+        token,
+        from: samples ? { tokens: [token], probabilities: Float64Array.of(1) } : undefined,
+        confidence: rate,
+        details: undefined,
+      }))
     }
 
     function rowOf(logits: Float32Array, row: number): Float32Array {
@@ -148,12 +215,34 @@ export async function* decodeSpeculative(
   return ids
 }
 
+const CERTAIN = { confidence: 1 }
+
+/** Whether a set of tokens, a bit each, holds one. */
+const holds = (tokens: Uint32Array, token: number): boolean => (((tokens[token >>> 5] ?? 0) >>> (token & 31)) & 1) === 1
+
+/** The token of a set that holds no other. */
+function onlyToken(tokens: Uint32Array): number | undefined {
+  let found: number | undefined
+  for (const [word, bits] of tokens.entries()) {
+    if (bits === 0) continue
+    if (found !== undefined || (bits & (bits - 1)) !== 0) return undefined
+    found = 32 * word + 31 - Math.clz32(bits)
+  }
+  return found
+}
+
+/** Those of which more are expected to be accepted, whatever was drawn: or what is drawn would decide what remains. */
+function likelier(ofMasks: Draft[], ofText: Draft[]): Draft[] {
+  const expected = (drafts: readonly Draft[]) => expectedConfirmed(drafts.map(({ confidence }) => confidence))
+  return expected(ofText) > expected(ofMasks) ? ofText : ofMasks
+}
+
 /** How many drafts, from the first, are together more probable than `threshold`. */
 function countSure(drafts: readonly Draft[], threshold: number): number {
   let together = 1
-  const first = drafts.findIndex(({ confidence }) => {
+  const first = drafts.findIndex(({ confidence, details }) => {
     together *= confidence
-    return together <= threshold
+    return together <= threshold || !details
   })
   return first === -1 ? drafts.length : first
 }

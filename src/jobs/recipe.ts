@@ -222,7 +222,10 @@ export const recipeSchema = z.strictObject({
   objective: z
     .enum(trainedObjectives)
     .default('diffusion')
-    .describe('diffusion converts the model; ar trains it to predict the next token'),
+    .describe(
+      'hybrid: the model predicts the next token and drafts at masks, which it checks itself; diffusion: it denoises blocks; ' +
+        'ar: it predicts the next token only',
+    ),
   init: z
     .enum(['pretrained', 'random'])
     .default('pretrained')
@@ -395,6 +398,9 @@ function valueAt(value: unknown, path: readonly string[]): unknown {
 
 const defaultDiffusion = diffusion.parse({})
 
+/** What of the section `diffusion` the objective hybrid reads. */
+const hybridSettings = ['block_size', 'copies', 'diffusion_loss_weight', 'mask_token']
+
 const changed = (value: unknown, byDefault: unknown): boolean => JSON.stringify(value) !== JSON.stringify(byDefault)
 
 /** Rules between settings. A default is never in conflict, so that a recipe with its defaults filled in parses again. */
@@ -408,7 +414,7 @@ function findConflicts(recipe: Recipe): { path: string; message: string }[] {
   if (recipe.eval.from_random > 0 && (recipe.init === 'random' || recipe.objective === 'ar')) {
     add(
       'eval.from_random',
-      'compares with a conversion from base weights: needs objective: diffusion, init: pretrained',
+      'compares with a conversion from base weights: needs objective: diffusion or hybrid, init: pretrained',
     )
   }
   if (recipe.objective === 'ar') {
@@ -417,6 +423,16 @@ function findConflicts(recipe: Recipe): { path: string; message: string }[] {
     }
     return found
   }
+  if (recipe.objective === 'hybrid') {
+    for (const [name, value] of Object.entries(diffusion))
+      if (!hybridSettings.includes(name) && changed(value, defaultDiffusion[name as keyof typeof diffusion]))
+        add(`diffusion.${name}`, 'has no meaning with objective: hybrid; remove it')
+    return found
+  }
+  if (changed(diffusion.diffusion_loss_weight, defaultDiffusion.diffusion_loss_weight))
+    add('diffusion.diffusion_loss_weight', 'has a meaning only with objective: hybrid')
+  if (!Number.isInteger(diffusion.copies))
+    add('diffusion.copies', `expected a whole number with objective: diffusion, not ${diffusion.copies}`)
   if (diffusion.noise_range_low > diffusion.noise_range_high || diffusion.noise_range_high === 0) {
     add(
       'diffusion.noise_range_low',

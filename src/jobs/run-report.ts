@@ -9,6 +9,7 @@ import { tokenEfficiency } from '../eval/report/efficiency.ts'
 import { provenance, publishable } from '../eval/report/provenance.ts'
 import type { EvaluationPoint, ReportData } from '../eval/report/types.ts'
 import { parameterCounts } from '../models/index.ts'
+import { traits } from '../objectives/index.ts'
 import type { MetricsRecord } from '../train/metrics.ts'
 import type { Evaluation, Metric } from '../train/types.ts'
 import type { Recipe } from './recipe.ts'
@@ -32,19 +33,20 @@ export interface RunOutcome {
 export function runReport(input: RunOutcome): ReportData {
   const { recipe, loaded, maskToken, evaluation, baseline, comparison, metrics, fromRandom } = input
   const isAr = recipe.objective === 'ar'
+  const { exact } = traits[recipe.objective]
   const last = metrics.at(-1)
   const seconds = last?.elapsed_s ?? Number.NaN
   const tokens = last?.tokens ?? 0
   const { config, dimensions } = loaded.model
-  const blockSizeOf = (record: MetricsRecord) => (isAr ? undefined : record.block_size)
+  const blockSizeOf = (record: MetricsRecord) => (exact ? undefined : record.block_size)
   const count = tokens.toLocaleString('en-US')
   const start = recipe.init === 'random' ? 'random weights' : 'its weights'
   return {
     format: 1,
-    title: isAr ? `${loaded.name}: autoregressive training` : `${loaded.name}: from autoregressive to block diffusion`,
+    title: isAr ? `${loaded.name}: autoregressive training` : `${loaded.name}: from autoregressive to diffusion`,
     summary: isAr
       ? `${loaded.name} was trained from ${start} on ${count} tokens to predict the next token.`
-      : `${loaded.name} was trained from ${start} on ${count} tokens to denoise blocks of ${recipe.diffusion.block_size} tokens.`,
+      : `${loaded.name} was trained from ${start} on ${count} tokens ${goal(recipe)}.`,
     ...provenance(input.command, input.threads),
     seed: recipe.train.seed,
     model: {
@@ -82,13 +84,15 @@ export function runReport(input: RunOutcome): ReportData {
               },
             ],
       ),
-      evaluations: evaluationPoints(metrics, isAr),
+      evaluations: evaluationPoints(metrics, exact),
     },
     ar: isAr
       ? { ...comparison?.ar, ...likelihood(evaluation) }
       : baseline || comparison?.ar
         ? { ...comparison?.ar, ...likelihood(baseline) }
         : undefined,
+    own: comparison?.own && { ...comparison.own, ...likelihood(evaluation) },
+    equal: comparison?.own && { same: comparison.equal ?? 0, prompts: comparison.prompts },
     diffusion: isAr
       ? undefined
       : {
@@ -100,10 +104,16 @@ export function runReport(input: RunOutcome): ReportData {
         },
     tasks: comparison?.tasks ?? [],
     sweep: comparison?.sweep ?? [],
-    tokenEfficiency: fromRandom && tokenEfficiency(evaluationPoints(metrics, isAr), evaluationPoints(fromRandom, isAr)),
+    tokenEfficiency:
+      fromRandom && tokenEfficiency(evaluationPoints(metrics, exact), evaluationPoints(fromRandom, exact)),
     samples: comparison?.samples ?? [],
   }
 }
+
+const goal = ({ objective, diffusion: { block_size } }: Recipe): string =>
+  objective === 'hybrid'
+    ? `to predict the next token, and ${block_size} tokens at masks that it then checks itself`
+    : `to denoise blocks of ${block_size} tokens`
 
 const likelihood = (measured: Evaluation | undefined) => ({
   nll: measured?.nll,
@@ -114,7 +124,7 @@ const likelihood = (measured: Evaluation | undefined) => ({
 
 const numberOf = (metric: Metric | undefined): number | undefined => (typeof metric === 'number' ? metric : undefined)
 
-function evaluationPoints(metrics: readonly MetricsRecord[], isAr: boolean): EvaluationPoint[] {
+function evaluationPoints(metrics: readonly MetricsRecord[], exact: boolean): EvaluationPoint[] {
   return metrics.flatMap(({ step, tokens, block_size, nelbo, bits_per_byte, bits_per_byte_stderr }) =>
     nelbo === undefined || bits_per_byte === undefined
       ? []
@@ -122,7 +132,7 @@ function evaluationPoints(metrics: readonly MetricsRecord[], isAr: boolean): Eva
           {
             step,
             tokens,
-            blockSize: isAr ? undefined : block_size,
+            blockSize: exact ? undefined : block_size,
             nelbo,
             bitsPerByte: bits_per_byte,
             bitsPerByteStderr: bits_per_byte_stderr,

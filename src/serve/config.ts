@@ -4,6 +4,7 @@ import { readFile } from 'node:fs/promises'
 import { parse } from 'yaml'
 import * as z from 'zod'
 import { devices, UserError } from '../core/types.ts'
+import { decodingModes, settingRow } from '../decode/settings.ts'
 import { piiKinds } from '../safety/index.ts'
 
 const whole = z.int().min(1)
@@ -27,7 +28,7 @@ const model = z.strictObject({
   name: name.optional().describe('what clients call it (default: the last part of path)'),
   path: z.string().min(1).describe('folder, file, pypi: or Hub source, as for unmask generate'),
   aliases: z.array(name).default([]).describe('other names that mean this model'),
-  mode: z.enum(['diffusion', 'ar']).optional().describe('default: diffusion where config.json has a mask token'),
+  mode: z.enum(decodingModes).optional().describe(settingRow('mode').help),
   block_size: whole.max(4096).optional().describe('default: block_size of config.json'),
   adapter: z.string().min(1).optional().describe('folder of an adapter that drafts, made by unmask accelerate'),
   prefix_cache: z

@@ -84,7 +84,7 @@ export interface Generator {
 /** The modes of a model, its usual one first. */
 function modesOf(model: { adapter: boolean; masks: boolean; causalContext: boolean }): readonly DecodingMode[] {
   if (model.adapter) return ['speculative', 'ar']
-  if (!model.masks) return ['ar']
+  if (!model.masks) return ['ar', 'speculative']
   return model.causalContext ? ['speculative', 'ar', 'diffusion'] : ['diffusion', 'ar']
 }
 
@@ -129,12 +129,17 @@ export async function createGenerator(
       throw new UserError(`${what} needs a model of block diffusion; this one writes from left to right`)
   }
 
-  function speculative(prompt: readonly number[], settings: Omit<GenerateSettings, 'stop' | 'constraint'>): Generation {
+  function speculative(
+    prompt: readonly number[],
+    settings: Omit<GenerateSettings, 'stop' | 'constraint'>,
+    constraint: Constraint | undefined,
+  ): Generation {
     const { mode: asked = mode, logitBias, logprobs, signal, sharing, ...given } = settings
     const own = adapter ? adapter.config.decoding : settingsOfMode(configuredDecoding, 'speculative')
     const lossy = asked === 'diffusion' ? { threshold: settingDefault('threshold') } : {}
-    const drafts = { ...own, ...lossy, masks: size, ...givenSettings(given) }
-    return engine.generateSpeculative(prompt, { ...drafts, logitBias, logprobs, signal, sharing })
+    const masks = adapter || causalContext ? { masks: size } : {}
+    const drafts = { ...own, ...lossy, ...masks, ...givenSettings(given) }
+    return engine.generateSpeculative(prompt, { ...drafts, constraint, logitBias, logprobs, signal, sharing })
   }
 
   function start(
@@ -147,10 +152,7 @@ export async function createGenerator(
     const way = causalContext && asked === 'diffusion' ? 'speculative' : asked
     checkMode(givenSettings(settings), way)
     if (way === 'ar') return engine.generateAutoregressive(prompt, { ...settings, constraint })
-    if (way === 'speculative') {
-      if (constraint) throw new UserError('constraints do not work in mode speculative yet; use mode ar')
-      return speculative(prompt, settings)
-    }
+    if (way === 'speculative') return speculative(prompt, settings, constraint)
     const given = { blockSize: size, ...givenSettings(settings) }
     const resolved = resolveSettings(given, generationConfig, { constrained: constraint !== undefined })
     return engine.generate(prompt, { ...settings, ...resolved, blockSize: given.blockSize, constraint })

@@ -2,7 +2,7 @@
 import { createInterface } from 'node:readline'
 import { Command, Option } from 'commander'
 import { UserError } from '../../core/types.ts'
-import { settingsFromKeys } from '../../decode/settings.ts'
+import { type DecodingMode, decodingModes, settingRow, settingsFromKeys } from '../../decode/settings.ts'
 import type { ChatMessage } from '../../tokenizer/types.ts'
 import type { Context } from '../context.ts'
 import { fetchAndLoad } from '../fetch.ts'
@@ -13,7 +13,7 @@ import { action, type Session } from '../session.ts'
 
 interface Flags {
   system?: string
-  mode?: 'diffusion' | 'ar'
+  mode?: DecodingMode
   blockSize?: string
   adapter?: string
   seed?: string
@@ -29,12 +29,7 @@ export function chatCommand(session: Session): Command {
     .description('Talk with a model in the terminal; it sees the whole conversation.')
     .argument('<model>', 'folder, file, Hub repository, pypi:PACKAGE or a short name; see pull and list')
     .option('--system <text>', 'instructions that stand before the conversation')
-    .addOption(
-      new Option('--mode <mode>', 'how to decode (default: diffusion where the model has a mask token)').choices([
-        'diffusion',
-        'ar',
-      ]),
-    )
+    .addOption(new Option('--mode <mode>', settingRow('mode').help).choices(decodingModes))
     .option('--block-size <number>', 'tokens decoded together (default: that of the model)')
     .option('--adapter <folder>', 'an adapter that drafts what the model writes; see accelerate')
     .addOption(deviceOption())

@@ -92,10 +92,19 @@ function describe({ mode, blockSize, likelihood, baseline, comparison }: Evaluat
     )
   }
   if (comparison) {
-    const { ar, diffusion, sweep, tasks, equal } = comparison
-    const second = mode === 'speculative' ? 'with adapter' : 'diffusion'
-    const rows = [...(ar ? [{ name: 'AR', ...ar }] : [])]
-    if (sweep.length > 0) rows.push(...sweep.map((point) => ({ name: `threshold ${point.threshold}`, ...point })))
+    const { ar, own, diffusion, sweep, tasks, equal } = comparison
+    const second = mode
+    const rows = [
+      ...(ar ? [{ name: own ? 'AR base' : 'AR', ...ar }] : []),
+      ...(own ? [{ name: 'AR mode', ...own }] : []),
+    ]
+    if (sweep.length > 0)
+      rows.push(
+        ...sweep.map((point) => ({
+          name: point.threshold === 1 && mode === 'speculative' ? 'speculative' : `threshold ${point.threshold}`,
+          ...point,
+        })),
+      )
     else if (diffusion) rows.push({ name: second, ...diffusion })
     parts.push(
       table([

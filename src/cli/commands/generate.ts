@@ -3,7 +3,7 @@ import { text as readStream } from 'node:stream/consumers'
 import { Command, Option } from 'commander'
 import { UserError } from '../../core/types.ts'
 import type { CommittedToken, ConstraintSource } from '../../decode/index.ts'
-import { settingsFromKeys } from '../../decode/settings.ts'
+import { type DecodingMode, decodingModes, settingRow, settingsFromKeys } from '../../decode/settings.ts'
 import { UsageError } from '../errors.ts'
 import { exitCodes } from '../exit-codes.ts'
 import { fetchAndLoad } from '../fetch.ts'
@@ -14,7 +14,7 @@ import { action, type Session } from '../session.ts'
 
 interface Flags {
   prompt: string
-  mode?: 'diffusion' | 'ar'
+  mode?: DecodingMode
   blockSize?: string
   adapter?: string
   template?: 'none' | 'chat'
@@ -33,12 +33,7 @@ export function generateCommand(session: Session): Command {
     .description('Complete a prompt with a model; converted models decode many tokens per forward.')
     .argument('<model>', 'folder, file, Hub repository or pypi:PACKAGE; see pull')
     .addOption(mandatory(new Option('-p, --prompt <text>', 'the prompt; - reads it from stdin')))
-    .addOption(
-      new Option('--mode <mode>', 'how to decode (default: diffusion where the model has a mask token)').choices([
-        'diffusion',
-        'ar',
-      ]),
-    )
+    .addOption(new Option('--mode <mode>', settingRow('mode').help).choices(decodingModes))
     .option('--block-size <number>', 'tokens decoded together, or drafted with --adapter (default: that of the model)')
     .option('--adapter <folder>', 'an adapter that drafts what the model writes; see accelerate')
     .addOption(

@@ -46,6 +46,9 @@ const gibibytes = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`
 
 /** How the headline figures were decoded. */
 const settingText = ({ strategy, threshold, blockSize }: NonNullable<ReportData['diffusion']>): string =>
+  threshold === 1 ? `${blockSize} masks, all drafts checked` : blockText({ strategy, threshold, blockSize })
+
+const blockText = ({ strategy, threshold, blockSize }: { strategy?: string; threshold: number; blockSize: number }) =>
   [`block ${blockSize}`, ...(strategy && strategy !== 'threshold' ? [strategy] : []), `threshold ${threshold}`].join(
     ', ',
   )
@@ -79,7 +82,7 @@ export function headline(data: ReportData): { label: string; value: string; rema
   }
   if (diffusion?.bitsPerByte !== undefined) {
     tiles.push({
-      label: 'bits per byte (bound)',
+      label: data.own ? 'bits per byte' : 'bits per byte (bound)',
       value: withError(diffusion.bitsPerByte, diffusion.bitsPerByteStderr, 3),
       remark: ar?.bitsPerByte === undefined ? '' : `AR base ${fixed(ar.bitsPerByte, 3)}`,
     })
@@ -108,7 +111,7 @@ export function tables(data: ReportData): Table[] {
   return found.filter((table) => table !== undefined)
 }
 
-function comparison({ ar, diffusion }: ReportData): Table | undefined {
+function comparison({ ar, own, diffusion, equal }: ReportData): Table | undefined {
   if (!ar && !diffusion) return undefined
   const cells = (model: ModelSummary | undefined): string[] => [
     withError(model?.bitsPerByte, model?.bitsPerByteStderr, 3),
@@ -119,12 +122,17 @@ function comparison({ ar, diffusion }: ReportData): Table | undefined {
     grouped(model?.forwards),
   ]
   const rows = [['AR base', ...cells(ar)]]
-  if (diffusion) {
-    rows.push([`diffusion (${settingText(diffusion)})`, ...cells(diffusion)])
-  }
+  if (own) rows.push(['AR mode of the converted model', ...cells(own)])
+  if (diffusion) rows.push([`${own ? 'speculative' : 'diffusion'} (${settingText(diffusion)})`, ...cells(diffusion)])
+  const likelihood = own
+    ? 'The likelihood is exact'
+    : 'The likelihood of diffusion is a bound, with its standard error over the draws of the noise'
+  const same = equal
+    ? ` ${equal.same} of ${equal.prompts} answers of the converted model are the same tokens in both modes.`
+    : ''
   return {
     title: 'AR against diffusion',
-    note: 'Same held-out text and prompts, same engine, one run. The likelihood of diffusion is a bound, with its standard error over the draws of the noise; scores are exact match with 95 % intervals.',
+    note: `Same held-out text and prompts, same engine, one run. ${likelihood}; scores are exact match with 95 % intervals.${same}`,
     head: ['model', 'bits/byte', 'nats/token', 'score', 'TPF', 'TPS', 'forwards'],
     rows,
   }

@@ -126,8 +126,12 @@ export interface ReportData extends Provenance {
     | undefined
   /** The base model decoding one token at a time. */
   ar: ModelSummary | undefined
-  /** The converted model at `threshold` and `blockSize`. */
+  /** The converted model one token at a time, where it checks its own drafts that way. */
+  own?: ModelSummary | undefined
+  /** The converted model at `threshold` and `blockSize`; at threshold 1 it checks all its drafts. */
   diffusion: (ModelSummary & { strategy?: string; threshold: number; blockSize: number }) | undefined
+  /** Prompts that both of the converted model's exact modes answered with the same tokens, of how many. */
+  equal?: { same: number; prompts: number } | undefined
   tasks: TaskComparison[]
   sweep: SweepPoint[]
   tokenEfficiency: TokenEfficiency | undefined

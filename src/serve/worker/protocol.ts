@@ -8,7 +8,7 @@ import type { ChatMessage, Tool } from '../../tokenizer/types.ts'
 export interface WorkerSettings {
   /** Model source as `unmask generate` takes it; from the server's configuration only. */
   path: string
-  mode?: 'diffusion' | 'ar'
+  mode?: DecodingMode
   blockSize?: number
   /** Folder of an adapter that drafts. */
   adapter?: string
