@@ -26,6 +26,7 @@ const benchmarks: Record<string, () => Promise<Benchmark>> = {
   constraints: () => import('./constraints.ts'),
   tune: () => import('./tune.ts'),
   moderation: () => import('./moderation.ts'),
+  jobs: () => import('./jobs.ts'),
 }
 
 const usage = `usage: npm run bench -- NAME [flags]

@@ -1,6 +1,7 @@
 // The recipe of a run: one schema for YAML files, command-line flags and the library. It knows names, ranges and defaults;
 // it reads no files and knows nothing about models.
 import * as z from 'zod'
+import { editDistance } from '../core/edit-distance.ts'
 import { UserError } from '../core/types.ts'
 import { recipeDecodingFields } from '../decode/settings-zod.ts'
 import { trainedObjectives } from '../objectives/index.ts'
@@ -493,17 +494,4 @@ export function nearest(word: string, candidates: readonly string[]): string | u
     }
   }
   return bestDistance <= Math.max(2, last(word).length / 3) ? best : undefined
-}
-
-/** Levenshtein distance. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index)
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i]
-    for (let j = 1; j <= b.length; j++) {
-      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)))
-    }
-    row = next
-  }
-  return row[b.length]!
 }

@@ -1,0 +1,142 @@
+// bench jobs: models and modes on the held-out rows of a job, in turns: how well they answer, in how many forwards, how fast.
+import { availableParallelism } from 'node:os'
+import { parseArgs } from 'node:util'
+import { loadForInference } from '../src/checkpoint/load.ts'
+import { UserError } from '../src/core/types.ts'
+import { readDocuments } from '../src/data/index.ts'
+import { settingsFromKeys } from '../src/decode/index.ts'
+import { characterErrorRate, type Estimate, exactMatches } from '../src/eval/text-score.ts'
+import { createExecutor } from '../src/runtime/onnxruntime/executor.ts'
+import { type TextResult, written } from '../src/text/assemble.ts'
+import { createGenerator, type GenerateSettings, type Generator } from '../src/text/generator.ts'
+import { documentStyle } from '../src/text/prompt.ts'
+import { textOf } from '../src/tokenizer/stream.ts'
+import { print, report } from './measure.ts'
+
+export const usage = `usage: npm run bench -- jobs --data FILE[,FILE...] --way 'NAME=MODEL?SETTINGS' [--way ...] [flags]
+
+Answers the rows of the files (a prompt and a completion each) in every way, 8 rows at a time in turn, and prints for each way
+the character error rate, the share of exact answers, tokens per forward, tokens per second and the share of answers that are
+the same tokens as those of another way. Errors are standard errors over the rows. SETTINGS are settings of decoding, such as
+mode=speculative&lookup=0. The first way is what the others' speed is compared with.
+
+  --prompts N         rows of each file (default 200)
+  --max-new-tokens N  (default 128)
+  --same-as NAME      the way whose tokens the others' are compared with (default: the first)
+  --threads N         threads (default: the cores of the machine)
+  --show N            answers to print, as JSON lines (default 0)
+`
+
+/** Rows that one way answers before the next has its turn. */
+const TURN = 8
+
+interface Row {
+  ids: number[]
+  prompt: string
+  reference: string
+}
+
+interface Way {
+  name: string
+  generator: Generator
+  settings: GenerateSettings
+  results: TextResult[]
+}
+
+export async function run(args: string[]): Promise<void> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      data: { type: 'string' },
+      way: { type: 'string', multiple: true, default: [] },
+      prompts: { type: 'string', default: '200' },
+      'max-new-tokens': { type: 'string', default: '128' },
+      'same-as': { type: 'string' },
+      threads: { type: 'string', default: String(availableParallelism()) },
+      show: { type: 'string', default: '0' },
+    },
+  })
+  if (!values.data || values.way.length === 0)
+    throw new UserError('bench jobs: name the rows (--data) and at least one way to answer them (--way)')
+  const executor = createExecutor({ threads: Number(values.threads) })
+  const generators = new Map<string, Awaited<ReturnType<typeof open>>>()
+  async function open(model: string) {
+    const loaded = await loadForInference(model)
+    return { loaded, generator: await createGenerator(executor, loaded) }
+  }
+  try {
+    const ways: Way[] = []
+    for (const text of values.way) {
+      const { name, model, settings } = parseWay(text)
+      const opened = generators.get(model) ?? (await open(model))
+      generators.set(model, opened)
+      const maxNewTokens = Number(values['max-new-tokens'])
+      ways.push({ name, generator: opened.generator, settings: { maxNewTokens, ...settings }, results: [] })
+    }
+    const [{ loaded }] = [...generators.values()] as [Awaited<ReturnType<typeof open>>]
+    const rows: Row[] = []
+    for (const file of values.data.split(',')) rows.push(...(await rowsOf(file, loaded, Number(values.prompts))))
+    for (let start = 0; start < rows.length; start += TURN)
+      for (const { generator, settings, results } of ways)
+        for (const { ids } of rows.slice(start, start + TURN))
+          results.push(await written(generator.write(ids, settings)))
+    for (const row of rows.slice(0, Number(values.show)))
+      print({
+        prompt: row.prompt,
+        reference: row.reference,
+        answers: ways.map(({ results }) => results[rows.indexOf(row)]?.text),
+      })
+    const same = ways.find(({ name }) => name === (values['same-as'] ?? ways[0]?.name))
+    if (!same) throw new UserError(`--same-as: no way is called ${values['same-as']}`)
+    const references = rows.map(({ reference }) => reference)
+    for (const way of ways) describe(way, { references, same, first: ways[0] as Way })
+  } finally {
+    for (const { generator } of generators.values()) await generator.dispose()
+    await executor.dispose()
+  }
+}
+
+function parseWay(text: string): { name: string; model: string; settings: object } {
+  const [, name, model, query] = /^([^=]+)=([^?]+)(?:\?(.*))?$/.exec(text) ?? []
+  if (!name || !model) throw new UserError(`--way ${text}: expected NAME=MODEL or NAME=MODEL?setting=value&...`)
+  const given = [...new URLSearchParams(query)].map(([key, value]) => [
+    key,
+    Number.isNaN(Number(value)) ? value : Number(value),
+  ])
+  return { name, model, settings: settingsFromKeys(Object.fromEntries(given)) }
+}
+
+async function rowsOf(file: string, loaded: Awaited<ReturnType<typeof loadForInference>>, count: number) {
+  const { tokenizer, model } = loaded
+  const rows: Row[] = []
+  const options = {
+    ...{ paths: [file], tokenizer, seed: 0, split: 'validation' as const, validationFraction: 1 - 2 ** -33 },
+    ...{ rows: 1, length: model.dimensions.maxPositions, blockSize: 1, shuffleBuffer: 1 },
+    ...documentStyle({ tokenizer, model }, {}),
+  }
+  for await (const { ids, maskable } of readDocuments(options)) {
+    const first = maskable.indexOf(1)
+    if (first < 1) throw new UserError(`${file}: expected rows with a prompt and a completion`)
+    const prompt = [...ids.subarray(0, first)]
+    // The completion without the token that ends it.
+    const reference = textOf(tokenizer, ids.subarray(first, ids.length - 1), { after: prompt })
+    rows.push({ ids: prompt, prompt: textOf(tokenizer, prompt, { after: [] }), reference })
+    if (rows.length === count) break
+  }
+  return rows
+}
+
+function describe(way: Way, { references, same, first }: { references: string[]; same: Way; first: Way }): void {
+  const line = { bench: 'jobs', case: way.name }
+  const pairs = way.results.map(({ text }, i) => ({ text, reference: references[i] as string }))
+  const estimate = (unit: string, { value, stderr }: Estimate) => report({ ...line, value, unit, error: stderr })
+  estimate('character error rate', characterErrorRate(pairs))
+  estimate('exact answers', exactMatches(pairs))
+  const sum = (results: readonly TextResult[], key: 'tokens' | 'forwards' | 'seconds') =>
+    results.reduce((total, result) => total + result[key], 0)
+  const speed = ({ results }: Way) => sum(results, 'tokens') / sum(results, 'seconds')
+  report({ ...line, value: sum(way.results, 'tokens') / sum(way.results, 'forwards'), unit: 'tokens/forward' })
+  report({ ...line, value: speed(way), unit: 'tokens/s', peer: first.name, peerValue: speed(first) })
+  const equal = way.results.filter(({ ids }, i) => ids.join() === same.results[i]?.ids.join()).length
+  report({ ...line, value: equal, unit: 'same tokens', peer: same.name, peerValue: way.results.length })
+}
