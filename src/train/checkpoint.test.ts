@@ -174,6 +174,17 @@ describe('mergeCheckpoints', () => {
       )
       await expect(mergeCheckpoints([first, other], join(run, 'merged'))).rejects.toThrow(message)
     }
+    const configs = [
+      { model_type: 'a', dtype: 'float32', rope: { theta: 1 } },
+      { rope: { theta: 2 }, mask_token_id: 3 },
+    ]
+    const [one, two] = [
+      await save(5, { 'config.json': JSON.stringify(configs[0]) }),
+      await save(6, { 'config.json': JSON.stringify({ ...configs[0], dtype: 'bfloat16', ...configs[1] }) }),
+    ]
+    await expect(mergeCheckpoints([one, two], join(run, 'merged'))).rejects.toThrow(
+      /step-0000006\/config.json: differs from that of .*step-0000005: mask_token_id 3 \(there none\), rope.theta 2 \(there 1\)$/,
+    )
     await expect(mergeCheckpoints([], join(run, 'merged'))).rejects.toThrow(/no checkpoint to merge/)
     await expect(mergeCheckpoints([first], run)).rejects.toThrow(/holds an input/)
     await expect(mergeCheckpoints([first], join(first, 'merged'), { force: true })).rejects.toThrow(/lies in an input/)

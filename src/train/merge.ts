@@ -1,10 +1,12 @@
-// Averages checkpoints of one model into one. Knows tensors by name only.
+// Averages checkpoints of one model into one. Knows tensors and settings by name only.
 import { copyFile, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { exists, readJsonObject } from '../checkpoint/file.ts'
 import { claimOutput, makeCheckpointFolder } from '../checkpoint/index.ts'
 import type { SafetensorsFile } from '../checkpoint/safetensors.ts'
 import { type DeferredParameter, type StoredDType, writeShardedSafetensors } from '../checkpoint/safetensors-write.ts'
 import { UserError } from '../core/types.ts'
+import { jsonDifferences, shownJson } from '../formats/json-differences.ts'
 import { openWeights } from './trained-files.ts'
 
 /**
@@ -14,7 +16,7 @@ import { openWeights } from './trained-files.ts'
  * @param paths Folders in Hugging Face layout, for example those of the k best checkpoints of a run; at least one.
  * @param out Folder to be made; it appears only when it is whole. It must not exist, or be empty; `force`: a checkpoint in it
  *   is replaced. Never one of the checkpoints, nor in or around one.
- * @throws UserError where the checkpoints differ in tensors or shapes, or `out` may not be written.
+ * @throws UserError where the checkpoints differ in tensors, shapes or settings of config.json, or `out` may not be written.
  */
 export async function mergeCheckpoints(
   paths: readonly string[],
@@ -24,6 +26,7 @@ export async function mergeCheckpoints(
   const [firstPath] = paths
   if (firstPath === undefined) throw new UserError('There is no checkpoint to merge; name at least one.')
   await claimOutput(out, { inputs: paths, force })
+  await checkConfigs(paths)
 
   const files: SafetensorsFile[] = []
   try {
@@ -37,6 +40,24 @@ export async function mergeCheckpoints(
     })
   } finally {
     for (const file of files) await file.close()
+  }
+}
+
+/** Keys of a config.json that say nothing about what the weights compute. */
+const notes = ['_name_or_path', 'transformers_version', 'dtype', 'torch_dtype', 'use_cache']
+
+/** Throws where the folders, as far as they have a config.json, are not of one model. */
+async function checkConfigs(paths: readonly string[]): Promise<void> {
+  let first: { path: string; config: Record<string, unknown> } | undefined
+  for (const path of paths) {
+    const file = join(path, 'config.json')
+    if (!(await exists(file))) continue
+    const config = await readJsonObject(file)
+    first ??= { path, config }
+    const differing = jsonDifferences(config, first.config).filter(({ path }) => !notes.includes(path))
+    if (differing.length === 0) continue
+    const shown = differing.map(({ path, a, b }) => `${path} ${shownJson(a)} (there ${shownJson(b)})`)
+    throw new UserError(`${file}: differs from that of ${first.path}: ${shown.join(', ')}`)
   }
 }
 
