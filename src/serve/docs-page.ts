@@ -38,20 +38,50 @@ ${sections.join('\n')}
 }
 
 function fields(schema: JsonSchema): string {
-  const rows = Object.entries(schema.properties ?? {}).map(([name, field]) => {
-    const required = schema.required?.includes(name) ? ' (required)' : ''
-    return `<tr><td><code>${html(name)}</code>${required}</td><td>${html(typeName(field))}</td><td>${html(describe(field))}</td></tr>`
+  return `<table><tr><th>field</th><th>type</th><th></th></tr>${rows([schema], '').join('')}</table>`
+}
+
+/** The rows of the fields that an object of any of these forms has, each followed by those of the fields inside it. */
+function rows(forms: readonly JsonSchema[], prefix: string): string[] {
+  const names = new Set(forms.flatMap(({ properties }) => Object.keys(properties ?? {})))
+  return [...names].flatMap((key) => {
+    const field = { anyOf: forms.map(({ properties }) => properties?.[key]).filter((each) => each !== undefined) }
+    const requiring = forms.filter(({ required }) => required?.includes(key)).length
+    const required = requiring === 0 ? '' : requiring === forms.length ? ' (required)' : ' (required in some forms)'
+    const name = prefix + key
+    const row = `<tr><td><code>${html(name)}</code>${required}</td><td>${html(typeNames(field).join(' or '))}</td><td>${html(describe(field) ?? '')}</td></tr>`
+    return [row, ...[...objectsIn(field, name)].flatMap(([inside, objects]) => rows(objects, `${inside}.`))]
   })
-  return `<table><tr><th>field</th><th>type</th><th></th></tr>${rows.join('')}</table>`
 }
 
-function typeName({ type, anyOf, oneOf, enum: values, const: value }: JsonSchema): string {
-  if (values) return (values as unknown[]).map((item) => JSON.stringify(item)).join(', ')
-  if (value !== undefined) return JSON.stringify(value)
-  const branches = (anyOf ?? oneOf) as JsonSchema[] | undefined
-  if (branches) return [...new Set(branches.map(typeName))].filter((name) => name !== 'null').join(' or ')
-  return [type ?? 'any'].flat().join(' or ')
+/** The forms of the objects that a field may hold, by its name, or by `name[]` where they stand in a list. */
+function objectsIn(schema: JsonSchema, name: string, found = new Map<string, JsonSchema[]>()): typeof found {
+  for (const branch of branchesOf(schema)) objectsIn(branch, name, found)
+  if (schema.items) objectsIn(schema.items, `${name}[]`, found)
+  if (schema.properties) found.set(name, [...(found.get(name) ?? []), schema])
+  return found
 }
 
-const describe = (field: JsonSchema): string =>
-  field.description ?? field.anyOf?.map(({ description }) => description).find((text) => text !== undefined) ?? ''
+const branchesOf = ({ anyOf, oneOf }: JsonSchema): JsonSchema[] => anyOf ?? oneOf ?? []
+
+/** What a field may be, each once. */
+function typeNames(schema: JsonSchema): string[] {
+  const branches = branchesOf(schema)
+  const { type, enum: values, const: value } = schema
+  const names =
+    branches.length > 0
+      ? branches.flatMap(typeNames)
+      : values
+        ? (values as unknown[]).map((item) => JSON.stringify(item))
+        : value !== undefined
+          ? [JSON.stringify(value)]
+          : [type ?? 'any'].flat()
+  return [...new Set(names)].filter((name) => name !== 'null')
+}
+
+/** The first description of a field or one of its forms. */
+const describe = (field: JsonSchema): string | undefined =>
+  field.description ??
+  branchesOf(field)
+    .map(describe)
+    .find((text) => text !== undefined)

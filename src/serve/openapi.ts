@@ -91,6 +91,8 @@ export interface JsonSchema {
   properties?: Record<string, JsonSchema>
   required?: string[]
   anyOf?: JsonSchema[]
+  oneOf?: JsonSchema[]
+  items?: JsonSchema
   [key: string]: unknown
 }
 
