@@ -29,12 +29,3 @@ export function canonicalJson(value: unknown): string {
   )
   return sorted ?? 'undefined'
 }
-
-const MOST_SHOWN = 80
-
-/** A value for a message: JSON, cut where it is long; `none` where there is none. */
-export function shownJson(value: unknown): string {
-  if (value === undefined) return 'none'
-  const text = JSON.stringify(value)
-  return text.length <= MOST_SHOWN ? text : `${text.slice(0, MOST_SHOWN)}...`
-}

@@ -44,3 +44,12 @@ export const checkJsonStructure = (text: string, maxDepth: number): void => {
 
 export const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value)
+
+const MOST_SHOWN = 80
+
+/** A value for a message: JSON, cut where it is long; `none` where there is none. */
+export function shownJson(value: unknown): string {
+  if (value === undefined) return 'none'
+  const text = JSON.stringify(value)
+  return text.length <= MOST_SHOWN ? text : `${text.slice(0, MOST_SHOWN)}...`
+}

@@ -1,6 +1,7 @@
 // The models of a server: each with a process and a queue of its own. Loads them when needed, unloads idle ones, starts again
 // what crashed, and exchanges a process without losing work. Knows no HTTP.
 import { setTimeout as sleep } from 'node:timers/promises'
+import { shownJson } from '../formats/json.ts'
 import { defaultName, type ModelConfig, type ServeConfig } from './config.ts'
 import { ApiError } from './errors.ts'
 import type { Log } from './log.ts'
@@ -71,7 +72,8 @@ export function createModels(config: ServeConfig, options: Options): Models {
       if (name === undefined || name === null) return models[0]!
       const found = models.find((model) => model.name === name || model.aliases.includes(name))
       if (found) return found
-      throw new ApiError(404, `there is no model of that name; GET /v1/models lists them`, {
+      const names = models.flatMap((model) => [model.name, ...model.aliases])
+      throw new ApiError(404, `there is no model ${shownJson(name)}; there are: ${names.join(', ')}`, {
         code: 'model_not_found',
         param: 'model',
       })

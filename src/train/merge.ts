@@ -6,7 +6,8 @@ import { claimOutput, makeCheckpointFolder } from '../checkpoint/index.ts'
 import type { SafetensorsFile } from '../checkpoint/safetensors.ts'
 import { type DeferredParameter, type StoredDType, writeShardedSafetensors } from '../checkpoint/safetensors-write.ts'
 import { UserError } from '../core/types.ts'
-import { jsonDifferences, shownJson } from '../formats/json-differences.ts'
+import { shownJson } from '../formats/json.ts'
+import { jsonDifferences } from '../formats/json-differences.ts'
 import { openWeights } from './trained-files.ts'
 
 /**
