@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { basename } from 'node:path'
 import { z } from 'zod'
 import { UserError } from '../core/types.ts'
+import { check, describeProblems } from '../formats/check.ts'
 import type { DataPosition } from './types.ts'
 
 const count = z.number().int().nonnegative()
@@ -39,9 +40,12 @@ export function parsePosition(
   expected: Pick<SavedPosition, 'files' | 'settings'>,
   sources: number,
 ): SavedPosition {
-  const { data, error } = positionSchema.safeParse(position)
-  if (!data || data.sources.length !== sources || [...data.pool, ...data.pending].some((o) => o.source >= sources)) {
-    throw new UserError(`the saved data position is damaged: ${error ? z.prettifyError(error) : 'unknown source'}`)
+  const checked = check(positionSchema, position)
+  if ('problems' in checked)
+    throw new UserError(`the saved data position is damaged: ${describeProblems(checked.problems)}`)
+  const { data } = checked
+  if (data.sources.length !== sources || [...data.pool, ...data.pending].some((o) => o.source >= sources)) {
+    throw new UserError('the saved data position is damaged: unknown source')
   }
   for (const what of ['files', 'settings'] as const) {
     if (data[what] !== expected[what]) {

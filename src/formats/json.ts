@@ -1,4 +1,5 @@
-// What JSON.parse does not check: what a value is, nesting depth and duplicate keys. Knows nothing about what the JSON means.
+// JSON beside what JSON.parse does: what a value is, nesting depth, duplicate keys, values for messages. Knows nothing about what the
+// JSON means.
 
 const QUOTE = 0x22
 const BACKSLASH = 0x5c

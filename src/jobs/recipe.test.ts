@@ -64,7 +64,7 @@ describe('parseRecipe', () => {
     ],
     [{ objective: 'gan' }, 'objective: expected one of diffusion, ar, hybrid, not "gan"'],
     [{ data: { train_path: [] } }, 'data.train_path: must not be empty'],
-    [{ data: 'a.jsonl' }, 'data: expected a section of keys, not "a.jsonl"'],
+    [{ data: 'a.jsonl' }, 'data: expected keys with values, not "a.jsonl"'],
     [
       { diffusion: { complementary_masking: 'yes' } },
       'diffusion.complementary_masking: expected true or false, not "yes"',

@@ -4,6 +4,7 @@ import * as z from 'zod'
 import { editDistance } from '../core/edit-distance.ts'
 import { UserError } from '../core/types.ts'
 import { recipeDecodingFields } from '../decode/settings-zod.ts'
+import { check, type Problem } from '../formats/check.ts'
 import { trainedObjectives } from '../objectives/index.ts'
 import { denoisingFields } from '../objectives/settings.ts'
 import { TASK_NAMES } from '../tasks/index.ts'
@@ -309,8 +310,8 @@ export type Origin = (path: string) => string
  * Throws UserError with one line per problem; each names the key (through `origin`) and what to write instead.
  */
 export function parseRecipe(value: unknown, origin: Origin = (path) => path): Recipe {
-  const result = recipeSchema.safeParse(value)
-  if (!result.success) throw new UserError(issueLines(result.error.issues, value, origin).join('\n'))
+  const result = check(recipeSchema, value)
+  if ('problems' in result) throw new UserError(problemLines(result.problems, origin).join('\n'))
   const conflicts = findConflicts(result.data)
   if (conflicts.length > 0) {
     throw new UserError(conflicts.map(({ path, message }) => `${origin(path)}: ${message}`).join('\n'))
@@ -320,8 +321,8 @@ export function parseRecipe(value: unknown, origin: Origin = (path) => path): Re
 
 /** `parseRecipe` for an accelerator. */
 export function parseAcceleratorRecipe(value: unknown, origin: Origin = (path) => path): AcceleratorRecipe {
-  const result = acceleratorSchema.safeParse(value)
-  if (!result.success) throw new UserError(issueLines(result.error.issues, value, origin, acceleratorSchema).join('\n'))
+  const result = check(acceleratorSchema, value)
+  if ('problems' in result) throw new UserError(problemLines(result.problems, origin, acceleratorSchema).join('\n'))
   const { train, data, adapter } = result.data
   const conflicts = trainConflicts(train)
   if (adapter.block_size + 1 >= data.max_seq_len)
@@ -336,66 +337,17 @@ export function parseAcceleratorRecipe(value: unknown, origin: Origin = (path) =
 
 /** Checks the sections that a command without a whole recipe takes. Errors as in `parseRecipe`. */
 export function parseSections(value: unknown, origin: Origin = (path) => path): Pick<Recipe, 'decode' | 'eval'> {
-  const result = z.strictObject({ decode: decode.prefault({}), eval: evaluation.prefault({}) }).safeParse(value)
-  if (result.success) return result.data
-  throw new UserError(issueLines(result.error.issues, value, origin).join('\n'))
+  const result = check(z.strictObject({ decode: decode.prefault({}), eval: evaluation.prefault({}) }), value)
+  if ('data' in result) return result.data
+  throw new UserError(problemLines(result.problems, origin).join('\n'))
 }
 
-function issueLines(
-  issues: readonly z.core.$ZodIssue[],
-  value: unknown,
-  origin: Origin,
-  schema: z.ZodType = recipeSchema,
-): string[] {
-  return issues.flatMap((issue) => {
-    const path = issue.path.map(String)
-    const dotted = path.join('.')
-    if (issue.code === 'unrecognized_keys') {
-      return issue.keys.map((key) => {
-        const full = [...path, key].join('.')
-        return `${origin(full)}: unknown key${suggestion(full, schema)}`
-      })
-    }
-    return [`${dotted === '' ? origin('') : origin(dotted)}: ${describe(issue, valueAt(value, path))}`]
+/** A line for each problem; each names the key (through `origin`). */
+const problemLines = (problems: readonly Problem[], origin: Origin, schema: z.ZodType = recipeSchema): string[] =>
+  problems.map(({ path, message, unknownKey }) => {
+    const key = path.join('.')
+    return `${origin(key)}: ${message}${unknownKey ? suggestion(key, schema) : ''}`
   })
-}
-
-/** One issue in words: what was expected and what stood there. */
-function describe(issue: z.core.$ZodIssue, found: unknown): string {
-  if (found === undefined) return 'is required'
-  const given = `, not ${JSON.stringify(found)}`
-  switch (issue.code) {
-    case 'invalid_type':
-      return `expected ${{ int: 'a whole number', number: 'a number', string: 'text', boolean: 'true or false', array: 'a list', object: 'a section of keys' }[issue.expected as string] ?? issue.expected}${given}`
-    case 'invalid_value':
-      return `expected one of ${issue.values.map(String).join(', ')}${given}`
-    case 'too_small':
-      return typeof found === 'number'
-        ? `expected a number ${issue.inclusive ? 'of at least' : 'above'} ${issue.minimum}${given}`
-        : `must not be empty`
-    case 'too_big':
-      return `expected a number ${issue.inclusive ? 'of at most' : 'below'} ${issue.maximum}${given}`
-    case 'invalid_union': {
-      // The branch that got furthest says most: a refinement inside it beats a plain type mismatch.
-      const branches = issue.errors.flat()
-      const telling = branches.find((branch) => branch.code !== 'invalid_type') ?? branches[0]
-      const types = branches.filter((branch) => branch.code === 'invalid_type')
-      if (telling && telling.code !== 'invalid_type') return describe(telling, found)
-      return types.length > 0 ? types.map((branch) => describe(branch, found)).join(' or ') : issue.message
-    }
-    default:
-      return `${issue.message}${given}`
-  }
-}
-
-function valueAt(value: unknown, path: readonly string[]): unknown {
-  let current = value
-  for (const key of path) {
-    if (typeof current !== 'object' || current === null) return undefined
-    current = (current as Record<string, unknown>)[key]
-  }
-  return current
-}
 
 const defaultDiffusion = diffusion.parse({})
 

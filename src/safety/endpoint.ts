@@ -1,5 +1,6 @@
 // Another moderation service, asked over HTTP in the shape of OpenAI's /v1/moderations.
 import * as z from 'zod'
+import { check, describeProblems } from '../formats/check.ts'
 
 export interface EndpointOptions {
   url: string
@@ -53,8 +54,10 @@ export async function askEndpoint(
     if (size > MAX_BYTES) throw new Error(`the moderation endpoint answered more than ${MAX_BYTES} bytes`)
     chunks.push(chunk)
   }
-  const { results } = answer.parse(JSON.parse(Buffer.concat(chunks).toString('utf8')))
-  const { flagged, categories, category_scores: scores } = results[0]!
+  const result = check(answer, JSON.parse(Buffer.concat(chunks).toString('utf8')))
+  if ('problems' in result)
+    throw new Error(`the moderation endpoint answers in another form: ${describeProblems(result.problems)}`)
+  const { flagged, categories, category_scores: scores } = result.data.results[0]!
   const known = Object.entries(scores).filter((entry): entry is [string, number] => entry[1] !== null)
   const names = Object.keys(categories).filter((name) => categories[name] === true)
   return { flagged, scores: new Map(known), categories: names }

@@ -3,6 +3,7 @@ import { readFile, stat } from 'node:fs/promises'
 import { parse } from 'yaml'
 import * as z from 'zod'
 import { UserError } from '../core/types.ts'
+import { check, describeProblems } from '../formats/check.ts'
 import { type Accept, compilePattern, type Pattern, quoteWords } from './pattern.ts'
 import type { Action, Detector } from './types.ts'
 
@@ -10,8 +11,8 @@ const MAX_BYTES = 1 << 20
 
 const rule = z
   .strictObject({
-    id: z.string().regex(/^[\w.:/-]{1,64}$/, 'letters, digits and ._:/- only, at most 64'),
-    category: z.string().regex(/^[\w./ -]{1,64}$/, 'letters, digits and ._/- only, at most 64'),
+    id: z.string().regex(/^[\w.:/-]{1,64}$/, 'expected letters, digits and ._:/- only, at most 64'),
+    category: z.string().regex(/^[\w./ -]{1,64}$/, 'expected letters, digits and ._/- only, at most 64'),
     pattern: z.string().min(1).optional().describe('regular expression, without lookaround and backreferences'),
     words: z.array(z.string().trim().min(1).max(200)).min(1).max(10_000).optional().describe('whole words or phrases'),
     case_sensitive: z.boolean().default(false),
@@ -41,11 +42,8 @@ export async function readRules(path: string): Promise<Rule[]> {
   } catch (error) {
     throw new UserError(`${path}: not valid YAML: ${error instanceof Error ? error.message : error}`)
   }
-  const result = rulesFile.safeParse(value)
-  if (!result.success) {
-    const problems = result.error.issues.map(({ path: at, message }) => `${at.join('.') || 'top level'}: ${message}`)
-    throw new UserError(`${path}: ${problems.join('; ')}`)
-  }
+  const result = check(rulesFile, value)
+  if ('problems' in result) throw new UserError(`${path}: ${describeProblems(result.problems)}`)
   const { rules } = result.data
   const twice = rules.find(({ id }, index) => rules.findIndex((other) => other.id === id) !== index)
   if (twice) throw new UserError(`${path}: the rule ${twice.id} is defined twice`)

@@ -3,6 +3,7 @@ import { promisify } from 'node:util'
 import { brotliDecompress, gunzip, type InputType, inflate, type ZlibOptions } from 'node:zlib'
 import type { Context } from 'hono'
 import type * as z from 'zod'
+import { check } from '../formats/check.ts'
 import type { Limits } from './config.ts'
 import { ApiError, badRequest } from './errors.ts'
 
@@ -29,9 +30,9 @@ export async function readBody<S extends z.ZodType>(c: Context, schema: S, limit
   } catch {
     throw badRequest('the body is not valid JSON')
   }
-  const result = schema.safeParse(value)
-  if (result.success) return result.data
-  const { path, message } = deepest(result.error.issues)
+  const result = check(schema, value)
+  if ('data' in result) return result.data
+  const { path, message } = result.problems[0]!
   throw badRequest(path.length > 0 ? `${fieldName(path)}: ${message}` : message, fieldName(path) || null)
 }
 
@@ -98,21 +99,6 @@ export function deeperThan(text: string, most: number): boolean {
     } else if (code === 0x5d || code === 0x7d) depth--
   }
   return false
-}
-
-interface Problem {
-  path: PropertyKey[]
-  message: string
-}
-
-/** Of an alternative that nothing matched, the complaint that came furthest says most. */
-function deepest(issues: readonly z.core.$ZodIssue[], before: PropertyKey[] = []): Problem {
-  const first = issues[0]!
-  const path = [...before, ...first.path]
-  if (first.code !== 'invalid_union' || first.errors.length === 0) return { path, message: first.message }
-  const inner = first.errors.filter((branch) => branch.length > 0).map((branch) => deepest(branch, path))
-  const furthest = inner.reduce((a, b) => (b.path.length > a.path.length ? b : a), { path, message: first.message })
-  return furthest.path.length > path.length ? furthest : { path, message: first.message }
 }
 
 /** A path as OpenAI writes it: messages[0].content. */

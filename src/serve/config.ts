@@ -5,6 +5,7 @@ import { parse } from 'yaml'
 import * as z from 'zod'
 import { devices, UserError } from '../core/types.ts'
 import { decodingModes, settingRow } from '../decode/settings.ts'
+import { check, describeProblems } from '../formats/check.ts'
 import { piiKinds } from '../safety/index.ts'
 
 const whole = z.int().min(1)
@@ -19,7 +20,7 @@ const origin = z.string().transform((given, context) => {
   const written = url && url.host !== '' ? `${url.protocol}//${url.host}` : undefined
   const rest = url && [url.username, url.password, url.pathname.replace(/^\/$/, ''), url.search, url.hash].join('')
   if (written !== undefined && rest === '') return written
-  const message = `expected an origin such as ${written ?? 'https://app.example'}, got ${JSON.stringify(given)}`
+  const message = `expected an origin such as ${written ?? 'https://app.example'}`
   context.addIssue({ code: 'custom', message })
   return z.NEVER
 })
@@ -148,11 +149,8 @@ export type Limits = ServeConfig['limits']
 
 /** Checks a configuration. Throws UserError that names every wrong entry. */
 export function parseConfig(input: unknown, source = 'the configuration'): ServeConfig {
-  const result = configSchema.safeParse(input)
-  if (!result.success) {
-    const problems = result.error.issues.map(({ path, message }) => `${path.join('.') || 'top level'}: ${message}`)
-    throw new UserError(`${source}: ${problems.join('; ')}`)
-  }
+  const result = check(configSchema, input)
+  if ('problems' in result) throw new UserError(`${source}: ${describeProblems(result.problems)}`)
   const { models, api_keys: keys } = result.data
   unique(
     models.flatMap(({ name, path, aliases }) => [name ?? defaultName(path), ...aliases]),

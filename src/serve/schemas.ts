@@ -32,7 +32,7 @@ const stop = z
 
 const n = z.int().min(1).max(16).nullish()
 
-const functionName = z.string().regex(/^[\w-]{1,64}$/, 'letters, digits, _ and -, at most 64')
+const functionName = z.string().regex(/^[\w-]{1,64}$/, 'expected letters, digits, _ and - only, at most 64')
 const functionTool = z.object({
   name: functionName,
   description: text.nullish(),

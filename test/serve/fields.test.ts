@@ -82,6 +82,24 @@ describe.each(Object.keys(routes))('%s', (route) => {
   })
 })
 
+test('what is wrong is said in plain words, by the field', async () => {
+  const route = '/v1/chat/completions'
+  const message = async (fields: object) => {
+    const response = await post(`${server.url}${route}`, { ...routes[route], ...fields })
+    return ((await response.json()) as { error: { message: string } }).error.message
+  }
+  expect(await message({ messages: [{ role: 'user', content: 5 }] })).toBe(
+    'messages[0].content: expected a text or a list of parts of text, not 5',
+  )
+  expect(await message({ messages: [] })).toBe('messages: must not be empty')
+  expect(await message({ messages: undefined })).toBe('messages: is required')
+  expect(await message({ max_tokens: 1.5 })).toBe('max_tokens: expected a whole number, not 1.5')
+  expect(await message({ temperature: 'hot' })).toBe('temperature: expected a number, not "hot"')
+  expect(await message({ unmask: { threshold: 2 } })).toBe('unmask.threshold: expected a number of at most 1, not 2')
+  expect(await message({ unmask: { treshold: 2 } })).toBe('unmask.treshold: unknown key')
+  expect(await message({ unmask: { strategy: 'x' } })).toContain('unmask.strategy: expected one of threshold, fixed')
+})
+
 test('what is not supported is refused by name, and its default is not', async () => {
   const chat = (fields: object) =>
     post(`${server.url}/v1/chat/completions`, { ...routes['/v1/chat/completions'], ...fields })
