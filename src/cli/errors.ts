@@ -1,7 +1,8 @@
 // What an error means to who gave the command: a message, an exit code, and whether it is a defect.
 import { CommanderError } from 'commander'
 import { describeFileError } from '../checkpoint/file.ts'
-import { SettingError, UserError } from '../core/types.ts'
+import { type NameOf, SettingError, UserError } from '../core/types.ts'
+import { settingKey, settingNames } from '../decode/settings.ts'
 import { TrainingDiverged } from '../train/loop.ts'
 import { exitCodes } from './exit-codes.ts'
 
@@ -18,8 +19,7 @@ export interface Failure {
 /** The failure that an error stands for; a defect where `code` is `exitCodes.internal`. */
 export function failureOf(error: unknown): Failure {
   if (error instanceof CommanderError) return { message: withoutPrefix(error.message), code: exitCodes.usage }
-  if (error instanceof SettingError)
-    return { message: `${flagOf(error.setting)}: ${error.problem}`, code: exitCodes.usage }
+  if (error instanceof SettingError) return { message: error.inNames(flagOf), code: exitCodes.usage }
   if (error instanceof UsageError) return { message: error.message, code: exitCodes.usage }
   if (error instanceof TrainingDiverged) return { message: error.message, code: exitCodes.diverged }
   if (error instanceof UserError) return { message: error.message, code: exitCodes.userError }
@@ -29,6 +29,10 @@ export function failureOf(error: unknown): Failure {
 }
 
 /** maskRatio -> --mask-ratio */
-const flagOf = (setting: string): string => `--${setting.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
+const flagOf: NameOf = (name) => {
+  const setting = settingNames.find((known) => known === name)
+  const words = setting ? settingKey(setting) : name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+  return `--${words.replaceAll('_', '-')}`
+}
 
 const withoutPrefix = (message: string): string => message.replace(/^error: /, '')

@@ -124,8 +124,17 @@ describe('exit codes', () => {
       ['augment', 'a.jsonl', '--model', 'm', '--out', 'o', '--mask-ratio', '2'],
       /^--mask-ratio: expected a number between 0 and 1, not 2$/,
     ],
+    [
+      ['augment', 'a.jsonl', '--model', 'm', '--out', 'o', '--top-p', '0'],
+      /^--top-p: expected a number above 0 and at most 1, not 0$/,
+    ],
     [['quickstart', '--total-tokens', 'x'], /^--total-tokens: expected a number above 0/],
     [['generate', 'models/tiny', '--prompt', 'x', '--top-p', '0.5'], /^--top-p: chooses what to draw from, but/],
+    [
+      ['generate', 'models/tiny', '--prompt', 'x', '--threshold', '0.5', '--low-threshold', '0.5'],
+      /^--threshold, --low-threshold: only for block decoding/,
+    ],
+    [['generate', 'models/tiny', '--prompt', 'x', '--mode', 'diffusion'], /^--mode: diffusion is not one of/],
     [['infill', 'models/tiny'], /--text, or --prefix and --suffix/],
   ] as const)('are 2, with JSON, for wrong values and missing inputs: %j', async (args, message) => {
     const { code, stdout, stderr } = await unmask([...args, '--json'])

@@ -110,16 +110,30 @@ export class UserError extends Error {
   override name = 'UserError'
 }
 
-/** A setting has a value that makes no sense. The CLI names its flag and exits with 2. */
+/** What somebody calls a setting that the library calls `name`: `maskRatio` is `--mask-ratio` on the command line. */
+export type NameOf = (name: string) => string
+
+/**
+ * Settings that make no sense, alone or together. Named as the library names them, unless whoever gave them knows them by
+ * other names (`inNames`). The CLI names their flags and exits with 2.
+ */
 export class SettingError extends UserError {
   override name = 'SettingError'
-  /** As the library calls it, such as `maskRatio`. */
-  readonly setting: string
-  readonly problem: string
+  /** Those that are wrong, the first above all. */
+  readonly settings: readonly [string, ...string[]]
+  private readonly problem: (nameOf: NameOf) => string
 
-  constructor(setting: string, problem: string) {
-    super(`${setting}: ${problem}`)
-    this.setting = setting
-    this.problem = problem
+  /** `problem`: a function where it mentions further settings. */
+  constructor(settings: string | readonly [string, ...string[]], problem: string | ((nameOf: NameOf) => string)) {
+    const names = typeof settings === 'string' ? ([settings] as const) : settings
+    const words = typeof problem === 'string' ? () => problem : problem
+    super(`${names.join(', ')}: ${words((name) => name)}`)
+    this.settings = names
+    this.problem = words
+  }
+
+  /** The message in other names. */
+  inNames(nameOf: NameOf): string {
+    return `${this.settings.map(nameOf).join(', ')}: ${this.problem(nameOf)}`
   }
 }

@@ -1,6 +1,6 @@
 // How blocks are decoded: the settings of a request, checked against each other and against the model.
 
-import { UserError } from '../core/types.ts'
+import { SettingError, UserError } from '../core/types.ts'
 import type { Dimensions } from '../models/types.ts'
 import type { BlockSettings } from './blocks/index.ts'
 import type { GenerateOptions } from './engine.ts'
@@ -28,29 +28,37 @@ export function blockSettings(
   const { strategy: name, blockSize, reuse, selfVerify, logitScale } = resolved
   const bufferSize = resolved.bufferSize!
   if (options.activation !== undefined && bufferSize === 1)
-    throw new UserError('activation says when a further block joins the buffer, but bufferSize is 1')
+    throw new SettingError(
+      'activation',
+      (nameOf) => `says when a further block joins the buffer, but ${nameOf('bufferSize')} is 1`,
+    )
   const strategy = createStrategy(name, resolved)
   if (strategy.softStates && !softStates)
-    throw new UserError(
-      `the strategy ${name} is for models of on-policy uniform training, such as DMax's, whose config.json says "soft_states": true; this one's does not`,
+    throw new SettingError(
+      'strategy',
+      `${name} is for models of on-policy uniform training, such as DMax's, whose config.json says "soft_states": true; this one's does not`,
     )
   if (strategy.edits && reuse)
-    throw new UserError(`the strategy ${name} looks at tokens again whose rows reuse leaves out: choose one of them`)
+    throw new SettingError(
+      ['strategy', 'reuse'],
+      `${name} looks at tokens again whose rows are left out: choose one of them`,
+    )
   if (maskTokenId === undefined)
     throw new UserError(
       'block decoding needs a mask token: this model is autoregressive (its config.json has no mask_token_id); convert it first, or decode it autoregressively',
     )
-  if (blockSize === undefined) throw new UserError('block decoding needs a block size')
+  if (blockSize === undefined) throw new SettingError('blockSize', 'is needed to decode in blocks')
   if (selfVerify !== undefined) {
-    if (forbiddenAt) throw new UserError('selfVerify is for new text: leave it out when a text is filled or corrected')
-    const others = [strategy.edits && `strategy ${name}`, bufferSize > 1 && 'bufferSize', reuse && 'reuse']
-    const wrong = [
-      ...others,
-      options.constraint && 'constraint',
-      needsLogits(options) && 'sampling, penalties, biases or log-probabilities',
-    ]
-    const first = wrong.find((what) => typeof what === 'string')
-    if (first) throw new UserError(`selfVerify is for greedy decoding of one block at a time: leave out ${first}`)
+    if (forbiddenAt)
+      throw new SettingError('selfVerify', 'is for new text: leave it out when a text is filled or corrected')
+    const alone = 'self-verification is for greedy decoding of one block at a time: choose one of them'
+    if (strategy.edits) throw new SettingError(['selfVerify', 'strategy'], alone)
+    if (bufferSize > 1) throw new SettingError(['selfVerify', 'bufferSize'], alone)
+    if (reuse) throw new SettingError(['selfVerify', 'reuse'], alone)
+    const wrong = options.constraint
+      ? 'constraint'
+      : needsLogits(options) && 'sampling, penalties, biases or log-probabilities'
+    if (wrong) throw new SettingError('selfVerify', `is for greedy decoding of one block at a time: leave out ${wrong}`)
   }
   const logits = (strategy.needsLogits ?? false) || options.constraint !== undefined
   return {

@@ -250,11 +250,11 @@ describe('self-verification', () => {
   it('is for greedy decoding of one block at a time', () => {
     const says = (options: Partial<BlockOptions>, message: string) =>
       expect(() => endless.generate([1], { blockSize: 4, maxNewTokens: 4, selfVerify: 1, ...options })).toThrow(message)
-    says({ strategy: 'edit' }, 'leave out strategy edit')
-    says({ bufferSize: 2 }, 'leave out bufferSize')
-    says({ reuse: true }, 'leave out reuse')
+    says({ strategy: 'edit' }, 'selfVerify, strategy: self-verification is for greedy decoding of one block at a time')
+    says({ bufferSize: 2 }, 'selfVerify, bufferSize: ')
+    says({ reuse: true }, 'selfVerify, reuse: ')
     says({ temperature: 1 }, 'leave out sampling')
-    says({ selfVerify: -1 }, 'selfVerify must be a number of at least 0')
+    says({ selfVerify: -1 }, 'selfVerify: expected a number of at least 0')
   })
 })
 

@@ -1,6 +1,6 @@
 // What makes no sense to decode: prompts, texts and numbers that do not fit the model.
 
-import { UserError } from '../core/types.ts'
+import { SettingError, UserError } from '../core/types.ts'
 import type { Dimensions } from '../models/types.ts'
 
 export function checkPrompt(prompt: readonly number[], dimensions: Dimensions): void {
@@ -34,5 +34,5 @@ export function checkIds(ids: readonly number[], { vocabSize }: Dimensions, what
 
 export function checkCount(name: string, value: number): void {
   if (!Number.isSafeInteger(value) || value < 1)
-    throw new UserError(`${name} must be a whole number of at least 1, got ${value}`)
+    throw new SettingError(name, `expected a whole number of at least 1, not ${value}`)
 }

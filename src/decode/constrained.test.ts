@@ -170,6 +170,6 @@ describe('a constraint', () => {
     expect(x).toBeGreaterThan(0)
     await expect(
       complete(engine.generate([5], { blockSize: 4, maxNewTokens: 9, constraint, logitBias })),
-    ).rejects.toThrow(/logitBias forbids all tokens/)
+    ).rejects.toThrow(/logitBias: forbids all tokens/)
   })
 })

@@ -427,9 +427,13 @@ test('wrong options and prompts are named', async () => {
   says([1], { temperature: 1, topP: 0 }, 'topP')
   says([1], { logitBias: new Map([[vocabSize, 1]]) }, `token id ${vocabSize}`)
   says([1], { logitBias: new Map([[1, Number.NaN]]) }, 'token 1')
-  says([1], { strategy: 'fixed', threshold: 0.5 }, 'the strategy fixed has no threshold; it has tokensPerStep')
-  says([1], { strategy: 'fast' as never }, 'strategy must be one of threshold, fixed')
-  says([1], { strategy: 'edit', reuse: true }, 'edit looks at tokens again whose rows reuse leaves out')
+  says(
+    [1],
+    { strategy: 'fixed', threshold: 0.5 },
+    'threshold: the strategy fixed does not read it; it reads tokensPerStep',
+  )
+  says([1], { strategy: 'fast' as never }, 'strategy: expected one of threshold, fixed')
+  says([1], { strategy: 'edit', reuse: true }, 'strategy, reuse: edit looks at tokens again')
   says([1], { bufferSize: 0 }, 'bufferSize')
   says([1], { activation: 0.5, bufferSize: 1 }, 'bufferSize is 1')
   says([1], { logitScale: 0 }, 'logitScale')

@@ -2,7 +2,7 @@
 // Checks what is asked for; how it is decoded is the business of blocks, autoregressive.ts and speculative.ts, and which tokens a
 // step commits is a strategy's choice. Uses no Node API.
 
-import { type InferenceParameter, type Parameter, UserError } from '../core/types.ts'
+import { type InferenceParameter, type Parameter, SettingError, UserError } from '../core/types.ts'
 import type { Model } from '../models/types.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { decodeAutoregressive } from './autoregressive.ts'
@@ -218,7 +218,7 @@ export async function createEngine(
       const from = ends === 'nowhere' ? Number.POSITIVE_INFINITY : ends === 'anywhere' ? 0 : ends.from
       const settings = blockSettings(blockModel, options, (position) => (position >= from ? unwritten : noText))
       if (!Number.isSafeInteger(rightContext) || rightContext < 0)
-        throw new UserError(`rightContext must be a whole number of at least 0, got ${rightContext}`)
+        throw new SettingError('rightContext', `expected a whole number of at least 0, not ${rightContext}`)
       checkText(ids, dimensions)
       const holes = new Set(ids.flatMap((id, i) => (id === maskTokenId ? [i] : [])))
       if (holes.size === 0) throw new UserError('there is nothing to fill: the text has no mask token')

@@ -1,7 +1,7 @@
 // From a forward's rows to predictions: what the graph chose, or, where a request asks for more than the most probable
 // token, what is made of the logits. Knows nothing about blocks.
 
-import { UserError } from '../core/types.ts'
+import { SettingError } from '../core/types.ts'
 import type { ForwardResult } from './forward.ts'
 import {
   adjustLogits,
@@ -85,7 +85,7 @@ export function createPredictor(
         const ofAll = logProbabilities(row, scale)
         const count = restrict(row, tokens)
         if (count === 0)
-          throw new UserError('logitBias forbids all tokens with which the constraint lets the text go on')
+          throw new SettingError('logitBias', 'forbids all tokens with which the constraint lets the text go on')
         return leading || count === 1 ? logProbabilities(row, scale) : ofAll
       })
       const tokens = rows.map((row, i) =>

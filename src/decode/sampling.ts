@@ -1,7 +1,7 @@
 // From the logits of a position to a token: penalties and biases, the probability that counts as confidence, and a draw from
 // the tempered and filtered distribution. Knows nothing about blocks or forwards.
 import { random } from '../core/random.ts'
-import { SettingError, UserError } from '../core/types.ts'
+import { SettingError } from '../core/types.ts'
 import { checkSettings, type DecodingSettings, givenSettings, settingDefault } from './settings.ts'
 
 const samplingNames = ['temperature', 'topK', 'topP', 'minP', 'repetitionPenalty', 'seed'] as const
@@ -30,17 +30,24 @@ export function checkSampling(options: SamplingOptions, vocabSize: number): void
   checkSettings(givenSettings(options))
   const { logprobs, logitBias } = options
   if (logprobs !== undefined && !(Number.isSafeInteger(logprobs) && logprobs >= 0 && logprobs <= MOST_LOGPROBS))
-    throw new UserError(`logprobs must be a whole number from 0 to ${MOST_LOGPROBS}, got ${logprobs}`)
+    throw new SettingError('logprobs', `expected a whole number from 0 to ${MOST_LOGPROBS}, not ${logprobs}`)
   for (const [token, bias] of logitBias ?? []) {
     if (!Number.isInteger(token) || token < 0 || token >= vocabSize)
-      throw new UserError(`logitBias has the token id ${token}, but the model's vocabulary has ${vocabSize} entries`)
+      throw new SettingError(
+        'logitBias',
+        `has the token id ${token}, but the model's vocabulary has ${vocabSize} entries`,
+      )
     if (Number.isNaN(bias) || bias === Number.POSITIVE_INFINITY)
-      throw new UserError(`logitBias of token ${token} must be a number below infinity, got ${bias}`)
+      throw new SettingError('logitBias', `expected a number below infinity for token ${token}, not ${bias}`)
   }
   const { temperature, topK, topP, minP } = withSamplingDefaults(options)
   if (temperature > 0) return
   const name = (topK > 0 && 'topK') || (topP < 1 && 'topP') || (minP > 0 && 'minP')
-  if (name) throw new SettingError(name, 'chooses what to draw from, but temperature is 0: nothing is drawn')
+  if (name)
+    throw new SettingError(
+      name,
+      (nameOf) => `chooses what to draw from, but ${nameOf('temperature')} is 0: nothing is drawn`,
+    )
 }
 
 const MOST_LOGPROBS = 100

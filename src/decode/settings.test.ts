@@ -85,12 +85,12 @@ describe('the table', () => {
 
 describe('checks', () => {
   it.each<[DecodingSettings, string]>([
-    [{ threshold: 1.5 }, 'threshold must be a number from 0 to 1, got 1.5'],
-    [{ topP: 0 }, 'topP must be a number above 0 and at most 1, got 0'],
-    [{ factor: 0 }, 'factor must be a number above 0, got 0'],
-    [{ bufferSize: 0 }, 'bufferSize must be a whole number of at least 1, got 0'],
-    [{ strategy: 'fast' as never }, 'strategy must be one of threshold, fixed'],
-    [{ reuse: 1 as never }, 'reuse must be true or false, got 1'],
+    [{ threshold: 1.5 }, 'threshold: expected a number from 0 to 1, not 1.5'],
+    [{ topP: 0 }, 'topP: expected a number above 0 and at most 1, not 0'],
+    [{ factor: 0 }, 'factor: expected a number above 0, not 0'],
+    [{ bufferSize: 0 }, 'bufferSize: expected a whole number of at least 1, not 0'],
+    [{ strategy: 'fast' as never }, 'strategy: expected one of threshold, fixed'],
+    [{ reuse: 1 as never }, 'reuse: expected true or false, not 1'],
   ])('%o: %s', (settings, message) => {
     expect(() => checkSettings(settings)).toThrow(message)
   })

@@ -1,7 +1,7 @@
 // The table of decoding settings: name, range, default, help, who reads a setting and where it can be given. The recipe's
 // section, command-line flags, fields of the HTTP API, keys of generation_config.json, the check of ranges and modes, and the
 // playground's form are derived from it. Plain data: no schema library, so that browsers can import it.
-import { UserError } from '../core/types.ts'
+import { SettingError } from '../core/types.ts'
 
 /** How a generator decodes: in blocks, one token after the other, or with drafts that are verified (see speculative.ts). */
 export const decodingModes = ['diffusion', 'ar', 'speculative'] as const
@@ -436,7 +436,7 @@ export function checkSettings(values: DecodingSettings): void {
     const value = values[name]
     const { type } = settingRow(name)
     if (value !== undefined && !fits(value, type))
-      throw new UserError(`${name} must be ${expected(type)}, got ${JSON.stringify(value)}`)
+      throw new SettingError(name, `expected ${expected(type)}, not ${JSON.stringify(value)}`)
   }
 }
 
@@ -470,12 +470,14 @@ function expected(type: SettingType): string {
 
 /** Throws UserError for a setting that this way of decoding does not read. */
 export function checkMode(values: DecodingSettings, mode: DecodingMode): void {
-  const wrong = settingNames.filter((name) => values[name] !== undefined && !settingRow(name).modes.includes(mode))
-  if (wrong.length === 0) return
-  const needed = settingRow(wrong[0]).modes.includes('diffusion')
+  const [first, ...others] = settingNames.filter(
+    (name) => values[name] !== undefined && !settingRow(name).modes.includes(mode),
+  )
+  if (first === undefined) return
+  const needed = settingRow(first).modes.includes('diffusion')
     ? 'only for block decoding; this model decodes autoregressively'
     : 'only for decoding with an adapter that drafts'
-  throw new UserError(`${wrong.join(', ')}: ${needed}`)
+  throw new SettingError([first, ...others], needed)
 }
 
 /** Settings in a generation_config.json. Their values are checked where they are used. */

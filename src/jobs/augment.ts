@@ -9,6 +9,7 @@ import { findFiles } from '../data/files.ts'
 import { readRows } from '../data/rows.ts'
 import type { BlockOptions } from '../decode/index.ts'
 import { complete } from '../decode/index.ts'
+import { checkSettings, givenSettings } from '../decode/settings.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import { createGenerator } from '../text/generator.ts'
 import { encodeTexts } from '../text/holes.ts'
@@ -81,6 +82,7 @@ export async function augment(options: AugmentOptions): Promise<AugmentResult> {
     throw new SettingError('n', `expected a whole number from 1 to 1000, not ${n}`)
   if (!Number.isSafeInteger(leakWords) || leakWords < 1)
     throw new SettingError('leakWords', `expected a whole number of at least 1, not ${leakWords}`)
+  checkSettings(givenSettings({ temperature, topP: options.topP, threshold: options.threshold }))
   await claimOutput(options.out, { inputs: await inputsOf(options), force: options.force })
   const leaks = await heldOutTexts(options.heldOut ?? [], field, leakWords)
   const result: AugmentResult = {

@@ -1,6 +1,8 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { inApiNames, samplingOf, seedOf } from './decoding.ts'
+import { type NameOf, SettingError, UserError } from '../core/types.ts'
+import { samplingOf, seedOf } from './decoding.ts'
+import { asReported, type RequestError } from './worker/errors.ts'
 
 test('seeds of 64 bits: the engine gets different ones for neighbours and for choices', () => {
   const seed = fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }).map(Number)
@@ -29,13 +31,18 @@ test('without a temperature nothing chooses what is drawn from', () => {
 })
 
 test('the engine complains in the names of the API', () => {
-  expect(inApiNames('logitBias has the token id 9')).toEqual({
-    message: 'logit_bias has the token id 9',
+  const reported = (error: Error) => {
+    const { message, param } = asReported(error, 'prompt') as RequestError
+    return { message, param }
+  }
+  expect(reported(new SettingError('logitBias', 'has the token id 9'))).toEqual({
+    message: 'logit_bias: has the token id 9',
     param: 'logit_bias',
   })
-  expect(inApiNames('the strategy fixed has no lowThreshold; it has tokensPerStep')).toEqual({
-    message: 'the strategy fixed has no unmask.low_threshold; it has unmask.tokens_per_step',
+  const reads = (nameOf: NameOf) => `the strategy fixed reads ${nameOf('tokensPerStep')}`
+  expect(reported(new SettingError(['lowThreshold', 'factor'], reads))).toEqual({
+    message: 'unmask.low_threshold, unmask.factor: the strategy fixed reads unmask.tokens_per_step',
     param: 'unmask.low_threshold',
   })
-  expect(inApiNames('of 12 tokens, SmolLM2 has maxPositions')).toMatchObject({ param: undefined })
+  expect(reported(new UserError('of 12 tokens, SmolLM2 has maxPositions'))).toMatchObject({ param: 'prompt' })
 })

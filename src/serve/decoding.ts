@@ -3,6 +3,7 @@
 import { randomInt } from 'node:crypto'
 import * as z from 'zod'
 import { random } from '../core/random.ts'
+import type { NameOf } from '../core/types.ts'
 import { bodyFields, requestSettings, unmaskFields } from '../decode/settings-zod.ts'
 import type { Sampling } from './worker/protocol.ts'
 
@@ -64,20 +65,13 @@ export function seedOf(seed: number, index: number): number {
   return draw.uint32() * 2 ** 21 + (draw.uint32() >>> 11)
 }
 
-/** Names as clients know them, by those of the engine that differ. */
+/** Names as clients know them, by those of the engine. */
 const apiNames = new Map<string, string>(
-  [...Object.keys(decodingFields), ...Object.keys(unmask.shape).map((name) => `unmask.${name}`)]
-    .map((name): [string, string] => [camelCase(name.replace(/^unmask\./, '')), name])
-    .filter(([engine, name]) => engine !== name),
+  [...Object.keys(decodingFields), ...Object.keys(unmask.shape).map((name) => `unmask.${name}`)].map((name) => [
+    camelCase(name.replace(/^unmask\./, '')),
+    name,
+  ]),
 )
 
-/** A complaint of the engine in the API's words, and the field that it is about where it names one. */
-export function inApiNames(message: string): { message: string; param: string | undefined } {
-  let param: string | undefined
-  const words = message.replace(/\b[a-z]+([A-Z][a-z]+)+\b/g, (word) => {
-    const name = apiNames.get(word)
-    param ??= name
-    return name ?? word
-  })
-  return { message: words, param }
-}
+/** What a client calls a setting of the engine. */
+export const apiName: NameOf = (name) => apiNames.get(name) ?? name

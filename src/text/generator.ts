@@ -3,7 +3,7 @@
 
 import type { Adapter } from '../checkpoint/adapter.ts'
 import type { InferenceModel } from '../checkpoint/load.ts'
-import { UserError } from '../core/types.ts'
+import { SettingError, UserError } from '../core/types.ts'
 import {
   type BlockOptions,
   type Constraint,
@@ -91,7 +91,7 @@ function modesOf(model: { adapter: boolean; masks: boolean; causalContext: boole
 function checkedMode(mode: DecodingMode, modes: readonly DecodingMode[]): DecodingMode {
   if (modes.includes(mode)) return mode
   const why = mode === 'ar' ? '' : '; a model trained with objective hybrid writes in all three'
-  throw new UserError(`mode ${mode} is not one of this model's, which are ${modes.join(', ')}${why}`)
+  throw new SettingError('mode', `${mode} is not one of this model's, which are ${modes.join(', ')}${why}`)
 }
 
 /** Puts a model on the executor for decoding; the weights are copied. Throws UserError for a mode the model cannot do. */

@@ -1,6 +1,6 @@
 // The implementations of the decoding strategies: adding one is adding its file, a line here, its name and its settings in
 // ../settings.ts.
-import { UserError } from '../../core/types.ts'
+import { SettingError } from '../../core/types.ts'
 import {
   checkSettings,
   type DecodingSettings,
@@ -40,12 +40,15 @@ const strategies: Record<StrategyName, (settings: StrategySettings) => Strategy>
  */
 export function createStrategy(name: StrategyName, options: DecodingSettings): Strategy {
   if (!Object.hasOwn(strategies, name))
-    throw new UserError(`there is no strategy ${JSON.stringify(name)}; there are ${strategyNames.join(', ')}`)
+    throw new SettingError('strategy', `there is no ${JSON.stringify(name)}; there are ${strategyNames.join(', ')}`)
   checkSettings(options)
   const known = settingNames.filter((setting) => strategyReads(name, setting))
   for (const setting of Object.keys(givenSettings(options)) as (typeof settingNames)[number][])
     if (settingRow(setting).strategies && !known.includes(setting))
-      throw new UserError(`the strategy ${name} has no ${setting}; it has ${known.join(', ')}`)
+      throw new SettingError(
+        setting,
+        (nameOf) => `the strategy ${name} does not read it; it reads ${known.map(nameOf).join(', ')}`,
+      )
   const settings = Object.fromEntries(
     known.map((setting) => [setting, options[setting] ?? settingDefault(setting, name)]),
   )

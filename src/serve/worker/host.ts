@@ -3,7 +3,6 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { UserError } from '../../core/types.ts'
-import { inApiNames } from '../decoding.ts'
 import { ApiError, internalError } from '../errors.ts'
 import type {
   GenerateEvent,
@@ -113,10 +112,7 @@ export async function startWorker(
   })
 
   function toApiError({ kind, message, param, code }: WorkerError): ApiError {
-    if (kind === 'request') {
-      const named = inApiNames(message)
-      return new ApiError(400, named.message, { param: named.param ?? param, code })
-    }
+    if (kind === 'request') return new ApiError(400, message, { param, code })
     onInternalError(message)
     return internalError()
   }

@@ -1,13 +1,12 @@
 // A model as a server uses it: prompts to tokens, tokens to text, stop strings, log-probabilities. Knows no HTTP.
 
 import { loadAdapterFor, loadForInference } from '../../checkpoint/load.ts'
-import { UserError } from '../../core/types.ts'
 import { createExecutor } from '../../runtime/onnxruntime/executor.ts'
 import { assemble, type TextToken, type Writing } from '../../text/assemble.ts'
 import { createGenerator } from '../../text/generator.ts'
 import { promptIds, promptStyle, textIds, trainedPlain } from '../../text/prompt.ts'
 import { createTextStream, textOf, tokenText } from '../../tokenizer/stream.ts'
-import { RequestError } from './errors.ts'
+import { asReported, RequestError } from './errors.ts'
 import type {
   GenerateEvent,
   GenerateJob,
@@ -76,8 +75,7 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
       const answer = forced && chatTemplate?.includes(CALL) ? `${CALL}\n` : undefined
       return promptIds(messages, loaded, { tools, answer })
     } catch (error) {
-      if (error instanceof UserError) throw new RequestError(error.message, { param })
-      throw error
+      throw asReported(error, param)
     }
   }
 
@@ -110,11 +108,6 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
     } catch (error) {
       throw asReported(error, constraint?.param)
     }
-  }
-
-  /** An error as a client may see it: what is wrong with its request, nothing of others. */
-  function asReported(error: unknown, param: string | undefined): unknown {
-    return error instanceof UserError ? new RequestError(error.message, param === undefined ? {} : { param }) : error
   }
 
   return {

@@ -1,11 +1,10 @@
 // Texts that a model revises in place: holes that it fills, tokens that it corrects. Knows no HTTP.
 
-import { UserError } from '../../core/types.ts'
 import type { CommittedToken, Generation } from '../../decode/index.ts'
 import type { Generator } from '../../text/generator.ts'
 import { encodeTexts, holeText, type Layout, layOut } from '../../text/holes.ts'
 import { createTextStream, type TextStream, tokenText } from '../../tokenizer/stream.ts'
-import { RequestError } from './errors.ts'
+import { asReported, RequestError } from './errors.ts'
 import type { GenerateEvent, GenerateJob, GenerateResult, LayoutToken, Revision, UnmaskedToken } from './protocol.ts'
 
 interface Context {
@@ -176,7 +175,6 @@ function begin(
     if (task === 'rewrite') return generator.rewrite(ids, { ...settings, from: spans[0].start })
     return generator.fill(ids, { ...settings, strategy })
   } catch (error) {
-    if (error instanceof UserError) throw new RequestError(error.message, { param: promptParam })
-    throw error
+    throw asReported(error, promptParam)
   }
 }
