@@ -57,3 +57,14 @@ it('holds out by a draw for each, so that more completions do not move others', 
     heldOut.filter((completion) => completions.slice(0, 10).some((early) => early === completion)),
   )
 })
+
+it('holds out one of few at least, and not all', () => {
+  const sizes = (count: number, fraction: number) => {
+    const { train, heldOut } = splitCompletions(completions.slice(0, count), 7, fraction)
+    return [train.length, heldOut.length]
+  }
+  expect(sizes(5, 1e-9)).toEqual([4, 1])
+  expect(sizes(2, 1 - 1e-9)).toEqual([1, 1])
+  expect(sizes(5, 0)).toEqual([5, 0])
+  expect(sizes(1, 1e-9)).toEqual([1, 0])
+})

@@ -18,19 +18,24 @@ const toPiece = ({ prompt, completion }: Completion, id: string, length: number)
   return { id, ids, maskable: Uint8Array.from(ids, (_, i) => (i < prompt.length ? 0 : 1)) }
 }
 
-/** Splits by a draw for each index, so that more completions later do not move the earlier ones. */
+/**
+ * Splits by a draw for each index, so that more completions later do not move the earlier ones. Of few completions one at
+ * least is held out, and not all, unless the fraction is 0.
+ */
 export function splitCompletions(
   completions: readonly Completion[],
   seed: number,
   fraction: number,
 ): { train: Completion[]; heldOut: Completion[] } {
-  const train: Completion[] = []
-  const heldOut: Completion[] = []
-  completions.forEach((completion, i) => {
-    const held = random(seed, HELD_OUT, i).uniform() < fraction
-    ;(held ? heldOut : train).push(completion)
-  })
-  return { train, heldOut }
+  const draws = completions.map((_, i) => random(seed, HELD_OUT, i).uniform())
+  const order = [...completions.keys()].sort((a, b) => draws[a]! - draws[b]!)
+  const asked = draws.filter((draw) => draw < fraction).length
+  const count = fraction > 0 && completions.length > 1 ? Math.min(Math.max(asked, 1), completions.length - 1) : asked
+  const held = new Set(order.slice(0, count))
+  return {
+    train: completions.filter((_, i) => !held.has(i)),
+    heldOut: completions.filter((_, i) => held.has(i)),
+  }
 }
 
 /**

@@ -9,11 +9,31 @@ export interface DataFile {
   format: 'txt' | 'jsonl' | 'parquet'
 }
 
+/** Files among which a document is drawn with the probability weight / sum of weights. */
+export interface Source {
+  files: DataFile[]
+  weight: number
+}
+
 const FORMATS: Record<string, DataFile['format']> = {
   '.txt': 'txt',
   '.jsonl': 'jsonl',
   '.ndjson': 'jsonl',
   '.parquet': 'parquet',
+}
+
+/** All files as one source or, where any of the paths has a weight, the files of each as a source of its own. */
+export async function findSources(paths: readonly (string | { path: string; weight?: number })[]): Promise<Source[]> {
+  if (paths.length === 0) throw new UserError('no data: name at least one file, folder or glob')
+  const found: Source[] = []
+  for (const entry of paths) {
+    const { path, weight = 1 } = typeof entry === 'string' ? { path: entry } : entry
+    if (!(weight > 0 && Number.isFinite(weight))) throw new UserError(`${path}: weight ${weight} is not above 0`)
+    found.push({ files: await findFiles(path), weight })
+  }
+  if (paths.some((entry) => typeof entry === 'object' && entry.weight !== undefined)) return found
+  const files = new Map(found.flatMap((source) => source.files).map((file) => [file.path, file]))
+  return [{ files: [...files.values()], weight: 1 }]
 }
 
 /**

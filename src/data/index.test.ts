@@ -7,7 +7,7 @@ import { beforeAll, describe, expect, test } from 'vitest'
 import { UserError } from '../core/types.ts'
 import { loadTokenizer } from '../tokenizer/index.ts'
 import { findFiles } from './files.ts'
-import { type Batch, type DataOptions, openData, readDocuments, validationBatches } from './index.ts'
+import { type Batch, type DataOptions, heldOutShare, openData, readDocuments, validationBatches } from './index.ts'
 import { readEpoch } from './stream.ts'
 
 const vocab = Object.fromEntries(Array.from({ length: 96 }, (_, i) => [String.fromCharCode(32 + i), i]))
@@ -291,6 +291,58 @@ describe('the held-out split', () => {
   })
 })
 
+describe('heldOutShare', () => {
+  const sides = async (rows: unknown[], fraction: number) => {
+    const paths = [await jsonl(rows)]
+    const validationFraction = await heldOutShare({ paths, validationFraction: fraction })
+    const side = (split: 'train' | 'validation') => textsOf(options(paths, { validationFraction, split }))
+    return { validationFraction, train: await side('train'), validation: await side('validation') }
+  }
+
+  test('leaves a share that parts the documents as it is', async () => {
+    expect((await sides(texts, 0.3)).validationFraction).toBe(0.3)
+    expect((await sides(texts, 0)).validationFraction).toBe(0)
+  })
+
+  test('of few documents holds out one at least, and not all, whatever their order', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.shuffledSubarray(texts, { minLength: 2, maxLength: 12 }),
+        fc.constantFrom(0.02, 0.5),
+        async (rows, fraction) => {
+          const { train, validation } = await sides(rows, fraction)
+          expect(Math.min(train.length, validation.length)).toBeGreaterThan(0)
+          expect([...train, ...validation].sort()).toEqual(rows.map(({ text }) => text).sort())
+          expect((await sides([...rows].reverse(), fraction)).validation.sort()).toEqual(validation.sort())
+        },
+      ),
+      { numRuns: 40, seed: 1 },
+    )
+  })
+
+  test('refuses what cannot be parted, and what has no rows, by what there is', async () => {
+    const share = (paths: DataOptions['paths'], validationFraction = 0.02) =>
+      heldOutShare({ paths, validationFraction })
+    await expect(share([await jsonl(texts.slice(0, 1))])).rejects.toThrow(
+      /only one document.*name held-out data with --validation-path/,
+    )
+    await expect(share([await jsonl([texts[0], texts[0]])])).rejects.toThrow(/only one document/)
+    expect(await share([await jsonl(texts.slice(0, 1))], 0)).toBe(0)
+    await expect(share([await write('')], 0)).rejects.toThrow(/there are no rows in the file/)
+    await expect(share([await jsonl([{ question: 'q' }])])).rejects.toThrow(/no "messages".*the row has question/)
+    await expect(share([await jsonl(texts), await write('')], 0)).resolves.toBe(0)
+    const empty = await write('')
+    await expect(
+      share([
+        { path: await jsonl(texts), weight: 1 },
+        { path: empty, weight: 1 },
+      ]),
+    ).rejects.toThrow(empty)
+    const broken = await write('{"text":\n{"text":"a"}\n')
+    await expect(heldOutShare({ paths: [broken], badRows: 'fail' })).rejects.toThrow(`${broken}:1: not valid JSON`)
+  })
+})
+
 describe('bad rows', () => {
   const content = '{"text":"one"}\n{"text":\n{"txt":"two"}\n[]\n{"text":"three"}\n'
 
@@ -319,9 +371,7 @@ describe('bad rows', () => {
   test('nothing but bad rows is an error that names the first', async () => {
     const path = await jsonl([{ question: 'q' }])
     const source = await openData(options([path]))
-    await expect(source.next()).rejects.toThrow(
-      /no usable document in the train split of .*1 row left out: no "messages".*jsonl:1/,
-    )
+    await expect(source.next()).rejects.toThrow(/no usable document in .*1 row left out: no "messages".*jsonl:1/)
     const prompts = await openData(options([await jsonl([{ prompt: 'p'.repeat(99), completion: 'c' }])]))
     await expect(prompts.next()).rejects.toThrow(/the prompt alone fills a row/)
   })

@@ -5,7 +5,7 @@ import { UserError } from '../core/types.ts'
 import type { Tokenizer } from '../tokenizer/types.ts'
 import { cut, eosId, type Piece, type RenderOptions, toDocument } from './document.ts'
 import type { Columns } from './example.ts'
-import { type DataFile, findFiles } from './files.ts'
+import { type DataFile, findSources, type Source } from './files.ts'
 import { checkSizes, createPacker, type PackOptions } from './pack.ts'
 import { fingerprint, type Origin, parsePosition } from './position.ts'
 import { createReporter, noDocuments, type Reporter } from './report.ts'
@@ -15,6 +15,7 @@ import type { Batch, BatchSource, DataReport, Document } from './types.ts'
 export { encodePrompt } from './document.ts'
 export type { Columns } from './example.ts'
 export { describeReport } from './report.ts'
+export { heldOutShare } from './split.ts'
 export type * from './types.ts'
 
 export interface DocumentOptions {
@@ -86,7 +87,7 @@ interface PendingPiece extends Origin, Piece {
  */
 export async function openData(options: DataOptions): Promise<DataSource> {
   checkSizes(options)
-  const sources = await findSources(options)
+  const sources = await sourcesOf(options)
   const rendering = renderOptions(options)
   const reporter = createReporter(sources, options.badRows)
   const streams = sources.map(({ files }, source) => createEndless(streamOptions(options, files, source, reporter)))
@@ -188,7 +189,7 @@ export async function openData(options: DataOptions): Promise<DataSource> {
  */
 export async function validationBatches(options: DataOptions, maxTokens: number): Promise<Batch[]> {
   checkSizes(options)
-  const sources = await findSources(options)
+  const sources = await sourcesOf(options)
   const files = sources.flatMap((source) => source.files)
   const reporter = createReporter(sources, options.badRows)
   const { pieces: toPieces } = createRenderer(options, reporter)
@@ -221,7 +222,7 @@ export async function validationBatches(options: DataOptions, maxTokens: number)
 
 /** One pass over the documents of a split, uncut, in the order of the files. */
 export async function* readDocuments(options: DocumentOptions): AsyncGenerator<Document, void> {
-  const sources = await findSources(options)
+  const sources = await sourcesOf(options)
   const reporter = createReporter(sources, options.badRows)
   const { document } = createRenderer(options, reporter)
   const files = sources.flatMap((source) => source.files)
@@ -280,26 +281,12 @@ function createRenderer(options: DocumentOptions & { length?: number }, reporter
   return { document, pieces }
 }
 
-interface Source {
-  files: DataFile[]
-  weight: number
-}
-
-async function findSources(options: DocumentOptions): Promise<Source[]> {
-  const { validationFraction = 0 } = options
+/** Checks the options, and finds the files. */
+function sourcesOf({ paths, validationFraction = 0 }: DocumentOptions): Promise<Source[]> {
   if (!(validationFraction >= 0 && validationFraction < 1)) {
     throw new UserError(`validationFraction is ${validationFraction}; it must be at least 0 and below 1`)
   }
-  if (options.paths.length === 0) throw new UserError('no data: name at least one file, folder or glob')
-  const found: Source[] = []
-  for (const entry of options.paths) {
-    const { path, weight = 1 } = typeof entry === 'string' ? { path: entry } : entry
-    if (!(weight > 0 && Number.isFinite(weight))) throw new UserError(`${path}: weight ${weight} is not above 0`)
-    found.push({ files: await findFiles(path), weight })
-  }
-  if (options.paths.some((entry) => typeof entry === 'object' && entry.weight !== undefined)) return found
-  const files = new Map(found.flatMap((source) => source.files).map((file) => [file.path, file]))
-  return [{ files: [...files.values()], weight: 1 }]
+  return findSources(paths)
 }
 
 function renderOptions({ tokenizer, template, separator = '', turns = 'all' }: DocumentOptions): RenderOptions {

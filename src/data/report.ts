@@ -102,5 +102,6 @@ export function noDocuments(
     why.push(`all ${report.otherSplit} documents are held out for validation: lower --validation-fraction`)
   if (why.length === 0)
     why.push(`there are no rows in ${report.files === 1 ? 'the file' : `its ${report.files} files`}`)
-  return `no usable document in the ${split} split of ${paths}: ${why.join('; ')}`
+  const side = split === 'validation' || validationFraction > 0 ? `the ${split} split of ` : ''
+  return `no usable document in ${side}${paths}: ${why.join('; ')}`
 }
