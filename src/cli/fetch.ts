@@ -28,6 +28,13 @@ function showDownload(display: Display, done: number, total: number, file: strin
   })
 }
 
+/** Fetches a model that a training run begins with. */
+export async function fetchForTraining(context: Context, source: string): Promise<void> {
+  await fetchModel(context, source)
+  context.display.done()
+  context.whenStopped('Stopping; nothing is saved yet.')
+}
+
 /** Fetches a model, then says on a terminal that it is being loaded; `display.clear` takes that away. */
 export async function fetchAndLoad(context: Context, source: string): Promise<void> {
   const { display } = context

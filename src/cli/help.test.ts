@@ -3,8 +3,8 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { recipeSettings } from '../jobs/recipe.ts'
 import { createProgram } from './command-line.ts'
+import { recipeFlag } from './flag-names.ts'
 import { wrapText } from './help.ts'
-import { flagName } from './recipe-flags.ts'
 
 const program = () => createProgram({ signal: new AbortController().signal, exitCode: 0, onStop: '' })
 const find = (name: string) => program().commands.find((command) => command.name() === name)!
@@ -42,7 +42,7 @@ describe('help', () => {
     const full = help(find('convert'), 100, ['--help-all'])
     const shown = (text: string) =>
       settings.filter(
-        (setting) => text.includes(`--${flagName(setting)} `) || text.includes(`--${flagName(setting)}\n`),
+        (setting) => text.includes(`${recipeFlag(setting.path)} `) || text.includes(`${recipeFlag(setting.path)}\n`),
       )
     expect(shown(full).map(({ path }) => path)).toEqual(settings.map(({ path }) => path))
     expect(shown(usual).length).toBeLessThan(settings.length * 0.6)

@@ -324,13 +324,14 @@ decode: { max_new_tokens: 16 }
     expect(mistyped).toMatchObject({ code: 1, stdout: '' })
     expect(mistyped.stderr).toContain('rnu: no run to resume: no such folder')
     expect(existsSync(join(folder, 'rnu'))).toBe(false)
-    const { code, stdout, stderr } = await unmask([
-      'convert',
-      '--output-dir',
-      join(folder, 'run'),
-      '--resume',
-      '--json',
-    ])
+    const resume = ['convert', '--output-dir', join(folder, 'run'), '--resume']
+    const changed = await unmask([...resume, '--lr', '0.5', '--total-tokens', '5k', '--log-steps', '2'])
+    expect(changed).toMatchObject({ code: 2, stdout: '' })
+    expect(changed.stderr).toMatch(
+      /^unmask: --lr: 0.5, but the run was started with 0.001\n--total-tokens: 5000, but .* 4000\n.*same settings.*\n$/,
+    )
+
+    const { code, stdout, stderr } = await unmask([...resume, '--json'])
     expect(stderr).toContain('resumed from')
     expect(code).toBe(0)
     const result = JSON.parse(stdout)

@@ -5,7 +5,8 @@ import { Command } from 'commander'
 import { afterAll, describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
 import { parseRecipe, recipeSettings } from '../jobs/recipe.ts'
-import { addRecipeFlags, flagName, loadRecipe, sectionFlags } from './recipe-flags.ts'
+import { recipeFlag } from './flag-names.ts'
+import { addRecipeFlags, loadRecipe, sectionFlags } from './recipe-flags.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'unmask-recipe-'))
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -98,7 +99,7 @@ describe('loadRecipe', () => {
 
 describe('flags', () => {
   it('are distinct and cover every setting', () => {
-    const names = recipeSettings().map(flagName)
+    const names = recipeSettings().map(({ path }) => recipeFlag(path))
     expect(new Set(names).size).toBe(names.length)
   })
 

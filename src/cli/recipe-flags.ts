@@ -4,20 +4,20 @@ import { Option } from 'commander'
 import { isMap, isScalar, LineCounter, parseDocument, stringify } from 'yaml'
 import { readText } from '../checkpoint/file.ts'
 import { UserError } from '../core/types.ts'
-import { type Origin, parseRecipe, parseSections, type Recipe, recipeSettings, type Setting } from '../jobs/recipe.ts'
+import {
+  type Origin,
+  parseRecipe,
+  parseSections,
+  type Recipe,
+  RecipeError,
+  recipeSettings,
+  type Setting,
+} from '../jobs/recipe.ts'
 import { UsageError } from './errors.ts'
+import { recipeFlag } from './flag-names.ts'
 import { isCommon, markRare } from './help.ts'
 
 const maxRecipeBytes = 1 << 20
-
-/** The flag of a setting: its last key in kebab case, with the middle keys kept where there are any (`--columns-text`). */
-export function flagName(setting: Setting): string {
-  const parts = setting.path.split('.')
-  return parts
-    .slice(parts.length > 1 ? 1 : 0)
-    .join('-')
-    .replaceAll('_', '-')
-}
 
 /** Adds one flag per setting, grouped in the help by section; `choose` limits them. */
 export function addRecipeFlags(
@@ -29,13 +29,14 @@ export function addRecipeFlags(
     if (!choose(setting)) continue
     // --threads is a flag of every command.
     if (setting.path === 'threads') continue
-    const option = new Option(`--${flagName(setting)}${placeholder(setting)}`, helpText(setting))
+    const option = new Option(`${recipeFlag(setting.path)}${placeholder(setting)}`, helpText(setting))
     option.helpGroup(setting.section === '' ? 'Recipe:' : `Recipe, ${setting.section}:`)
     if (setting.kind === 'list' || setting.kind === 'text-or-list') {
       option.argParser((value: string, previous: string[] | undefined) => [...(previous ?? []), ...splitList(value)])
     }
     command.addOption(isCommon(setting.path) ? option : markRare(option))
-    if (setting.kind === 'boolean') command.addOption(new Option(`--no-${flagName(setting)}`).hideHelp())
+    if (setting.kind === 'boolean')
+      command.addOption(new Option(recipeFlag(setting.path).replace('--', '--no-')).hideHelp())
   }
 }
 
@@ -81,6 +82,17 @@ export interface LoadedRecipe<R = Recipe> {
   recipe: R
   /** The merged recipe as YAML, with every default written out: what `--dry-run` prints and what is kept beside the run. */
   yaml: string
+  /** Where the value of a setting came from. */
+  origin: Origin
+}
+
+/** Runs what takes the recipe; where settings of it do not fit, the error says where they were given. */
+export async function withOrigins<T>({ origin }: Pick<LoadedRecipe, 'origin'>, run: () => Promise<T>): Promise<T> {
+  try {
+    return await run()
+  } catch (error) {
+    throw error instanceof RecipeError ? new UsageError(error.inOrigins(origin)) : error
+  }
 }
 
 /**
@@ -105,7 +117,7 @@ export async function mergeRecipe<R>(
   for (const setting of settings) {
     const given = options[optionKey(setting)]
     if (given === undefined) continue
-    flags.set(setting.path, flagName(setting))
+    flags.set(setting.path, recipeFlag(setting.path))
     setAt(merged, setting.path.split('.'), fromFlag(setting, given))
   }
   // A section that is missing is an empty one, so that what it lacks is named.
@@ -115,17 +127,17 @@ export async function mergeRecipe<R>(
     const flag = [...flags].find(([known]) => path === known || path.startsWith(`${known}.`))
     if (flag) {
       wrongFlag = true
-      return `--${flag[1]}`
+      return flag[1]
     }
     const line = fromFile.lineOf(path)
     if (line !== undefined) return `${file}:${line}: ${path}`
     const setting = settings.find((known) => known.path === path)
     if (file !== undefined) return `${file}: ${path === '' ? 'the recipe' : path}`
-    return setting ? `--${flagName(setting)} (${path} in a recipe)` : path
+    return setting ? `${recipeFlag(path)} (${path} in a recipe)` : path
   }
   try {
     const recipe = parse(merged, origin)
-    return { recipe, yaml: stringify(recipe) }
+    return { recipe, yaml: stringify(recipe), origin }
   } catch (error) {
     throw error instanceof UserError && wrongFlag ? new UsageError(error.message) : error
   }
@@ -142,7 +154,7 @@ export function sectionFlags(options: Record<string, unknown>): Pick<Recipe, 'de
   try {
     return parseSections(value, (path) => {
       const setting = settings.find((known) => path === known.path || path.startsWith(`${known.path}.`))
-      return setting ? `--${flagName(setting)}` : path
+      return setting ? recipeFlag(setting.path) : path
     })
   } catch (error) {
     throw error instanceof UserError ? new UsageError(error.message) : error
@@ -169,7 +181,9 @@ function fromFlag(setting: Setting, given: unknown): unknown {
 
 /** The key under which commander stores a flag. */
 function optionKey(setting: Setting): string {
-  return flagName(setting).replace(/-([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())
+  return recipeFlag(setting.path)
+    .slice(2)
+    .replace(/-([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())
 }
 
 function setAt(target: Record<string, unknown>, path: readonly string[], value: unknown): void {

@@ -15,7 +15,7 @@ import type { Batch, BatchSource, DataReport, Document } from './types.ts'
 export { encodePrompt } from './document.ts'
 export type { Columns } from './example.ts'
 export { describeReport } from './report.ts'
-export { heldOutShare } from './split.ts'
+export { checkRows, heldOutShare } from './split.ts'
 export type * from './types.ts'
 
 export interface DocumentOptions {

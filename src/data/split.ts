@@ -50,3 +50,8 @@ export async function heldOutShare(
     )
   return low >= validationFraction ? low + STEP : high
 }
+
+/** Throws UserError where a source has no row that can be used, or a row is bad that must not be. */
+export async function checkRows(options: Pick<DocumentOptions, 'paths' | 'columns' | 'badRows'>): Promise<void> {
+  await heldOutShare({ ...options, validationFraction: 0 })
+}

@@ -86,6 +86,26 @@ describe('accelerate', () => {
       },
     })
     expect(first.status).toBe('interrupted')
+
+    const { train, data, ...same } = recipe('part')
+    const other = { ...train, lr: 1, global_batch_size: 8, total_tokens: 6000, save_steps: 9 }
+    const loaded: string[] = []
+    await expect(
+      accelerate({
+        recipe: { ...same, data: { ...data, max_seq_len: 32 }, train: other },
+        resume: true,
+        fetch: async (model) => void loaded.push(model),
+      }),
+    ).rejects.toThrow(
+      [
+        'data.max_seq_len: 32, but the run was started with 64',
+        'train.global_batch_size: 8, but the run was started with 4',
+        'train.lr: 1, but the run was started with 0.003',
+        'train.total_tokens: 6000, but the run was started with 5000',
+        `${join(folder, 'part')}: resume with the same settings, or start a new run in another folder`,
+      ].join('\n'),
+    )
+    expect(loaded).toEqual([])
     const second = await accelerate({ recipe: recipe('part'), resume: true })
     expect(second.status).toBe('completed')
     const weights = (path: string | undefined) => readFile(join(path as string, 'adapter_model.safetensors'))

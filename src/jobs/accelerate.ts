@@ -21,14 +21,17 @@ import { type RunFolderOptions, withRunFolder, writeRunRecipe } from '../train/r
 import { storedWeights } from '../train/trained-files.ts'
 import { createStridedTrainer } from '../train/trainer.ts'
 import type { Evaluation } from '../train/types.ts'
+import { checkData, checkPrompts, checkResumed } from './before-training.ts'
 import { type Choice, chooseSettings } from './choose-draft-settings.ts'
-import { heldOut, loopSettings, toDataOptions, updateSettings } from './convert.ts'
+import { checkLength, heldOut, loopSettings, toDataOptions, updateSettings } from './convert.ts'
 import { evaluationPrompts } from './evaluate.ts'
 import { type AcceleratorRecipe, type AcceleratorRecipeInput, parseAcceleratorRecipe } from './recipe.ts'
 import { selfGenerate } from './self-generate.ts'
 
 export interface AccelerateOptions extends RunFolderOptions {
   recipe: AcceleratorRecipeInput
+  /** As of `ConvertOptions`. */
+  fetch?: (model: string) => Promise<unknown>
   /** On abort the step under way is finished and saved. */
   signal?: AbortSignal
   onEvent?: (event: AccelerateEvent) => void
@@ -72,19 +75,31 @@ export async function accelerateInFolder(
   const folder = recipe.output_dir
   const phase = (message: string) => onEvent({ type: 'phase', message })
 
+  const { rank, lora_alpha: alpha, block_size: blockSize, copies, distill } = recipe.adapter
+  const settings = {
+    schedule: constantSchedule(blockSize, recipe.train.total_tokens),
+    ...loopSettings(recipe.train),
+  }
+  if (resume) await checkResumed(folder, { ...settings, config: resumeConfig(recipe, recipe.adapter.target_modules) })
+  const heldOutShare = await shareToHoldOut(recipe)
+  await options.fetch?.(recipe.model)
   phase(`loading ${recipe.model}`)
   const loaded = await load(recipe.model, { signal })
   const { model } = loaded
   checkBase(recipe, model)
   const targetModules = recipe.adapter.target_modules ?? defaultTargetModules(model)
-  const { rank, lora_alpha: alpha, block_size: blockSize, copies, distill } = recipe.adapter
   const shapes = loraShapes(model, { rank, targetModules })
   const maskToken = maskTokenOf(loaded, recipe.adapter.mask_token)
   if (!resume) await writeRunRecipe(folder, stringify(recipe))
 
   const executor = createExecutor(recipe.threads > 0 ? { threads: recipe.threads } : {})
   try {
-    const { source, validation, prompts } = await openBatches(recipe, loaded, { executor, signal, onEvent })
+    const { source, validation, prompts } = await openBatches(recipe, loaded, {
+      executor,
+      heldOutShare,
+      signal,
+      onEvent,
+    })
     try {
       const embedding = meanRow(loaded.parameters.get(model.embeddingName)!)
       const trainer = await createStridedTrainer(
@@ -105,8 +120,7 @@ export async function accelerateInFolder(
         trainer,
         source,
         validation,
-        schedule: constantSchedule(blockSize, recipe.train.total_tokens),
-        ...loopSettings(recipe.train),
+        ...settings,
         targetBlockSize: blockSize,
         baseline: null,
         runDirectory: folder,
@@ -161,10 +175,14 @@ function checkBase(recipe: AcceleratorRecipe, { config, dimensions }: Model): vo
     throw new UserError(
       `${recipe.model} is a diffusion model (its config.json has a mask_token_id); an accelerator is for autoregressive ones`,
     )
-  if (recipe.data.max_seq_len > dimensions.maxPositions)
-    throw new UserError(
-      `data.max_seq_len ${recipe.data.max_seq_len} is more than the ${dimensions.maxPositions} positions of ${recipe.model}`,
-    )
+  checkLength(recipe, dimensions)
+}
+
+/** Checks the data. What the model writes itself is split after that. */
+async function shareToHoldOut({ data, adapter }: AcceleratorRecipe): Promise<number> {
+  if (adapter.self_generate === undefined) return checkData(data)
+  await checkPrompts(data)
+  return 0
 }
 
 type Source = BatchSource & { close(): Promise<void> }
@@ -175,11 +193,17 @@ async function openBatches(
   loaded: LoadedModel,
   {
     executor,
+    heldOutShare,
     signal,
     onEvent,
-  }: { executor: Executor; signal: AbortSignal | undefined; onEvent: (event: AccelerateEvent) => void },
+  }: {
+    executor: Executor
+    heldOutShare: number
+    signal: AbortSignal | undefined
+    onEvent: (event: AccelerateEvent) => void
+  },
 ): Promise<{ source: Source; validation: Batch[]; prompts: (readonly number[])[] }> {
-  const options = toDataOptions({ ...recipe, blockSize: 1 }, loaded)
+  const options = toDataOptions({ ...recipe, blockSize: 1, heldOutShare }, loaded)
   const { self_generate: totalTokens } = recipe.adapter
   const { prompts: count } = recipe.eval
   const onReport = (report: DataReport) => {
@@ -199,7 +223,7 @@ async function openBatches(
   try {
     const completions = await selfGenerate({
       generator,
-      documents: { ...options, split: 'train', validationFraction: 0, onReport },
+      documents: { ...options, split: 'train', onReport },
       file: join(recipe.output_dir, 'self-generated.jsonl'),
       tokens: totalTokens,
       maxNewTokens: recipe.decode.max_new_tokens,
@@ -238,7 +262,7 @@ function meanRow({ shape, data }: { shape: readonly number[]; data: Float32Array
 /** What a resumed run must have in common with the one that it continues, beside what the loop itself records. */
 function resumeConfig(
   { model, data, adapter, decode, train: training }: AcceleratorRecipe,
-  targetModules: readonly string[],
+  targetModules: readonly string[] | undefined,
 ) {
   const { max_grad_norm, weight_decay, beta1, beta2, adam_eps, micro_batch_size } = training
   return {

@@ -36,9 +36,7 @@ describe('blockSchedule', () => {
 
   it('ends at the block size of decoding', () => {
     const wrong = recipe({ diffusion: { block_size: 8, schedule: ['1:10%', '4:90%'] } })
-    expect(() => blockSchedule(wrong)).toThrow(
-      'diffusion.schedule ends with block size 4, but diffusion.block_size is 8',
-    )
+    expect(() => blockSchedule(wrong)).toThrow('diffusion.schedule: ends with block size 4, but the block size is 8')
   })
 })
 

@@ -4,7 +4,7 @@ import { stringify } from 'yaml'
 import { exists } from '../checkpoint/file.ts'
 import { saveCheckpoint } from '../checkpoint/index.ts'
 import { type LoadedModel, load, loadForTraining } from '../checkpoint/load.ts'
-import { type InitialParameter, type ModelConfig, UserError } from '../core/types.ts'
+import type { InitialParameter, ModelConfig } from '../core/types.ts'
 import { versions } from '../core/versions.ts'
 import { type DataOptions, type DataReport, openData, validationBatches } from '../data/index.ts'
 import type { MaskToken } from '../diffusion/mask-token.ts'
@@ -12,6 +12,7 @@ import { constantSchedule, parseSchedule, type Stage, wsdSchedule } from '../dif
 import type { ComparisonResult } from '../eval/compare.ts'
 import { type ReportFiles, writeReport } from '../eval/report/index.ts'
 import { parameterCounts, trainedConfig } from '../models/index.ts'
+import type { Dimensions } from '../models/types.ts'
 import { traits } from '../objectives/index.ts'
 import { denoisingOf } from '../objectives/settings.ts'
 import type { Executor } from '../runtime/executor.ts'
@@ -24,14 +25,20 @@ import { type RunFolderOptions, runRecipePath, withRunFolder, writeRunRecipe } f
 import { storedWeights } from '../train/trained-files.ts'
 import { createTrainer, type TrainerOptions } from '../train/trainer.ts'
 import type { Evaluation } from '../train/types.ts'
+import { checkData, checkResumed, columnsOf, trainPaths } from './before-training.ts'
 import { allDocuments, compareModels, type EvaluateEvent, evaluationPrompts } from './evaluate.ts'
-import { parseRecipe, type Recipe, type RecipeInput } from './recipe.ts'
+import { parseRecipe, type Recipe, RecipeError, type RecipeInput } from './recipe.ts'
 import { runReport } from './run-report.ts'
 
 export interface ConvertOptions extends RunFolderOptions {
   recipe: RecipeInput
   /** The command to print in the report. Default: `unmask convert --recipe recipe.yaml`. */
   command?: string
+  /**
+   * Called before the model is loaded, when recipe, folder and data have been found well: fetches a model that is not on this
+   * machine. Default: loading does that.
+   */
+  fetch?: (model: string) => Promise<unknown>
   /** Skip the report's decoding: only training and likelihood. Default false. */
   skipDecoding?: boolean
   /** On abort the step under way is finished and saved. */
@@ -87,13 +94,16 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
   const folder = recipe.output_dir
   const phase = (message: string) => onEvent({ type: 'phase', message })
 
+  const settings = { schedule: blockSchedule(recipe), ...diffusionSettings(recipe), config: resumeConfig(recipe) }
+  if (resume) await checkResumed(folder, settings)
+  const heldOutShare = await checkData(recipe.data)
+  await options.fetch?.(recipe.model)
   phase(`loading ${recipe.model}`)
   const { loaded, maskToken, dropped } = await startingModel(recipe, signal)
   const { total, active } = parameterCounts(loaded.model)
   onEvent({ type: 'model', name: loaded.name, parameters: total, activeParameters: active, maskToken, dropped })
 
-  const schedule = blockSchedule(recipe)
-  const dataOptions = toDataOptions({ ...recipe, blockSize: finalBlockSize(recipe) }, loaded)
+  const dataOptions = toDataOptions({ ...recipe, blockSize: finalBlockSize(recipe), heldOutShare }, loaded)
   phase('reading the held-out data')
   const documents = heldOut(recipe, dataOptions)
   const validation = await validationBatches(documents, recipe.data.validation_tokens)
@@ -107,11 +117,9 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
       trainer,
       source,
       validation,
-      schedule,
-      ...diffusionSettings(recipe),
+      ...settings,
       runDirectory: folder,
       resume,
-      config: resumeConfig(recipe),
       files: modelFiles(loaded),
       versions: versions(),
       signal,
@@ -155,7 +163,7 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
         recipe,
         loaded,
         maskToken,
-        schedule,
+        schedule: settings.schedule,
         evaluation,
         comparison,
         baseline: outcome.baseline,
@@ -287,9 +295,12 @@ export function blockSchedule(recipe: Recipe): Stage[] {
   const stages = parseSchedule(schedule, { length, totalTokens })
   const last = stages.at(-1)!.blockSize
   if (last !== finalBlockSize) {
-    throw new UserError(
-      `diffusion.schedule ends with block size ${last}, but diffusion.block_size is ${finalBlockSize}; make them the same.`,
-    )
+    throw new RecipeError([
+      {
+        path: 'diffusion.schedule',
+        message: `ends with block size ${last}, but the block size is ${finalBlockSize}: make them the same`,
+      },
+    ])
   }
   return stages
 }
@@ -308,12 +319,7 @@ async function startingModel(
     seed: recipe.train.seed,
     signal,
   })
-  const { maxPositions } = read.model.dimensions
-  if (recipe.data.max_seq_len > maxPositions) {
-    throw new UserError(
-      `data.max_seq_len ${recipe.data.max_seq_len} is more than the ${maxPositions} positions of ${recipe.model}`,
-    )
-  }
+  checkLength(recipe, read.model.dimensions)
   const { config: trained, dropped } = trainedConfig(read.model.config, recipe.objective)
   const config = withPromptStyle(trained, promptStyle(read, recipe.data))
   const loaded = { ...read, model: { ...read.model, config } }
@@ -325,6 +331,17 @@ async function startingModel(
     maskToken: masked.maskToken,
     dropped,
   }
+}
+
+/** Throws RecipeError where rows are longer than the model's positions. */
+export function checkLength(
+  { model, data: { max_seq_len: length } }: Pick<Recipe, 'model' | 'data'>,
+  { maxPositions }: Dimensions,
+): void {
+  if (length > maxPositions)
+    throw new RecipeError([
+      { path: 'data.max_seq_len', message: `${length} is more than the ${maxPositions} positions of ${model}` },
+    ])
 }
 
 /** The config with what decoding needs to know, as LLaDA2's checkpoints have it; what it says already is left unsaid. */
@@ -346,22 +363,24 @@ interface DecodingRecipe {
 const finalBlockSize = ({ objective, diffusion }: Pick<Recipe, 'objective' | 'diffusion'>): number =>
   traits[objective].exact ? 1 : diffusion.block_size
 
+/** `heldOutShare`: what `checkData` returned. */
 export function toDataOptions(
-  { data, train: training, blockSize }: Pick<Recipe, 'data' | 'train'> & { blockSize: number },
+  {
+    data,
+    train: training,
+    blockSize,
+    heldOutShare,
+  }: Pick<Recipe, 'data' | 'train'> & { blockSize: number; heldOutShare: number },
   { tokenizer, model }: Pick<LoadedModel, 'tokenizer' | 'model'>,
 ): DataOptions {
   return {
-    paths: data.train_path.map((entry) =>
-      typeof entry === 'string' || entry.weight !== undefined
-        ? (entry as string | { path: string; weight: number })
-        : entry.path,
-    ),
+    paths: trainPaths(data),
     tokenizer,
     seed: training.seed,
-    validationFraction: data.validation_path ? 0 : data.validation_fraction,
+    validationFraction: heldOutShare,
     ...documentStyle({ tokenizer, model }, data),
     turns: data.turns,
-    columns: Object.fromEntries(Object.entries(data.columns).filter(([, name]) => name !== undefined)),
+    columns: columnsOf(data),
     badRows: data.bad_rows,
     shuffleBuffer: data.shuffle_buffer,
     rows: training.micro_batch_size,

@@ -4,6 +4,7 @@ import type { Adapter } from '../checkpoint/adapter.ts'
 import { type InferenceModel, type LoadedModel, loadAdapterFor, loadForInference } from '../checkpoint/load.ts'
 import { type Device, UserError } from '../core/types.ts'
 import {
+  checkRows,
   type DataOptions,
   type DataReport,
   type Document,
@@ -71,6 +72,7 @@ export interface EvaluateResult {
 export async function evaluate(options: EvaluateOptions): Promise<EvaluateResult> {
   const { signal, onEvent } = options
   checkPurpose(options)
+  if (options.data) await checkRows({ paths: options.data })
   const loading = { signal }
   onEvent?.({ type: 'phase', message: `loading ${options.model}` })
   const loaded = await loadForInference(options.model, loading)

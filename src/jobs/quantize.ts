@@ -13,6 +13,7 @@ import {
 import { checkTensors } from '../checkpoint/load.ts'
 import { CHECKPOINT_FORMAT } from '../checkpoint/quantized.ts'
 import { type BlockFormat, type QuantizedParameter, UserError } from '../core/types.ts'
+import { checkRows } from '../data/index.ts'
 import { createModel } from '../models/index.ts'
 import { inverseFactor, roundCompensated } from '../quant/gptq.ts'
 import { blockLayout, dequantize, isMatrixToQuantize, quantizedNames } from '../quant/layout.ts'
@@ -97,6 +98,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
   const { sequential = true } = options
   if (!sequential && method !== 'gptq') throw new UserError('--no-sequential is for --method gptq')
   await claimOutput(out, { inputs: [options.model, ...(options.calibration ?? [])], force })
+  if (options.calibration) await checkRows({ paths: options.calibration })
   const { path } = await pull(options.model, { signal })
   await claimOutput(out, { inputs: [path], force })
   const checkpoint = await openCheckpoint(path)

@@ -306,6 +306,36 @@ function kindOf(schema: z.core.$ZodType): Setting['kind'] {
 export type Origin = (path: string) => string
 
 /**
+ * Settings of a recipe that do not fit the model, the data or the run that they are for. Named by their paths, unless whoever
+ * gave them knows where (`inOrigins`).
+ */
+export class RecipeError extends UserError {
+  override name = 'RecipeError'
+  private readonly problems: readonly { path: string; message: string }[]
+  private readonly advice: string | undefined
+
+  constructor(problems: readonly { path: string; message: string }[], advice?: string) {
+    super(messageOf(problems, advice, (path) => path))
+    this.problems = problems
+    this.advice = advice
+  }
+
+  /** The message with where each setting was given. */
+  inOrigins(origin: Origin): string {
+    return messageOf(this.problems, this.advice, origin)
+  }
+}
+
+function messageOf(
+  problems: readonly { path: string; message: string }[],
+  advice: string | undefined,
+  origin: Origin,
+): string {
+  const lines = problems.map(({ path, message }) => `${origin(path)}: ${message}`)
+  return (advice === undefined ? lines : [...lines, advice]).join('\n')
+}
+
+/**
  * Checks a recipe and fills in its defaults.
  * Throws UserError with one line per problem; each names the key (through `origin`) and what to write instead.
  */

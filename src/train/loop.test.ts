@@ -194,7 +194,7 @@ describe('train', () => {
   it('refuses a folder that holds a run, unless it resumes it, and then with the same settings only', async () => {
     await expect(train(bigramRun(referenceRun))).rejects.toThrow(/holds checkpoints of a run already/)
     const other = { ...bigramRun(referenceRun), resume: true, seed: 12, config: { copies: 3 } }
-    await expect(train(other)).rejects.toThrow(/other settings \(copies, seed\)/)
+    await expect(train(other)).rejects.toThrow(/other settings \(copies: 3, there none; seed: 12, there 11\)/)
   })
 
   it('does nothing when a finished run is resumed', async () => {

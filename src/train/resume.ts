@@ -2,6 +2,8 @@
 import { createHash } from 'node:crypto'
 import { UserError } from '../core/types.ts'
 import type { DataPosition } from '../data/types.ts'
+import { shownJson } from '../formats/json.ts'
+import { canonicalJson, jsonDifferences } from '../formats/json-differences.ts'
 import { latestCheckpoint, listCheckpoints, readState, removeLeftovers, type TrainerState } from './checkpoint.ts'
 import type { TrainOptions } from './loop.ts'
 import type { Evaluation } from './types.ts'
@@ -55,9 +57,11 @@ export async function startOrResume(options: TrainOptions, config: Record<string
 
   const state = await readState(entry.path)
   if (state.config_hash !== configHash(config)) {
-    const keys = differingKeys(state.config, config).join(', ')
+    const shown = jsonDifferences(config, state.config).map(
+      ({ path, a, b }) => `${path}: ${shownJson(a)}, there ${shownJson(b)}`,
+    )
     throw new UserError(
-      `${entry.path} was trained with other settings (${keys}); resume with the same ones, or start in another folder.`,
+      `${entry.path} was trained with other settings (${shown.join('; ')}); resume with the same ones, or start in another folder.`,
     )
   }
   await options.source.restore(state.data_position)
@@ -77,8 +81,20 @@ export async function startOrResume(options: TrainOptions, config: Record<string
   }
 }
 
+/** What of a run's options its weights depend on. */
+export type RunSettings = Pick<
+  TrainOptions,
+  'config' | 'schedule' | 'seed' | 'accumulation' | 'learningRate' | 'embeddingNoise'
+>
+
+/** What `runConfig` returned for the newest checkpoint of a run; undefined where there is none. */
+export async function recordedConfig(runDirectory: string): Promise<Record<string, unknown> | undefined> {
+  const entry = await latestCheckpoint(runDirectory)
+  return entry && (await readState(entry.path)).config
+}
+
 /** The settings that the weights of a run depend on, as plain JSON. */
-export function runConfig(options: TrainOptions): Record<string, unknown> {
+export function runConfig(options: RunSettings): Record<string, unknown> {
   const config = {
     ...options.config,
     schedule: options.schedule,
@@ -93,19 +109,4 @@ export function runConfig(options: TrainOptions): Record<string, unknown> {
 /** SHA-256 of the settings as JSON with sorted keys: the order of keys and keys that are undefined do not matter. */
 export function configHash(config: Readonly<Record<string, unknown>>): string {
   return createHash('sha256').update(canonicalJson(config)).digest('hex')
-}
-
-/** Top-level keys whose values differ, sorted. */
-function differingKeys(a: Readonly<Record<string, unknown>>, b: Readonly<Record<string, unknown>>): string[] {
-  const keys = [...new Set([...Object.keys(a), ...Object.keys(b)])].sort()
-  return keys.filter((key) => canonicalJson(a[key]) !== canonicalJson(b[key]))
-}
-
-function canonicalJson(value: unknown): string {
-  const sorted = JSON.stringify(value, (_, entry: unknown) =>
-    typeof entry === 'object' && entry !== null && !Array.isArray(entry)
-      ? Object.fromEntries(Object.entries(entry).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : entry,
-  )
-  return sorted ?? 'undefined'
 }

@@ -4,10 +4,10 @@ import type { AccelerateEvent, AccelerateResult } from '../../jobs/accelerate.ts
 import { acceleratorSchema, parseAcceleratorRecipe, recipeSettings } from '../../jobs/recipe.ts'
 import type { Context } from '../context.ts'
 import { exitCodes } from '../exit-codes.ts'
-import { fetchModel } from '../fetch.ts'
+import { fetchForTraining } from '../fetch.ts'
 import { runFolderOptions } from '../flags.ts'
 import { count, decimals } from '../format.ts'
-import { addRecipeFlags, mergeRecipe, recipeFile } from '../recipe-flags.ts'
+import { addRecipeFlags, mergeRecipe, recipeFile, withOrigins } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
 import { describeInterruption, showTraining } from '../training-display.ts'
 import { convertDisplay } from './convert.ts'
@@ -49,20 +49,23 @@ Examples:
           ...(model === undefined ? {} : { model }),
           ...(flags.data === undefined ? {} : { trainPath: flags.data }),
         }
-        const { recipe, yaml } = await mergeRecipe(await recipeFile(flags), given, settings, parseAcceleratorRecipe)
+        const loaded = await mergeRecipe(await recipeFile(flags), given, settings, parseAcceleratorRecipe)
+        const { recipe, yaml } = loaded
         if (flags.dryRun) {
           context.result(recipe, () => yaml.trimEnd())
           return
         }
-        await fetchModel(context, recipe.model)
         const { accelerate } = await import('../../jobs/accelerate.ts')
-        const result = await accelerate({
-          recipe,
-          resume: flags.resume,
-          force: flags.force,
-          signal: context.signal,
-          onEvent: accelerateDisplay(context),
-        })
+        const result = await withOrigins(loaded, () =>
+          accelerate({
+            recipe,
+            resume: flags.resume,
+            force: flags.force,
+            signal: context.signal,
+            fetch: (model) => fetchForTraining(context, model),
+            onEvent: accelerateDisplay(context),
+          }),
+        )
         context.display.done()
         context.result(result, () =>
           describe(result, context, `unmask accelerate --output-dir ${recipe.output_dir} --resume`),
