@@ -32,22 +32,41 @@ export function copyCheckout(models: string): string {
   const manifest = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
   delete manifest.scripts.prepare
   writeFileSync(join(folder, 'package.json'), JSON.stringify(manifest))
-  for (const run of ['quickstart', 'mine']) cpSync(models, join(folder, 'runs', run), { recursive: true })
+  for (const run of [...Object.keys(quickstarts), 'mine']) {
+    const made = join(models, run === 'mine' ? 'quickstart' : run)
+    cpSync(made, join(folder, 'runs', run), { recursive: true })
+  }
   return folder
 }
 
-/** The run of the quickstart where it was made, else one of few tokens that writes nonsense: the mechanics are the same. */
+/** Folders under runs/ that the quickstart makes with each objective. */
+const quickstarts = { quickstart: 'hybrid', blocks: 'diffusion' } as const
+
+/** The runs of the quickstart where they were made, else ones of few tokens that write nonsense: the mechanics are the same. */
 export function prepareModels(): string {
-  const made = join(ROOT, 'runs', 'quickstart')
   const folder = mkdtempSync(join(tmpdir(), 'unmask-docs-models-'))
-  const copied = join(folder, 'run')
+  for (const [run, objective] of Object.entries(quickstarts))
+    prepareModel(join(ROOT, 'runs', run), join(folder, run), objective)
+  return folder
+}
+
+function prepareModel(made: string, copied: string, objective: string): void {
   if (existsSync(join(made, 'model', 'config.json'))) {
     for (const part of ['model', 'data']) cpSync(join(made, part), join(copied, part), { recursive: true })
-    return copied
+    return
   }
-  const flags =
-    '--train-path models/tiny/data/speeches.train.jsonl --total-tokens 8k --block-size 16 --schedule constant'
-  const args = ['bin/unmask.js', 'convert', '--model', 'models/tiny', ...flags.split(' '), '--prompts', '0']
+  const flags = `--objective ${objective} --train-path models/tiny/data/speeches.train.jsonl --total-tokens 8k --block-size 16`
+  const schedule = objective === 'diffusion' ? ['--schedule', 'constant'] : []
+  const args = [
+    'bin/unmask.js',
+    'convert',
+    '--model',
+    'models/tiny',
+    ...flags.split(' '),
+    ...schedule,
+    '--prompts',
+    '0',
+  ]
   execFileSync(process.execPath, [...args, '--output-dir', copied, '--quiet'], { cwd: ROOT, stdio: 'inherit' })
   mkdirSync(join(copied, 'data'))
   for (const [from, to] of [
@@ -55,5 +74,4 @@ export function prepareModels(): string {
     ['test', 'validation'],
   ])
     cpSync(join(ROOT, `models/tiny/data/speeches.${from}.jsonl`), join(copied, 'data', `${to}.jsonl`))
-  return copied
 }

@@ -91,7 +91,7 @@ describe('training display', () => {
     const display = createDisplay(stream, { quiet: false, colors: plain, now: () => 0 })
     const show = convertDisplay({ display, whenStopped: () => undefined })
     const step = { ...state, type: 'step', stage: 0, blockSize: 8, gradNorm: 1, learningRate: 1 } as const
-    const validation = { nll: 1, stderr: 0, bitsPerByte: 1.2, bitsPerByteStderr: 0 } as Evaluation
+    const validation = { nll: 1, stderr: 0, bitsPerByte: 1.2, bitsPerByteStderr: 0.01 } as Evaluation
     const evaluated = { type: 'validation', tokens: 0, blockSize: 8 } as const
     show({ ...evaluated, step: 0, validation: { ...validation, bitsPerByte: 3.4 } })
     show({ ...step, step: 1 })

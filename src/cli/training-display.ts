@@ -67,7 +67,9 @@ function trainingFields(state: TrainingState): string[] {
   if (state.blockSize !== undefined) fields.push(`block ${state.blockSize}`)
   if (validation !== undefined) {
     const base = state.baseBitsPerByte === undefined ? '' : ` (AR base ${decimals(state.baseBitsPerByte, 3)})`
-    fields.push(`${state.blockSize === undefined ? '' : 'NELBO '}${bitsPerByte(validation)}${base}`)
+    fields.push(
+      `${state.blockSize !== undefined && validation.bitsPerByteStderr > 0 ? 'NELBO ' : ''}${bitsPerByte(validation)}${base}`,
+    )
   }
   if (typeof metrics.padding_loss === 'number') {
     fields.push(

@@ -221,7 +221,8 @@ async function prepareBatches(
 ): Promise<MicroBatch<Variant>[]> {
   const { config, dimensions } = model
   const maskTokenId = typeof config.mask_token_id === 'number' ? config.mask_token_id : undefined
-  const blockSize = maskTokenId === undefined ? 1 : typeof config.block_size === 'number' ? config.block_size : 32
+  const name = maskTokenId === undefined || config.causal_context === true ? 'ar' : 'diffusion'
+  const blockSize = name === 'ar' ? 1 : typeof config.block_size === 'number' ? config.block_size : 32
   const text = wholeFiles(paths, { model, tokenizer }, { blockSize, seed: 0, template })
   const batches = await validationBatches(text, tokens)
   if (batches.length === 0) throw new UserError(`--calibration: there is no text in ${paths.join(', ')}`)
@@ -230,7 +231,6 @@ async function prepareBatches(
   const settings = { ...sizes, maskTokenId, shift, noise: {}, weighting: 'elbo', embeddingNoise: 0 } as const
   return batches.map((batch, index) => {
     const at = { seed: 0, step: 0, row: index * batch.rows }
-    const name = maskTokenId === undefined ? 'ar' : 'diffusion'
     const microBatch = objectiveAt(name, blockSize, batch.length).prepare(batch, at, settings)
     return { ...microBatch, feeds: { ...microBatch.feeds, ...countedRows(batch, microBatch) } }
   })

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { splitOf } from '../tasks/index.ts'
 import { quickstart, quickstartRecipe, writeQuickstartData } from './quickstart.ts'
+import { quickstartObjectives } from './quickstart-recipes.ts'
 import { parseRecipe } from './recipe.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'unmask-quickstart-'))
@@ -14,10 +15,12 @@ describe('quickstart', () => {
     const recipe = parseRecipe(await quickstartRecipe({ outputDir: folder, totalTokens: 1000, fromRandom: 2 }))
     expect(recipe).toMatchObject({
       output_dir: folder,
-      objective: 'diffusion',
+      objective: 'hybrid',
       train: { total_tokens: 1000 },
       eval: { from_random: 2 },
     })
+    for (const objective of quickstartObjectives)
+      expect(parseRecipe(await quickstartRecipe({ objective })).objective).toBe(objective)
     expect(recipe.data.validation_path).toEqual([join(folder, 'data', 'validation.jsonl')])
   })
 

@@ -8,6 +8,7 @@ import { packaged, tinyModel } from '../checkpoint/names.ts'
 import { mixture, readTexts, writeJsonl } from '../data/synthetic.ts'
 import { type RunFolderOptions, runRecipePath, withRunFolder } from '../train/run-folder.ts'
 import { type ConvertEvent, type ConvertResult, convertInFolder } from './convert.ts'
+import { type QuickstartObjective, quickstartRecipes } from './quickstart-recipes.ts'
 import { parseRecipe, type RecipeInput } from './recipe.ts'
 
 export { tinyModel } from '../checkpoint/names.ts'
@@ -15,6 +16,10 @@ export { tinyModel } from '../checkpoint/names.ts'
 export interface QuickstartOptions extends RunFolderOptions {
   /** Folder of the run. Default `runs/quickstart`. */
   outputDir?: string
+  /**
+   * `hybrid`: the model drafts at masks and checks itself; `diffusion`: it denoises blocks, and fills gaps. Default `hybrid`.
+   */
+  objective?: QuickstartObjective
   /** Training tokens; default those of the recipe. */
   totalTokens?: number
   /** Train once more, from random weights, for this many times the tokens; the report compares. Default 0: not. */
@@ -27,8 +32,9 @@ export interface QuickstartOptions extends RunFolderOptions {
 
 /** The recipe of the quickstart, with its data and output in `outputDir`; of a run to resume, the recipe that it keeps. */
 export async function quickstartRecipe(options: QuickstartOptions = {}): Promise<RecipeInput> {
-  const { outputDir = join('runs', 'quickstart'), totalTokens, fromRandom, threads, resume } = options
-  const file = resume ? runRecipePath(outputDir) : packaged('recipes', 'tiny-convert.yaml')
+  const { outputDir = join('runs', 'quickstart'), objective = 'hybrid', totalTokens } = options
+  const { fromRandom, threads, resume } = options
+  const file = resume ? runRecipePath(outputDir) : packaged('recipes', quickstartRecipes[objective])
   const recipe = parse(await readFile(file, 'utf8')) as RecipeInput
   return {
     ...recipe,

@@ -110,6 +110,11 @@ export async function tune(options: TuneOptions): Promise<TuneResult> {
   onEvent({ type: 'phase', message: `loading ${options.model}` })
   const loaded = await loadForInference(options.model, loading)
   const { config } = loaded.model
+  if (config.causal_context === true)
+    throw new UserError(
+      `${options.model}: was trained with objective hybrid, which has no strategies to choose from; for fewer forwards give ` +
+        '--mode diffusion with a lower --threshold',
+    )
   if (typeof config.mask_token_id !== 'number')
     throw new UserError(
       `${options.model}: is autoregressive (no mask_token_id in config.json); there is nothing to tune`,

@@ -14,7 +14,7 @@ import { bitsPerByte, describeInterruption, showTraining } from '../training-dis
 
 export function convertCommand(session: Session): Command {
   const command = new Command('convert')
-    .description('Convert an autoregressive model to block diffusion, or train one, and report.')
+    .description('Convert an autoregressive model to diffusion, or train one, and report.')
     .option('-r, --recipe <file>', 'YAML file with the settings below; flags win over it')
     .option('--dry-run', 'print the merged recipe and stop')
   for (const option of runFolderOptions()) command.addOption(option)
@@ -147,7 +147,9 @@ export function describeConversion(result: ConvertResult, { colors }: Pick<Conte
   }
   for (const [name, summary] of [
     ['AR base', comparison?.ar],
-    ['diffusion', comparison?.diffusion],
+    ['AR mode', comparison?.own],
+    [comparison?.own ? 'speculative' : 'diffusion', comparison?.diffusion],
+    ...(comparison?.own ? comparison.sweep : []).map((point) => [`threshold ${point.threshold}`, point] as const),
   ] as const) {
     if (!summary) continue
     const score = summary.score ? `score ${percent(summary.score.accuracy)}, ` : ''

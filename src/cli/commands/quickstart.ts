@@ -1,5 +1,6 @@
 // unmask quickstart: the whole path on the embedded tiny model, in minutes.
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
+import { type QuickstartObjective, quickstartObjectives } from '../../jobs/quickstart-recipes.ts'
 import type { Context } from '../context.ts'
 import { UsageError } from '../errors.ts'
 import { exitCodes } from '../exit-codes.ts'
@@ -11,6 +12,7 @@ import { convertDisplay, describeConversion } from './convert.ts'
 
 interface Flags {
   outputDir: string
+  objective: QuickstartObjective
   totalTokens?: string
   fromRandom?: string | true
   resume?: boolean
@@ -21,7 +23,15 @@ export function quickstartCommand(session: Session): Command {
   const command = new Command('quickstart')
     .description('Convert the embedded tiny model, watch blocks being unmasked, and write the report.')
     .option('-o, --output-dir <folder>', 'folder of the run', 'runs/quickstart')
-    .option('--total-tokens <number>', 'training tokens (default: those of recipes/tiny-convert.yaml)')
+    .addOption(
+      new Option(
+        '--objective <objective>',
+        'hybrid: the model drafts at masks and checks itself; diffusion: it denoises blocks, and fills gaps',
+      )
+        .choices(quickstartObjectives)
+        .default(quickstartObjectives[0]),
+    )
+    .option('--total-tokens <number>', 'training tokens (default: those of the recipe)')
     .option(
       '--from-random [times]',
       'train once more, from random weights, for this many times the tokens (default: 2)',
@@ -33,6 +43,7 @@ export function quickstartCommand(session: Session): Command {
       `
 Examples:
   $ unmask quickstart
+  $ unmask quickstart --objective diffusion --output-dir runs/blocks
   $ unmask quickstart --total-tokens 200000 --output-dir runs/short
   $ unmask quickstart --from-random --json`,
     )
@@ -44,6 +55,7 @@ Examples:
         const { quickstart } = await import('../../jobs/quickstart.ts')
         const result = await quickstart({
           outputDir: flags.outputDir,
+          objective: flags.objective,
           ...(totalTokens === undefined ? {} : { totalTokens }),
           ...(fromRandom === undefined ? {} : { fromRandom }),
           resume: flags.resume,
@@ -81,7 +93,7 @@ async function watch(model: string, context: Context): Promise<void> {
   const executor = createExecutor({ threads: context.threads })
   try {
     const generator = await createGenerator(executor, loaded)
-    display.line('held-out prompts, block by block (░ is masked):')
+    display.line('held-out prompts, forward by forward (░ is masked):')
     for (const task of TASK_NAMES) {
       const { prompt } = taskRow(task, 1, 1000, 'test')
       const ids = promptIds(prompt, loaded)

@@ -121,7 +121,7 @@ function nelboFigure({ training, ar }: ReportData): Figure | undefined {
   const points = stages(training.evaluations)
   const colors = blockColors(points.map((point) => point.blockSize))
   const color = (point: { blockSize: number | undefined }) => colors.get(point.blockSize ?? -1) ?? 'var(--diffusion)'
-  const base = training.objective === 'diffusion' ? ar?.bitsPerByte : undefined
+  const base = training.objective === 'ar' ? undefined : ar?.bitsPerByte
   return {
     id: 'nelbo',
     title: training.objective === 'diffusion' ? 'NELBO on held-out text' : 'Likelihood of held-out text',
@@ -154,7 +154,7 @@ function nelboFigure({ training, ar }: ReportData): Figure | undefined {
   }
 }
 
-function sweepFigure({ sweep, ar, diffusion }: ReportData): Figure | undefined {
+function sweepFigure({ sweep, ar, own, diffusion }: ReportData): Figure | undefined {
   const points = sweep.flatMap((point) => (point.score ? [{ ...point, percent: point.score.accuracy * 100 }] : []))
   if (points.length === 0) return undefined
   points.sort((a, b) => a.tokensPerForward - b.tokensPerForward)
@@ -171,7 +171,9 @@ function sweepFigure({ sweep, ar, diffusion }: ReportData): Figure | undefined {
   return {
     id: 'sweep',
     title: 'Score against tokens per forward',
-    caption: 'Each point is one confidence threshold; bars are 95 % intervals of the score.',
+    caption:
+      'Each point is one confidence threshold; bars are 95 % intervals of the score.' +
+      (own ? ' At threshold 1 every draft is checked.' : ''),
     legend: [
       { color: 'var(--diffusion)', label: 'diffusion' },
       ...(base.length > 0 ? [{ color: 'var(--ar)', label: 'AR base' }] : []),
@@ -227,11 +229,11 @@ export function placeLabels(points: readonly { x: number; text: string }[]): { i
   })
 }
 
-function speedFigure({ ar, diffusion }: ReportData): Figure | undefined {
+function speedFigure({ ar, own, diffusion }: ReportData): Figure | undefined {
   if (ar?.tokensPerSecond === undefined || diffusion?.tokensPerSecond === undefined) return undefined
   const bars = [
     { name: 'AR base', value: ar.tokensPerSecond, color: 'var(--ar)' },
-    { name: 'diffusion', value: diffusion.tokensPerSecond, color: 'var(--diffusion)' },
+    { name: own ? 'speculative' : 'diffusion', value: diffusion.tokensPerSecond, color: 'var(--diffusion)' },
   ]
   return {
     id: 'speed',
