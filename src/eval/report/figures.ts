@@ -47,9 +47,10 @@ function draw(options: Plot.PlotOptions): string {
 const below = { tickPadding: 8 } as const
 const tokensAxis = { ...below, label: 'training tokens', tickFormat: 's', ticks: 6, nice: true } as const
 
-/** Block sizes in ascending order with their colours. */
-function blockColors(sizes: Iterable<number | undefined>): Map<number, string> {
-  const distinct = [...new Set([...sizes].filter((size) => size !== undefined))].sort((a, b) => a - b)
+/** The block sizes of a run in ascending order with their colours, the same in each of its figures. */
+function blockColors({ points, evaluations }: NonNullable<ReportData['training']>): Map<number, string> {
+  const sizes = [...points, ...evaluations].map(({ blockSize }) => blockSize)
+  const distinct = [...new Set(sizes.filter((size) => size !== undefined))].sort((a, b) => a - b)
   return new Map(
     distinct.map((size, index) => {
       const position = distinct.length === 1 ? 0 : Math.round((index * (orderedColors - 1)) / (distinct.length - 1))
@@ -93,7 +94,7 @@ function lossFigure({ training }: ReportData): Figure | undefined {
   if (!training || training.points.length < 2) return undefined
   const staged = stages(training.points.filter((point) => Number.isFinite(point.loss)))
   const points = thin(staged, 240)
-  const colors = blockColors(points.map((point) => point.blockSize))
+  const colors = blockColors(training)
   const color = (point: { blockSize: number | undefined }) => colors.get(point.blockSize ?? -1) ?? 'var(--diffusion)'
   return {
     id: 'loss',
@@ -102,7 +103,7 @@ function lossFigure({ training }: ReportData): Figure | undefined {
       points.length < staged.length
         ? `Objective over training tokens; each point is the mean of up to ${Math.ceil(staged.length / 240)} steps.`
         : 'Objective over training tokens, every step.',
-    legend: legendOf(colors),
+    legend: legendOf(colors, points),
     svg: draw({
       ariaLabel: 'Training loss over tokens',
       x: tokensAxis,
@@ -119,7 +120,7 @@ function lossFigure({ training }: ReportData): Figure | undefined {
 function nelboFigure({ training, ar }: ReportData): Figure | undefined {
   if (!training || training.evaluations.length === 0) return undefined
   const points = stages(training.evaluations)
-  const colors = blockColors(points.map((point) => point.blockSize))
+  const colors = blockColors(training)
   const color = (point: { blockSize: number | undefined }) => colors.get(point.blockSize ?? -1) ?? 'var(--diffusion)'
   const base = training.objective === 'ar' ? undefined : ar?.bitsPerByte
   return {
@@ -129,7 +130,7 @@ function nelboFigure({ training, ar }: ReportData): Figure | undefined {
       'Bits per byte at the final block size; colours show the block size that training was at, bars are two standard errors.' +
       (base === undefined ? '' : ' The dashed line is the base model, one token at a time.'),
     legend: [
-      ...legendOf(colors),
+      ...legendOf(colors, points),
       ...(base === undefined ? [] : [{ color: 'var(--ar)', label: 'AR base', dashed: true }]),
     ],
     svg: draw({
@@ -300,6 +301,11 @@ function efficiencyFigure(efficiency: TokenEfficiency): Figure {
   }
 }
 
-function legendOf(colors: ReadonlyMap<number, string>): Figure['legend'] {
-  return [...colors].map(([size, color]) => ({ color, label: `block ${size}` }))
+/** The colours of the block sizes that a figure shows. */
+function legendOf(
+  colors: ReadonlyMap<number, string>,
+  points: readonly { blockSize: number | undefined }[],
+): Figure['legend'] {
+  const shown = new Set(points.map(({ blockSize }) => blockSize))
+  return [...colors].filter(([size]) => shown.has(size)).map(([size, color]) => ({ color, label: `block ${size}` }))
 }

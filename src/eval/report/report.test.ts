@@ -141,6 +141,17 @@ describe('figures', () => {
     ])
   })
 
+  it('give a block size the same colour, and a legend the block sizes that its figure shows', () => {
+    const data = sampleReport()
+    // No evaluation falls into the first stage.
+    const { evaluations } = data.training!
+    data.training!.evaluations = evaluations.filter(({ blockSize }) => blockSize !== 1)
+    const [loss, nelbo] = drawFigures(data)
+    const labels = ['block 4', 'block 8', 'block 16', 'block 32', 'block 64', 'block 128']
+    expect(loss!.legend.map(({ label }) => label)).toEqual(['block 1', ...labels])
+    expect(nelbo!.legend.filter(({ label }) => label !== 'AR base')).toEqual(loss!.legend.slice(1))
+  })
+
   it('pass over losses that are not finite', () => {
     const data = sampleReport()
     data.training!.points[3]!.loss = Number.NaN
