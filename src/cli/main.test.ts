@@ -330,6 +330,11 @@ decode: { max_new_tokens: 16 }
     expect(changed.stderr).toMatch(
       /^unmask: --lr: 0.5, but the run was started with 0.001\n--total-tokens: 5000, but .* 4000\n.*same settings.*\n$/,
     )
+    const file = join(folder, 'other.yaml')
+    writeFileSync(file, readFileSync(recipe, 'utf8').replace("separator: ' '", 'separator: x'))
+    const otherFile = await unmask(['convert', '--recipe', file, '--resume'])
+    expect(otherFile.code).toBe(2)
+    expect(otherFile.stderr).toContain('other.yaml:5: data.separator: "x", but the run was started with " "')
 
     const { code, stdout, stderr } = await unmask([...resume, '--json'])
     expect(stderr).toContain('resumed from')

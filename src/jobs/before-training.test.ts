@@ -9,6 +9,7 @@ import { convert } from './convert.ts'
 import { evaluate } from './evaluate.ts'
 import { quantize } from './quantize.ts'
 import { parseRecipe, parseSections, type RecipeInput } from './recipe.ts'
+import { tune } from './tune.ts'
 
 let folder: string
 let rows: string
@@ -65,6 +66,7 @@ describe('data', () => {
     const { decode, eval: settings } = parseSections({})
     for (const run of [
       () => evaluate({ model, data: [empty], decode, eval: settings }),
+      () => tune({ model, data: [empty], maxNewTokens: 4, eval: settings }),
       () => quantize({ model, out, method: 'gptq', calibration: [empty] }),
     ])
       await expect(run()).rejects.toThrow(/e.jsonl: there are no rows/)

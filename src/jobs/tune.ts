@@ -6,6 +6,7 @@ import { exists, readJsonObject, writeTextAtomically } from '../checkpoint/file.
 import { type InferenceModel, loadForInference } from '../checkpoint/load.ts'
 import { random } from '../core/random.ts'
 import { type Device, UserError } from '../core/types.ts'
+import { checkRows } from '../data/index.ts'
 import { createForward } from '../decode/forward.ts'
 import {
   type DecodingSettings,
@@ -107,6 +108,7 @@ export async function tune(options: TuneOptions): Promise<TuneResult> {
   const loading = signal ? { signal } : {}
   if (!options.data && options.eval.tasks.length === 0)
     throw new UserError('nothing to tune with: name tasks (--tasks) or held-out text (--data)')
+  if (options.data) await checkRows({ paths: options.data })
   onEvent({ type: 'phase', message: `loading ${options.model}` })
   const loaded = await loadForInference(options.model, loading)
   const { config } = loaded.model

@@ -5,10 +5,10 @@ import type { ConvertEvent, ConvertResult } from '../../jobs/convert.ts'
 import type { Evaluation } from '../../train/types.ts'
 import type { Context } from '../context.ts'
 import { exitCodes } from '../exit-codes.ts'
-import { fetchModel } from '../fetch.ts'
+import { fetchForTraining } from '../fetch.ts'
 import { runFolderOptions } from '../flags.ts'
 import { count, decimals, percent } from '../format.ts'
-import { addRecipeFlags, loadRecipe, recipeFile } from '../recipe-flags.ts'
+import { addRecipeFlags, loadRecipe, recipeFile, withOrigins } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
 import { bitsPerByte, describeInterruption, showTraining } from '../training-display.ts'
 
@@ -47,23 +47,25 @@ Examples:
           outputDir?: string
           dryRun?: boolean
         }>()
-        const { recipe, yaml } = await loadRecipe(await recipeFile(flags), flags)
+        const loaded = await loadRecipe(await recipeFile(flags), flags)
+        const { recipe, yaml } = loaded
         if (flags.dryRun) {
           context.result(recipe, () => yaml.trimEnd())
           return
         }
-        await fetchModel(context, recipe.model)
-        context.whenStopped('Stopping; nothing is saved yet.')
         const { convert } = await import('../../jobs/convert.ts')
         const show = convertDisplay(context)
-        const result = await convert({
-          recipe,
-          resume: flags.resume,
-          force: flags.force,
-          command: `unmask ${process.argv.slice(2).join(' ')}`,
-          signal: context.signal,
-          onEvent: show,
-        })
+        const result = await withOrigins(loaded, () =>
+          convert({
+            recipe,
+            resume: flags.resume,
+            force: flags.force,
+            command: `unmask ${process.argv.slice(2).join(' ')}`,
+            signal: context.signal,
+            fetch: (model) => fetchForTraining(context, model),
+            onEvent: show,
+          }),
+        )
         context.display.done()
         context.result(result, () =>
           describeConversion(result, context, `unmask convert --output-dir ${recipe.output_dir} --resume`),
