@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const PROMPTS = ['count(fedcbaabcdeffeed)=', 'reverse(blocksofletters)=', 'sort(8304117592640)=']
-const MODELS = { 'one by one': 'models/tiny', 'in blocks': process.argv[2] ?? 'runs/quickstart/model' }
+const MODELS = { 'one by one': 'models/tiny', drafted: process.argv[2] ?? 'runs/quickstart/model' }
 
 /** Seconds of a forward, and of the rest before all begins anew. */
 const FORWARD = 0.4
@@ -41,7 +41,7 @@ function decode(label: string, model: string, prompt: string): Row {
     text: id < 256 ? String.fromCharCode(id) : '·',
     step: committed.find(({ position }) => position === promptTokens + i)!.step,
   }))
-  return { label, prompt, cells, forwards, blocks: mode === 'diffusion' }
+  return { label, prompt, cells, forwards, blocks: mode !== 'ar' }
 }
 
 const rows = PROMPTS.flatMap((prompt) => Object.entries(MODELS).map(([label, model]) => decode(label, model, prompt)))
@@ -83,7 +83,7 @@ function draw({ label, prompt, cells, forwards, blocks }: Row, index: number): s
   ].join('\n')
 }
 
-const title = 'Text decoded one token per forward pass, and in blocks whose tokens are unmasked several at a time'
+const title = 'Text decoded one token per forward pass, and in drafts of several tokens that the model checks'
 const svg = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" role="img" aria-label="${title}">
 <title>${title}</title>
 <style>

@@ -180,7 +180,7 @@ export function createSettings(onChange: () => void): Settings {
       format.value = value
       changed()
     },
-    blockSize: (model) => (model.mode === 'ar' ? undefined : (number('block_size') ?? model.block_size)),
+    blockSize: (model) => (model.mode !== 'diffusion' ? undefined : (number('block_size') ?? model.block_size)),
     fields(model) {
       const common = given({ temperature: number('temperature'), top_p: number('top_p'), seed: number('seed') })
       if (model.mode === 'ar') return common

@@ -1,5 +1,6 @@
 // docs/benchmarks.md and the table of README, made from the files under docs/reports.
 import type { Provenance } from '../../src/eval/report/provenance.ts'
+import type { ReportData } from '../../src/eval/report/types.ts'
 import { type Line, readLines, readReport } from './lines.ts'
 import { percent, table, times } from './markdown.ts'
 import { reports, variables } from './reports.ts'
@@ -64,9 +65,11 @@ function withFigures(readme: string): string {
 /** At most six figures, those where unmask loses among them. */
 function headline(): string {
   const tiny = readReport('quickstart')!
-  const smollm2 = readReport('smollm2')!
   const train = measured('bench/train-7m.jsonl')
   const decode = measured('bench/decode-peer-smollm2-135m.jsonl')
+  const repair = measured('bench/jobs-repair.jsonl')
+  const hybrid = (unit: string) => repair((line) => line.case === 'hybrid, threshold 0.9' && line.unit === unit)
+  const error = (line: Line) => `${percent(line.value)} ± ${(100 * line.error!).toFixed(1)}`
   const torch = (dtype: string) => train((line) => line.unit === 'tokens/s' && line.peer!.endsWith(dtype)).ratio!
   const llama = decode((line) => line.case === '4 bits, AR')
   return table([
@@ -75,14 +78,14 @@ function headline(): string {
       'The embedded model, converted in minutes: right answers',
       `${percent(tiny.diffusion!.score!.accuracy)} (its base: ${percent(tiny.ar!.score!.accuracy)})`,
     ],
-    ['The same: speed', `${times(tiny.diffusion!.tokensPerSecond! / tiny.ar!.tokensPerSecond!)} its base`],
+    ['The same: speed', speedOf(tiny)],
     [
       'The same: bits per byte of held-out text. **Worse** than its base',
-      `${tiny.diffusion!.bitsPerByte!.toFixed(3)} at most (its base: ${tiny.ar!.bitsPerByte!.toFixed(3)})`,
+      `${tiny.diffusion!.bitsPerByte!.toFixed(3)} (its base: ${tiny.ar!.bitsPerByte!.toFixed(3)})`,
     ],
     [
-      `SmolLM2-135M, converted on ${Math.round(smollm2.training!.tokens / 1000)}k tokens: speed. **Slower**: too few tokens`,
-      `${times(smollm2.diffusion!.tokensPerSecond! / smollm2.ar!.tokensPerSecond!)} its base`,
+      'SmolLM2-135M, trained in half an hour to repair text, beside its autoregressive fine-tune: speed; wrong characters left',
+      `${times(hybrid('tokens/s').ratio!)}; ${error(hybrid('character error rate'))} (autoregressive: ${error(repair((line) => line.case === 'AR fine-tune'))})`,
     ],
     [
       'Training step of a model of 7M parameters, beside PyTorch on the same CPU',
@@ -90,6 +93,16 @@ function headline(): string {
     ],
     ['Autoregressive decoding of SmolLM2-135M in 4 bits', `${times(llama.ratio!)} ${llama.peer}`],
   ])
+}
+
+/** With every draft checked, and at the threshold of the sweep that loses least beside the base. */
+function speedOf({ ar, diffusion, sweep }: ReportData): string {
+  const over = (point: { tokensPerSecond?: number | undefined }) => times(point.tokensPerSecond! / ar!.tokensPerSecond!)
+  const lossy = sweep.filter(({ threshold }) => threshold < 1).sort((a, b) => b.score!.accuracy - a.score!.accuracy)[0]
+  const exact = `${over(diffusion!)} its base with every draft checked`
+  return lossy
+    ? `${exact}, ${over(lossy)} at threshold ${lossy.threshold} (${percent(lossy.score!.accuracy)} right)`
+    : exact
 }
 
 const measured = (file: string) => (which: (line: Line) => boolean) => {

@@ -6,7 +6,7 @@ import { change, figure, percent, table, times } from './markdown.ts'
 
 /** Tables of a conversion: report.json of `convert` and `quickstart`. */
 export function conversion(report: ReportData): string {
-  const { ar, diffusion, sweep, training, tokenEfficiency: efficiency } = report
+  const { ar, own, equal, diffusion, sweep, training, tokenEfficiency: efficiency } = report
   const speed = (model: ModelSummary) =>
     ar?.tokensPerSecond && model.tokensPerSecond ? times(model.tokensPerSecond / ar.tokensPerSecond) : ''
   const cells = (model: ModelSummary) => [
@@ -17,21 +17,29 @@ export function conversion(report: ReportData): string {
   ]
   // The headline way, which is the default unless the recipe says otherwise, is bold.
   const wayOf = (threshold: number) => {
-    const way = `converted, \`${diffusion?.strategy ?? 'threshold'}\` ${threshold}`
+    const checked = own && threshold === 1 ? 'converted, every draft checked' : undefined
+    const way = checked ?? `converted, \`${diffusion?.strategy ?? 'threshold'}\` ${threshold}`
     return threshold === diffusion?.threshold ? `**${way}**` : way
   }
   const parts = [
     table([
       ['', 'score', 'TPF', 'TPS', 'speed'],
       ...(ar ? [['autoregressive base', ...cells(ar)]] : []),
+      ...(own ? [['converted, one token at a time', ...cells(own)]] : []),
       ...sweep.map((point) => [wayOf(point.threshold), ...cells({ ...point, bitsPerByte: undefined, nll: undefined })]),
     ]),
     table([
       ['', 'bits per byte'],
       ...(ar?.bitsPerByte ? [['autoregressive base', ar.bitsPerByte.toFixed(3)]] : []),
-      ...(diffusion?.bitsPerByte ? [['converted (upper bound)', diffusion.bitsPerByte.toFixed(3)]] : []),
+      ...(diffusion?.bitsPerByte
+        ? [[own ? 'converted' : 'converted (upper bound)', diffusion.bitsPerByte.toFixed(3)]]
+        : []),
     ]),
   ]
+  if (equal)
+    parts.push(
+      `${equal.same} of ${equal.prompts} answers with every draft checked are those of one token at a time, token by token.`,
+    )
   if (training)
     parts.push(
       table([
@@ -53,6 +61,28 @@ export function conversion(report: ReportData): string {
     )
   }
   return parts.join('\n\n')
+}
+
+/** Ways of answering the rows of a job. */
+export function jobs(lines: readonly Line[]): string {
+  const ways = [...new Set(lines.map((line) => line.case))]
+  return table([
+    ['', 'character errors', 'exact answers', 'TPF', 'TPS', 'speed', 'same tokens'],
+    ...ways.map((way) => {
+      const of = (unit: string) => lines.find((line) => line.case === way && line.unit === unit)!
+      const share = (line: Line) => `${percent(line.value)} ± ${(100 * (line.error ?? 0)).toFixed(1)}`
+      const same = of('same tokens')
+      return [
+        way,
+        share(of('character error rate')),
+        share(of('exact answers')),
+        figure(of('tokens/forward').value),
+        figure(of('tokens/s').value),
+        times(of('tokens/s').ratio!),
+        `${same.value} of ${same.peer_value}`,
+      ]
+    }),
+  ])
 }
 
 /** Two conversions that differ in what a state predicts: its own token, or the next one. */

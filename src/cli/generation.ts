@@ -52,7 +52,7 @@ export function describeSpeed(
 
 export interface ShowOptions {
   context: Context
-  generator: Pick<Generator, 'tokenizer' | 'blockSize'>
+  generator: Pick<Generator, 'tokenizer' | 'blockSize' | 'mode'>
   /** Text before the generated one, and its tokens. */
   prompt: string
   promptIds: readonly number[]
@@ -68,14 +68,15 @@ const noColors = pc.createColors(false)
 export async function showWriting(writing: Writing, options: ShowOptions): Promise<Followed> {
   const { context, generator, prompt, promptIds, show, pause = 0, onEvent } = options
   const { display } = context
-  const { tokenizer, blockSize } = generator
+  const { tokenizer, blockSize, mode } = generator
   const start = promptIds.length
   const view = createUnmaskView((index) => createTextStream(tokenizer, { after: index === 0 ? promptIds : [-1] }))
 
   async function draw({ step, committed }: TextEvent): Promise<void> {
     const last = committed.at(-1)
     if (!show || !last) return
-    view.open((last.block + 1) * blockSize - start)
+    // Other modes write from left to right: there are no places yet that wait for a token.
+    if (mode === 'diffusion') view.open((last.block + 1) * blockSize - start)
     view.commit(
       committed.map(({ position, token, confidence }) => ({ index: position - start, id: token, confidence })),
     )

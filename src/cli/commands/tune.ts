@@ -65,7 +65,7 @@ export function tuneCommand(session: Session): Command {
       'after',
       `
 Examples:
-  $ unmask tune runs/quickstart/model --base models/tiny --tasks add,sort,reverse,count --write
+  $ unmask tune runs/blocks/model --base models/tiny --tasks add,sort,reverse,count --write
   $ unmask tune runs/mine/model --data held-out.jsonl --block-sizes 8,16,32 --json`,
     )
     .action(
