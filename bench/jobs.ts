@@ -5,7 +5,9 @@ import { loadForInference } from '../src/checkpoint/load.ts'
 import { UserError } from '../src/core/types.ts'
 import { readDocuments } from '../src/data/index.ts'
 import { settingsFromKeys } from '../src/decode/index.ts'
-import { characterErrorRate, type Estimate, exactMatches } from '../src/eval/text-score.ts'
+import { type Estimate, ratioDifference, ratioOfSums } from '../src/eval/estimate.ts'
+import { isJsonObject, scoreJson } from '../src/eval/json-score.ts'
+import { characterErrorRate, exactMatches } from '../src/eval/text-score.ts'
 import { createExecutor } from '../src/runtime/onnxruntime/executor.ts'
 import { type TextResult, written } from '../src/text/assemble.ts'
 import { createGenerator, type GenerateSettings, type Generator } from '../src/text/generator.ts'
@@ -16,9 +18,11 @@ import { print, report } from './measure.ts'
 export const usage = `usage: npm run bench -- jobs --data FILE[,FILE...] --way 'NAME=MODEL?SETTINGS' [--way ...] [flags]
 
 Answers the rows of the files (a prompt and a completion each) in every way, 8 rows at a time in turn, and prints for each way
-the character error rate, the share of exact answers, tokens per forward, tokens per second and the share of answers that are
-the same tokens as those of another way. Errors are standard errors over the rows. SETTINGS are settings of decoding, such as
-mode=speculative&lookup=0. The first way is what the others' speed is compared with.
+the character error rate, the share of exact answers, tokens per forward, tokens per second and the number of answers that are
+the same tokens as those of another way. Where all completions are JSON objects, also the share of answers that are the same
+JSON, and precision, recall and F1 of their fields. Errors are standard errors over the rows, of a value or of its difference
+from the peer's. SETTINGS are settings of decoding, such as mode=speculative&lookup=0. The first way is what the others' speed
+is compared with.
 
   --prompts N         rows of each file (default 200)
   --max-new-tokens N  (default 128)
@@ -132,11 +136,25 @@ function describe(way: Way, { references, same, first }: { references: string[];
   const estimate = (unit: string, { value, stderr }: Estimate) => report({ ...line, value, unit, error: stderr })
   estimate('character error rate', characterErrorRate(pairs))
   estimate('exact answers', exactMatches(pairs))
-  const sum = (results: readonly TextResult[], key: 'tokens' | 'forwards' | 'seconds') =>
-    results.reduce((total, result) => total + result[key], 0)
-  const speed = ({ results }: Way) => sum(results, 'tokens') / sum(results, 'seconds')
-  report({ ...line, value: sum(way.results, 'tokens') / sum(way.results, 'forwards'), unit: 'tokens/forward' })
-  report({ ...line, value: speed(way), unit: 'tokens/s', peer: first.name, peerValue: speed(first) })
+  if (references.every(isJsonObject)) {
+    const { exact, precision, recall, f1 } = scoreJson(pairs)
+    estimate('exact JSON', exact)
+    estimate('field precision', precision)
+    estimate('field recall', recall)
+    estimate('field F1', f1)
+  }
+  const sums = ({ results }: Way, whole: 'forwards' | 'seconds') => ({
+    parts: results.map(({ tokens }) => tokens),
+    wholes: results.map((result) => result[whole]),
+  })
+  const ratio = ({ parts, wholes }: ReturnType<typeof sums>) => ratioOfSums(parts, wholes)
+  estimate('tokens/forward', ratio(sums(way, 'forwards')))
+  const [own, peer] = [sums(way, 'seconds'), sums(first, 'seconds')]
+  const { stderr } = ratioDifference(own, peer)
+  report({
+    ...line,
+    ...{ value: ratio(own).value, unit: 'tokens/s', peer: first.name, peerValue: ratio(peer).value, error: stderr },
+  })
   const equal = way.results.filter(({ ids }, i) => ids.join() === same.results[i]?.ids.join()).length
   report({ ...line, value: equal, unit: 'same tokens', peer: same.name, peerValue: way.results.length })
 }

@@ -11,7 +11,7 @@ export interface Measurement {
   unit: string
   peer?: string
   peerValue?: number
-  /** Standard error of value - peerValue, where it is known. */
+  /** Standard error of value, with a peer of value - peerValue; where it is known. */
   error?: number
 }
 
