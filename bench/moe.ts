@@ -5,9 +5,9 @@ import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { openCheckpoint, saveCheckpoint, type WritableTensor } from '../src/checkpoint/index.ts'
-import { CHECKPOINT_FORMAT } from '../src/checkpoint/quantized.ts'
+import { quantizationConfig } from '../src/checkpoint/quantized.ts'
 import { random } from '../src/core/random.ts'
-import { type InferenceParameter, type ModelConfig, UserError } from '../src/core/types.ts'
+import { type BlockFormat, type InferenceParameter, type ModelConfig, UserError } from '../src/core/types.ts'
 import { createForward } from '../src/decode/forward.ts'
 import { createModel } from '../src/models/index.ts'
 import { blockLayout, isMatrixToQuantize, quantizedNames } from '../src/quant/layout.ts'
@@ -54,7 +54,7 @@ const mini: ModelConfig = {
   block_size: 32,
 }
 
-const GROUP = 32
+const FORMAT: BlockFormat = { bits: 4, blockSize: 32, asymmetric: false }
 
 /** Symmetric 4-bit numbers are spread evenly from -8 to 7; with this scale the weights have a deviation of 0.02. */
 const SCALE = 0.02 / Math.sqrt((16 ** 2 - 1) / 12)
@@ -69,7 +69,7 @@ async function writeModel(folder: string, config: ModelConfig): Promise<void> {
   for (const [name, shape] of model.parameters) {
     const draw = random(0, stream++)
     if (isMatrixToQuantize(name, shape)) {
-      const layout = blockLayout(shape, { bits: 4, blockSize: GROUP, asymmetric: false })
+      const layout = blockLayout(shape, FORMAT)
       const names = quantizedNames(name)
       parameters.set(names.packed, {
         shape: layout.packed,
@@ -87,15 +87,8 @@ async function writeModel(folder: string, config: ModelConfig): Promise<void> {
       parameters.set(name, { shape, read })
     }
   }
-  const quantization = {
-    quant_method: 'rtn',
-    checkpoint_format: CHECKPOINT_FORMAT,
-    bits: 4,
-    group_size: GROUP,
-    sym: true,
-  }
   await saveCheckpoint(folder, {
-    config: { ...config, quantization_config: quantization },
+    config: { ...config, quantization_config: quantizationConfig('rtn', FORMAT) },
     parameters,
     tokenizerFiles: {},
   })
@@ -121,7 +114,7 @@ function activeBytes(config: ModelConfig, parameters: ReadonlyMap<string, readon
   let bytes = 0
   for (const [name, shape] of parameters) {
     if (name.includes('embeddings')) continue
-    const perValue = isMatrixToQuantize(name, shape) ? 0.5 + 4 / GROUP : 4
+    const perValue = isMatrixToQuantize(name, shape) ? 0.5 + 4 / FORMAT.blockSize : 4
     bytes += size(shape) * perValue * (name.includes('.experts.') ? share : 1)
   }
   return bytes

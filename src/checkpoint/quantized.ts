@@ -10,22 +10,41 @@ import {
   UserError,
 } from '../core/types.ts'
 import { isRecord } from '../formats/json.ts'
-import { blockLayout, quantizedNames } from '../quant/layout.ts'
+import { blockLayout, flipSigns, quantizedNames, rowFormat } from '../quant/layout.ts'
 import type { SafetensorsFile } from './safetensors.ts'
 import type { TensorInfo } from './types.ts'
 
-/** `checkpoint_format` of the `quantization_config` in config.json. */
-export const CHECKPOINT_FORMAT = 'matmul_nbits'
+/**
+ * `checkpoint_format` of the `quantization_config` in config.json, after the operator of ONNX Runtime that reads the matrices: of
+ * groups, or of rows whose products round their inputs to 8 bits too.
+ */
+const CHECKPOINT_FORMATS = { groups: 'matmul_nbits', rows: 'qgemm' }
 
-/** `quantization_config.group_size`; undefined where the config says nothing of quantisation. */
-function groupSize(file: SafetensorsFile, { quantization_config: settings }: ModelConfig): number | undefined {
+/** The `quantization_config` of config.json for matrices of a format; `row`: those of any width in rows. */
+export const quantizationConfig = (
+  method: string,
+  { bits, blockSize, asymmetric, offsets, activations }: BlockFormat,
+): Record<string, unknown> => ({
+  quant_method: method,
+  checkpoint_format: activations ? CHECKPOINT_FORMATS.rows : CHECKPOINT_FORMATS.groups,
+  bits,
+  // -1: the whole row, as GPTQ's tools say it.
+  group_size: activations ? -1 : blockSize,
+  sym: !asymmetric && !offsets,
+  ...(offsets ? { offsets } : {}),
+  ...(activations ? { activation_bits: activations } : {}),
+})
+
+/** Size of the groups, or `rows`; undefined where the config says nothing of quantisation. */
+function groupSize(file: SafetensorsFile, { quantization_config: settings }: ModelConfig): number | 'rows' | undefined {
   if (settings === undefined || settings === null) return undefined
   const fail = (problem: string): never => {
     throw new UserError(`${file.path}: quantization_config of config.json: ${problem}`)
   }
   if (!isRecord(settings)) return fail('is not an object')
   const { checkpoint_format: format, quant_method: method, group_size: size } = settings
-  if (format !== CHECKPOINT_FORMAT)
+  if (format === CHECKPOINT_FORMATS.rows) return 'rows'
+  if (format !== CHECKPOINT_FORMATS.groups)
     return fail(
       `weights quantised by ${JSON.stringify(method ?? null)} in the format ${JSON.stringify(format ?? null)} are not read; ` +
         `take the model in float or as GGUF, and quantise it with unmask quantize`,
@@ -44,6 +63,7 @@ const floatTypes: readonly string[] = ['F32', 'F16', 'BF16']
 export function quantizedTensors(file: SafetensorsFile, config: ModelConfig): ReadonlyMap<string, TensorInfo> {
   const blockSize = groupSize(file, config)
   if (blockSize === undefined) return file.tensors
+  if (blockSize === 'rows') return tensorsOfRows(file)
   const tensors = new Map(file.tensors)
   for (const info of file.tensors.values()) {
     const names = quantizedNames(info.name)
@@ -85,6 +105,25 @@ export function quantizedTensors(file: SafetensorsFile, config: ModelConfig): Re
   return tensors
 }
 
+/** `quantizedTensors` of matrices in rows. */
+function tensorsOfRows(file: SafetensorsFile): ReadonlyMap<string, TensorInfo> {
+  const tensors = new Map(file.tensors)
+  for (const info of file.tensors.values()) {
+    const scales = file.tensors.get(quantizedNames(info.name).scales)
+    if (info.dtype !== 'I8' || !scales) continue
+    const { name, shape } = info
+    if (shape.length !== 2 || scales.shape.join() !== String(shape[0]) || !floatTypes.includes(scales.dtype))
+      throw new UserError(
+        `${info.file}: tensor ${JSON.stringify(name)}: [${shape.join(', ')}] is not [rows, numbers], ` +
+          `or its ${scales.name}, ${scales.dtype} [${scales.shape.join(', ')}], is not a float for each row`,
+      )
+    const byteLength = info.byteLength + scales.byteLength
+    tensors.set(name, { ...info, dtype: '8-bit', byteLength, blocks: rowFormat(shape) })
+    tensors.delete(scales.name)
+  }
+  return tensors
+}
+
 /** Reads a matrix that `quantizedTensors` described. */
 export async function readQuantized(
   file: SafetensorsFile,
@@ -94,11 +133,13 @@ export async function readQuantized(
   const info = tensors.get(name)
   if (!info?.blocks) throw new UserError(`${file.path}: has no quantised tensor ${JSON.stringify(name)}`)
   const names = quantizedNames(name)
-  const bytes = async (part: string) => (await file.readRaw(part)).data as Uint8Array
+  const bytes = async (part: string) => new Uint8Array((await file.readRaw(part)).data.buffer)
+  const packed = await bytes(names.packed)
+  if (info.blocks.activations) flipSigns(packed)
   return {
     shape: info.shape,
     format: info.blocks,
-    packed: await bytes(names.packed),
+    packed,
     scales: await file.read(names.scales),
     zeroPoints: info.blocks.asymmetric ? await bytes(names.zeroPoints) : undefined,
     ...(info.blocks.offsets ? { offsets: await file.read(names.offsets) } : {}),
@@ -125,7 +166,8 @@ export async function mapParameter(
     return data && { shape, format, file: { data } }
   }
   const names = quantizedNames(name)
-  const [packed, scales] = [await range(names.packed, 'U8'), await range(names.scales, 'F32')]
+  const packed = await range(names.packed, format.activations ? 'I8' : 'U8')
+  const scales = await range(names.scales, 'F32')
   const zeroPoints = format.asymmetric ? await range(names.zeroPoints, 'U8') : undefined
   const offsets = format.offsets ? await range(names.offsets, 'F32') : undefined
   // Offsets may be stored as 16-bit floats, which are not mapped; zero points were checked to be bytes.

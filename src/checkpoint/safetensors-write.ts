@@ -13,10 +13,12 @@ export interface DeferredParameter {
   read(): Promise<Float32Array>
 }
 
-/** The same for bytes, which are stored as U8 whatever the type of the other tensors. */
+/** The same for whole numbers, which are stored as they are whatever the type of the other tensors. */
 export interface DeferredBytes {
   shape: readonly number[]
-  readBytes(): Promise<Uint8Array>
+  /** Default `uint8`. */
+  dtype?: 'uint8' | 'int8'
+  readBytes(): Promise<Uint8Array | Int8Array>
 }
 
 export type WritableTensor = Parameter | DeferredParameter | DeferredBytes
@@ -33,9 +35,10 @@ export interface WriteOptions {
 const elementCount = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1)
 
 /** The type of a tensor in a file whose numbers are of type `dtype`, and the bytes that it takes there. */
-const stored = (tensor: WritableTensor, dtype: StoredDType): { dtype: StoredDType | 'U8'; byteLength: number } => {
-  const type = 'readBytes' in tensor ? 'U8' : dtype
-  return { dtype: type, byteLength: elementCount(tensor.shape) * (type === 'U8' ? 1 : type === 'F32' ? 4 : 2) }
+const stored = (tensor: WritableTensor, dtype: StoredDType): { dtype: string; byteLength: number } => {
+  const count = elementCount(tensor.shape)
+  if ('readBytes' in tensor) return { dtype: tensor.dtype === 'int8' ? 'I8' : 'U8', byteLength: count }
+  return { dtype, byteLength: count * (dtype === 'F32' ? 4 : 2) }
 }
 
 const buildHeader = (tensors: WritableTensors, dtype: StoredDType, metadata: Readonly<Record<string, string>>) =>
@@ -47,8 +50,12 @@ const buildHeader = (tensors: WritableTensors, dtype: StoredDType, metadata: Rea
 /** Elements that are converted to 16 bits at a time. */
 const CHUNK = 1 << 20
 
-const writeTensor = async (sink: ByteSink, data: Float32Array | Uint8Array, dtype: StoredDType): Promise<void> => {
-  if (data instanceof Uint8Array || dtype === 'F32') {
+const writeTensor = async (
+  sink: ByteSink,
+  data: Float32Array | Uint8Array | Int8Array,
+  dtype: StoredDType,
+): Promise<void> => {
+  if (!(data instanceof Float32Array) || dtype === 'F32') {
     await sink(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))
     return
   }

@@ -25,12 +25,17 @@ export interface Parameter {
 /** How a quantised matrix is stored: each row in blocks, a block with one scale and, if asymmetric, one zero point. */
 export interface BlockFormat {
   bits: 4 | 8
-  /** Consecutive values of a row that share a scale: a power of two, at least 16. */
+  /** Consecutive values of a row that share a scale: a power of two, at least 16; with `activations` the whole row. */
   blockSize: number
   /** Whether blocks have zero points of their own. Otherwise it is 2^(bits - 1) everywhere. */
   asymmetric: boolean
   /** Whether blocks have a float32 offset in place of a zero point, as some of ggml's have a minimum. Default false. */
   offsets?: boolean
+  /**
+   * Bits of the inputs of a product, for 8 bits with one scale per row and neither zero points nor offsets: each input row is
+   * rounded with a scale of its own, and products are sums of whole numbers. Default: MatMulNBits rounds inputs as it does.
+   */
+  activations?: 8
 }
 
 /** How a program has a weight that is not float32. */
@@ -44,7 +49,10 @@ export type WeightFormat = BlockFormat | 'float16'
 export interface QuantizedParameter {
   shape: readonly number[]
   format: BlockFormat
-  /** q as unsigned numbers, [out, blocks, blockSize * bits / 8]; of two in a byte the first is in the low bits. */
+  /**
+   * q as unsigned numbers, [out, blocks, blockSize * bits / 8]; of two in a byte the first is in the low bits. Files and
+   * programs have signed numbers, q - 128, where the format has `activations`.
+   */
   packed: Uint8Array
   /** [out, blocks]. */
   scales: Float32Array

@@ -37,6 +37,7 @@ function randomValue({ name, dtype, shape }: Signature, seed: number): TensorDat
     return { dtype, shape: dims, data: BigInt64Array.from({ length }, (_, i) => BigInt(value(i))) }
   }
   if (dtype === 'uint8') return { dtype, shape: dims, data: Uint8Array.from({ length }, () => draw.integer(256)) }
+  if (dtype === 'int8') return { dtype, shape: dims, data: Int8Array.from({ length }, () => draw.integer(256) - 128) }
   const data = draw.fillNormal(new Float32Array(length)).map((value) => value / 8)
   if (dtype === 'float32') return { dtype, shape: dims, data }
   // Of 16 bits: +-1 / 8 and 0.

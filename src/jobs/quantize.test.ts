@@ -13,6 +13,7 @@ import { type BlockFormat, type InferenceParameter, UserError } from '../core/ty
 import { createForward } from '../decode/forward.ts'
 import { ModelProto } from '../graph/onnx/proto.ts'
 import type { Model } from '../models/index.ts'
+import { rowFormat } from '../quant/layout.ts'
 import { roundToNearest } from '../quant/round.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { createExecutor, lower } from '../runtime/onnxruntime/executor.ts'
@@ -31,19 +32,23 @@ describe('a quantised folder', () => {
     { bits: 8, groupSize: 16, symmetric: false },
     { bits: 4, groupSize: 32, offsets: true },
     { bits: 8, groupSize: 64, offsets: true },
+    { bits: 8, activations: 8 },
   ] as const)('holds what rounding gives: %o', async (options) => {
     const out = at('model')
     const result = await quantize({ model: tinyModel, out, force: true, ...options })
     const original = await load(tinyModel)
     const checkpoint = await openCheckpoint(out)
     expect([...checkpoint.tensors.keys()]).toEqual([...original.parameters.keys()])
-    const { bits, groupSize: blockSize } = options
-    const format: BlockFormat =
-      'offsets' in options
+    const formatOf = (shape: readonly number[]): BlockFormat => {
+      if ('activations' in options) return rowFormat(shape)
+      const { bits, groupSize: blockSize } = options
+      return 'offsets' in options
         ? { bits, blockSize, asymmetric: false, offsets: true }
         : { bits, blockSize, asymmetric: !options.symmetric }
+    }
     for (const [name, { shape, data }] of original.parameters)
-      if (shape.length === 2) expect(await checkpoint.readQuantized(name)).toEqual(roundToNearest(shape, data, format))
+      if (shape.length === 2)
+        expect(await checkpoint.readQuantized(name)).toEqual(roundToNearest(shape, data, formatOf(shape)))
       else expect(await checkpoint.read(name)).toEqual(data)
     await checkpoint.close()
     expect(result.error).toBeGreaterThan(0)
@@ -51,7 +56,7 @@ describe('a quantised folder', () => {
     expect(result.bytes).toBeLessThan(result.floatBytes * (options.bits === 4 ? 0.21 : 0.4))
   })
 
-  it.each([{}, { symmetric: false }, { offsets: true }])(
+  it.each([{}, { symmetric: false }, { offsets: true }, { bits: 8, activations: 8 }] as const)(
     'is mapped with products of one input as one: %o',
     async (options) => {
       const out = at('joined')
@@ -71,7 +76,9 @@ describe('a quantised folder', () => {
       }
       const forward = await createForward(reading, model, parameters, [])
       // In a layer: queries, keys and values; output; gate and up; down. And the head.
-      expect(types.filter((type) => type === 'MatMulNBits')).toHaveLength(4 * model.dimensions.layers + 1)
+      expect(types.filter((type) => type === 'MatMulNBits' || type === 'QGemm')).toHaveLength(
+        4 * model.dimensions.layers + 1,
+      )
       await forward.dispose()
       await executor.dispose()
     },
@@ -97,6 +104,18 @@ describe('a quantised folder', () => {
     const withOffsets = await openCheckpoint(at('offsets'))
     expect(withOffsets.config.quantization_config).toMatchObject({ bits: 4, sym: false, offsets: true })
     await withOffsets.close()
+    await quantize({ model: tinyModel, out: at('rows'), bits: 8, activations: 8 })
+    const inRows = await openCheckpoint(at('rows'))
+    expect(inRows.config.quantization_config).toEqual({
+      quant_method: 'rtn',
+      checkpoint_format: 'qgemm',
+      bits: 8,
+      group_size: -1,
+      sym: true,
+      activation_bits: 8,
+    })
+    expect((await inspectCheckpoint(inRows)).storedTypes[0]).toMatchObject({ dtype: '8-bit', tensors: 29 })
+    await inRows.close()
     await expect(load(at('info'))).rejects.toThrow('is quantised; training needs the model that it was made from')
     await expect(quantize({ model: at('info'), out: at('twice') })).rejects.toThrow('is quantised already')
   })
@@ -182,6 +201,10 @@ describe('refused:', () => {
     await expect(quantize({ model: tinyModel, out, groupSize: 256 })).rejects.toThrow('not whole groups of 256')
     await expect(quantize({ model: tinyModel, out, offsets: true, symmetric: true })).rejects.toThrow('choose one')
     await expect(quantize({ model: tinyModel, out, bits: 3 as 4 })).rejects.toThrow('--bits: expected 4 or 8')
+    const rows = { model: tinyModel, out, bits: 8, activations: 8 } as const
+    await expect(quantize({ ...rows, bits: 4 })).rejects.toThrow('--activations 8 needs --bits 8')
+    await expect(quantize({ ...rows, groupSize: 32 })).rejects.toThrow('one scale per row')
+    await expect(quantize({ ...rows, symmetric: false })).rejects.toThrow('one scale per row')
     await expect(openCheckpoint(out)).rejects.toThrow('no such file')
   })
 
@@ -283,6 +306,7 @@ describe('weights that are mapped from their file', () => {
     { bits: 4, symmetric: false },
     { bits: 4, offsets: true },
     { bits: 8, symmetric: true },
+    { bits: 8, activations: 8 },
     { bits: 32 },
   ] as const)('of %o give what those that are read give, through a link too', async (options) => {
     const source = options.bits === 32 ? tinyModel : at('mapped')
@@ -301,6 +325,46 @@ describe('weights that are mapped from their file', () => {
     }
     await checkpoint.close()
     expect(await logits(model, parameters)).toEqual(await logits(model, read))
+  })
+})
+
+describe('whole numbers', () => {
+  it('give the same by instructions that cannot clip, of weights that are mapped or read', async () => {
+    const out = at('rows-unclipped')
+    await quantize({ model: tinyModel, out, bits: 8, activations: 8 })
+    const { model, parameters } = await loadForInference(out)
+    const checkpoint = await openCheckpoint(out)
+    const read = new Map<string, InferenceParameter>()
+    for (const [name, shape] of model.parameters)
+      read.set(
+        name,
+        shape.length === 2 ? await checkpoint.readQuantized(name) : { shape, data: await checkpoint.read(name) },
+      )
+    await checkpoint.close()
+    const executor = createExecutor({ threads: 1 })
+    const unclipped: Executor = {
+      ...executor,
+      load(program, options = {}) {
+        const { constants, files } = options
+        const { model, loaded } = lower(program, options)
+        const weights = constants?.values(loaded)
+        return executor.loadModel(model, { weights, externalFolder: files?.folder, unclipped: true })
+      },
+    }
+    const results: Float32Array[] = []
+    for (const [runner, weights] of [
+      [executor, parameters],
+      [unclipped, parameters],
+      [unclipped, read],
+    ] as const) {
+      const forward = await createForward(runner, model, weights, [])
+      const request = { ids: [5, 9, 2, 2, 40], blockSize: 1, rows: [0, 1, 2, 3, 4], store: 0, logits: true }
+      results.push((await forward.run(forward.createCache(), request)).logits!)
+      await forward.dispose()
+    }
+    await executor.dispose()
+    expect(results[1]).toEqual(results[0])
+    expect(results[2]).toEqual(results[0])
   })
 })
 

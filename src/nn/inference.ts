@@ -2,6 +2,7 @@
 
 import {
   type Device,
+  type DType,
   type FileRange,
   type InferenceParameter,
   isQuantized,
@@ -12,7 +13,7 @@ import {
 } from '../core/types.ts'
 import { encodeFloat16 } from '../formats/float.ts'
 import type { LoadedInput, Program } from '../graph/program.ts'
-import { isMatrixToQuantize, quantizedNames, type StoredNames } from '../quant/layout.ts'
+import { flipSigns, isMatrixToQuantize, quantizedNames, type StoredNames } from '../quant/layout.ts'
 import type { Executor, LoadOptions, Session, Weight } from '../runtime/executor.ts'
 import { joinedName, joinNodes } from './join.ts'
 
@@ -145,8 +146,7 @@ async function* weightsOf(
       const parts = members.flatMap((member) => (member as Partial<Record<typeof key, TypedArray>>)[key] ?? [])
       if (parts.length === 0 || !uses?.length) continue
       const [{ dtype }] = uses
-      const data = dtype === 'float16' ? toFloat16(parts[0] as Float32Array) : together(parts, own)
-      yield { dtype, data, uses }
+      yield { dtype, data: ofType(dtype, parts, own), uses }
     }
   }
 }
@@ -156,6 +156,16 @@ async function valuesOf(name: string, parameter: InferenceParameter): Promise<Pa
   if ('read' in parameter && parameter.read) return parameter.read()
   if (isQuantized(parameter) || 'data' in parameter) return parameter
   throw new Error(`${name} can only be mapped`)
+}
+
+/** The values of all parts as a program has them, in an array that may be given away. */
+function ofType(dtype: DType, parts: readonly TypedArray[], own: boolean): TypedArray {
+  if (dtype === 'float16') return toFloat16(parts[0] as Float32Array)
+  const all = together(parts, own)
+  if (dtype !== 'int8') return all
+  const signed = new Int8Array(all.buffer, all.byteOffset, all.length)
+  flipSigns(signed)
+  return signed
 }
 
 function toFloat16(values: Float32Array): Uint16Array {

@@ -6,6 +6,7 @@ import { ModelProto } from '../graph/onnx/proto.ts'
 import { add } from '../graph/ops/elementwise.ts'
 import { input } from '../graph/ops/input.ts'
 import { linear } from '../graph/ops/linear.ts'
+import { rowFormat } from '../quant/layout.ts'
 import { roundToNearest } from '../quant/round.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { createExecutor, lower } from '../runtime/onnxruntime/executor.ts'
@@ -21,12 +22,13 @@ const formats: Record<string, BlockFormat> = {
   symmetric,
   'with zero points': { ...symmetric, asymmetric: true },
   'with offsets': { ...symmetric, offsets: true },
+  'with inputs in 8 bits': rowFormat([0, width]),
 }
 
 function matrix(seed: number, out: number, format: BlockFormat): QuantizedParameter {
   const data = new Float32Array(out * width)
   random(seed).fillNormal(data)
-  const parameter = roundToNearest([out, width], data, { ...format, offsets: false })
+  const parameter = roundToNearest([out, width], data, format.offsets ? { ...format, offsets: false } : format)
   if (!format.offsets) return parameter
   const offsets = Float32Array.from(parameter.scales, (scale) => -7.3 * scale)
   return { ...parameter, format, offsets }
@@ -66,7 +68,7 @@ it.each(Object.entries(formats))('%s: products of one input are one, with the sa
       const { graph } = ModelProto.decode(lower(program, options).model) as unknown as {
         graph: { node: { opType: string }[] }
       }
-      products = graph.node.filter(({ opType }) => opType === 'MatMulNBits').length
+      products = graph.node.filter(({ opType }) => opType === 'MatMulNBits' || opType === 'QGemm').length
       return executor.load(program, options)
     },
   }

@@ -67,7 +67,7 @@ export function quantizedMatrix(name: string, shape: readonly number[], format: 
   const names = quantizedNames(name)
   const layout = blockLayout(shape, format)
   const stored = {
-    packed: input(names.packed, 'uint8', layout.packed),
+    packed: input(names.packed, layout.dtype, layout.packed),
     scales: input(names.scales, 'float32', layout.scales),
     zeroPoints: format.asymmetric ? input(names.zeroPoints, 'uint8', layout.zeroPoints) : undefined,
     offsets: format.offsets ? input(names.offsets, 'float32', layout.scales) : undefined,

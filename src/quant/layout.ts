@@ -6,21 +6,40 @@ import type { BlockFormat, QuantizedParameter } from '../core/types.ts'
 export interface BlockLayout {
   /** Blocks in a row. */
   blocks: number
-  packed: readonly [out: number, blocks: number, bytes: number]
-  scales: readonly [out: number, blocks: number]
+  /** Bytes of a row of packed numbers. */
+  rowBytes: number
+  /** Type of the packed numbers in files and programs. */
+  dtype: 'uint8' | 'int8'
+  /** [out, blocks, bytes], or [out, in] where they are signed. */
+  packed: readonly number[]
+  /** [out, blocks], or [out] where there is one per row. */
+  scales: readonly number[]
   zeroPoints: readonly [out: number, bytes: number]
 }
 
 /** The layout of a matrix [out, in], where `in` is a multiple of the block size. */
-export function blockLayout(shape: readonly number[], { bits, blockSize }: BlockFormat): BlockLayout {
+export function blockLayout(shape: readonly number[], { bits, blockSize, activations }: BlockFormat): BlockLayout {
   const [out, width] = shape
   const blocks = width / blockSize
-  return {
-    blocks,
-    packed: [out, blocks, (blockSize * bits) / 8],
-    scales: [out, blocks],
-    zeroPoints: [out, Math.ceil((blocks * bits) / 8)],
-  }
+  const blockBytes = (blockSize * bits) / 8
+  const zeroPoints = [out, Math.ceil((blocks * bits) / 8)] as const
+  const common = { blocks, rowBytes: blocks * blockBytes, zeroPoints }
+  return activations
+    ? { ...common, dtype: 'int8', packed: [out, width], scales: [out] }
+    : { ...common, dtype: 'uint8', packed: [out, blocks, blockBytes], scales: [out, blocks] }
+}
+
+/** The format of a matrix [out, in] whose products round their inputs to 8 bits too. */
+export const rowFormat = (shape: readonly number[]): BlockFormat => ({
+  bits: 8,
+  blockSize: shape[1],
+  asymmetric: false,
+  activations: 8,
+})
+
+/** Unsigned numbers with the zero point 128 as signed ones, or back, in place. */
+export function flipSigns(bytes: Uint8Array | Int8Array): void {
+  for (let i = 0; i < bytes.length; i++) bytes[i] ^= 0x80
 }
 
 export interface StoredNames {
@@ -65,7 +84,7 @@ export function dequantize({ shape, format, packed, scales, zeroPoints, offsets 
   const [out, width] = shape
   const { bits, blockSize } = format
   const layout = blockLayout(shape, format)
-  const rowBytes = layout.packed[1] * layout.packed[2]
+  const { rowBytes } = layout
   const values = new Float32Array(out * width)
   for (let row = 0; row < out; row++)
     for (let block = 0; block < layout.blocks; block++) {

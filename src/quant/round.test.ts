@@ -110,7 +110,7 @@ describe('rounding to nearest', () => {
         // Half precision, as in ggml's blocks: values are not rounded, so they come back bit by bit.
         const half = (size: number) => Math.round((1 + draw.uniform()) * 1024) * size * 2 ** -14
         const stored = emptyQuantized(shape, format)
-        const { blocks, packed, zeroPoints } = blockLayout(shape, format)
+        const { blocks, rowBytes, zeroPoints } = blockLayout(shape, format)
         const top = 2 ** format.bits - 1
         for (let row = 0; row < shape[0]; row++)
           for (let block = 0; block < blocks; block++) {
@@ -120,7 +120,7 @@ describe('rounding to nearest', () => {
             const most = draw.integer(top + 1)
             for (let i = 0; i < format.blockSize; i++) {
               const q = draw.integer(most + 1)
-              packAt(stored.packed, row * packed[1] * packed[2], block * format.blockSize + i, format.bits, q)
+              packAt(stored.packed, row * rowBytes, block * format.blockSize + i, format.bits, q)
             }
           }
         const values = dequantize(stored)

@@ -147,7 +147,7 @@ export function roundToNearest(
   const [out, width] = shape
   const { bits, blockSize } = format
   const layout = blockLayout(shape, format)
-  const rowBytes = layout.packed[1] * layout.packed[2]
+  const { rowBytes } = layout
   const parameter = emptyQuantized(shape, format)
   const { packed } = parameter
   const weights = new Float64Array(blockSize)

@@ -6,14 +6,15 @@ import type { Program } from '../../src/graph/program.ts'
 import { defaultTargetModules, loraShapes } from '../../src/models/lora.ts'
 import type { Model } from '../../src/models/types.ts'
 import type { Variant } from '../../src/objectives/index.ts'
-import { isMatrixToQuantize } from '../../src/quant/layout.ts'
+import { isMatrixToQuantize, rowFormat } from '../../src/quant/layout.ts'
 import { objectiveProgram } from '../../src/train/graph.ts'
 
-const formats: Record<string, WeightFormat> = {
-  '4 bits with zero points': { bits: 4, blockSize: 16, asymmetric: true },
-  '8 bits': { bits: 8, blockSize: 16, asymmetric: false },
-  '4 bits with offsets': { bits: 4, blockSize: 16, asymmetric: false, offsets: true },
-  float16: 'float16',
+const formats: Record<string, (shape: readonly number[]) => WeightFormat> = {
+  '4 bits with zero points': () => ({ bits: 4, blockSize: 16, asymmetric: true }),
+  '8 bits': () => ({ bits: 8, blockSize: 16, asymmetric: false }),
+  '8 bits, activations too': rowFormat,
+  '4 bits with offsets': () => ({ bits: 4, blockSize: 16, asymmetric: false, offsets: true }),
+  float16: () => 'float16',
 }
 
 const objectives: readonly Variant[] = [
@@ -32,8 +33,11 @@ export function* programsOf(model: Model): Generator<[name: string, program: Pro
   yield ['decoding with an adapter', decodeProgram(model, undefined, { adapter })]
   yield ['decoding with soft states', decodeProgram(model, undefined, { softMask: 1 })]
   const matrices = [...model.parameters].filter(([name, shape]) => isMatrixToQuantize(name, shape))
-  for (const [name, format] of Object.entries(formats))
-    yield [`decoding, ${name}`, decodeProgram(model, new Map(matrices.map(([matrix]) => [matrix, format])))]
+  for (const [name, formatOf] of Object.entries(formats))
+    yield [
+      `decoding, ${name}`,
+      decodeProgram(model, new Map(matrices.map(([matrix, shape]) => [matrix, formatOf(shape)]))),
+    ]
 
   const shape = { rows: 2, length: 32 }
   const training = { gradients: true, gradientCheckpointing: false }

@@ -62,6 +62,8 @@ export interface Emitter {
   reshape(input: string, from: Shape, to: Shape): string
   /** The same values in another static shape: of a weight that the model only refers to, a second reference. */
   view(input: string, shape: readonly number[]): string
+  /** What `make` gives the first time that it is asked for by this key: the same tensor for several operations. */
+  once(key: string, make: () => string): string
   /** A body for a subgraph attribute; it shares the naming of this emitter. */
   body(): Emitter
 }
@@ -79,6 +81,7 @@ export function createEmitter(options: EmitterOptions, counter = { next: 0 }): E
   const nodes: EmittedNode[] = []
   const constants = new Map<string, TensorData>()
   const known = new Map<string, string>()
+  const made = new Map<string, string>()
   const fresh = (hint: string) => `${hint}_${counter.next++}`
   const emitter: Emitter = {
     target,
@@ -119,6 +122,11 @@ export function createEmitter(options: EmitterOptions, counter = { next: 0 }): E
       return emitter.op('Reshape', [input, emitter.ints(reshapeTarget(from, to))])
     },
     view: (input, shape) => viewStored(input, shape) ?? emitter.op('Reshape', [input, emitter.ints(shape)]),
+    once(key, make) {
+      const name = made.get(key) ?? make()
+      made.set(key, name)
+      return name
+    },
     body: () => createEmitter(options, counter),
   }
   return emitter

@@ -3,7 +3,7 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { random } from '../../core/random.ts'
 import type { BlockFormat, QuantizedParameter, TensorData } from '../../core/types.ts'
 import { createWeights } from '../../nn/weights.ts'
-import { emptyQuantized, dequantize as values } from '../../quant/layout.ts'
+import { blockLayout, emptyQuantized, flipSigns, rowFormat, dequantize as values } from '../../quant/layout.ts'
 import { roundToNearest } from '../../quant/round.ts'
 import { createExecutor } from '../../runtime/onnxruntime/executor.ts'
 import { exportOnnx } from '../program.ts'
@@ -22,8 +22,11 @@ const formats = ([4, 8] as const).flatMap((bits) =>
     [false, true].map((asymmetric): BlockFormat => ({ bits, blockSize, asymmetric })),
   ),
 )
-const nameOf = ({ bits, blockSize, asymmetric }: BlockFormat) =>
-  `${bits} bits, ${asymmetric ? 'asymmetric' : 'symmetric'}, in blocks of ${blockSize}`
+formats.push(rowFormat([out, width]))
+const nameOf = ({ bits, blockSize, asymmetric, activations }: BlockFormat) =>
+  activations
+    ? '8 bits, inputs in 8 bits'
+    : `${bits} bits, ${asymmetric ? 'asymmetric' : 'symmetric'}, in blocks of ${blockSize}`
 
 function matrix(format: BlockFormat): QuantizedParameter {
   const data = new Float32Array(out * width)
@@ -36,14 +39,15 @@ async function run(parameter: QuantizedParameter, feeds: Record<string, TensorDa
   const { shape, format, packed, scales, zeroPoints, offsets } = parameter
   const weights = createWeights(new Map([['w.weight', shape]]), new Map([['w.weight', format]]))
   const y = build(weights('w.weight'))
-  const blocks = width / format.blockSize
+  const layout = blockLayout(shape, format)
+  const numbers = packed.slice()
+  if (layout.dtype === 'int8') flipSigns(numbers)
   const embed = new Map<string, TensorData>([
-    ['w.weight', { dtype: 'uint8', shape: [out, blocks, (format.blockSize * format.bits) / 8], data: packed }],
-    ['w.scales', { dtype: 'float32', shape: [out, blocks], data: scales }],
+    ['w.weight', { dtype: layout.dtype, shape: layout.packed, data: numbers }],
+    ['w.scales', { dtype: 'float32', shape: layout.scales, data: scales }],
   ])
-  if (zeroPoints)
-    embed.set('w.zero_points', { dtype: 'uint8', shape: [out, zeroPoints.length / out], data: zeroPoints })
-  if (offsets) embed.set('w.minima', { dtype: 'float32', shape: [out, blocks], data: offsets })
+  if (zeroPoints) embed.set('w.zero_points', { dtype: 'uint8', shape: layout.zeroPoints, data: zeroPoints })
+  if (offsets) embed.set('w.minima', { dtype: 'float32', shape: layout.scales, data: offsets })
   const session = await executor.loadModel(exportOnnx({ name: 'test', outputs: { y } }, { embed }).model)
   const outputs = await session.run(feeds, { y: null })
   await session.release()
@@ -83,6 +87,58 @@ describe.each(formats.map((format) => [nameOf(format), format] as const))('%s', 
     const row = (i: number) => [...w.subarray(i * width, (i + 1) * width)]
     expect(y.shape).toEqual([1, 4, width])
     expect([...(y.data as Float32Array)]).toEqual([5, 0, 11, 5].flatMap(row))
+  })
+})
+
+describe('inputs in 8 bits', () => {
+  const format = rowFormat([out, width])
+  const parameter = matrix(format)
+  const w = values(parameter)
+  /** Products of the rows of `x` with the matrix. */
+  const products = async (x: Float32Array) => {
+    const feeds = { x: { dtype: 'float32' as const, shape: [1, x.length / width, width], data: x } }
+    const y = await run(parameter, feeds, (matrix) => linear(input('x', 'float32', [1, 'T', width]), matrix))
+    return y.data as Float32Array
+  }
+  const x = random(8).fillNormal(new Float32Array(5 * width))
+
+  it('are rounded row by row, so that a row gives what it gives alone', async () => {
+    // Rows of very different sizes, which a scale for all would round to nothing.
+    for (let i = 0; i < x.length; i++) x[i] *= 1000 ** Math.floor(i / width)
+    const together = await products(x)
+    for (let row = 0; row < 5; row++) {
+      const alone = await products(x.slice(row * width, (row + 1) * width))
+      expect(together.slice(row * out, (row + 1) * out)).toEqual(alone)
+      for (let column = 0; column < out; column++) {
+        let [expected, size] = [0, 0]
+        for (let k = 0; k < width; k++) {
+          expected += x[row * width + k] * w[column * width + k]
+          size += (x[row * width + k] * w[column * width + k]) ** 2
+        }
+        expect(Math.abs(alone[column] - expected)).toBeLessThan(0.04 * Math.sqrt(size))
+      }
+    }
+  })
+
+  it('of a row of zeros give zeros', async () => {
+    for (const value of await products(new Float32Array(2 * width))) expect(Math.abs(value)).toBe(0)
+  })
+
+  it('of no rows give none', async () => {
+    const x: TensorData = { dtype: 'float32', shape: [0, width], data: new Float32Array(0) }
+    const y = await run(parameter, { x }, (matrix) => linear(input('x', 'float32', ['R', width]), matrix))
+    expect(y.shape).toEqual([0, out])
+  })
+
+  it('are multiplied exactly where sums of two products leave 16 bits', async () => {
+    const largest = {
+      ...parameter,
+      packed: new Uint8Array(out * width).fill(255),
+      scales: new Float32Array(out).fill(1),
+    }
+    const feeds = { x: { dtype: 'float32' as const, shape: [2, width], data: new Float32Array(2 * width).fill(127) } }
+    const y = await run(largest, feeds, (matrix) => linear(input('x', 'float32', ['R', width]), matrix))
+    for (const value of y.data) expect(Number(value) / (127 * 127 * width)).toBeCloseTo(1, 6)
   })
 })
 

@@ -3,6 +3,7 @@
 import { z } from 'zod'
 import { count } from '../attributes.ts'
 import type { Emitter } from '../onnx/emitter.ts'
+import { integerProduct, integerRows } from '../onnx/integer-products.ts'
 import { timesTransposed } from '../onnx/products.ts'
 import { defineOperation } from '../registry.ts'
 import { type Shape, sameShape } from '../shape.ts'
@@ -14,6 +15,7 @@ const format = z.strictObject({
   blockSize: count,
   asymmetric: z.boolean(),
   offsets: z.boolean().optional(),
+  activations: z.literal(8).optional(),
 })
 
 const matrixAttributes = z.strictObject({
@@ -28,10 +30,18 @@ const dequantizeOperation = defineOperation({
   inputs: ['packed', 'scales', 'zeroPointsOrOffsets?'],
   outputs: ['matrix'],
   attributes: matrixAttributes,
-  infer([packed, scales, third], { format: { bits, blockSize, offsets }, width }, fail) {
+  infer([packed, scales, third], { format, width }, fail) {
+    const { bits, blockSize, offsets, activations } = format
     const blocks = width / blockSize
     if (!Number.isInteger(blocks)) fail(`rows of ${width} are not whole blocks of ${blockSize}`)
     const [out] = packed.shape
+    if (activations) {
+      if (bits !== 8 || blocks !== 1 || third) fail('activations in 8 bits need rows in 8 bits with a scale alone')
+      if (packed.dtype !== 'int8' || !sameShape(packed.shape, [out, width]))
+        fail(`the numbers must be int8 [out, ${width}]`)
+      if (scales.dtype !== 'float32' || !sameShape(scales.shape, [out])) fail(`the scales must be float32 [${out}]`)
+      return [{ dtype: 'float32', shape: [out, width] }]
+    }
     if (packed.dtype !== 'uint8' || !sameShape(packed.shape, [out, blocks, (blockSize * bits) / 8]))
       fail(`the numbers must be uint8 [out, ${blocks}, ${(blockSize * bits) / 8}]`)
     if (scales.dtype !== 'float32' || !sameShape(scales.shape, [out, blocks]))
@@ -93,9 +103,13 @@ function product(
   emit: Emitter,
   { name: x, shape }: { name: string; shape: Shape },
   [packed, scales, ...rest]: readonly string[],
-  { format: { bits, blockSize, asymmetric, offsets }, width }: MatrixAttributes,
+  { format: { bits, blockSize, asymmetric, offsets, activations }, width }: MatrixAttributes,
   out: number,
 ): string {
+  if (activations) {
+    const y = integerProduct(emit, { name: x, shape }, [packed, scales], out)
+    return rest.length > 0 ? emit.op('Add', [y, rest[0]]) : y
+  }
   const [third, bias] = asymmetric || offsets ? rest : ['', ...rest]
   const inputs = [x, packed, scales, asymmetric ? third : '', ...(bias === undefined ? [] : ['', bias])]
   // Accuracy level 4: the activations are rounded to 8 bits per block, and products are summed in integers.
@@ -185,7 +199,8 @@ const gatherOperation = defineOperation({
     if (index.dtype !== 'int64') fail('the index must be int64')
     return [{ dtype: 'float32', shape: [...index.shape, width] }]
   },
-  onnx(emit, [index, packed, scales, third], { format: { bits, blockSize, offsets }, width }, node) {
+  onnx(emit, [index, packed, scales, third], { format: { bits, blockSize, offsets, activations }, width }, node) {
+    if (activations) return [integerRows(emit, index, [packed, scales])]
     // Not a Reshape: ONNX Runtime would keep its result as a matrix of its own.
     const rows = emit.view(packed, [Number(node.inputs[1].shape[0]), (width * bits) / 8])
     const inputs = third === undefined || offsets ? [rows, index, scales] : [rows, index, scales, third]

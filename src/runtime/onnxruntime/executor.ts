@@ -5,6 +5,7 @@ import { type Device, UserError } from '../../core/types.ts'
 import { type ExportedProgram, exportOnnx, type Program } from '../../graph/program.ts'
 import { startThread } from '../../threads/start.ts'
 import type { Executor, LoadOptions, Session, Weight } from '../executor.ts'
+import { clipsProducts, hasIntegerProducts } from './clipping.ts'
 import type { Request, WorkerData } from './protocol.ts'
 
 export interface ExecutorOptions {
@@ -23,6 +24,8 @@ export interface ModelOptions {
   externalFolder?: string
   /** File prefix for a profile. */
   profile?: string
+  /** Products of 8-bit numbers by instructions that never clip; see `clipsProducts`. Needs `optimize`. Default false. */
+  unclipped?: boolean
 }
 
 export interface OnnxRuntimeExecutor extends Executor {
@@ -53,6 +56,8 @@ export function createExecutor({
   let nextSession = 0
   let failure: Error | undefined
   let ended = false
+  /** Whether products of 8-bit numbers clip here, once somebody needs to know. */
+  let clips: Promise<boolean> | undefined
 
   worker.on(
     'message',
@@ -109,13 +114,13 @@ export function createExecutor({
 
   async function loadModel(
     model: Uint8Array,
-    { optimize = true, weights = [], externalFolder, profile }: ModelOptions = {},
+    { optimize = true, weights = [], externalFolder, profile, unclipped = false }: ModelOptions = {},
   ): Promise<Session> {
     const session = `session${nextSession++}`
     try {
       for await (const weight of weights)
         await send({ kind: 'weight', session, weight }, [weight.data.buffer as ArrayBuffer])
-      await send({ kind: 'load', session, model, options: { optimize, externalFolder, profile } })
+      await send({ kind: 'load', session, model, options: { optimize, externalFolder, profile, unclipped } })
     } catch (error) {
       // Weights that came before the error.
       if (!failure) await send({ kind: 'unload', session })
@@ -132,10 +137,17 @@ export function createExecutor({
   return {
     threads,
     device,
-    load(program, options = {}) {
+    async load(program, options = {}) {
       const { constants, files, optimize, profile } = options
-      const { model, loaded } = lower(program, options)
-      return loadModel(model, { optimize, weights: constants?.values(loaded), externalFolder: files?.folder, profile })
+      const lowered = lower(program, options)
+      if (hasIntegerProducts(lowered)) clips ??= clipsProducts(loadModel)
+      return loadModel(lowered.model, {
+        optimize,
+        weights: constants?.values(lowered.loaded),
+        externalFolder: files?.folder,
+        profile,
+        unclipped: await clips,
+      })
     },
     loadModel,
     allocate: (name, dtype, content) =>

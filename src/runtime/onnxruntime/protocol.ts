@@ -12,6 +12,8 @@ interface LoadOptions {
   optimize: boolean
   externalFolder?: string
   profile?: string
+  /** Products of 8-bit numbers by instructions that never clip. */
+  unclipped: boolean
 }
 
 export type Request =

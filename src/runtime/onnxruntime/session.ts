@@ -19,6 +19,8 @@ export interface SessionOptions {
   externalFolder?: string
   /** File prefix of a profile. */
   profile?: string
+  /** Products of 8-bit numbers by instructions that never clip. */
+  unclipped: boolean
 }
 
 export interface Session {
@@ -97,12 +99,15 @@ export function createSession(model: Uint8Array, settings: SessionOptions): Sess
 /** ONNX Runtime's name for the session's entry of the folder of mapped files. */
 const FOLDER = 'session.model_external_initializers_file_folder_path'
 
+/** ONNX Runtime's name for taking unsigned weights, whose products do not clip. */
+const UNCLIPPED = 'session.x64quantprecision'
+
 const NO_REWRITING = 0
 const ALL_REWRITING = 99
 
 function load(
   model: Uint8Array,
-  { threads, device, optimize, weights, externalFolder, profile }: SessionOptions,
+  { threads, device, optimize, weights, externalFolder, profile, unclipped }: SessionOptions,
 ): bigint {
   const options = made((place) => api.CreateSessionOptions(place))
   try {
@@ -112,6 +117,7 @@ function load(
     // With memory patterns the first run's buffers and the planned block are both kept.
     api.DisableMemPattern(options)
     if (externalFolder) api.AddSessionConfigEntry(options, FOLDER, externalFolder)
+    if (unclipped) api.AddSessionConfigEntry(options, UNCLIPPED, '1')
     if (profile) api.EnableProfiling(options, pathText(profile))
     if (weights.length > 0) return createSessionWith(weights, model, options)
     return made((place) => api.CreateSessionFromArray(environment, model, model.length, options, place))

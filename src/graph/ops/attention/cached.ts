@@ -2,6 +2,7 @@
 // nodes as ONNX Runtime allows, because at a few rows a forward every node's overhead counts. Inference only.
 import { z } from 'zod'
 import { none } from '../../attributes.ts'
+import type { Emitter } from '../../onnx/emitter.ts'
 import { defineOperation } from '../../registry.ts'
 import { type Shape, sameShape, shapeText } from '../../shape.ts'
 import { apply1, lastDim, type Tensor } from '../../tensor.ts'
@@ -68,10 +69,26 @@ const attentionOperation = defineOperation({
     if (!sameShape(bias.shape, expected)) fail(`the bias must be ${shapeText(expected)}`)
     return [{ dtype: 'float32', shape: q.shape }]
   },
-  onnx: (emit, inputs, { heads, kvHeads }) => [
-    emit.op('Attention', inputs, { q_num_heads: heads, kv_num_heads: kvHeads }),
-  ],
+  onnx(emit, [q, keys, values, bias], { heads, kvHeads }, node) {
+    const { pad, length } = atLeastTwo(emit, q, node.inputs[0].shape)
+    const more = emit.once(`${bias} of two at least`, () => pad(bias, 2))
+    const y = emit.op('Attention', [pad(q, 1), keys, values, more], { q_num_heads: heads, kv_num_heads: kvHeads })
+    return [emit.op('Slice', [y, emit.ints([0]), length, emit.ints([1])])]
+  },
 })
+
+/**
+ * A single query is multiplied by other means than several, with other last bits. So it gets one of zeros beside it: then it
+ * gives the same alone, among others and in a batch. For queries [B, T, W]: what pads an axis of T, and T.
+ */
+function atLeastTwo(emit: Emitter, queries: string, [, dim]: Shape) {
+  const length = emit.once(`${dim} queries`, () => emit.op('Shape', [queries], { start: 1, end: 2 }))
+  const pads = emit.once(`pads of ${dim} queries`, () => {
+    const missing = emit.op('Max', [emit.op('Sub', [emit.ints([2]), length]), emit.ints([0])])
+    return emit.op('Concat', [emit.ints([0]), missing], { axis: 0 })
+  })
+  return { length, pad: (x: string, axis: number) => emit.op('Pad', [x, pads, '', emit.ints([axis])]) }
+}
 
 /**
  * softmax(q keys^T / sqrt(D) + bias) values: q [B, T, heads * D]; keys, rotated, and values [B, C, kvHeads * D]; the bias of
