@@ -97,7 +97,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
     asymmetric: !symmetric && !offsets,
     ...(offsets ? { offsets } : {}),
   }
-  if (activations) checkRows(options)
+  if (activations) checkRowFormat(options)
   else checkFormat(groups)
   const formatOf = (shape: readonly number[]): BlockFormat => (activations ? rowFormat(shape) : groups)
   if ((method === 'gptq') !== (options.calibration !== undefined))
@@ -215,7 +215,7 @@ function checkFormat({ bits, blockSize }: BlockFormat): void {
 /** Products of that many numbers of 8 bits fit into a sum of 32 bits. */
 const MOST_SUMMED = 65_536
 
-function checkRows({ bits, groupSize, symmetric, offsets, method }: QuantizeOptions): void {
+function checkRowFormat({ bits, groupSize, symmetric, offsets, method }: QuantizeOptions): void {
   if (bits !== 8) throw new UserError('--activations 8 needs --bits 8')
   if (groupSize !== undefined || symmetric === false || offsets)
     throw new UserError(
