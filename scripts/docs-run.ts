@@ -38,7 +38,7 @@ async function runAll(): Promise<void> {
   const counts = { ran: 0, failed: 0, 'needs more': 0 }
   const models = prepareModels()
   for (const page of pages) for (const outcome of await runPage(blocksOf(page), models)) counts[outcome]++
-  for (const folder of [dirname(models), cache]) rmSync(folder, { recursive: true })
+  for (const folder of [models, cache]) rmSync(folder, { recursive: true })
   console.log(`${counts.ran} blocks ran, ${counts.failed} failed, ${counts['needs more']} need more than a checkout`)
   if (counts.failed > 0) process.exitCode = 1
 }

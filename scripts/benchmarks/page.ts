@@ -84,7 +84,7 @@ function headline(): string {
       `${tiny.diffusion!.bitsPerByte!.toFixed(3)} (its base: ${tiny.ar!.bitsPerByte!.toFixed(3)})`,
     ],
     [
-      'SmolLM2-135M, trained in half an hour to repair text, 8 bits, every draft checked, beside its autoregressive fine-tune: speed; wrong characters left',
+      'SmolLM2-135M, trained in 37 minutes to repair text, 8 bits, every draft checked, beside its autoregressive fine-tune: speed; wrong characters left',
       `${times(hybrid('tokens/s').ratio!)}; ${error(hybrid('character error rate'))} (autoregressive: ${error(repair((line) => line.case === 'AR fine-tune'))})`,
     ],
     [

@@ -1,8 +1,8 @@
 // The hybrid objective: its parts against next-token prediction and against what decoding predicts at masks, its gradients.
 import { afterAll, describe, expect, it } from 'vitest'
-import { normal } from '../../test/graph/gradient-check.ts'
+import { directionalDerivative, normal } from '../../test/graph/gradient-check.ts'
+import { packedBatch } from '../../test/packed-batch.ts'
 import { tinyLlama } from '../../test/tiny-llama.ts'
-import type { Batch } from '../data/types.ts'
 import { createForward } from '../decode/forward.ts'
 import { layOut } from '../decode/speculative.ts'
 import { drawStrides } from '../diffusion/strides.ts'
@@ -21,19 +21,8 @@ afterAll(() => executor.dispose())
 const MASK = 39
 const STEP = 0.004
 const { model, weights } = tinyLlama()
-const [rows, length] = [2, 12]
-const batch: Batch = {
-  rows,
-  length,
-  ids: Int32Array.from({ length: rows * length }, (_, i) => (i * 7 + 3) % 39),
-  documents: Int32Array.from([0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
-  positions: Int32Array.from([0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
-  maskable: Uint8Array.from([1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1]),
-  padding: new Uint8Array(rows * length),
-  documentIds: ['a', 'b', 'c'],
-  tokens: 23,
-  bytes: 23,
-}
+const batch = packedBatch(MASK)
+const { rows, length } = batch
 const at = { seed: 1, step: 4, row: 0 }
 const settings: DenoisingSettings = {
   maskTokenId: MASK,
@@ -106,17 +95,10 @@ describe('hybrid', () => {
     for (const [name, { shape, data }] of weights) {
       const gradient = results[`grad.${name}`].data as Float32Array
       const direction = normal(3, shape).data as Float32Array
-      let numeric = 0
-      for (const [step, weight] of [
-        [-2, 1 / 12],
-        [-1, -8 / 12],
-        [1, 8 / 12],
-        [2, -1 / 12],
-      ]) {
-        const moved = new Map(weights).set(name, { shape, data: data.map((x, i) => x + STEP * step * direction[i]) })
-        const { loss } = await run(prepared, false, moved)
-        numeric += (weight / STEP) * Number(loss.data[0])
-      }
+      const numeric = await directionalDerivative(async (t) => {
+        const moved = new Map(weights).set(name, { shape, data: data.map((x, i) => x + t * direction[i]) })
+        return Number((await run(prepared, false, moved)).loss.data[0])
+      }, STEP)
       const traced = gradient.reduce((sum, g, i) => sum + g * direction[i], 0)
       const size = Math.sqrt(gradient.reduce((sum, g, i) => sum + (g * direction[i]) ** 2, 0))
       expect(Math.abs(traced - numeric), name).toBeLessThan(2e-3 * size + 4e-3)

@@ -1,9 +1,9 @@
 // The step that trains an accelerator: its gradients, that the base has no part in them, and what a mask is conditioned on.
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { normal } from '../../test/graph/gradient-check.ts'
+import { directionalDerivative, normal } from '../../test/graph/gradient-check.ts'
+import { packedBatch } from '../../test/packed-batch.ts'
 import { tinyLlama } from '../../test/tiny-llama.ts'
 import type { Parameter } from '../core/types.ts'
-import type { Batch } from '../data/types.ts'
 import { drawStrides } from '../diffusion/strides.ts'
 import { initialLora, loraShapes, maskEmbeddingName } from '../models/lora.ts'
 import { loadInference } from '../nn/inference.ts'
@@ -18,20 +18,8 @@ afterAll(() => executor.dispose())
 
 const { model, weights } = tinyLlama()
 const shapes = loraShapes(model, { rank: 3, targetModules: ['q_proj', 'v_proj', 'o_proj', 'down_proj'] })
-const [rows, length] = [2, 12]
-
-const batch: Batch = {
-  rows,
-  length,
-  ids: Int32Array.from({ length: rows * length }, (_, i) => (i * 7 + 3) % 40),
-  documents: Int32Array.from([0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, -1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
-  positions: Int32Array.from([0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
-  maskable: Uint8Array.from([1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1]),
-  padding: new Uint8Array(rows * length),
-  documentIds: ['a', 'b', 'c'],
-  tokens: 23,
-  bytes: 23,
-}
+const batch = packedBatch(40)
+const { rows, length } = batch
 const draw = { size: 3, count: 4, seed: 1, step: 0, row: 0 }
 
 /** An adapter whose B is not 0, so that every part has a gradient. */
@@ -92,20 +80,10 @@ describe('stridedProgram', () => {
       for (const [name, { shape, data }] of parameters) {
         const gradient = results[`grad.${name}`].data as Float32Array
         const direction = normal(3, shape).data as Float32Array
-        let numeric = 0
-        for (const [step, weight] of [
-          [-2, 1 / 12],
-          [-1, -8 / 12],
-          [1, 8 / 12],
-          [2, -1 / 12],
-        ]) {
-          const moved = new Map(parameters).set(name, {
-            shape,
-            data: data.map((x, i) => x + 0.01 * step * direction[i]),
-          })
-          const { loss } = await session.run({ ...feeds, ...tensors(moved) }, { loss: null })
-          numeric += (weight / 0.01) * Number(loss.data[0])
-        }
+        const numeric = await directionalDerivative(async (t) => {
+          const moved = new Map(parameters).set(name, { shape, data: data.map((x, i) => x + t * direction[i]) })
+          return Number((await session.run({ ...feeds, ...tensors(moved) }, { loss: null })).loss.data[0])
+        }, 0.01)
         const traced = gradient.reduce((sum, g, i) => sum + g * direction[i], 0)
         const size = Math.sqrt(gradient.reduce((sum, g, i) => sum + (g * direction[i]) ** 2, 0))
         expect(Math.abs(traced - numeric), name).toBeLessThan(2e-3 * size + 2e-3)

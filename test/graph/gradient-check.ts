@@ -152,3 +152,16 @@ function* directions(seed: number, size: number): Generator<[string, Float64Arra
     yield [`coordinate ${at}`, unit]
   }
 }
+
+/** The derivative of a loss along a direction by five-point differences: `loss(t)` is its value t directions further. */
+export async function directionalDerivative(loss: (t: number) => Promise<number>, step: number): Promise<number> {
+  let derivative = 0
+  for (const [at, weight] of [
+    [-2, 1 / 12],
+    [-1, -8 / 12],
+    [1, 8 / 12],
+    [2, -1 / 12],
+  ] as const)
+    derivative += (weight / step) * (await loss(step * at))
+  return derivative
+}
