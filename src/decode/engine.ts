@@ -27,6 +27,8 @@ export interface EngineOptions {
   eosTokenIds: readonly number[]
   /** Tokens without a text of their own: none is written into a hole or in mending. Default none. */
   specialTokenIds?: readonly number[]
+  /** The bytes of a token's text, for drafts from earlier text; undefined for tokens without. Default: no token has any. */
+  bytesOf?: (token: number) => Uint8Array | undefined
   /** In block decoding the state at i - 1 predicts token i, for models trained so. Default false. */
   shift?: boolean
   /**
@@ -121,7 +123,7 @@ export async function createEngine(
   options: EngineOptions,
 ): Promise<Engine> {
   const { maskTokenId, eosTokenIds, specialTokenIds = [] } = options
-  const { shift = false, keepPrefixes = 0, softStates = false, causalContext = false, adapter } = options
+  const { shift = false, keepPrefixes = 0, softStates = false, causalContext = false, adapter, bytesOf } = options
   const { dimensions } = model
   const { maxPositions } = dimensions
   const unwritten = specialTokenIds.filter((id) => !eosTokenIds.includes(id))
@@ -206,7 +208,7 @@ export async function createEngine(
       const tracker = constraint?.begin({ maxTokens: end - prompt.length })
       const drafts = {
         ...{ masks, draftThreshold, branchThreshold, threshold, maskTokenId: maskTokenId ?? 0 },
-        lookup: lookup > 0 ? { ngram: lookup, most: lookupTokens } : undefined,
+        lookup: lookup > 0 ? { window: lookup, most: lookupTokens, bytesOf } : undefined,
       }
       const settings = { ...drafts, predictor, tracker, sampling: options, logitScale, signal }
       return leftToRight(prompt, options, (cache) =>

@@ -1,26 +1,153 @@
-// Drafts that are found in the text itself (prompt lookup decoding; Saxena, 2023): what followed the last place where the
-// text's ending stood before. Costs nothing; helps where an answer repeats what it was given.
+// Drafts that are found in the text itself: what followed the place that the text's ending resembles most. Like prompt lookup
+// decoding (Saxena, 2023), but the ending need not stand there exactly: an answer that repeats its prompt with changes is found
+// again right behind each change. Costs no forward.
 
-/** The longest ending that is looked for, in tokens: a longer match says little more. */
-const LONGEST = 8
+/** One bit each of an integer. */
+export const LONGEST_WINDOW = 32
 
 export interface LookupOptions {
-  /** Tokens of the text's ending that must match, at least. */
-  ngram: number
+  /** Bytes of the ending that are compared, at most `LONGEST_WINDOW`. */
+  window: number
   /** Most tokens that are drafted. */
   most: number
+  /** The bytes of a token; undefined where it has none. Default: no token has, and each counts as one byte of its own. */
+  bytesOf?: ((token: number) => Uint8Array | undefined) | undefined
 }
 
-/** What followed the longest match of the text's ending, the latest one of equal length; empty where there is none. */
-export function lookUp(ids: readonly number[], { ngram, most }: LookupOptions): number[] {
-  let best = ngram - 1
-  let from = -1
-  for (let end = ids.length - 2; end >= 0 && best < LONGEST; end--) {
-    let length = 0
-    while (length <= end && length < LONGEST && ids[end - length] === ids[ids.length - 1 - length]) length++
-    if (length <= best) continue
-    best = length
-    from = end + 1
+export interface LookedUp {
+  token: number
+  /** Probability that it is accepted if those before it are, as seen in this text so far. */
+  confidence: number
+  /** To be told whether it was accepted, if those before it were. */
+  observe(accepted: boolean): void
+}
+
+/** Endings with more edits than this share of their bytes are not similar. */
+const LARGEST_DIFFERENCE = 0.5
+
+/** Drafts end where they are together less likely than this to be accepted. */
+const LEAST_LIKELY = 0.1
+
+/** How often drafts are accepted: first guesses, for the first one and those behind it, and how fast they follow what is seen. */
+const FIRST_RATES = [0.6, 0.75]
+const RATE_STEP = 0.1
+/** Drafts that are too unlikely are tried again after a while: what is written may have changed. */
+const RECOVERY = 0.02
+
+/** Tokens without bytes are told from all bytes. */
+const OTHERS = 256
+
+/** A text that grows, and what stands where. */
+export interface Lookup {
+  append(tokens: readonly number[]): void
+  /**
+   * What followed the passage most similar to the ending of the text and the tokens `ahead`, the last of equal ones: at most
+   * `most` tokens, as far as they are likely enough.
+   */
+  draft(options?: { most?: number; ahead?: readonly number[] }): LookedUp[]
+}
+
+/** The ending begins behind `prompt` at the earliest, which is searched, too. */
+export function createLookup(prompt: readonly number[], { window, most: limit, bytesOf }: LookupOptions): Lookup {
+  const text: number[] = []
+  const tokens: number[] = []
+  /** Where in `text` each token begins, and where the next one will. */
+  const starts = [0]
+  append(prompt)
+  const written = text.length
+  /** Of passages that are equal to the ending and of others: rates of the first draft and of those behind it. */
+  const rates = { equal: [...FIRST_RATES], similar: [...FIRST_RATES] }
+
+  function append(more: readonly number[]): void {
+    for (const token of more) {
+      const bytes = bytesOf?.(token)
+      if (bytes) text.push(...bytes)
+      else text.push(OTHERS + token)
+      tokens.push(token)
+      starts.push(text.length)
+    }
   }
-  return from === -1 ? [] : ids.slice(from, from + most)
+
+  /** Index of the token behind the most similar passage, one that ends with a token if there is a choice. */
+  function mostSimilar(): { next: number; equal: boolean } | undefined {
+    const from = Math.max(written, text.length - window)
+    const length = text.length - from
+    if (length === 0) return undefined
+    let best: { next: number; distance: number; whole: boolean } | undefined
+    let next = 0
+    // Not where both overlap: the text resembles its own ending there.
+    for (const [i, distance] of editDistances(text.slice(from), text, from).entries()) {
+      while ((starts[next] as number) < i + 1) next++
+      const whole = starts[next] === i + 1
+      const worse = best && (distance > best.distance || (distance === best.distance && best.whole && !whole))
+      if (!worse) best = { next, distance, whole }
+    }
+    if (!best || best.distance > LARGEST_DIFFERENCE * length) return undefined
+    return { next: best.next, equal: best.distance === 0 }
+  }
+
+  /** What is known once these tokens stand behind the text. */
+  function supposing<T>(ahead: readonly number[], find: () => T): T {
+    const count = tokens.length
+    append(ahead)
+    const found = find()
+    tokens.length = count
+    starts.length = count + 1
+    text.length = starts[count] as number
+    return found
+  }
+
+  return {
+    append,
+    draft({ most = limit, ahead = [] } = {}) {
+      const found = supposing(ahead, mostSimilar)
+      if (!found) return []
+      const own = rates[found.equal ? 'equal' : 'similar']
+      const drafts: LookedUp[] = []
+      let together = 1
+      for (const token of tokens.slice(found.next, found.next + most)) {
+        const kind = drafts.length === 0 ? 0 : 1
+        const confidence = own[kind] as number
+        together *= confidence
+        if (together < LEAST_LIKELY) {
+          if (drafts.length === 0) own[kind] = confidence + RECOVERY
+          break
+        }
+        drafts.push({
+          token,
+          confidence,
+          observe(accepted) {
+            own[kind] = (own[kind] as number) + RATE_STEP * (Number(accepted) - (own[kind] as number))
+          },
+        })
+      }
+      return drafts
+    },
+  }
+}
+
+/**
+ * The least edits (insertions, deletions, substitutions) between `pattern`, at most `LONGEST_WINDOW` symbols, and any passage of `text` that
+ * ends at each of its first `end` symbols: Myers' bit-parallel search (Myers, 1999; Hyyrö, 2003).
+ */
+export function editDistances(pattern: readonly number[], text: readonly number[], end: number): Uint8Array {
+  const places = new Map<number, number>()
+  for (const [i, symbol] of pattern.entries()) places.set(symbol, (places.get(symbol) ?? 0) | (1 << i))
+  const last = 1 << (pattern.length - 1)
+  const distances = new Uint8Array(end)
+  let [rises, falls, distance] = [-1, 0, pattern.length]
+  for (let i = 0; i < end; i++) {
+    const equal = places.get(text[i] as number) ?? 0
+    const diagonal = (((equal & rises) + rises) ^ rises) | equal | falls
+    let across = falls | ~(diagonal | rises)
+    let back = rises & diagonal
+    if (across & last) distance++
+    if (back & last) distance--
+    across <<= 1
+    back <<= 1
+    rises = back | ~(diagonal | across)
+    falls = across & diagonal
+    distances[i] = distance
+  }
+  return distances
 }

@@ -2,6 +2,7 @@
 // section, command-line flags, fields of the HTTP API, keys of generation_config.json, the check of ranges and modes, and the
 // playground's form are derived from it. Plain data: no schema library, so that browsers can import it.
 import { SettingError } from '../core/types.ts'
+import { LONGEST_WINDOW } from './lookup.ts'
 
 /** How a generator decodes: in blocks, one token after the other, or with drafts that are verified (see speculative.ts). */
 export const decodingModes = ['diffusion', 'ar', 'speculative'] as const
@@ -268,14 +269,14 @@ export const decodingSettings = {
     exposed: ofAdapter,
   },
   lookup: {
-    type: countOrNone,
-    default: 3,
-    help: 'tokens of the text so far that must have stood before for what followed there to be drafted; 0 for no such drafts',
+    type: { kind: 'whole', least: 0, most: LONGEST_WINDOW },
+    default: 16,
+    help: 'bytes of the text so far that must resemble a passage before for what followed there to be drafted; 0 for no such drafts',
     modes: ['speculative'],
-    tried: [0, 2, 3],
+    tried: [0, 16],
     exposed: {
       recipe: true,
-      http: { in: 'unmask', most: 8 },
+      http: { in: 'unmask' },
       generationConfig: true,
       playground: notAsked,
     },

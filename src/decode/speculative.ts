@@ -9,7 +9,7 @@ import { random } from '../core/random.ts'
 import type { Cache } from './cache.ts'
 import type { Tracker } from './constraints/index.ts'
 import type { Forward } from './forward.ts'
-import { type LookupOptions, lookUp } from './lookup.ts'
+import { createLookup, type LookupOptions } from './lookup.ts'
 import type { Predictor } from './predict.ts'
 import { prefill } from './prefill.ts'
 import { type Distribution, distribution, draws, pick, type SamplingOptions, withSamplingDefaults } from './sampling.ts'
@@ -51,19 +51,18 @@ interface Drawn {
   from: Distribution | undefined
 }
 
-/** A token that a mask proposed. */
+/** A token that a mask or earlier text proposed. */
 interface Draft extends Drawn {
   /** Probability of the most probable token where it was drafted: about that of being accepted. */
   confidence: number
   /** What is reported of the token where it is taken unverified. Undefined: it must be verified. */
   details: Pick<CommittedToken, 'confidence' | 'logprob' | 'top'> | undefined
+  /** To be told whether it was accepted. */
+  observe?(accepted: boolean): void
 }
 
-/** How often looked-up drafts are accepted: a first guess, and how fast it follows what is seen. */
-const [FIRST_RATE, RATE_STEP] = [0.7, 0.1]
-
-/** Looked-up drafts end where they are together less likely than this to be accepted. */
-const LEAST_LIKELY = 0.1
+/** How fast the usual follows what is seen. */
+const USUAL_STEP = 0.1
 
 /** Yields a step after every forward; returns the text up to its end. The cache may hold a beginning of it. */
 export async function* decodeSpeculative(
@@ -80,7 +79,9 @@ export async function* decodeSpeculative(
   await prefill(forward, cache, ids, { signal })
 
   let drafts: Draft[] = []
-  let rate = FIRST_RATE
+  const earlier = lookup && createLookup(prompt, lookup)
+  /** How many drafts of earlier text are usually expected to be accepted. */
+  let usual = 0
   let ended = false
 
   /** The tokens that the constraint lets stand next. */
@@ -126,7 +127,7 @@ export async function* decodeSpeculative(
         ? verify(draft, distribution(rowOf(result.logits as Float32Array, row), sampling), drawAt(seed, position, step))
         : { token: predicted[0], accepted: draft?.token === predicted[0] }
       decide(verdict.token, details(0, verdict.token))
-      if (draft && !draft.details) rate += RATE_STEP * (Number(verdict.accepted) - rate)
+      draft?.observe?.(verdict.accepted)
       if (!verdict.accepted) break
       accepted++
     }
@@ -134,13 +135,14 @@ export async function* decodeSpeculative(
     drafts = ended ? [] : draftsOf(tree.groups[accepted], step)
     takeSure()
     takeForced()
-    drafts = ended ? [] : upToEnd(likelier(drafts, lookedUp()))
+    drafts = ended ? [] : upToEnd(withEarlierText(drafts))
     yield { step, tokens, final: ids.length }
 
     function decide(token: number, details: Pick<CommittedToken, 'confidence' | 'logprob' | 'top'>): void {
       const at = ids.length - prompt.length
       tokens.push({ position: ids.length, token, block: ids.length, ...details })
       ids.push(token)
+      earlier?.append([token])
       tracker?.commit(at, token)
       tracker?.settle(at + 1)
       ended = eosTokenIds.includes(token)
@@ -194,15 +196,30 @@ export async function* decodeSpeculative(
       return last === -1 ? all : all.slice(0, last + 1)
     }
 
-    /** What followed the text's ending before. */
-    function lookedUp(): Draft[] {
-      if (!lookup) return []
-      const likely = Math.floor(Math.log(LEAST_LIKELY) / Math.log(Math.min(rate, 0.99)))
-      const most = Math.min(lookup.most, likely, end - ids.length)
-      return lookUp(ids, { ...lookup, most }).map((token) => ({
-        token,
-        from: samples ? { tokens: [token], probabilities: Float64Array.of(1) } : undefined,
-        confidence: rate,
+    /**
+     * The drafts of masks as far as they are worth more than what earlier text has at their place, then that. Each choice
+     * depends on the tokens before the place alone, not on what was drawn at it, or sampling would be biased.
+     */
+    function withEarlierText(ofMasks: Draft[]): Draft[] {
+      if (!earlier) return ofMasks
+      for (let count = 0; ; count++) {
+        const kept = ofMasks.slice(0, count)
+        const found = lookedUp(kept)
+        const worth = expected(found)
+        if (count === 0) usual += USUAL_STEP * (worth - usual)
+        if (count === ofMasks.length || worth >= mostExpected(ofMasks.slice(count), usual)) return [...kept, ...found]
+      }
+    }
+
+    /** What followed a passage like the text's ending with these drafts. */
+    function lookedUp(ahead: readonly Draft[]): Draft[] {
+      const options = {
+        most: Math.min(lookup?.most ?? 0, end - ids.length - ahead.length),
+        ahead: ahead.map(({ token }) => token),
+      }
+      return (earlier?.draft(options) ?? []).map((draft) => ({
+        ...draft,
+        from: samples ? { tokens: [draft.token], probabilities: Float64Array.of(1) } : undefined,
         details: undefined,
       }))
     }
@@ -231,10 +248,18 @@ function onlyToken(tokens: Uint32Array): number | undefined {
   return found
 }
 
-/** Those of which more are expected to be accepted, whatever was drawn: or what is drawn would decide what remains. */
-function likelier(ofMasks: Draft[], ofText: Draft[]): Draft[] {
-  const expected = (drafts: readonly Draft[]) => expectedConfirmed(drafts.map(({ confidence }) => confidence))
-  return expected(ofText) > expected(ofMasks) ? ofText : ofMasks
+/** How many of these drafts are expected to be accepted. */
+const expected = (drafts: readonly Draft[]): number => expectedConfirmed(drafts.map(({ confidence }) => confidence))
+
+/** The most that are expected of a beginning of these drafts with as many as `behind` looked up behind it. */
+function mostExpected(drafts: readonly Draft[], behind: number): number {
+  let [most, sum, reached] = [0, 0, 1]
+  for (const { confidence } of drafts) {
+    reached *= confidence
+    sum += reached
+    most = Math.max(most, sum + reached * behind)
+  }
+  return most
 }
 
 /** How many drafts, from the first, are together more probable than `threshold`. */

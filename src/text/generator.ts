@@ -114,6 +114,7 @@ export async function createGenerator(
     ...(maskTokenId === undefined ? {} : { maskTokenId }),
     eosTokenIds,
     specialTokenIds: tokenizer.specialTokenIds,
+    bytesOf: tokenizer.bytesOf,
     shift: model.config.same_token_labels === false,
     softStates: model.config.soft_states === true,
     causalContext,
