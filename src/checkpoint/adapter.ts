@@ -18,13 +18,31 @@ export interface StridedSettings {
   branchThreshold: number
 }
 
-export interface AdapterConfig {
+/** What PEFT's config says of low-rank weights. */
+export interface LoraConfig {
   rank: number
   alpha: number
   /** Last parts of the names of the projections that have low-rank weights. */
   targetModules: readonly string[]
-  /** The model that it was trained with, as it was named. */
+  /** The model that they were trained with, as it was named. */
   base: string
+}
+
+/** Low-rank weights that act at every position: with its base a model of its own. */
+export interface ModelAdapterConfig extends LoraConfig {
+  /** What is different in the base's config.json. */
+  modelConfig: Readonly<Record<string, unknown>>
+}
+
+export interface ModelAdapter {
+  config: ModelAdapterConfig
+  /** `lora_A.weight` [r, in] and `lora_B.weight` [out, r] of projections, by name without PEFT's prefix. */
+  parameters: Map<string, Parameter>
+  generationConfig?: Readonly<Record<string, unknown>> | undefined
+}
+
+/** Low-rank weights that draft, at masks alone. */
+export interface AdapterConfig extends LoraConfig {
   /** The token that PEFT calls a trained token; whatever the base's row for it holds is not used. */
   maskTokenId: number
   /** Masks of a stride in training: decoding may use fewer. */
@@ -39,7 +57,7 @@ export interface Adapter {
 }
 
 const PREFIX = 'base_model.model.'
-const configFile = 'adapter_config.json'
+export const adapterConfigFile = 'adapter_config.json'
 const weightsFile = 'adapter_model.safetensors'
 
 /** Sizes beyond these are a broken or hostile file. */
@@ -56,16 +74,7 @@ export async function saveAdapter(folder: string, { config, parameters }: Adapte
   )
   const embedding = [...parameters.keys()].find((name) => name.endsWith('.token_adapter.trainable_tokens_delta'))
   const json = {
-    peft_type: 'LORA',
-    task_type: 'CAUSAL_LM',
-    base_model_name_or_path: config.base,
-    r: config.rank,
-    lora_alpha: config.alpha,
-    lora_dropout: 0,
-    bias: 'none',
-    fan_in_fan_out: false,
-    inference_mode: true,
-    target_modules: [...config.targetModules],
+    ...peftJson(config),
     ...(embedding ? { trainable_token_indices: { [embedding.split('.').at(-3)!]: [config.maskTokenId] } } : {}),
     mask_token_id: config.maskTokenId,
     block_size: config.blockSize,
@@ -75,12 +84,45 @@ export async function saveAdapter(folder: string, { config, parameters }: Adapte
       branch_threshold: config.decoding.branchThreshold,
     },
   }
-  await writeTextAtomically(join(folder, configFile), `${JSON.stringify(json, null, 2)}\n`)
+  await writeJson(join(folder, adapterConfigFile), json)
 }
 
-/** Reads and checks adapter_config.json. Throws UserError that names the key. */
-export async function readAdapterConfig(folder: string): Promise<AdapterConfig> {
-  const path = join(folder, configFile)
+/**
+ * Writes the folder of an adapter that makes a model of its base, its weights in float16, as PEFT reads it; each file is whole
+ * or not there.
+ */
+export async function saveModelAdapter(
+  folder: string,
+  { config, parameters, generationConfig }: ModelAdapter,
+): Promise<void> {
+  await mkdir(folder, { recursive: true })
+  await writeSafetensors(
+    join(folder, weightsFile),
+    new Map([...parameters].map(([name, value]) => [PREFIX + name, value])),
+    { dtype: 'F16' },
+  )
+  if (generationConfig) await writeJson(join(folder, 'generation_config.json'), generationConfig)
+  await writeJson(join(folder, adapterConfigFile), { ...peftJson(config), model_config: config.modelConfig })
+}
+
+const writeJson = (path: string, json: unknown) => writeTextAtomically(path, `${JSON.stringify(json, null, 2)}\n`)
+
+const peftJson = ({ base, rank, alpha, targetModules }: LoraConfig) => ({
+  peft_type: 'LORA',
+  task_type: 'CAUSAL_LM',
+  base_model_name_or_path: base,
+  r: rank,
+  lora_alpha: alpha,
+  lora_dropout: 0,
+  bias: 'none',
+  fan_in_fan_out: false,
+  inference_mode: true,
+  target_modules: [...targetModules],
+})
+
+/** Reads what every adapter_config.json says, and how to complain about the rest. Throws UserError that names the key. */
+async function readLoraConfig(folder: string) {
+  const path = join(folder, adapterConfigFile)
   const json = await readJsonObject(path)
   const bad = (key: string, expected: string): never => {
     throw new UserError(`${path}: ${key} must be ${expected}, got ${JSON.stringify(json[key])?.slice(0, 100)}`)
@@ -95,10 +137,8 @@ export async function readAdapterConfig(folder: string): Promise<AdapterConfig> 
   for (const key of ['use_dora', 'use_rslora', 'fan_in_fan_out'])
     if (json[key] === true) bad(key, 'false (others are not supported)')
   if (json.bias !== undefined && json.bias !== 'none') bad('bias', '"none"')
-  const blockSize = whole('block_size', LARGEST_BLOCK)
   const modules = json.target_modules
   const alpha = json.lora_alpha
-  const decoding = json.decoding
   if (
     !Array.isArray(modules) ||
     modules.length === 0 ||
@@ -108,6 +148,36 @@ export async function readAdapterConfig(folder: string): Promise<AdapterConfig> 
     return bad('target_modules', `a list of 1 to ${MOST_MODULES} names`)
   if (typeof alpha !== 'number' || !Number.isFinite(alpha)) return bad('lora_alpha', 'a number')
   if (typeof json.base_model_name_or_path !== 'string') return bad('base_model_name_or_path', 'text')
+  const config: LoraConfig = {
+    rank: whole('r', LARGEST_RANK),
+    alpha,
+    targetModules: modules,
+    base: json.base_model_name_or_path,
+  }
+  return { json, bad, whole, config }
+}
+
+/** Reads and checks the config of an adapter that makes a model of its base. Throws UserError that names the key. */
+export async function readModelAdapterConfig(folder: string): Promise<ModelAdapterConfig> {
+  const { json, bad, config } = await readLoraConfig(folder)
+  if (isRecord(json.decoding))
+    throw new UserError(
+      `${folder}: holds an adapter that drafts, not a model; give the model that it was made for, and this with --adapter`,
+    )
+  const { model_config: modelConfig = {} } = json
+  if (!isRecord(modelConfig)) return bad('model_config', 'an object')
+  return { ...config, modelConfig }
+}
+
+/** Reads and checks the config of an adapter that drafts. Throws UserError that names the key. */
+export async function readAdapterConfig(folder: string): Promise<AdapterConfig> {
+  const { json, bad, whole, config } = await readLoraConfig(folder)
+  const { decoding } = json
+  if (decoding === undefined)
+    throw new UserError(
+      `${folder}: holds an adapter that is a model of its own, not one that drafts: give it as the model`,
+    )
+  const blockSize = whole('block_size', LARGEST_BLOCK)
   if (!isRecord(decoding)) return bad('decoding', '{ masks, draft_threshold, branch_threshold }')
   const { masks, draft_threshold: draftThreshold, branch_threshold: branchThreshold } = decoding
   const isShare = (value: unknown): value is number => typeof value === 'number' && value >= 0 && value <= 1
@@ -115,10 +185,7 @@ export async function readAdapterConfig(folder: string): Promise<AdapterConfig> 
     bad('decoding', `with masks from 1 to block_size, ${blockSize}`)
   if (!isShare(draftThreshold) || !isShare(branchThreshold)) return bad('decoding', 'with thresholds from 0 to 1')
   return {
-    rank: whole('r', LARGEST_RANK),
-    alpha,
-    targetModules: modules,
-    base: json.base_model_name_or_path,
+    ...config,
     maskTokenId: whole('mask_token_id', 2 ** 31, 0),
     blockSize,
     decoding: { masks: masks as number, draftThreshold, branchThreshold },
@@ -153,6 +220,33 @@ export async function loadAdapter(
     const unknown = [...file.tensors.keys()].find((name) => !shapes.has(name.slice(PREFIX.length)))
     if (unknown) throw new UserError(`${file.path}: tensor ${unknown.slice(0, 200)} has no place in the model`)
     return { config, parameters }
+  } finally {
+    await file.close()
+  }
+}
+
+/**
+ * The low-rank weights of an adapter that makes a model of its base, by name without PEFT's prefix. Throws UserError where one
+ * has no partner, or its shape or values make no sense.
+ */
+export async function readModelAdapter(folder: string, { rank }: LoraConfig): Promise<Map<string, Parameter>> {
+  const file = await openSafetensors(join(folder, weightsFile))
+  try {
+    const parameters = new Map<string, Parameter>()
+    for (const [stored, { shape }] of file.tensors) {
+      const [, name, half] = /^base_model\.model\.(.+\.lora_([AB])\.weight)$/.exec(stored) ?? []
+      if (name === undefined)
+        throw new UserError(`${file.path}: tensor ${stored.slice(0, 200)} is not a low-rank weight (lora_A, lora_B)`)
+      if (shape.length !== 2 || shape[half === 'A' ? 0 : 1] !== rank)
+        throw new UserError(`${file.path}: tensor ${stored} has the shape [${shape.join(', ')}], not of rank ${rank}`)
+      const other = stored.replace(/lora_[AB](?=\.weight$)/, half === 'A' ? 'lora_B' : 'lora_A')
+      if (!file.tensors.has(other)) throw new UserError(`${file.path}: tensor ${other} is missing`)
+      const data = await file.read(stored)
+      if (!data.every(Number.isFinite))
+        throw new UserError(`${file.path}: tensor ${stored} holds values that are not finite`)
+      parameters.set(name, { shape, data })
+    }
+    return parameters
   } finally {
     await file.close()
   }

@@ -3,13 +3,13 @@
 export { type PullOptions, pull } from './hub.ts'
 export {
   makeCheckpointFolder,
-  openCheckpoint,
   type SaveOptions,
   saveCheckpoint,
   writeCheckpoint,
 } from './huggingface.ts'
 export { type CheckpointInfo, compareTensors, inspectCheckpoint, type TensorDifferences } from './info.ts'
 export { findModel, listModels, removeModel, type StoredModel } from './inventory.ts'
+export { openCheckpoint } from './open.ts'
 export { claimOutput } from './output.ts'
 export { openSafetensors, type SafetensorsFile } from './safetensors.ts'
 export {

@@ -138,7 +138,7 @@ async function loadWith<P extends InferenceParameter>(
     }
   }
 
-  const checkpoint = await openCheckpoint(path)
+  const checkpoint = await openCheckpoint(path, options)
   try {
     const model = createModel(checkpoint.config)
     const tokenizer = loadTokenizer(await checkpoint.tokenizerFiles())

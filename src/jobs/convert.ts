@@ -1,10 +1,12 @@
 // The main path: a recipe in, a trained model and its report out. It composes the layers and holds no method of its own.
 import { join } from 'node:path'
+import { isDeepStrictEqual } from 'node:util'
 import { stringify } from 'yaml'
+import { saveModelAdapter } from '../checkpoint/adapter.ts'
 import { exists } from '../checkpoint/file.ts'
 import { saveCheckpoint } from '../checkpoint/index.ts'
 import { type LoadedModel, load, loadForTraining } from '../checkpoint/load.ts'
-import type { InitialParameter, ModelConfig } from '../core/types.ts'
+import { type InitialParameter, type ModelConfig, type Parameter, valuesOf } from '../core/types.ts'
 import { versions } from '../core/versions.ts'
 import { type DataOptions, type DataReport, openData, validationBatches } from '../data/index.ts'
 import type { MaskToken } from '../diffusion/mask-token.ts'
@@ -12,7 +14,8 @@ import { constantSchedule, parseSchedule, type Stage, wsdSchedule } from '../dif
 import type { ComparisonResult } from '../eval/compare.ts'
 import { type ReportFiles, writeReport } from '../eval/report/index.ts'
 import { parameterCounts, trainedConfig } from '../models/index.ts'
-import type { Dimensions } from '../models/types.ts'
+import { defaultTargetModules, initialLora, loraShapes } from '../models/lora.ts'
+import type { Dimensions, Model } from '../models/types.ts'
 import { traits } from '../objectives/index.ts'
 import { denoisingOf } from '../objectives/settings.ts'
 import type { Executor } from '../runtime/executor.ts'
@@ -99,7 +102,7 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
   const heldOutShare = await checkData(recipe.data)
   await options.fetch?.(recipe.model)
   phase(`loading ${recipe.model}`)
-  const { loaded, maskToken, dropped } = await startingModel(recipe, signal)
+  const { loaded, baseConfig, maskToken, dropped } = await startingModel(recipe, signal)
   const { total, active } = parameterCounts(loaded.model)
   onEvent({ type: 'model', name: loaded.name, parameters: total, activeParameters: active, maskToken, dropped })
 
@@ -111,7 +114,10 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
   if (!resume) await writeRunRecipe(folder, stringify(recipe))
   const executor = createExecutor(recipe.threads > 0 ? { threads: recipe.threads } : {})
   try {
-    const trainer = await createTrainer(executor, loaded.model, loaded.parameters, trainerOptions(recipe, maskToken))
+    const trainer = await createTrainer(executor, loaded.model, loaded.parameters, {
+      ...trainerOptions(recipe, maskToken),
+      lora: lowRank(recipe, loaded.model),
+    })
     phase('training')
     const result = await train({
       trainer,
@@ -120,7 +126,8 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
       ...settings,
       runDirectory: folder,
       resume,
-      files: modelFiles(loaded),
+      // Low-rank weights alone are no model.
+      files: recipe.lora.rank > 0 ? {} : modelFiles(loaded),
       versions: versions(),
       signal,
       onEvent,
@@ -139,11 +146,15 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
     phase('saving the model')
     const model = join(folder, 'model')
     await trainer.dispose()
-    const trained = [...(await storedWeights(result.checkpoint!))]
+    const weights = await storedWeights(result.checkpoint!)
+    const trained = recipe.lora.rank > 0 ? await withAdapter(recipe, { loaded, weights, baseConfig }) : weights
     await saveCheckpoint(model, {
       config: loaded.model.config,
       parameters: new Map(
-        trained.map(([name, { shape, read }]) => [name, { shape, read: async () => (await read()).data }]),
+        [...trained].map(([name, parameter]) => [
+          name,
+          { shape: parameter.shape, read: async () => (await valuesOf(parameter)).data },
+        ]),
       ),
       tokenizerFiles: loaded.tokenizer.files(),
       generationConfig: loaded.generationConfig,
@@ -311,6 +322,8 @@ async function startingModel(
   signal: AbortSignal | undefined,
 ): Promise<{
   loaded: LoadedModel<InitialParameter>
+  /** The config.json of the base as it was read. */
+  baseConfig: ModelConfig
   maskToken: MaskToken | undefined
   dropped: string | undefined
 }> {
@@ -323,14 +336,62 @@ async function startingModel(
   const { config: trained, dropped } = trainedConfig(read.model.config, recipe.objective)
   const config = withPromptStyle(trained, promptStyle(read, recipe.data))
   const loaded = { ...read, model: { ...read.model, config } }
-  if (!traits[recipe.objective].masks) return { loaded, maskToken: undefined, dropped }
+  const baseConfig = read.model.config
+  if (!traits[recipe.objective].masks) return { loaded, baseConfig, maskToken: undefined, dropped }
   const masked = withMaskToken(loaded, recipe.diffusion.mask_token)
+  if (masked.maskToken.source === 'added' && recipe.lora.rank > 0)
+    throw new RecipeError([
+      {
+        path: 'lora.rank',
+        message: `low-rank weights cannot make a new token, and ${recipe.model} has no unused one: name one with diffusion.mask_token`,
+      },
+    ])
   const { model } = masked.loaded
   return {
     loaded: { ...masked.loaded, model: { ...model, config: decodingConfig(model.config, recipe) } },
+    baseConfig,
     maskToken: masked.maskToken,
     dropped,
   }
+}
+
+/** Low-rank weights as the recipe has them, which change nothing yet; undefined where the model itself is trained. */
+function lowRank({ lora, train: training }: Recipe, model: Model): TrainerOptions['lora'] {
+  if (lora.rank === 0) return undefined
+  const shapes = loraShapes(model, {
+    rank: lora.rank,
+    targetModules: lora.target_modules ?? defaultTargetModules(model),
+    maskEmbedding: false,
+  })
+  return { parameters: initialLora(shapes, undefined, training.seed), scale: lora.lora_alpha / lora.rank }
+}
+
+/** Saves the trained low-rank weights under `output_dir/adapter`, and returns the model that they make of the base. */
+async function withAdapter(
+  { output_dir, model: base, lora }: Recipe,
+  {
+    loaded,
+    weights,
+    baseConfig,
+  }: {
+    loaded: LoadedModel<InitialParameter>
+    weights: ReadonlyMap<string, InitialParameter>
+    baseConfig: ModelConfig
+  },
+): Promise<Map<string, InitialParameter>> {
+  const folder = join(output_dir, 'adapter')
+  const parameters = new Map<string, Parameter>()
+  for (const [name, parameter] of weights) parameters.set(name, await valuesOf(parameter))
+  const modelConfig = Object.fromEntries(
+    Object.entries(loaded.model.config).filter(([key, value]) => !isDeepStrictEqual(value, baseConfig[key])),
+  )
+  const config = {
+    ...{ base, modelConfig, rank: lora.rank, alpha: lora.lora_alpha },
+    targetModules: lora.target_modules ?? defaultTargetModules(loaded.model),
+  }
+  await saveModelAdapter(folder, { config, parameters, generationConfig: loaded.generationConfig })
+  // What others will read.
+  return (await loadForTraining(folder)).parameters
 }
 
 /** Throws RecipeError where rows are longer than the model's positions. */
@@ -426,7 +487,7 @@ export const updateSettings = (training: Recipe['train']) => ({
 
 /** What a resumed run must have in common with the one that it continues, beside what the loop itself records. */
 function resumeConfig(recipe: Recipe): Record<string, unknown> {
-  const { model, init, objective, data, diffusion, moe, train: training } = recipe
+  const { model, init, objective, data, diffusion, moe, lora, train: training } = recipe
   const { max_grad_norm, weight_decay, beta1, beta2, adam_eps, micro_batch_size } = training
   return {
     model,
@@ -435,6 +496,7 @@ function resumeConfig(recipe: Recipe): Record<string, unknown> {
     data,
     diffusion,
     moe,
+    lora,
     optimizer: { max_grad_norm, weight_decay, beta1, beta2, adam_eps, micro_batch_size },
   }
 }

@@ -173,14 +173,26 @@ const evaluation = z.strictObject({
     .describe('train once more from random weights, on this many times the tokens, to show what the base saves; 0: no'),
 })
 
-const adapter = z.strictObject({
-  rank: whole.max(4096).default(16).describe('rank of the low-rank weights'),
+const loraFields = {
   lora_alpha: positive.default(32).describe('scale of the low-rank weights: lora_alpha / rank'),
   target_modules: z
     .array(z.string().regex(/^\w+$/))
     .min(1)
     .optional()
     .describe('projections that get low-rank weights, by the last part of their names (default: all of a dense layer)'),
+}
+
+const lora = z.strictObject({
+  rank: wholeOrZero
+    .max(4096)
+    .default(0)
+    .describe('train low-rank weights of this rank (LoRA) and leave the model as it is; 0: train the model itself'),
+  ...loraFields,
+})
+
+const adapter = z.strictObject({
+  rank: whole.max(4096).default(16).describe('rank of the low-rank weights'),
+  ...loraFields,
   block_size: whole.max(64).default(8).describe('masks of a stride: the most tokens that are drafted at a time'),
   copies: positive.default(1).describe('masks in a step, as a multiple of its clean tokens'),
   distill: share
@@ -237,6 +249,7 @@ export const recipeSchema = z.strictObject({
   train: train.prefault({}),
   moe: moe.prefault({}),
   diffusion: diffusion.prefault({}),
+  lora: lora.prefault({}),
   decode: decode.prefault({}),
   eval: evaluation.prefault({}),
 })
@@ -393,6 +406,12 @@ function findConflicts(recipe: Recipe): { path: string; message: string }[] {
   const add = (path: string, message: string) => found.push({ path, message })
   if (recipe.moe.router === 'frozen' && recipe.moe.router_aux_loss_coef > 0) {
     add('moe.router_aux_loss_coef', 'balances through the routers: needs moe.router: trained')
+  }
+  if (recipe.lora.rank > 0 && recipe.init === 'random') {
+    add('lora.rank', 'low-rank weights change a trained model: needs init: pretrained')
+  }
+  if (recipe.lora.rank > 0 && recipe.eval.from_random > 0) {
+    add('eval.from_random', 'trains all weights: has no meaning with lora.rank')
   }
   if (recipe.eval.from_random > 0 && (recipe.init === 'random' || recipe.objective === 'ar')) {
     add(

@@ -23,6 +23,8 @@ export interface ObjectiveOptions {
   formats?: ReadonlyMap<string, WeightFormat>
   /** Low-rank weights by name, which are trained alone. Default: there are none, and the model's own are trained. */
   adapter?: ReadonlyMap<string, readonly number[]>
+  /** What the low-rank products are multiplied with at every position. Default: the objective says where they act. */
+  loraScale?: number | undefined
 }
 
 /**
@@ -34,8 +36,9 @@ export interface ObjectiveOptions {
  * transformers does.
  */
 export function objectiveProgram(model: Model, variant: Variant, sizes: Sizes, options: ObjectiveOptions): Program {
-  const { adapter } = options
-  const weights = createWeights(new Map([...model.parameters, ...(adapter ?? [])]), options.formats)
+  const { adapter, loraScale } = options
+  const all = createWeights(new Map([...model.parameters, ...(adapter ?? [])]), options.formats)
+  const weights = loraScale === undefined ? all : all.gated(() => loraScale)
   const objective = objectives[variant.kind] as AnyObjective<unknown, Variant>
   const { loss, nll, metrics, routing, counted } = objective.trace(model, weights, variant, sizes)
   const name = `${model.config.model_type}-${variant.kind}`
@@ -54,13 +57,13 @@ export function objectiveProgram(model: Model, variant: Variant, sizes: Sizes, o
   const fixed = untrained(model, options.routing ?? {})
   const isTrained = (name: string) => (adapter ? adapter.has(name) : !fixed.has(name))
   const trained = [...weights.used].filter(([name]) => isTrained(name))
-  const all = gradients(
+  const derivatives = gradients(
     total,
     trained.map(([, tensor]) => tensor),
     options.gradientCheckpointing ? { segment: layerOf } : {},
   )
   trained.forEach(([name], i) => {
-    outputs[`grad.${name}`] = all[i]!
+    outputs[`grad.${name}`] = derivatives[i]!
   })
   return { name, outputs }
 }

@@ -21,6 +21,8 @@ export interface StepperOptions extends OptimizerOptions {
   routing?: RoutingOptions
   /** The model's weights where an adapter is trained; they stay as they are. Default: the model itself is trained. */
   base?: ReadonlyMap<string, InferenceParameter>
+  /** With `base`: what the low-rank products are multiplied with at every position, as `ObjectiveOptions` has it. */
+  loraScale?: number | undefined
 }
 
 /** What weight decay acts on: matrices, not norms, biases and embeddings. */
@@ -84,7 +86,7 @@ export async function createStepper(
   initial: ReadonlyMap<string, InitialParameter>,
   options: StepperOptions,
 ): Promise<Stepper> {
-  const { routing = {}, gradientCheckpointing, base } = options
+  const { routing = {}, gradientCheckpointing, base, loraScale } = options
   checkRouting(model, routing)
   const adapter = base && new Map([...initial].map(([name, { shape }]) => [name, shape]))
   const shapes = adapter ?? model.parameters
@@ -112,7 +114,7 @@ export async function createStepper(
     const key = JSON.stringify([objective, rows, length, gradients])
     if (loaded?.key === key) return loaded
     await release()
-    const settings = { gradients, gradientCheckpointing, routing, adapter }
+    const settings = { gradients, gradientCheckpointing, routing, adapter, loraScale }
     const program = objectiveProgram(model, objective, { rows, length }, settings)
     const session = base
       ? await loadInference(executor, program, model.parameters, base, { optimize: false })

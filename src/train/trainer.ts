@@ -19,13 +19,18 @@ import type { EvaluationOptions, StepInput, Trainer } from './types.ts'
 export type LocalTrainer = Trainer & Pick<Stepper, 'parameters' | 'optimizerState' | 'fill'>
 
 export interface TrainerOptions
-  extends Omit<StepperOptions, 'base' | 'decays'>,
+  extends Omit<StepperOptions, 'base' | 'loraScale' | 'decays'>,
     Omit<DenoisingSettings, 'hiddenSize' | 'blockSize' | 'embeddingNoise'> {
   objective: TrainedObjective
   seed: number
+  /** Low-rank weights that are trained in place of the model's own, and what their products are multiplied with. */
+  lora?: { parameters: ReadonlyMap<string, Parameter>; scale: number } | undefined
 }
 
-/** Puts the model's weights on the executor and returns the step that trains them. Weight decay acts on matrices alone. */
+/**
+ * Puts the model's weights on the executor and returns the step that trains them, or with `lora` the low-rank weights.
+ * Weight decay acts on matrices alone.
+ */
 export async function createTrainer(
   executor: Executor,
   model: Model,
@@ -33,7 +38,12 @@ export async function createTrainer(
   options: TrainerOptions,
 ): Promise<LocalTrainer> {
   const { hiddenSize } = model.dimensions
-  const stepper = await createStepper(executor, model, initial, { ...options, decays: (name) => isMatrix(model, name) })
+  const { lora } = options
+  const stepper = await createStepper(executor, model, lora?.parameters ?? initial, {
+    ...options,
+    decays: (name) => isMatrix(model, name),
+    ...(lora && { base: initial, loraScale: lora.scale }),
+  })
   return trainer(stepper, options.seed, {
     prepare: (batch, at, { blockSize, embeddingNoise }) =>
       objectiveAt(options.objective, blockSize, batch.length).prepare(batch, at, {
