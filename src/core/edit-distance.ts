@@ -1,5 +1,8 @@
-/** Levenshtein distance: the fewest insertions, deletions and substitutions of characters (code points) that turn a into b. */
-export function editDistance(a: string, b: string): number {
+/**
+ * Levenshtein distance: the fewest insertions, deletions and substitutions that turn a into b, of characters (code points) or,
+ * in lists, of members.
+ */
+export function editDistance(a: Iterable<unknown>, b: Iterable<unknown>): number {
   const [from, to] = [[...a], [...b]]
   let row = Array.from({ length: to.length + 1 }, (_, index) => index)
   for (let i = 1; i <= from.length; i++) {

@@ -8,7 +8,7 @@ import type { Writing } from './assemble.ts'
 import { type Filled, type FillSettings, fillGaps, type Piece, parseGaps } from './fill.ts'
 import { createGenerator, type GenerateSettings, type Generator, type GeneratorOptions } from './generator.ts'
 import { type PromptStyle, promptIds, promptStyle, textIds } from './prompt.ts'
-import { type RewriteSettings, type Rewritten, rewriteText } from './rewrite.ts'
+import { type RewriteSettings, type Rewritten, rewriteByPrompt, rewritePrompt, rewriteText } from './rewrite.ts'
 
 export interface OpenOptions extends Omit<GeneratorOptions, 'adapter'> {
   /** Folder of an adapter that drafts what the model writes. */
@@ -41,7 +41,7 @@ export interface OpenModel {
   chat(messages: readonly ChatMessage[], settings?: WriteSettings & { tools?: readonly Tool[] }): Writing
   /** Fills the gaps of a text: `{{8}}` for 8 tokens, `{{2-8}}` for 2 to 8; or of its pieces. */
   infill(text: string | readonly Piece[], settings?: FillSettings): Promise<Filled>
-  /** Corrects a text, for models trained to correct tokens. */
+  /** Corrects a text, for models trained to do so: token by token, or by writing it anew. */
   rewrite(text: string, settings?: RewriteSettings): Promise<Rewritten>
   /** ln p of each token of a text (its lower bound for diffusion models); undefined for one that nothing predicts. */
   score(text: string): Promise<{ token: number; logprob: number | undefined }[]>
@@ -86,7 +86,12 @@ function modelOf(loaded: InferenceModel, generator: Generator, dispose: () => Pr
     infill(text, settings) {
       return fillGaps(generator, tokenizer, typeof text === 'string' ? parseGaps(text) : text, settings)
     },
-    rewrite: (text, settings) => rewriteText(generator, text, settings),
+    async rewrite(text, settings) {
+      const prompt = rewritePrompt(loaded.model, text)
+      return prompt === undefined
+        ? rewriteText(generator, text, settings)
+        : rewriteByPrompt(generator, text, promptIds(prompt, loaded), settings)
+    },
     async score(text) {
       const ids = textIds(text, loaded)
       const scores = await generator.score(ids)

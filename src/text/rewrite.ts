@@ -1,6 +1,10 @@
-// Mending a text: tokens that a model doubts are replaced, where it was trained to correct tokens.
+// Mending a text: tokens that a model doubts are replaced, where it was trained to correct tokens; or the model writes the text
+// anew, where it was trained to do so.
+import { editDistance } from '../core/edit-distance.ts'
+import { type ModelConfig, SettingError, UserError } from '../core/types.ts'
 import { complete, type DecodingSettings } from '../decode/index.ts'
 import { textOf } from '../tokenizer/stream.ts'
+import { written } from './assemble.ts'
 import type { Generator } from './generator.ts'
 import { encodeTexts } from './holes.ts'
 
@@ -13,7 +17,7 @@ export interface RewriteSettings
 
 export interface Rewritten {
   text: string
-  /** Tokens of the text, and those of them that were replaced. */
+  /** Tokens of the text, and those of them that were replaced, put in or left out. */
   tokens: number
   changed: number
   forwards: number
@@ -38,6 +42,45 @@ export async function rewriteText(
     text: textOf(tokenizer, ids, { after: kept }),
     tokens: ids.length,
     changed: ids.filter((id, i) => id !== given[i]).length,
+    forwards: result.forwards,
+    seconds: result.seconds,
+  }
+}
+
+/** Key of config.json: how a model is asked for a text without mistakes. `{text}` stands for the text. */
+const REWRITE_PROMPT = 'rewrite_prompt'
+const TEXT = '{text}'
+
+/** The prompt with which this model writes a text anew; undefined where it has none. Throws UserError where that makes no sense. */
+export function rewritePrompt({ config }: { config: ModelConfig }, text: string): string | undefined {
+  const prompt = config[REWRITE_PROMPT]
+  if (prompt === undefined) return undefined
+  if (typeof prompt !== 'string' || !prompt.includes(TEXT))
+    throw new UserError(
+      `config.json: ${REWRITE_PROMPT} is ${JSON.stringify(prompt)}; it must be a text with ${TEXT} in it`,
+    )
+  return prompt.replace(TEXT, () => text)
+}
+
+/** Twice the text, and some: what it can become at most. */
+const roomFor = (tokens: number): number => 2 * tokens + 32
+
+/** Lets a model write the text anew, as an answer to `prompt`. */
+export async function rewriteByPrompt(
+  generator: Generator,
+  text: string,
+  prompt: readonly number[],
+  { signal, ...others }: RewriteSettings = {},
+): Promise<Rewritten> {
+  const unread = Object.entries(others).find(([, value]) => value !== undefined)
+  if (unread) throw new SettingError(unread[0], 'not read by a model that writes the text anew, as this one does')
+  const given = encodeTexts([text], generator.tokenizer).parts[0] as number[]
+  const result = await written(generator.write(prompt, { maxNewTokens: roomFor(given.length), signal }))
+  const ids = encodeTexts([result.text], generator.tokenizer).parts[0] as number[]
+  return {
+    text: result.text,
+    tokens: ids.length,
+    changed: editDistance(ids, given),
     forwards: result.forwards,
     seconds: result.seconds,
   }

@@ -17,7 +17,7 @@ const OWN = ['decode.threshold', 'decode.editing_threshold', 'decode.max_post_st
 export function rewriteCommand(session: Session): Command {
   const command = new Command('rewrite')
     .description(
-      'Correct a noisy text: replace tokens that the model finds improbable (LLaDA2.1 token editing). For models trained to correct tokens.',
+      'Correct a noisy text. Models trained to correct tokens replace those that they find improbable (LLaDA2.1 token editing); models such as smollm2-repair write the text anew.',
     )
     .argument('<model>', 'folder, file, Hub repository or pypi:PACKAGE; see pull')
     .addOption(mandatory(new Option('-t, --text <text>', 'the text; - reads it from stdin')))
@@ -30,6 +30,7 @@ export function rewriteCommand(session: Session): Command {
       'after',
       `
 Examples:
+  $ unmask rewrite smollm2-repair --text "Teh commitee meetsonFriday"
   $ unmask rewrite runs/mine/model --text "teh stste of hte union" --editing-threshold 0.6
   $ unmask rewrite runs/mine/model --keep "Question: what is it?" --text - < transcript.txt`,
     )
