@@ -1,5 +1,6 @@
 // bench jobs: models and modes on the held-out rows of a job, in turns: how well they answer, in how many forwards, how fast.
 import { availableParallelism } from 'node:os'
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { loadForInference } from '../src/checkpoint/load.ts'
 import { UserError } from '../src/core/types.ts'
@@ -10,9 +11,10 @@ import { isJsonObject, scoreJson } from '../src/eval/json-score.ts'
 import { characterErrorRate, exactMatches } from '../src/eval/text-score.ts'
 import { createExecutor } from '../src/runtime/onnxruntime/executor.ts'
 import { type TextResult, written } from '../src/text/assemble.ts'
-import { createGenerator, type GenerateSettings, type Generator } from '../src/text/generator.ts'
+import { createGenerator } from '../src/text/generator.ts'
 import { documentStyle } from '../src/text/prompt.ts'
 import { textOf } from '../src/tokenizer/stream.ts'
+import { type Child, startChild } from './child.ts'
 import { print, report } from './measure.ts'
 
 export const usage = `usage: npm run bench -- jobs --data FILE[,FILE...] --way 'NAME=MODEL?SETTINGS' [--way ...] [flags]
@@ -24,6 +26,10 @@ JSON, and precision, recall and F1 of their fields. Errors are standard errors o
 from the peer's. SETTINGS are settings of decoding, such as mode=speculative&lookup=0. The first way is what the others' speed
 is compared with.
 
+A peer is node-llama-cpp on a GGUF file (scripts/to_gguf.py writes one), from the folder that NODE_LLAMA_CPP names, with or without
+its InputLookupTokenPredictor (LOOKUP: the most tokens it drafts at a time). It decodes greedily, one token a forward.
+
+  --peer 'NAME=FILE?lookup=LOOKUP'
   --prompts N         rows of each file (default 200)
   --max-new-tokens N  (default 128)
   --same-as NAME      the way whose tokens the others' are compared with (default: the first)
@@ -42,10 +48,12 @@ interface Row {
 
 interface Way {
   name: string
-  generator: Generator
-  settings: GenerateSettings
-  results: TextResult[]
+  write(ids: readonly number[]): Promise<Written>
+  results: Written[]
 }
+
+/** What an answer is judged by. */
+type Written = Pick<TextResult, 'ids' | 'text' | 'tokens' | 'seconds'> & { forwards: number }
 
 export async function run(args: string[]): Promise<void> {
   const { values } = parseArgs({
@@ -53,6 +61,7 @@ export async function run(args: string[]): Promise<void> {
     options: {
       data: { type: 'string' },
       way: { type: 'string', multiple: true, default: [] },
+      peer: { type: 'string', multiple: true, default: [] },
       prompts: { type: 'string', default: '200' },
       'max-new-tokens': { type: 'string', default: '128' },
       'same-as': { type: 'string' },
@@ -63,27 +72,41 @@ export async function run(args: string[]): Promise<void> {
   if (!values.data || values.way.length === 0)
     throw new UserError('bench jobs: name the rows (--data) and at least one way to answer them (--way)')
   const executor = createExecutor({ threads: Number(values.threads) })
+  const children = new Map<string, Child>()
   const generators = new Map<string, Awaited<ReturnType<typeof open>>>()
   async function open(model: string) {
     const loaded = await loadForInference(model)
     return { loaded, generator: await createGenerator(executor, loaded) }
   }
   try {
+    const most = Number(values['max-new-tokens'])
     const ways: Way[] = []
     for (const text of values.way) {
       const { name, model, settings } = parseWay(text)
       const opened = generators.get(model) ?? (await open(model))
       generators.set(model, opened)
-      const maxNewTokens = Number(values['max-new-tokens'])
-      ways.push({ name, generator: opened.generator, settings: { maxNewTokens, ...settings }, results: [] })
+      const write = (ids: readonly number[]) =>
+        written(opened.generator.write(ids, { maxNewTokens: most, ...settings }))
+      ways.push({ name, write, results: [] })
     }
     const [{ loaded }] = [...generators.values()] as [Awaited<ReturnType<typeof open>>]
     const rows: Row[] = []
     for (const file of values.data.split(',')) rows.push(...(await rowsOf(file, loaded, Number(values.prompts))))
+    for (const text of values.peer) {
+      const { name, model, query } = parseNamed(text)
+      const child = children.get(model) ?? (await startPeer(model, values.threads))
+      children.set(model, child)
+      const lookup = query.get('lookup') ?? '0'
+      const write = async (ids: readonly number[]) => {
+        const answer = await child.ask<{ ids: number[]; seconds: number }>(`write ${most} ${lookup} ${ids.join()}`)
+        const text = textOf(loaded.tokenizer, answer.ids, { after: ids })
+        return { ...answer, text, tokens: answer.ids.length, forwards: Number.NaN }
+      }
+      ways.push({ name, write, results: [] })
+    }
     for (let start = 0; start < rows.length; start += TURN)
-      for (const { generator, settings, results } of ways)
-        for (const { ids } of rows.slice(start, start + TURN))
-          results.push(await written(generator.write(ids, settings)))
+      for (const { write, results } of ways)
+        for (const { ids } of rows.slice(start, start + TURN)) results.push(await write(ids))
     for (const row of rows.slice(0, Number(values.show)))
       print({
         prompt: row.prompt,
@@ -96,17 +119,29 @@ export async function run(args: string[]): Promise<void> {
     for (const way of ways) describe(way, { references, same, first: ways[0] as Way })
   } finally {
     for (const { generator } of generators.values()) await generator.dispose()
+    for (const child of children.values()) await child.close()
     await executor.dispose()
   }
 }
 
-function parseWay(text: string): { name: string; model: string; settings: object } {
+async function startPeer(file: string, threads: string): Promise<Child> {
+  if (!process.env.NODE_LLAMA_CPP)
+    throw new UserError('--peer: NODE_LLAMA_CPP must name a folder with node-llama-cpp in it')
+  const script = fileURLToPath(new URL('./peers/llamacpp.mjs', import.meta.url))
+  const child = await startChild(process.execPath, [script, file, threads, '0'])
+  await child.ask('load')
+  return child
+}
+
+function parseNamed(text: string): { name: string; model: string; query: URLSearchParams } {
   const [, name, model, query] = /^([^=]+)=([^?]+)(?:\?(.*))?$/.exec(text) ?? []
-  if (!name || !model) throw new UserError(`--way ${text}: expected NAME=MODEL or NAME=MODEL?setting=value&...`)
-  const given = [...new URLSearchParams(query)].map(([key, value]) => [
-    key,
-    Number.isNaN(Number(value)) ? value : Number(value),
-  ])
+  if (!name || !model) throw new UserError(`${text}: expected NAME=MODEL or NAME=MODEL?setting=value&...`)
+  return { name, model, query: new URLSearchParams(query) }
+}
+
+function parseWay(text: string): { name: string; model: string; settings: object } {
+  const { name, model, query } = parseNamed(text)
+  const given = [...query].map(([key, value]) => [key, Number.isNaN(Number(value)) ? value : Number(value)])
   return { name, model, settings: settingsFromKeys(Object.fromEntries(given)) }
 }
 
@@ -148,7 +183,7 @@ function describe(way: Way, { references, same, first }: { references: string[];
     wholes: results.map((result) => result[whole]),
   })
   const ratio = ({ parts, wholes }: ReturnType<typeof sums>) => ratioOfSums(parts, wholes)
-  estimate('tokens/forward', ratio(sums(way, 'forwards')))
+  if (!Number.isNaN(way.results[0]?.forwards)) estimate('tokens/forward', ratio(sums(way, 'forwards')))
   const [own, peer] = [sums(way, 'seconds'), sums(first, 'seconds')]
   const { stderr } = ratioDifference(own, peer)
   report({

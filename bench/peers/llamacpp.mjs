@@ -1,5 +1,7 @@
-// The peer of `bench decode --peer`: node-llama-cpp on the CPU, from the folder that NODE_LLAMA_CPP names. Answers "load" with
-// seconds, "ar" with tokens a second of greedy decoding and "forward N" with the milliseconds of processing N prompt tokens.
+// The peer of `bench decode --peer` and `bench jobs --peer`: node-llama-cpp on the CPU, from the folder that NODE_LLAMA_CPP names.
+// Answers "load" with seconds, "ar" with tokens a second of greedy decoding, "forward N" with the milliseconds of processing N
+// prompt tokens, and "write MOST LOOKUP ID,ID,..." with the greedy tokens behind a prompt and the seconds they took; LOOKUP is
+// the most tokens that its InputLookupTokenPredictor drafts at a time, 0 for none.
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -8,17 +10,21 @@ import { pathToFileURL } from 'node:url'
 const [modelPath, threads, tokens] = process.argv.slice(2)
 const folder = process.env.NODE_LLAMA_CPP
 const require = createRequire(join(folder, 'package.json'))
-const { getLlama } = await import(pathToFileURL(require.resolve('node-llama-cpp')).href)
+const library = await import(pathToFileURL(require.resolve('node-llama-cpp')).href)
+const { getLlama } = library
 const { version } = require(join(folder, 'node_modules', 'node-llama-cpp', 'package.json'))
 const say = (value) => process.stdout.write(`${JSON.stringify(value)}\n`)
 say({ name: `node-llama-cpp ${version}` })
 
 let sequence
 let prompt
+/** For writing, by the most tokens that are drafted: a predictor belongs to its sequence. */
+const writers = new Map()
+let model
 async function load() {
   const start = performance.now()
   const llama = await getLlama({ gpu: false, build: 'never', maxThreads: Number(threads), logLevel: 'error' })
-  const model = await llama.loadModel({ modelPath })
+  model = await llama.loadModel({ modelPath })
   const context = await model.createContext({ contextSize: 2048, threads: Number(threads), batchSize: 512 })
   sequence = context.getSequence()
   prompt = model.tokenize('The history of the steam engine begins in the first century when Hero of Alexandria')
@@ -45,8 +51,34 @@ async function processed(length) {
   return { milliseconds: performance.now() - start }
 }
 
+async function write(most, lookup, ids) {
+  if (!writers.has(lookup)) {
+    const context = await model.createContext({ contextSize: 1024, threads: Number(threads), batchSize: 512 })
+    const predictor =
+      lookup > 0 ? new library.InputLookupTokenPredictor({ predictionLength: { max: lookup } }) : undefined
+    writers.set(lookup, { predictor, sequence: context.getSequence(predictor && { tokenPredictor: predictor }) })
+  }
+  const { predictor, sequence } = writers.get(lookup)
+  await sequence.clearHistory()
+  predictor?.updateInputTokens(ids)
+  const written = []
+  const start = performance.now()
+  for await (const token of sequence.evaluate(ids, { temperature: 0, yieldEogToken: true })) {
+    written.push(token)
+    if (model.isEogToken(token) || written.length >= most) break
+  }
+  return { ids: written, seconds: (performance.now() - start) / 1000 }
+}
+
+async function answer(command, rest) {
+  if (command === 'load') return load()
+  if (command === 'ar') return decode()
+  if (command === 'forward') return processed(Number(rest[0]))
+  return write(Number(rest[0]), Number(rest[1]), rest[2].split(',').map(Number))
+}
+
 for await (const line of createInterface({ input: process.stdin })) {
-  const [command, count] = line.trim().split(' ')
-  say(command === 'load' ? await load() : command === 'ar' ? await decode() : await processed(Number(count)))
+  const [command, ...rest] = line.trim().split(' ')
+  say(await answer(command, rest))
 }
 process.exit(0)
