@@ -43,8 +43,11 @@ const ATTENTION = new Set([
   'attentionGradient',
   'blockDiffusionAttention',
   'blockDiffusionAttentionGradient',
+  'tileAttention',
+  'tileAttentionGradient',
   'maskBias',
   'blockColumns',
+  'tileColumns',
 ])
 
 /** Programs of the optimiser; the others are objectives. */

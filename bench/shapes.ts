@@ -2,6 +2,7 @@
 
 import { random } from '../src/core/random.ts'
 import type { ModelConfig, Parameter } from '../src/core/types.ts'
+import { createPacker } from '../src/data/pack.ts'
 import type { Batch } from '../src/data/types.ts'
 
 export interface TrainShape {
@@ -105,5 +106,22 @@ export function randomBatch({ config, rows, length }: TrainShape): Batch {
     documentIds: [],
     tokens: rows * length,
     bytes: rows * length,
+  }
+}
+
+/** Tokens of a prompt and, the EOS among them, of its completion. */
+const PROMPT = 60
+const COMPLETION = 60
+
+/** Rows packed with documents of a prompt and a completion, which alone is trained on. */
+export function promptBatch({ config, rows, length, blockSize }: TrainShape): Batch {
+  const draw = random(2)
+  const eosId = Number(config.vocab_size) - 2
+  const packer = createPacker({ rows, length, blockSize, eosId, byteLength: (ids) => ids.length })
+  const size = PROMPT + COMPLETION
+  for (let document = 0; ; document++) {
+    const ids = Int32Array.from({ length: size }, (_, i) => (i === size - 1 ? eosId : draw.integer(eosId)))
+    const maskable = Uint8Array.from(ids, (_, i) => (i < PROMPT ? 0 : 1))
+    if (!packer.place({ id: String(document), ids, maskable })) return packer.finish()
   }
 }

@@ -8,13 +8,15 @@ import { parseArgs } from 'node:util'
 import { input } from '../src/graph/ops/input.ts'
 import { matmul } from '../src/graph/ops/linear.ts'
 import { createModel } from '../src/models/index.ts'
+import { bdlm } from '../src/objectives/bdlm.ts'
+import { objectiveAt } from '../src/objectives/index.ts'
 import type { Executor } from '../src/runtime/executor.ts'
 import { createExecutor } from '../src/runtime/onnxruntime/executor.ts'
-import { createTrainer } from '../src/train/trainer.ts'
+import { createStepper, isMatrix } from '../src/train/stepper.ts'
 import { serve } from './child.ts'
 import { median } from './measure.ts'
 import { profiled } from './profile.ts'
-import { randomBatch, randomWeights, trainShapes } from './shapes.ts'
+import { promptBatch, randomBatch, randomWeights, trainShapes } from './shapes.ts'
 
 const { values: flags } = parseArgs({
   options: {
@@ -23,6 +25,10 @@ const { values: flags } = parseArgs({
     threads: { type: 'string', default: '2' },
     profile: { type: 'boolean', default: false },
     warmup: { type: 'string', default: '0' },
+    // Rows of prompts and completions instead of text.
+    prompts: { type: 'boolean', default: false },
+    // Every position of every copy is computed, whether a loss depends on it or not.
+    'whole-rows': { type: 'boolean', default: false },
   },
 })
 const shape = trainShapes[flags.model]
@@ -54,20 +60,26 @@ try {
   const executor = createExecutor({ threads: Number(flags.threads) })
   const profiling = folder === undefined ? undefined : profiled(executor, folder)
   const model = createModel(shape.config)
-  const trainer = await createTrainer(profiling?.executor ?? executor, model, randomWeights(model.parameters), {
-    objective: 'diffusion',
-    maskTokenId: model.dimensions.vocabSize - 1,
-    weighting: 'elbo',
-    noise: { copies, perBlock: false },
-    finalBlockSize: shape.blockSize,
-    seed: 0,
+  const stepper = await createStepper(profiling?.executor ?? executor, model, randomWeights(model.parameters), {
+    decays: (name) => isMatrix(model, name),
     beta1: 0.9,
     beta2: 0.999,
     epsilon: 1e-8,
     weightDecay: 0.01,
     maxGradNorm: 0,
   })
-  const batch = randomBatch(shape)
+  const { blockSize } = shape
+  const settings = {
+    maskTokenId: model.dimensions.vocabSize - 1,
+    weighting: 'elbo',
+    noise: { copies, perBlock: false },
+    finalBlockSize: blockSize,
+    blockSize,
+    hiddenSize: model.dimensions.hiddenSize,
+    embeddingNoise: 0,
+  } as const
+  const batch = flags.prompts ? promptBatch(shape) : randomBatch(shape)
+  const objective = flags['whole-rows'] ? bdlm : objectiveAt('diffusion', settings, shape.length)
   const taken: number[] = []
   await serve('unmask', async (command) => {
     if (command === 'matmul') return { gflops: await matmulSpeed(executor) }
@@ -78,13 +90,7 @@ try {
     }
     if (command !== 'step') throw new Error(`unknown command ${JSON.stringify(command)}`)
     const start = performance.now()
-    await trainer.step({
-      step: taken.length,
-      batches: [batch],
-      blockSize: shape.blockSize,
-      learningRate: 1e-4,
-      embeddingNoise: 0,
-    })
+    await stepper.update([objective.prepare(batch, { seed: 0, step: taken.length, row: 0 }, settings)], 1e-4)
     const seconds = (performance.now() - start) / 1000
     taken.push(seconds)
     return { seconds }

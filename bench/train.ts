@@ -1,5 +1,5 @@
 // bench train: tokens a second of a block-diffusion training step (forward, backward, update) beside PyTorch, its peak
-// memory, where its time goes, and what several noised copies per clean copy gain.
+// memory, where its time goes, and what several noised copies per clean copy, and computing only what a loss depends on, gain.
 import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
 import { UserError } from '../src/core/types.ts'
@@ -14,7 +14,8 @@ A training step of a model with random weights: [x_t ; x_0], blocks of 32, t per
 With PYTHON=FILE a Llama alternates with transformers' in PyTorch, in float32 and in bfloat16 (autocast).
 
   --models LIST   shapes, of ${Object.keys(trainShapes).join(',')} (default: all)
-  --parts LIST    step: tokens/s and peak memory; profile: where the time goes; copies: several noised copies
+  --parts LIST    step: tokens/s and peak memory; profile: where the time goes; copies: several noised copies;
+                  tiles: beside the computation of whole rows, on text and on rows of 60 prompt and 60 completion tokens
                   (default: all)
   --steps N       measured steps of each contestant (default 5)
   --warmup N      steps before them (default 2)
@@ -24,7 +25,7 @@ With PYTHON=FILE a Llama alternates with transformers' in PyTorch, in float32 an
   --operators     profile: also one line per operation and operator type
 `
 
-const PARTS = ['step', 'profile', 'copies']
+const PARTS = ['step', 'profile', 'copies', 'tiles']
 const DTYPES = ['float32', 'bfloat16']
 
 interface Options {
@@ -60,6 +61,7 @@ export async function run(args: string[]): Promise<void> {
     if (parts.includes('step')) await step(model, dtypes, options)
     if (parts.includes('profile')) await profile(model, options, values.operators)
     if (parts.includes('copies')) for (const number of copies) await severalCopies(model, number, options)
+    if (parts.includes('tiles')) await needed(model, options)
   }
 }
 
@@ -171,5 +173,44 @@ async function severalCopies(model: string, copies: number, options: Options): P
   } finally {
     await one.close()
     await several.close()
+  }
+}
+
+/** Tokens a second where only tiles that a loss depends on are computed, alternating with the computation of whole rows. */
+async function needed(model: string, options: Options): Promise<void> {
+  const { rows, length } = trainShapes[model]
+  for (const [label, flags] of [
+    ['text', []],
+    ['prompts', ['--prompts']],
+  ] as const) {
+    const tiles = await own(model, options, flags)
+    const whole = await own(model, options, [...flags, '--whole-rows'])
+    try {
+      const medians = await alternate(
+        { tiles: () => seconds(tiles), whole: () => seconds(whole) },
+        { rounds: options.steps, warmup: options.warmup },
+      )
+      report({
+        bench: 'train',
+        case: `${model}.tiles-${label}`,
+        value: (rows * length) / medians.tiles,
+        unit: 'tokens/s',
+        peer: 'unmask, whole rows',
+        peerValue: (rows * length) / medians.whole,
+      })
+      const [value, peerValue] = [peakMemory(tiles.pid), peakMemory(whole.pid)]
+      if (value === undefined || peerValue === undefined) continue
+      report({
+        bench: 'train',
+        case: `${model}.tiles-${label}.memory`,
+        value: value / 1e6,
+        unit: 'MB',
+        peer: 'unmask, whole rows',
+        peerValue: peerValue / 1e6,
+      })
+    } finally {
+      await tiles.close()
+      await whole.close()
+    }
   }
 }

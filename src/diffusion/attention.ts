@@ -2,10 +2,12 @@
 
 import { blockDiffusionAttention, blocksPerGroup, contextWidth } from '../graph/ops/attention/block-diffusion.ts'
 import { blockColumns, rowBias, tileBias } from '../graph/ops/attention/masks.ts'
+import { type TileListMask, tileListAttention } from '../graph/ops/attention/tile-list.ts'
 import { attention } from '../graph/ops/attention/tiled.ts'
 import { constant } from '../graph/ops/input.ts'
 import { expand } from '../graph/ops/layout.ts'
 import type { Tensor } from '../graph/tensor.ts'
+import { tileSizes } from './tiles.ts'
 
 export interface RowLayout {
   /** [rows, length], int64: index of the document; equal values see each other. */
@@ -80,6 +82,16 @@ export function blockDiffusion(
     keyColumns,
   }
   return (q, k, v) => blockDiffusionAttention(q, k, v, mask, heads)
+}
+
+/** The same for a list of tiles, `neededTiles` of rows of `length`. */
+export function tileList(
+  mask: TileListMask,
+  { blockSize, length }: { blockSize: number; length: number },
+  { heads, kvHeads }: Heads,
+): Attend {
+  const { bundle } = tileSizes(length, blockSize)
+  return tileListAttention(mask, { heads, kvHeads, bundle, tile: blockSize })
 }
 
 /** One-hot of the block, in its group, of every query of a group: [rows, kvHeads, copies * tilesPerGroup * share * tile, blocks]. */

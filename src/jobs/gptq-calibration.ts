@@ -14,7 +14,9 @@ import { type Dim, product, staticSize } from '../graph/shape.ts'
 import { substitute } from '../graph/substitute.ts'
 import { lastDim, type Node, type Tensor } from '../graph/tensor.ts'
 import type { Model } from '../models/index.ts'
+import { bdlm } from '../objectives/bdlm.ts'
 import { objectiveAt, type Variant } from '../objectives/index.ts'
+import { tiles } from '../objectives/tiles.ts'
 import type { MicroBatch } from '../objectives/types.ts'
 import type { Resident, Session } from '../runtime/executor.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
@@ -231,7 +233,9 @@ async function prepareBatches(
   const settings = { ...sizes, maskTokenId, shift, noise: {}, weighting: 'elbo', embeddingNoise: 0 } as const
   return batches.map((batch, index) => {
     const at = { seed: 0, step: 0, row: index * batch.rows }
-    const microBatch = objectiveAt(name, blockSize, batch.length).prepare(batch, at, settings)
+    const objective = objectiveAt(name, sizes, batch.length)
+    // Sums over every position, also of blocks that no loss depends on.
+    const microBatch = (objective === tiles ? bdlm : objective).prepare(batch, at, settings)
     return { ...microBatch, feeds: { ...microBatch.feeds, ...countedRows(batch, microBatch) } }
   })
 }

@@ -12,7 +12,8 @@ import {
   type Weighting,
 } from '../diffusion/loss-positions.ts'
 import { type Counters, drawBound, drawNoise, type Noise, type NoiseOptions } from '../diffusion/noise.ts'
-import { float32, lossFeeds, rowFeeds } from './feeds.ts'
+import { placesIn, type Tiles } from '../diffusion/tiles.ts'
+import { float32, inTiles, lossFeeds, rowFeeds, tileFeeds } from './feeds.ts'
 import type { Measurement, MeasureOptions, MicroBatch, Objective, Tile } from './types.ts'
 
 /** Settings of masked diffusion. */
@@ -48,6 +49,8 @@ export interface Noised {
 interface Layout<Variant> {
   /** Whether the clean copy follows the noised ones. */
   cleanCopy: boolean
+  /** The tiles that states at `index` depend on, where they alone are computed. Absent: the copies are computed whole. */
+  tiles?(batch: Batch, settings: DenoisingSettings, copies: number, index: Int32Array): Tiles
   variant(settings: DenoisingSettings, noised: Noised): Variant
 }
 
@@ -72,7 +75,7 @@ function prepare<Variant>(
   const { rows, length, padding } = batch
   const noise = drawNoise(batch, { ...settings.noise, ...at, blockSize })
   const supervised = supervisedTokens(batch, { shift, supervisePadding: settings.noise.supervisePadding })
-  const { loss, feeds } = laidOut(batch, noise, supervised, settings, layout)
+  const { loss, feeds, tiles } = laidOut(batch, noise, supervised, settings, layout)
   const ofPadding = loss.tokens.map((token) => padding[token % padding.length]!)
   const weights = {
     loss: loss.weights,
@@ -83,11 +86,14 @@ function prepare<Variant>(
     weighting === 'mean'
       ? [loss.tokens.length, sum(ofPadding)]
       : [noise.copies * sum(supervised), noise.copies * sum(supervised.map((flag, i) => flag * padding[i]!))]
-  const [copiedRows] = feeds.input_ids.shape as [number, number]
+  const copiedRows = copiesOf(noise, layout) * rows
   const embeddingNoise = settings.embeddingNoise > 0
   const inputs: Record<string, TensorData> = { ...feeds, ...lossFeeds(loss, weights, copiedRows * length) }
-  if (embeddingNoise)
-    inputs.embedding_noise = float32([copiedRows, length, hiddenSize], noiseAt(noise, copiedRows, batch, settings, at))
+  if (embeddingNoise) {
+    const values = noiseAt(noise, copiedRows, batch, settings, at)
+    const shape = [...feeds.input_ids!.shape, hiddenSize]
+    inputs.embedding_noise = float32(shape, tiles ? inTiles(tiles, values, hiddenSize) : values)
+  }
   return {
     objective: layout.variant(settings, { copies: noise.copies, embeddingNoise, parts: ['text_loss', 'padding_loss'] }),
     rows,
@@ -124,7 +130,7 @@ function measure<Variant>(
       const start = (at % length) - (positions[at]! % blockSize)
       return { row: row + Math.floor(at / length), start, draw: 2 * stratum + Math.floor(token / size) }
     })
-    const capacity = feeds.input_ids.shape[0]! * length
+    const capacity = copiesOf(noise, layout) * size
     const microBatch = {
       objective: layout.variant(settings, { copies: noise.copies }),
       rows,
@@ -135,19 +141,24 @@ function measure<Variant>(
   })
 }
 
+const copiesOf = <Variant>({ copies }: Noise, { cleanCopy }: Layout<Variant>): number => copies + (cleanCopy ? 1 : 0)
+
 function laidOut<Variant>(
   batch: Batch,
   noise: Noise,
   supervised: Uint8Array,
-  { maskTokenId, weighting, shift, blockSize }: DenoisingSettings,
-  { cleanCopy }: Layout<Variant>,
-): { loss: LossPositions; feeds: ReturnType<typeof rowFeeds> } {
+  settings: DenoisingSettings,
+  layout: Layout<Variant>,
+): { loss: LossPositions; feeds: Record<string, TensorData>; tiles?: Tiles } {
+  const { maskTokenId, weighting, shift, blockSize } = settings
+  const { cleanCopy } = layout
   if (maskTokenId === undefined) throw new UserError('a diffusion objective needs a mask token')
   const noised = noisedIds(batch.ids, noise.masked, maskTokenId)
-  return {
-    loss: lossPositions(noise, batch, supervised, weighting, { shift, blockSize, cleanCopy }),
-    feeds: rowFeeds(batch, cleanCopy ? Int32Array.from([...noised, ...batch.ids]) : noised),
-  }
+  const ids = cleanCopy ? Int32Array.from([...noised, ...batch.ids]) : noised
+  const loss = lossPositions(noise, batch, supervised, weighting, { shift, blockSize, cleanCopy })
+  const tiles = layout.tiles?.(batch, settings, noise.copies, loss.index)
+  if (!tiles) return { loss, feeds: rowFeeds(batch, ids) }
+  return { loss: { ...loss, index: placesIn(tiles, loss.index) }, feeds: tileFeeds(batch, tiles, ids), tiles }
 }
 
 const EMBEDDING_NOISE_STREAM = 0x656d6264

@@ -3,6 +3,7 @@
 import type { TensorData } from '../core/types.ts'
 import type { Batch } from '../data/types.ts'
 import type { LossPositions } from '../diffusion/loss-positions.ts'
+import type { Tiles } from '../diffusion/tiles.ts'
 
 export const int64 = (shape: readonly number[], values: ArrayLike<number>): TensorData => {
   const data = new BigInt64Array(values.length)
@@ -25,6 +26,39 @@ export function rowFeeds({ rows, length, positions, documents }: Batch, ids: Int
     input_ids: int64([copies * rows, length], ids),
     position_ids: int64([copies * rows, length], repeat(positions, copies)),
     document_ids: int64([rows, length], documents),
+  }
+}
+
+/** What stands in tiles of [copies, rows, length], `width` values for each position: [P, B, width]. */
+export function inTiles<T extends Int32Array | Float32Array>({ starts, blockSize }: Tiles, values: T, width = 1): T {
+  const size = blockSize * width
+  const out = values.slice(0, starts.length * size) as T
+  for (const [tile, start] of starts.entries())
+    out.set(values.subarray(start * width, (start + blockSize) * width), tile * size)
+  return out
+}
+
+/** The inputs of a list of tiles, given the ids of all copies. */
+export function tileFeeds(
+  { rows, length, positions }: Batch,
+  tiles: Tiles,
+  ids: Int32Array,
+): Record<string, TensorData> {
+  const { starts, blockSize, attention } = tiles
+  const { groups, places, order, placeOf, contextLength, context, contextOf, ranges, columns, columnOf, before } =
+    attention
+  const shape = [starts.length, blockSize]
+  const copies = ids.length / (rows * length)
+  return {
+    input_ids: int64(shape, inTiles(tiles, ids)),
+    position_ids: int64(shape, inTiles(tiles, repeat(positions, copies))),
+    tile_order: int64([groups, rows, places], order),
+    tile_places: int64([starts.length], placeOf),
+    context_tiles: int64([rows, contextLength], context),
+    context_places: int64([starts.length], contextOf),
+    context_ranges: int64([groups, 2], ranges),
+    tile_columns: int64([groups, rows, places], columnOf),
+    context_limits: int64([groups, rows, columns, 2], before),
   }
 }
 

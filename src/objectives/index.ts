@@ -5,18 +5,19 @@ import type { DenoisingSettings } from './denoising.ts'
 import { hybrid } from './hybrid.ts'
 import { mdlm } from './mdlm.ts'
 import { strided } from './strided.ts'
+import { tiles } from './tiles.ts'
 import type { Objective } from './types.ts'
 
 /** Those that `objective` of a recipe names, beside `diffusion`. */
 const named = { ar, hybrid }
 
 /** What a program can be traced for. */
-export const objectives = { ...named, bdlm, mdlm, strided }
+export const objectives = { ...named, bdlm, mdlm, strided, tiles }
 
 type Objectives = typeof objectives
 export type Variant = { [K in keyof Objectives]: Parameters<Objectives[K]['trace']>[2] }[keyof Objectives]
 
-/** What `objective` of a recipe can be: `diffusion` is `bdlm`, or `mdlm` where a block is the whole row. */
+/** What `objective` of a recipe can be; `objectiveAt` says what `diffusion` is. */
 export type TrainedObjective = keyof typeof named | 'diffusion'
 
 export const trainedObjectives: readonly TrainedObjective[] = [
@@ -38,12 +39,16 @@ export const traits: Readonly<Record<TrainedObjective, Traits>> = {
   hybrid: { masks: true, exact: true },
 }
 
-/** The objective of a step. */
+/**
+ * The objective of a step. `diffusion` is `mdlm` where a block is the whole row, `tiles` where documents start at multiples of
+ * the block size, else `bdlm`.
+ */
 export function objectiveAt(
   name: TrainedObjective,
-  blockSize: number,
+  { blockSize, finalBlockSize }: Pick<DenoisingSettings, 'blockSize' | 'finalBlockSize'>,
   length: number,
 ): Objective<DenoisingSettings, Variant> {
   if (name !== 'diffusion') return named[name]
-  return blockSize >= length ? mdlm : bdlm
+  if (blockSize >= length) return mdlm
+  return finalBlockSize % blockSize === 0 && length % blockSize === 0 ? tiles : bdlm
 }

@@ -23,9 +23,9 @@ export function likelihoodDraws(
   settings: BoundSettings,
 ): Measurement<Variant>[] {
   if (blockSize === 'ar') return ar.measure(batch, options, {})
-  return objectiveAt('diffusion', blockSize, batch.length).measure(batch, options, {
-    ...settings,
-    blockSize,
+  const sizes = { ...settings, blockSize }
+  return objectiveAt('diffusion', sizes, batch.length).measure(batch, options, {
+    ...sizes,
     weighting: 'elbo',
     noise: {},
     embeddingNoise: 0,

@@ -45,13 +45,10 @@ export async function createTrainer(
     ...(lora && { base: initial, loraScale: lora.scale }),
   })
   return trainer(stepper, options.seed, {
-    prepare: (batch, at, { blockSize, embeddingNoise }) =>
-      objectiveAt(options.objective, blockSize, batch.length).prepare(batch, at, {
-        ...options,
-        hiddenSize,
-        blockSize,
-        embeddingNoise,
-      }),
+    prepare(batch, at, { blockSize, embeddingNoise }) {
+      const settings = { ...options, hiddenSize, blockSize, embeddingNoise }
+      return objectiveAt(options.objective, settings, batch.length).prepare(batch, at, settings)
+    },
     measure: (batch, draw) => likelihoodDraws(batch, draw, { ...options, hiddenSize }),
   })
 }

@@ -23,6 +23,8 @@ const objectives: readonly Variant[] = [
   { kind: 'bdlm', blockSize: 4, copies: 2, aligned: true, embeddingNoise: true, parts: ['text_loss'] },
   { kind: 'bdlm', blockSize: 16, copies: 1, aligned: true },
   { kind: 'bdlm', blockSize: 4, copies: 1, aligned: false },
+  { kind: 'tiles', blockSize: 4, embeddingNoise: true, parts: ['text_loss'] },
+  { kind: 'tiles', blockSize: 16 },
   { kind: 'hybrid', size: 4, count: 3, weight: 0.3 },
 ]
 

@@ -1,5 +1,6 @@
 // All operations, by name.
 import './adamw.ts'
+import './attention/tile-list.ts'
 import './attention/tiled.ts'
 import './attention/block-diffusion.ts'
 import './attention/cached.ts'

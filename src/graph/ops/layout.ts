@@ -36,14 +36,14 @@ const afterOperation = defineOperation({
   inputs: ['x', 'y'],
   outputs: ['x'],
   attributes: none,
-  infer([x], _, fail) {
-    if (x.shape.some((dim) => typeof dim !== 'number')) fail('the shape must be static')
-    return [{ dtype: x.dtype, shape: x.shape }]
-  },
+  infer: ([x]) => [{ dtype: x.dtype, shape: x.shape }],
   // The shape operand of a Reshape to the same shape is made to depend on y: no copy, and x cannot be used before y is there.
   onnx(emit, [x, y], _, node) {
     const nothing = emit.op('Mul', [emit.op('Size', [y]), emit.op('Squeeze', [emit.ints([0])])])
-    return [emit.op('Reshape', [x, emit.op('Add', [emit.ints(node.inputs[0].shape.map(Number)), nothing])])]
+    const { shape } = node.inputs[0]
+    const isStatic = shape.every((dim) => typeof dim === 'number')
+    const same = isStatic ? emit.ints(shape.map(Number)) : emit.op('Shape', [x])
+    return [emit.op('Reshape', [x, emit.op('Add', [same, nothing])])]
   },
 })
 

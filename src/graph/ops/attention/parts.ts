@@ -49,15 +49,16 @@ export const mix = (emit: Emitter, a: string, b: string, alpha = 1): string => f
 export const mixByColumns = (emit: Emitter, a: string, b: string, alpha = 1): string =>
   fusedMatMul(emit, a, b, { transA: true, alpha })
 
-/** Softmax over the scores of both sets of keys together; the probabilities of each, of these widths. */
+/** Softmax over the scores of both sets of keys together; the probabilities of each, of these widths (or a tensor of them). */
 export function softmaxOfBoth(
   emit: Emitter,
   own: string,
   context: string,
-  widths: [own: number, context: number],
+  widths: readonly [own: number, context: number] | string,
 ): [own: string, context: string] {
   const all = emit.op('Softmax', [emit.op('Concat', [own, context], { axis: -1 })], { axis: -1 })
-  const [a, b] = emit.node('Split', [all, emit.ints(widths)], { attributes: { axis: -1 }, outputs: 2 })
+  const sizes = typeof widths === 'string' ? widths : emit.ints(widths)
+  const [a, b] = emit.node('Split', [all, sizes], { attributes: { axis: -1 }, outputs: 2 })
   return [a, b]
 }
 
