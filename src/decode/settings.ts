@@ -310,7 +310,7 @@ export const decodingSettings = {
     default: 0.2,
     help: 'put masks behind a draft when its probability of being the last accepted one is at least this',
     modes: ['speculative'],
-    exposed: ofAdapter,
+    exposed: { ...ofAdapter, generationConfig: true },
   },
   temperature: {
     type: { kind: 'number', least: 0, most: 100 },

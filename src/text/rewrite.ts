@@ -62,8 +62,8 @@ export function rewritePrompt({ config }: { config: ModelConfig }, text: string)
   return prompt.replace(TEXT, () => text)
 }
 
-/** Twice the text, and some: what it can become at most. */
-const roomFor = (tokens: number): number => 2 * tokens + 32
+/** Most tokens that a text of so many can become when it is written anew: twice as many, and some. */
+export const rewrittenTokens = (tokens: number): number => 2 * tokens + 32
 
 /** Lets a model write the text anew, as an answer to `prompt`. */
 export async function rewriteByPrompt(
@@ -75,7 +75,7 @@ export async function rewriteByPrompt(
   const unread = Object.entries(others).find(([, value]) => value !== undefined)
   if (unread) throw new SettingError(unread[0], 'not read by a model that writes the text anew, as this one does')
   const given = encodeTexts([text], generator.tokenizer).parts[0] as number[]
-  const result = await written(generator.write(prompt, { maxNewTokens: roomFor(given.length), signal }))
+  const result = await written(generator.write(prompt, { maxNewTokens: rewrittenTokens(given.length), signal }))
   const ids = encodeTexts([result.text], generator.tokenizer).parts[0] as number[]
   return {
     text: result.text,

@@ -1,16 +1,19 @@
 // Filling holes and mending tokens over HTTP.
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { RunningServer } from '../../src/serve/index.ts'
-import { diffusionFolder, post, type TestModel, testServer, tiny } from './models.ts'
+import { diffusionFolder, modelFolder, post, type TestModel, testServer, tiny } from './models.ts'
 
 let folder: TestModel
+let rewriting: TestModel
 let server: RunningServer
 beforeAll(async () => {
   folder = await diffusionFolder()
+  rewriting = await modelFolder({ rewrite_prompt: 'reverse({text})=' })
   server = await testServer({
     models: [
       { name: 'd', path: folder.path },
       { name: 'ar', path: tiny },
+      { name: 'rewriting', path: rewriting.path },
     ],
     limits: { output_tokens: 64 },
   })
@@ -18,6 +21,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await server.close()
   await folder.remove()
+  await rewriting.remove()
 })
 
 interface Revised {
@@ -113,4 +117,21 @@ test('settings of block decoding change how many forwards an answer takes', asyn
   }
   expect(await forwards({ strategy: 'fixed', tokens_per_step: 1, block_size: 8 })).toBeGreaterThanOrEqual(16)
   expect(await forwards({ strategy: 'fixed', tokens_per_step: 8, block_size: 8 })).toBeLessThanOrEqual(4)
+})
+
+test('a model that names how it is asked writes the text anew', async () => {
+  const { status, body } = await ask('/v1/rewrite', { model: 'rewriting', input: 'stone' })
+  expect(status).toBe(200)
+  expect(body.text).toBe('enots')
+  // The prompt is reverse(stone)=, a byte a token; the answer ends with an end token.
+  expect(body.usage).toMatchObject({ prompt_tokens: 15, completion_tokens: 6 })
+  const parts = await stream('/v1/rewrite', { model: 'rewriting', input: 'stone' })
+  expect(parts.map(({ text }) => text ?? '').join('')).toBe('enots')
+  const refused = await ask('/v1/infill', { model: 'rewriting', parts: ['a', { mask: 2 }] })
+  expect(refused.status).toBe(400)
+  const unread = await ask('/v1/rewrite', { model: 'rewriting', input: 'x', unmask: { editing_threshold: 0.5 } })
+  expect(unread).toMatchObject({
+    status: 400,
+    body: { error: { message: expect.stringContaining('editing_threshold') } },
+  })
 })

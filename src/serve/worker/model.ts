@@ -5,6 +5,7 @@ import { createExecutor } from '../../runtime/onnxruntime/executor.ts'
 import { assemble, type TextToken, type Writing } from '../../text/assemble.ts'
 import { createGenerator } from '../../text/generator.ts'
 import { promptIds, promptStyle, textIds, trainedPlain } from '../../text/prompt.ts'
+import { rewritePrompt, rewrittenTokens } from '../../text/rewrite.ts'
 import { createTextStream, textOf, tokenText } from '../../tokenizer/stream.ts'
 import { asReported, RequestError } from './errors.ts'
 import type {
@@ -110,6 +111,18 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
     }
   }
 
+  /** Models that are asked for a text without mistakes write it, as an answer. */
+  function asWritten(job: GenerateJob): GenerateJob {
+    const { prompt, maxPromptTokens } = job
+    if (prompt.kind !== 'revise' || prompt.task !== 'rewrite') return job
+    const input = prompt.parts[0] as string
+    const text = rewritePrompt(loaded.model, input)
+    if (text === undefined) return job
+    const most = rewrittenTokens(tokenizer.encode(input, { special: 'text' }).length)
+    const asked: Prompt = { kind: 'chat', messages: [{ role: 'user', content: text }] }
+    return { ...job, prompt: asked, maxNewTokens: Math.min(most, maxPromptTokens) }
+  }
+
   return {
     info: {
       mode: generator.mode,
@@ -126,7 +139,8 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
       padToken: nameOf(tokenizer.padTokenId),
     },
 
-    async generate(job, signal, onEvent) {
+    async generate(given, signal, onEvent) {
+      const job = asWritten(given)
       const { prompt: asked } = job
       if (asked.kind === 'revise') return revise(asked, job, { generator, maxPositions, signal, onEvent })
       const prompt = encode(asked, job.promptParam)
