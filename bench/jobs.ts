@@ -21,9 +21,9 @@ export const usage = `usage: npm run bench -- jobs --data FILE[,FILE...] --way '
 
 Answers the rows of the files (a prompt and a completion each) in every way, 8 rows at a time in turn, and prints for each way
 the character error rate, the share of exact answers, tokens per forward, tokens per second and the number of answers that are
-the same tokens as those of another way. Where all completions are JSON objects, also the share of answers that are the same
-JSON, and precision, recall and F1 of their fields. Errors are standard errors over the rows, of a value or of its difference
-from the peer's. SETTINGS are settings of decoding, such as mode=speculative&lookup=0. The first way is what the others' speed
+the same tokens as those of the first way with the same model, or for a peer of the first way. Where all completions are JSON
+objects, also the share of answers that are the same JSON, and precision, recall and F1 of their fields. Errors are standard
+errors over the rows, of a value or of its difference from the peer's. SETTINGS are settings of decoding, such as mode=speculative&lookup=0. The first way is what the others' speed
 is compared with.
 
 A peer is node-llama-cpp on a GGUF file (scripts/to_gguf.py writes one), from the folder that NODE_LLAMA_CPP names, with or without
@@ -32,7 +32,6 @@ its InputLookupTokenPredictor (LOOKUP: the most tokens it drafts at a time). It 
   --peer 'NAME=FILE?lookup=LOOKUP'
   --prompts N         rows of each file (default 200)
   --max-new-tokens N  (default 128)
-  --same-as NAME      the way whose tokens the others' are compared with (default: the first)
   --threads N         threads (default: the cores of the machine)
   --show N            answers to print, as JSON lines (default 0)
 `
@@ -48,6 +47,8 @@ interface Row {
 
 interface Way {
   name: string
+  model: string
+  isPeer: boolean
   write(ids: readonly number[]): Promise<Written>
   results: Written[]
 }
@@ -64,7 +65,6 @@ export async function run(args: string[]): Promise<void> {
       peer: { type: 'string', multiple: true, default: [] },
       prompts: { type: 'string', default: '200' },
       'max-new-tokens': { type: 'string', default: '128' },
-      'same-as': { type: 'string' },
       threads: { type: 'string', default: String(availableParallelism()) },
       show: { type: 'string', default: '0' },
     },
@@ -87,7 +87,7 @@ export async function run(args: string[]): Promise<void> {
       generators.set(model, opened)
       const write = (ids: readonly number[]) =>
         written(opened.generator.write(ids, { maxNewTokens: most, ...settings }))
-      ways.push({ name, write, results: [] })
+      ways.push({ name, model, isPeer: false, write, results: [] })
     }
     const [{ loaded }] = [...generators.values()] as [Awaited<ReturnType<typeof open>>]
     const rows: Row[] = []
@@ -102,7 +102,7 @@ export async function run(args: string[]): Promise<void> {
         const text = textOf(loaded.tokenizer, answer.ids, { after: ids })
         return { ...answer, text, tokens: answer.ids.length, forwards: Number.NaN }
       }
-      ways.push({ name, write, results: [] })
+      ways.push({ name, model, isPeer: true, write, results: [] })
     }
     for (let start = 0; start < rows.length; start += TURN)
       for (const { write, results } of ways)
@@ -113,10 +113,12 @@ export async function run(args: string[]): Promise<void> {
         reference: row.reference,
         answers: ways.map(({ results }) => results[rows.indexOf(row)]?.text),
       })
-    const same = ways.find(({ name }) => name === (values['same-as'] ?? ways[0]?.name))
-    if (!same) throw new UserError(`--same-as: no way is called ${values['same-as']}`)
     const references = rows.map(({ reference }) => reference)
-    for (const way of ways) describe(way, { references, same, first: ways[0] as Way })
+    for (const way of ways) {
+      const [first] = ways as [Way]
+      const same = ways.find(({ model }) => model === (way.isPeer ? first : way).model) as Way
+      describe(way, { references, same, first })
+    }
   } finally {
     for (const { generator } of generators.values()) await generator.dispose()
     for (const child of children.values()) await child.close()

@@ -67,8 +67,8 @@ function headline(): string {
   const tiny = readReport('quickstart')!
   const train = measured('bench/train-7m.jsonl')
   const decode = measured('bench/decode-peer-smollm2-135m.jsonl')
-  const repair = measured('bench/jobs-repair-8bit.jsonl')
-  const hybrid = (unit: string) => repair((line) => line.case === 'hybrid, 2 masks and lookup' && line.unit === unit)
+  const repair = measured('bench/jobs-repair.jsonl')
+  const hybrid = (unit: string) => repair((line) => line.case === 'hybrid, masks and lookup' && line.unit === unit)
   const error = (line: Line) => `${percent(line.value)} ± ${(100 * line.error!).toFixed(1)}`
   const torch = (dtype: string) => train((line) => line.unit === 'tokens/s' && line.peer!.endsWith(dtype)).ratio!
   const llama = decode((line) => line.case === '4 bits, AR')

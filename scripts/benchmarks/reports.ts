@@ -75,27 +75,16 @@ export const reports: readonly Report[] = [
     name: 'jobs-repair',
     title: 'SmolLM2-135M-Instruct, trained to repair text',
     about:
-      'Sentences with keyboard, OCR and speech-recognition noise, written clean again: 3 draws of 40 held-out sentences. The hybrid model and the autoregressive one saw the same 240k tokens. Float32, one request at a time, ways in turn. Errors are standard errors over the sentences.',
+      'Sentences with keyboard, OCR and speech-recognition noise, written clean again: 3 draws of 80 held-out sentences. The models saw the same 240k tokens: an autoregressive fine-tune of all weights; the objective `hybrid`, all weights; the same as low-rank weights (the adapter `smollm2-repair`). Weights and activations in 8 bits, one request at a time, ways in turn; "same tokens" are those of the same model in mode `ar`, of the first row for the peer. Lookup drafts from earlier text. Drafts are of 2 masks, a number chosen by speed on 48 of these sentences. node-llama-cpp runs the weights of the autoregressive fine-tune as Q8_0, with and without its own prompt lookup. Errors are standard errors over the sentences.',
     command: `npx tsx scripts/jobs/repair.ts $GSM8K
-npx unmask convert --recipe recipes/smollm2-repair.yaml
-npx unmask convert --recipe recipes/smollm2-repair-ar.yaml
-data=runs/jobs/repair; ar=runs/jobs/smollm2-repair-ar/model; hybrid=runs/jobs/smollm2-repair/model
-npm run --silent bench -- jobs --data $data/test-0.jsonl,$data/test-1.jsonl,$data/test-2.jsonl --prompts 40 --way "AR fine-tune=$ar?mode=ar" --way "AR fine-tune, lookup=$ar?mode=speculative" --way "hybrid, AR mode=$hybrid?mode=ar" --way "hybrid, masks=$hybrid?mode=speculative&lookup=0" --way "hybrid, masks and lookup=$hybrid?mode=speculative" --way "hybrid, threshold 0.9=$hybrid?mode=diffusion&threshold=0.9" --same-as 'hybrid, AR mode'`,
-    needs: ['GSM8K'],
+for recipe in smollm2-repair-ar smollm2-repair-full smollm2-repair; do npx unmask convert --recipe recipes/$recipe.yaml; done
+for model in smollm2-repair-ar smollm2-repair-full smollm2-repair; do npx unmask quantize runs/jobs/$model/model runs/jobs/$model-8 --bits 8 --activations 8; done
+python3 scripts/to_gguf.py runs/jobs/smollm2-repair-ar/model $SMOLLM2_GGUF runs/jobs/ar.gguf
+data=runs/jobs/repair; ar=runs/jobs/smollm2-repair-ar-8; hybrid=runs/jobs/smollm2-repair-full-8; lora=runs/jobs/smollm2-repair-8; drafts='masks=2&branch_threshold=0.5'
+npm run --silent bench -- jobs --data $data/test-0.jsonl,$data/test-1.jsonl,$data/test-2.jsonl --prompts 80 --way "AR fine-tune=$ar?mode=ar" --way "AR fine-tune, lookup=$ar?mode=speculative" --way "hybrid, AR mode=$hybrid?mode=ar" --way "hybrid, masks=$hybrid?mode=speculative&lookup=0&$drafts" --way "hybrid, masks and lookup=$hybrid?mode=speculative&$drafts" --way "hybrid, threshold 0.9=$hybrid?mode=diffusion&threshold=0.9&$drafts" --way "LoRA, AR mode=$lora?mode=ar" --way "LoRA, masks and lookup=$lora?mode=speculative&$drafts" --peer 'node-llama-cpp=runs/jobs/ar.gguf' --peer 'node-llama-cpp, its lookup=runs/jobs/ar.gguf?lookup=3'`,
+    needs: ['GSM8K', 'SMOLLM2_GGUF', 'NODE_LLAMA_CPP'],
     file: 'bench/jobs-repair.jsonl',
     render: () => rendered(readLines('bench/jobs-repair.jsonl'), jobs),
-  },
-  {
-    name: 'jobs-repair-8bit',
-    title: 'The same in 8 bits, with short drafts',
-    about:
-      'The same two models, weights and activations in 8 bits, 3 draws of 80 sentences. Rows beyond the first few cost time, so 2 masks are faster than 8. The settings were chosen on 48 of these sentences, by speed alone.',
-    command: `for model in smollm2-repair smollm2-repair-ar; do npx unmask quantize runs/jobs/$model/model runs/jobs/$model-8 --bits 8 --activations 8; done
-data=runs/jobs/repair; ar=runs/jobs/smollm2-repair-ar-8; hybrid=runs/jobs/smollm2-repair-8
-npm run --silent bench -- jobs --data $data/test-0.jsonl,$data/test-1.jsonl,$data/test-2.jsonl --prompts 80 --way "AR fine-tune=$ar?mode=ar" --way "AR fine-tune, lookup=$ar?mode=speculative" --way "hybrid, AR mode=$hybrid?mode=ar" --way "hybrid, 2 masks and lookup=$hybrid?mode=speculative&masks=2&branch_threshold=0.5" --way "hybrid, threshold 0.9=$hybrid?mode=diffusion&threshold=0.9&masks=2&branch_threshold=0.5" --same-as 'hybrid, AR mode'`,
-    needs: ['runs/jobs/smollm2-repair/model'],
-    file: 'bench/jobs-repair-8bit.jsonl',
-    render: () => rendered(readLines('bench/jobs-repair-8bit.jsonl'), jobs),
   },
   {
     name: 'smollm2',

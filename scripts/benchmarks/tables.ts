@@ -66,17 +66,24 @@ export function conversion(report: ReportData): string {
 /** Ways of answering the rows of a job. */
 export function jobs(lines: readonly Line[]): string {
   const ways = [...new Set(lines.map((line) => line.case))]
+  const find = (way: string, unit: string) => lines.find((line) => line.case === way && line.unit === unit)
+  const share = (line: Line) => `${percent(line.value)} ± ${(100 * (line.error ?? 0)).toFixed(1)}`
+  const scores = [
+    ['character error rate', 'character errors'],
+    ['exact answers', 'exact answers'],
+    ['exact JSON', 'exact JSON'],
+    ['field F1', 'field F1'],
+  ].filter(([unit]) => find(ways[0]!, unit!))
   return table([
-    ['', 'character errors', 'exact answers', 'TPF', 'TPS', 'speed', 'same tokens'],
+    ['', ...scores.map(([, head]) => head!), 'TPF', 'TPS', 'speed', 'same tokens'],
     ...ways.map((way) => {
-      const of = (unit: string) => lines.find((line) => line.case === way && line.unit === unit)!
-      const share = (line: Line) => `${percent(line.value)} ± ${(100 * (line.error ?? 0)).toFixed(1)}`
+      const of = (unit: string) => find(way, unit)!
       const same = of('same tokens')
+      const perForward = find(way, 'tokens/forward')
       return [
         way,
-        share(of('character error rate')),
-        share(of('exact answers')),
-        figure(of('tokens/forward').value),
+        ...scores.map(([unit]) => share(of(unit!))),
+        perForward ? figure(perForward.value) : '',
         figure(of('tokens/s').value),
         times(of('tokens/s').ratio!),
         `${same.value} of ${same.peer_value}`,

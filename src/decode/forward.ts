@@ -6,6 +6,7 @@ import type { Model } from '../models/types.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { type Cache, type CacheView, createCaches, type Prefix } from './cache.ts'
 import { type DecodeExtras, loadDecodeProgram } from './forward-program.ts'
+import { createCostMeter } from './load.ts'
 import type { Predictions } from './types.ts'
 
 /** Where new positions stand and whom they see, in place of blocks of one size. Each has an entry for every new position. */
@@ -45,8 +46,17 @@ export interface ForwardResult extends Predictions {
   logits: Float32Array | undefined
 }
 
+/** What one more position costs. */
+export interface Load {
+  /** Sequences that are being written, which share forwards. */
+  sequences: number
+  /** Time of one more position beside that of a forward without any, as measured; 0 before that can be told. */
+  positionCost: number
+}
+
 export interface Forward {
   createCache(): Cache
+  load(): Load
   /** A cache that holds as many whole blocks of the text's beginning as an earlier text has left. */
   openCache(prefix: Prefix): Promise<Cache>
   /**
@@ -111,6 +121,7 @@ export async function createForward(
   const caches = createCaches(executor, dimensions, name, keep)
   const queue: Waiting[] = []
   let working = false
+  const cost = createCostMeter()
   let bound: CacheView | undefined
   let last: Promise<unknown> = Promise.resolve()
 
@@ -185,6 +196,7 @@ export async function createForward(
     const binding = view === bound ? undefined : session.bind(view.feeds, view.fetches)
     bound = view
     const logits = batch.some(({ request }) => request.logits)
+    const began = performance.now()
     const run = session.run(
       {
         input_ids: { dtype: 'int64', shape, data: ids },
@@ -203,6 +215,7 @@ export async function createForward(
       { token: null, confidence: null, ...(logits ? { logits: null } : {}) },
     )
     const [outputs] = await Promise.all([run, binding])
+    cost.observe(rows * length, performance.now() - began)
     const tokens = outputs.token.data as BigInt64Array
     const confidence = outputs.confidence.data as Float32Array
     let row = 0
@@ -243,6 +256,7 @@ export async function createForward(
 
   return {
     createCache: () => guard(caches.open()),
+    load: () => ({ sequences: caches.count, positionCost: cost.perPosition() }),
     openCache: async (prefix) => guard(await exclusive(() => caches.openWith(prefix))),
     run(cache, request) {
       const { signal } = request

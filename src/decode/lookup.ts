@@ -25,8 +25,8 @@ export interface LookedUp {
 /** Endings with more edits than this share of their bytes are not similar. */
 const LARGEST_DIFFERENCE = 0.5
 
-/** Drafts end where they are together less likely than this to be accepted. */
-const LEAST_LIKELY = 0.1
+/** Drafts end where they are together less likely than this to be accepted, unless a caller knows better. */
+export const LEAST_LIKELY = 0.1
 
 /** How often drafts are accepted: first guesses, for the first one and those behind it, and how fast they follow what is seen. */
 const FIRST_RATES = [0.6, 0.75]
@@ -42,9 +42,9 @@ export interface Lookup {
   append(tokens: readonly number[]): void
   /**
    * What followed the passage most similar to the ending of the text and the tokens `ahead`, the last of equal ones: at most
-   * `most` tokens, as far as they are likely enough.
+   * `most` tokens, as long as all of them are accepted with a probability of at least `least`.
    */
-  draft(options?: { most?: number; ahead?: readonly number[] }): LookedUp[]
+  draft(options?: { most?: number; ahead?: readonly number[]; least?: number }): LookedUp[]
 }
 
 /** The ending begins behind `prompt` at the earliest, which is searched, too. */
@@ -99,7 +99,7 @@ export function createLookup(prompt: readonly number[], { window, most: limit, b
 
   return {
     append,
-    draft({ most = limit, ahead = [] } = {}) {
+    draft({ most = limit, ahead = [], least = LEAST_LIKELY } = {}) {
       const found = supposing(ahead, mostSimilar)
       if (!found) return []
       const own = rates[found.equal ? 'equal' : 'similar']
@@ -109,7 +109,7 @@ export function createLookup(prompt: readonly number[], { window, most: limit, b
         const kind = drafts.length === 0 ? 0 : 1
         const confidence = own[kind] as number
         together *= confidence
-        if (together < LEAST_LIKELY) {
+        if (together < least) {
           if (drafts.length === 0) own[kind] = confidence + RECOVERY
           break
         }

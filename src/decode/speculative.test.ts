@@ -181,6 +181,22 @@ describe('generateSpeculative', () => {
     expect(fewer).toBeGreaterThan(0)
   })
 
+  it('writes the same under load, where fewer positions pay', async () => {
+    const draw = random(11, 7)
+    const prompts = Array.from({ length: 8 }, () => Array.from({ length: 9 }, () => draw.uint32() % (VOCABULARY - 1)))
+    for (const [engine, drafting] of [
+      [hybrid, { masks: 4 }],
+      [plain, { lookup: 1 }],
+    ] as const) {
+      const expected = []
+      for (const prompt of prompts)
+        expected.push(await complete(engine.generateAutoregressive(prompt, { maxNewTokens: 60 })))
+      const options = { maxNewTokens: 60, ...drafting }
+      const together = await Promise.all(prompts.map((prompt) => complete(engine.generateSpeculative(prompt, options))))
+      expect(together.map(({ ids }) => ids)).toEqual(expected.map(({ ids }) => ids))
+    }
+  })
+
   it('takes drafts unverified that are together more probable than the threshold', async () => {
     for (const options of [{}, { temperature: 1, seed: 4 }, { logprobs: 2 }]) {
       const all = { ...options, maxNewTokens: 30, masks: 4 }
