@@ -81,6 +81,18 @@ describe('drafts from the text itself', () => {
     lookup.append([8])
     expect(lookup.draft()[0].token).toBe(2)
   })
+  it('say how many are expected to be accepted at best', () => {
+    const lookup = createLookup([1, 2, 3, 4, 5, 6, 7, 8], { window: 1, most: 4 })
+    lookup.append([1])
+    const expected = (drafts: { confidence: number }[]) => {
+      let [sum, together] = [0, 1]
+      for (const { confidence } of drafts) sum += together *= confidence
+      return sum
+    }
+    expect(lookup.bestExpected).toBeCloseTo(expected(lookup.draft({ least: 0 })), 10)
+    for (let i = 0; i < 50; i++) for (const draft of lookup.draft({ least: 0 })) draft.observe(true)
+    expect(lookup.bestExpected).toBeCloseTo(expected(lookup.draft({ least: 0 })), 10)
+  })
   it('grow fewer as they are rejected, and are tried again after a while', () => {
     const lookup = createLookup([1, 2, 3, 4, 5, 6, 7, 8], { window: 1, most: 6 })
     lookup.append([1])

@@ -39,6 +39,8 @@ const OTHERS = 256
 
 /** A text that grows, and what stands where. */
 export interface Lookup {
+  /** No draft has more tokens that are expected to be accepted. */
+  readonly bestExpected: number
   append(tokens: readonly number[]): void
   /**
    * What followed the passage most similar to the ending of the text and the tokens `ahead`, the last of equal ones: at most
@@ -99,6 +101,11 @@ export function createLookup(prompt: readonly number[], { window, most: limit, b
 
   return {
     append,
+    get bestExpected() {
+      const expected = ([first, further]: readonly number[]) =>
+        ((first as number) * (1 - (further as number) ** limit)) / (1 - (further as number))
+      return Math.max(expected(rates.equal), expected(rates.similar))
+    },
     draft({ most = limit, ahead = [], least = LEAST_LIKELY } = {}) {
       const found = supposing(ahead, mostSimilar)
       if (!found) return []

@@ -208,11 +208,14 @@ export async function* decodeSpeculative(
     function withEarlierText(ofMasks: Draft[]): Draft[] {
       if (!earlier) return ofMasks
       for (let count = 0; ; count++) {
+        const ofMasksNext = mostExpected(ofMasks.slice(count), usual)
+        // The search takes time, where forwards are fast.
+        if (ofMasksNext > earlier.bestExpected) continue
         const kept = ofMasks.slice(0, count)
         const found = lookedUp(kept)
         const worth = expected(found)
         if (count === 0) usual += USUAL_STEP * (worth - usual)
-        if (count === ofMasks.length || worth >= mostExpected(ofMasks.slice(count), usual)) return [...kept, ...found]
+        if (count === ofMasks.length || worth >= ofMasksNext) return [...kept, ...found]
       }
     }
 
