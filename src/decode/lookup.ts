@@ -103,7 +103,8 @@ export function createLookup(prompt: readonly number[], { window, most: limit, b
     append,
     get bestExpected() {
       const expected = ([first, further]: readonly number[]) =>
-        ((first as number) * (1 - (further as number) ** limit)) / (1 - (further as number))
+        (first as number) *
+        Math.min(limit, (1 - (further as number) ** limit) / Math.max(1e-9, 1 - (further as number)))
       return Math.max(expected(rates.equal), expected(rates.similar))
     },
     draft({ most = limit, ahead = [], least = LEAST_LIKELY } = {}) {
