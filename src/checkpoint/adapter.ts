@@ -136,6 +136,9 @@ async function readLoraConfig(folder: string) {
   if (json.peft_type !== 'LORA') bad('peft_type', '"LORA"')
   for (const key of ['use_dora', 'use_rslora', 'fan_in_fan_out'])
     if (json[key] === true) bad(key, 'false (others are not supported)')
+  for (const key of ['rank_pattern', 'alpha_pattern', 'modules_to_save'])
+    if (typeof json[key] === 'object' && Object.keys(json[key] ?? {}).length > 0)
+      bad(key, 'empty (others are not supported)')
   if (json.bias !== undefined && json.bias !== 'none') bad('bias', '"none"')
   const modules = json.target_modules
   const alpha = json.lora_alpha

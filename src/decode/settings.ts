@@ -477,7 +477,7 @@ export function checkMode(values: DecodingSettings, mode: DecodingMode): void {
   if (first === undefined) return
   const needed = settingRow(first).modes.includes('diffusion')
     ? 'only for block decoding; this model decodes autoregressively'
-    : 'only for decoding with an adapter that drafts'
+    : `not read in mode ${mode}; it belongs to mode ${settingRow(first).modes.join(', ')}`
   throw new SettingError([first, ...others], needed)
 }
 

@@ -3,6 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { recorded } from '../../test/recorded.ts'
+import { saveModelAdapter } from '../checkpoint/adapter.ts'
+import { load } from '../checkpoint/load.ts'
 import { publishable } from '../eval/report/provenance.ts'
 import { taskRows } from '../tasks/index.ts'
 import { blockSchedule, convertInFolder, decodingConfig } from './convert.ts'
@@ -87,12 +89,17 @@ describe('the settings', () => {
           },
           train: { total_tokens: 300, global_batch_size: 2 },
           diffusion: { block_size: 8 },
+          lora: { rank: 2 },
           decode: { max_new_tokens: 4 },
           eval: { prompts: 1, thresholds: [] },
         }),
       )
-      const { status, evaluation } = await convertInFolder(recipe, {})
+      const { status, evaluation, model, adapter } = await convertInFolder(recipe, {})
       expect(status).toBe('completed')
+      // The low-rank weights with their base are the model.
+      const [whole, small] = [await load(model!), await load(adapter!)]
+      expect(small.parameters).toEqual(whole.parameters)
+      expect(small.model.config).toMatchObject({ mask_token_id: 259, block_size: 8 })
       expect(evaluation!.stderr).toBeGreaterThan(0)
       const offered = recipeSettings().map(({ path }) => path)
       // The names of columns are taken together, the rows of tasks where there are tasks.
@@ -101,5 +108,33 @@ describe('the settings', () => {
     } finally {
       await rm(folder, { recursive: true })
     }
+  })
+})
+
+describe('low-rank weights are refused', () => {
+  const run = async (change: Partial<RecipeInput>) => {
+    const folder = await mkdtemp(join(tmpdir(), 'unmask-convert-'))
+    try {
+      const data = join(folder, 'data.txt')
+      await writeFile(data, 'Some text to train on.\n\n'.repeat(20))
+      const input = { model: tinyModel, output_dir: join(folder, 'run'), ...change }
+      const settings = { data: { train_path: [data], max_seq_len: 64 }, train: { total_tokens: 300 } }
+      await convertInFolder(parseRecipe({ ...input, ...settings }), {})
+    } finally {
+      await rm(folder, { recursive: true })
+    }
+  }
+  it('for projections that the model does not have', async () => {
+    const lora = { rank: 2, target_modules: ['nope_proj'] }
+    await expect(run({ lora })).rejects.toThrow(
+      'lora.target_modules: the model (llama) has no projection called nope_proj',
+    )
+  })
+  it('for an adapter', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'unmask-adapter-'))
+    const config = { rank: 1, alpha: 1, targetModules: ['q_proj'], base: tinyModel, modelConfig: {} }
+    await saveModelAdapter(folder, { config, parameters: new Map() })
+    await expect(run({ model: folder, lora: { rank: 2 } })).rejects.toThrow(/lora\.rank: .* is an adapter itself/)
+    await rm(folder, { recursive: true })
   })
 })

@@ -2,11 +2,13 @@
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import { stringify } from 'yaml'
+import { isAdapterFolder } from '../checkpoint/adapted.ts'
 import { saveModelAdapter } from '../checkpoint/adapter.ts'
 import { exists } from '../checkpoint/file.ts'
-import { saveCheckpoint } from '../checkpoint/index.ts'
+import { lastingSource } from '../checkpoint/hub.ts'
+import { pull, saveCheckpoint } from '../checkpoint/index.ts'
 import { type LoadedModel, load, loadForTraining } from '../checkpoint/load.ts'
-import { type InitialParameter, type ModelConfig, type Parameter, valuesOf } from '../core/types.ts'
+import { type InitialParameter, type ModelConfig, type Parameter, UserError, valuesOf } from '../core/types.ts'
 import { versions } from '../core/versions.ts'
 import { type DataOptions, type DataReport, openData, validationBatches } from '../data/index.ts'
 import type { MaskToken } from '../diffusion/mask-token.ts'
@@ -69,6 +71,8 @@ export interface ConvertResult {
   tokens: number
   /** Folder of the model in Hugging Face layout; undefined where the run was interrupted. */
   model: string | undefined
+  /** Folder of the low-rank weights, where those were trained. */
+  adapter?: string
   /** The newest training checkpoint. */
   checkpoint: string | undefined
   report: ReportFiles | undefined
@@ -103,6 +107,7 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
   await options.fetch?.(recipe.model)
   phase(`loading ${recipe.model}`)
   const { loaded, baseConfig, maskToken, dropped } = await startingModel(recipe, signal)
+  const lora = await lowRank(recipe, loaded.model)
   const { total, active } = parameterCounts(loaded.model)
   onEvent({ type: 'model', name: loaded.name, parameters: total, activeParameters: active, maskToken, dropped })
 
@@ -114,10 +119,8 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
   if (!resume) await writeRunRecipe(folder, stringify(recipe))
   const executor = createExecutor(recipe.threads > 0 ? { threads: recipe.threads } : {})
   try {
-    const trainer = await createTrainer(executor, loaded.model, loaded.parameters, {
-      ...trainerOptions(recipe, maskToken),
-      lora: lowRank(recipe, loaded.model),
-    })
+    const training = { ...trainerOptions(recipe, maskToken), lora }
+    const trainer = await createTrainer(executor, loaded.model, loaded.parameters, training)
     phase('training')
     const result = await train({
       trainer,
@@ -184,7 +187,8 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
         fromRandom,
       }),
     )
-    return { ...outcome, status: 'completed', model, report, evaluation, comparison }
+    const adapter = lora && { adapter: adapterFolder(recipe) }
+    return { ...outcome, status: 'completed', model, ...adapter, report, evaluation, comparison }
   } finally {
     await source.close()
     await executor.dispose()
@@ -355,16 +359,32 @@ async function startingModel(
   }
 }
 
-/** Low-rank weights as the recipe has them, which change nothing yet; undefined where the model itself is trained. */
-function lowRank({ lora, train: training }: Recipe, model: Model): TrainerOptions['lora'] {
+/**
+ * Low-rank weights as the recipe has them, which change nothing yet; undefined where the model itself is trained. Throws
+ * RecipeError where the model cannot have them.
+ */
+async function lowRank(recipe: Recipe, model: Model): Promise<TrainerOptions['lora']> {
+  const { lora, train: training } = recipe
   if (lora.rank === 0) return undefined
-  const shapes = loraShapes(model, {
-    rank: lora.rank,
-    targetModules: lora.target_modules ?? defaultTargetModules(model),
-    maskEmbedding: false,
-  })
+  if (await isAdapterFolder((await pull(recipe.model)).path))
+    throw new RecipeError([
+      {
+        path: 'lora.rank',
+        message: `${recipe.model} is an adapter itself; train on the model that it makes: the folder model beside it, or what unmask export writes`,
+      },
+    ])
+  const targetModules = lora.target_modules ?? defaultTargetModules(model)
+  let shapes: ReturnType<typeof loraShapes>
+  try {
+    shapes = loraShapes(model, { rank: lora.rank, targetModules, maskEmbedding: false })
+  } catch (error) {
+    if (!(error instanceof UserError)) throw error
+    throw new RecipeError([{ path: 'lora.target_modules', message: error.message.replace(/^target_modules: /, '') }])
+  }
   return { parameters: initialLora(shapes, undefined, training.seed), scale: lora.lora_alpha / lora.rank }
 }
+
+const adapterFolder = ({ output_dir }: Pick<Recipe, 'output_dir'>): string => join(output_dir, 'adapter')
 
 /** Saves the trained low-rank weights under `output_dir/adapter`, and returns the model that they make of the base. */
 async function withAdapter(
@@ -379,14 +399,14 @@ async function withAdapter(
     baseConfig: ModelConfig
   },
 ): Promise<Map<string, InitialParameter>> {
-  const folder = join(output_dir, 'adapter')
+  const folder = adapterFolder({ output_dir })
   const parameters = new Map<string, Parameter>()
   for (const [name, parameter] of weights) parameters.set(name, await valuesOf(parameter))
   const modelConfig = Object.fromEntries(
     Object.entries(loaded.model.config).filter(([key, value]) => !isDeepStrictEqual(value, baseConfig[key])),
   )
   const config = {
-    ...{ base, modelConfig, rank: lora.rank, alpha: lora.lora_alpha },
+    ...{ base: await lastingSource(base), modelConfig, rank: lora.rank, alpha: lora.lora_alpha },
     targetModules: lora.target_modules ?? defaultTargetModules(loaded.model),
   }
   await saveModelAdapter(folder, { config, parameters, generationConfig: loaded.generationConfig })

@@ -141,8 +141,9 @@ export function convertDisplay({
 /** The outcome in a few lines: where model and report are, and the figures. */
 export function describeConversion(result: ConvertResult, { colors }: Pick<Context, 'colors'>, resume: string): string {
   if (result.status === 'interrupted') return describeInterruption(result, resume)
-  const { evaluation, baseline, comparison, report, model, data } = result
+  const { evaluation, baseline, comparison, report, model, adapter, data } = result
   const lines = [`${colors.bold('model')}   ${model}`, `${colors.bold('report')}  ${report?.html}`]
+  if (adapter) lines.unshift(`${colors.bold('adapter')} ${adapter}`)
   if (evaluation) {
     const base = baseline ? ` (AR base ${decimals(baseline.bitsPerByte, 3)})` : ''
     lines.push(`held-out text: ${bitsPerByte(evaluation)}${base}`)
