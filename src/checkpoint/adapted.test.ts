@@ -150,7 +150,7 @@ describe('what does not fit is named', () => {
   it('an adapter whose base is an adapter', async () => {
     const inner = await save('inner')
     const outer = await save('outer', { config: { ...adapter.config, base: inner } })
-    await expect(openCheckpoint(outer)).rejects.toThrow(/holds an adapter, which the base of an adapter cannot be/)
+    await expect(openCheckpoint(outer)).rejects.toThrow(/holds an adapter, not the weights of a model/)
   })
   it('a config that is no object, and an adapter that drafts or does not', async () => {
     const path = await save('config')

@@ -164,7 +164,7 @@ const findWeights = async (folder: string): Promise<[string, ...string[]]> => {
   if (names.includes(INDEX)) return [join(folder, INDEX)]
   if (names.includes('model.safetensors')) return [join(folder, 'model.safetensors')]
   if (names.includes('adapter_config.json') && !names.includes('config.json'))
-    throw new UserError(`${folder}: holds an adapter, which the base of an adapter cannot be`)
+    throw new UserError(`${folder}: holds an adapter, not the weights of a model`)
   for (const extension of ['.safetensors', '.gguf']) {
     const found = names.filter((name) => name.endsWith(extension) && !name.startsWith('.'))
     const [first, ...others] = allShards(folder, found) ?? (found.length === 1 ? found : [])

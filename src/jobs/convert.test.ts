@@ -115,8 +115,9 @@ describe('low-rank weights are refused', () => {
   const run = async (change: Partial<RecipeInput>) => {
     const folder = await mkdtemp(join(tmpdir(), 'unmask-convert-'))
     try {
-      const data = join(folder, 'data.txt')
-      await writeFile(data, 'Some text to train on.\n\n'.repeat(20))
+      const rows = [...taskRows({ seed: 3, count: 60 })].map(({ prompt, completion }) => ({ prompt, completion }))
+      const data = join(folder, 'data.jsonl')
+      await writeFile(data, rows.map((row) => `${JSON.stringify(row)}\n`).join(''))
       const input = { model: tinyModel, output_dir: join(folder, 'run'), ...change }
       const settings = { data: { train_path: [data], max_seq_len: 64 }, train: { total_tokens: 300 } }
       await convertInFolder(parseRecipe({ ...input, ...settings }), {})
