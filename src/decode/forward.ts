@@ -6,7 +6,7 @@ import type { Model } from '../models/types.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { type Cache, type CacheView, createCaches, type Prefix } from './cache.ts'
 import { type DecodeExtras, loadDecodeProgram } from './forward-program.ts'
-import { createCostMeter } from './load.ts'
+import { createDraftSwitch } from './load.ts'
 import type { Predictions } from './types.ts'
 
 /** Where new positions stand and whom they see, in place of blocks of one size. Each has an entry for every new position. */
@@ -46,17 +46,12 @@ export interface ForwardResult extends Predictions {
   logits: Float32Array | undefined
 }
 
-/** What one more position costs. */
-export interface Load {
-  /** Sequences that are being written, which share forwards. */
-  sequences: number
-  /** Time of one more position beside that of a forward without any, as measured; 0 before that can be told. */
-  positionCost: number
-}
-
 export interface Forward {
   createCache(): Cache
-  load(): Load
+  /** Whether a text should draft, if what it drafts does not change it: one text alone does, others where it is faster. */
+  drafting(): boolean
+  /** A forward has brought a text so many tokens. */
+  brought(tokens: number): void
   /** A cache that holds as many whole blocks of the text's beginning as an earlier text has left. */
   openCache(prefix: Prefix): Promise<Cache>
   /**
@@ -121,7 +116,7 @@ export async function createForward(
   const caches = createCaches(executor, dimensions, name, keep)
   const queue: Waiting[] = []
   let working = false
-  const cost = createCostMeter()
+  const drafts = createDraftSwitch()
   let bound: CacheView | undefined
   let last: Promise<unknown> = Promise.resolve()
 
@@ -196,7 +191,6 @@ export async function createForward(
     const binding = view === bound ? undefined : session.bind(view.feeds, view.fetches)
     bound = view
     const logits = batch.some(({ request }) => request.logits)
-    const began = performance.now()
     const run = session.run(
       {
         input_ids: { dtype: 'int64', shape, data: ids },
@@ -215,7 +209,6 @@ export async function createForward(
       { token: null, confidence: null, ...(logits ? { logits: null } : {}) },
     )
     const [outputs] = await Promise.all([run, binding])
-    cost.observe(rows * length, performance.now() - began)
     const tokens = outputs.token.data as BigInt64Array
     const confidence = outputs.confidence.data as Float32Array
     let row = 0
@@ -256,7 +249,10 @@ export async function createForward(
 
   return {
     createCache: () => guard(caches.open()),
-    load: () => ({ sequences: caches.count, positionCost: cost.perPosition() }),
+    drafting: () => caches.count < 2 || drafts.drafting(),
+    brought(tokens) {
+      if (caches.count > 1) drafts.observe(tokens, caches.count)
+    },
     openCache: async (prefix) => guard(await exclusive(() => caches.openWith(prefix))),
     run(cache, request) {
       const { signal } = request

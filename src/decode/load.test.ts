@@ -1,46 +1,57 @@
-import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { breakEven, createCostMeter } from './load.ts'
+import { createDraftSwitch } from './load.ts'
 
-describe('createCostMeter', () => {
-  it('finds the cost of a position where forwards have different numbers of them', () => {
-    const meter = createCostMeter()
-    for (let i = 0; i < 40; i++) meter.observe(1 + (i % 8), 10 + 0.5 * (1 + (i % 8)))
-    expect(meter.perPosition()).toBeCloseTo(0.05, 6)
+describe('drafting under load', () => {
+  /** Runs for a while, 10 ms a forward, where a forward brings so many tokens in each way; the share of forwards with drafts. */
+  function run(tokens: { drafting: number; plain: number }, sequences = 8, forwards = 4000) {
+    let time = 0
+    const drafts = createDraftSwitch(() => time)
+    let drafting = 0
+    for (let i = 0; i < forwards; i++) {
+      const way = drafts.drafting() ? 'drafting' : 'plain'
+      drafting += Number(way === 'drafting')
+      time += 10
+      drafts.observe(tokens[way], sequences)
+    }
+    return drafting / forwards
+  }
+  it('goes on where it is faster, and ends where it is slower, but for a try now and then', () => {
+    expect(run({ drafting: 3, plain: 1 })).toBeGreaterThan(0.9)
+    const share = run({ drafting: 1, plain: 3 })
+    expect(share).toBeLessThan(0.1)
+    expect(share).toBeGreaterThan(0)
   })
-  it('follows what changes', () => {
-    const meter = createCostMeter()
-    for (let i = 0; i < 100; i++) meter.observe(1 + (i % 8), 10 + 0.5 * (1 + (i % 8)))
-    for (let i = 0; i < 600; i++) meter.observe(1 + (i % 8), 10 + 2 * (1 + (i % 8)))
-    expect(meter.perPosition()).toBeCloseTo(0.2, 3)
+  it('is known for each load by itself, and begins in another as it was', () => {
+    let time = 0
+    const drafts = createDraftSwitch(() => time)
+    const write = (sequences: number, brings: { drafting: number; plain: number }, forwards: number) => {
+      for (let i = 0; i < forwards; i++) {
+        time += 10
+        drafts.observe(brings[drafts.drafting() ? 'drafting' : 'plain'], sequences)
+      }
+    }
+    write(32, { drafting: 1, plain: 3 }, 200)
+    expect(drafts.drafting()).toBe(false)
+    write(4, { drafting: 3, plain: 1 }, 1)
+    expect(drafts.drafting()).toBe(false)
+    write(4, { drafting: 3, plain: 1 }, 100)
+    expect(drafts.drafting()).toBe(true)
+    write(32, { drafting: 1, plain: 3 }, 1)
+    expect(drafts.drafting()).toBe(false)
   })
-  it('says nothing where it cannot tell', () => {
-    const meter = createCostMeter()
-    expect(meter.perPosition()).toBe(0)
-    for (let i = 0; i < 40; i++) meter.observe(4, 10 + (i % 3))
-    expect(meter.perPosition()).toBe(0)
-    const noise = createCostMeter()
-    for (let i = 0; i < 40; i++) noise.observe(1 + (i % 8), 10 - (i % 8))
-    expect(noise.perPosition()).toBe(0)
-  })
-})
-
-describe('breakEven', () => {
-  it('is where one more draft leaves tokens per time as they are', () => {
-    const some = fc.double({ min: 0.01, max: 10, noNaN: true })
-    fc.assert(
-      fc.property(fc.integer({ min: 1, max: 64 }), some, some, some, (sequences, positionCost, tokens, positions) => {
-        const least = breakEven({ sequences, positionCost }, { tokens, positions })
-        const speed = (t: number, r: number) => t / (1 / sequences + positionCost * r)
-        const before = speed(tokens, positions)
-        const more = 1e-3
-        expect(speed(tokens + least * more, positions + more) / before).toBeCloseTo(1, 6)
-      }),
-      { seed: 1 },
-    )
-  })
-  it('is nothing where positions are free, and the tokens of a position where they are all that costs', () => {
-    expect(breakEven({ sequences: 8, positionCost: 0 }, { tokens: 3, positions: 8 })).toBe(0)
-    expect(breakEven({ sequences: 1, positionCost: Number.POSITIVE_INFINITY }, { tokens: 3, positions: 6 })).toBe(0.5)
+  it('does not count pauses', () => {
+    let time = 0
+    const drafts = createDraftSwitch(() => time)
+    for (let i = 0; i < 60; i++) {
+      time += 10
+      drafts.observe(drafts.drafting() ? 3 : 1, 4)
+    }
+    expect(drafts.drafting()).toBe(true)
+    time += 60_000
+    for (let i = 0; i < 10; i++) {
+      time += 10
+      drafts.observe(3, 4)
+    }
+    expect(drafts.drafting()).toBe(true)
   })
 })

@@ -1,51 +1,66 @@
-// What positions cost, and which of them pay: drafts are worth their place in a forward only while they bring tokens faster than
-// the rest of it does.
+// Whether drafts pay where texts share forwards: it is tried, and measured in tokens per second of all of them.
 
-/** Weight of what was seen before, at each observation. */
-const MEMORY = 0.98
+/** Milliseconds that a way is measured at a time. */
+const EPOCH = 200
+/** Epochs after which the slower way is tried again: texts and load change. */
+const TRIAL = 24
 
-/** Spread of the positions, beside their mean, below which a slope says nothing. */
-const LEAST_SPREAD = 0.05
+type Way = 'drafting' | 'plain'
 
-export interface CostMeter {
-  /** A forward of so many positions took so long. */
-  observe(positions: number, milliseconds: number): void
-  /** Time of one more position beside that of a forward without any; 0 as long as forwards are too alike to tell. */
-  perPosition(): number
+export interface DraftSwitch {
+  /** Whether texts that share forwards should draft now. */
+  drafting(): boolean
+  /** A forward of one of `sequences` texts brought so many tokens. */
+  observe(tokens: number, sequences: number): void
 }
 
-/** Fits time = a + b positions to the latest forwards (least squares, the older ones weighing less) and gives b / a. */
-export function createCostMeter(): CostMeter {
-  let [count, x, y, xx, xy] = [0, 0, 0, 0, 0]
+/** What is known of about so many texts at a time. */
+interface Known {
+  way: Way
+  /** Tokens per millisecond, and the epoch in which they were measured. */
+  speeds: Partial<Record<Way, { value: number; epoch: number }>>
+  epoch: number
+  /** Of the epoch so far: time in milliseconds, and tokens. */
+  elapsed: number
+  tokens: number
+}
+
+/** Takes turns with and without drafts, then keeps to the faster way. `now` is in milliseconds. */
+export function createDraftSwitch(now: () => number = () => performance.now()): DraftSwitch {
+  /** By the power of two that the number of texts is near. */
+  const loads = new Map<number, Known>()
+  const unknown = (way: Way): Known => ({ way, speeds: {}, epoch: 0, elapsed: 0, tokens: 0 })
+  let known = unknown('drafting')
+  let last = now()
+
+  function nextWay({ way, speeds, epoch }: Known): Way {
+    const other: Way = way === 'drafting' ? 'plain' : 'drafting'
+    const measured = speeds[other]
+    if (!measured || epoch - measured.epoch >= TRIAL) return other
+    return measured.value > speeds[way]!.value ? other : way
+  }
+
   return {
-    observe(positions, milliseconds) {
-      count = MEMORY * count + 1
-      x = MEMORY * x + positions
-      y = MEMORY * y + milliseconds
-      xx = MEMORY * xx + positions * positions
-      xy = MEMORY * xy + positions * milliseconds
-    },
-    perPosition() {
-      const variance = count * xx - x * x
-      if (count < 4 || variance <= LEAST_SPREAD * x * x) return 0
-      const slope = (count * xy - x * y) / variance
-      const start = (y - slope * x) / count
-      if (slope <= 0) return 0
-      // Forwards without positions are not seen: where the line meets 0 before, all of the time is the positions'.
-      return start <= 0 ? Number.POSITIVE_INFINITY : slope / start
+    drafting: () => known.way === 'drafting',
+    observe(tokens, sequences) {
+      const time = now()
+      const size = Math.round(Math.log2(sequences))
+      const here = loads.get(size) ?? unknown(known.way)
+      loads.set(size, here)
+      const gap = time - last
+      last = time
+      // A pause is nobody's time, nor is a change of load.
+      const counts = here === known && gap <= EPOCH
+      known = here
+      if (!counts) return
+      known.elapsed += gap
+      known.tokens += tokens
+      if (known.elapsed < EPOCH) return
+      known.speeds[known.way] = { value: known.tokens / known.elapsed, epoch: known.epoch }
+      known.epoch++
+      known.way = nextWay(known)
+      known.elapsed = 0
+      known.tokens = 0
     },
   }
-}
-
-/**
- * The least probability of being accepted at which one more draft brings tokens faster than a forward does without it: with a
- * forward's time 1 / n + c r, of n sequences that share it and r positions of each at a cost c, and t tokens of each, d t / d r
- * must be above t c / (1 / n + c r).
- */
-export function breakEven(
-  { sequences, positionCost }: { sequences: number; positionCost: number },
-  { tokens, positions }: { tokens: number; positions: number },
-): number {
-  const shared = sequences * positionCost
-  return shared === Number.POSITIVE_INFINITY ? tokens / positions : (shared * tokens) / (1 + shared * positions)
 }

@@ -26,7 +26,7 @@ export interface LookedUp {
 const LARGEST_DIFFERENCE = 0.5
 
 /** Drafts end where they are together less likely than this to be accepted, unless a caller knows better. */
-export const LEAST_LIKELY = 0.1
+const LEAST_LIKELY = 0.1
 
 /** How often drafts are accepted: first guesses, for the first one and those behind it, and how fast they follow what is seen. */
 const FIRST_RATES = [0.6, 0.75]

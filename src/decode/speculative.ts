@@ -9,8 +9,7 @@ import { random } from '../core/random.ts'
 import type { Cache } from './cache.ts'
 import type { Tracker } from './constraints/index.ts'
 import type { Forward } from './forward.ts'
-import { breakEven } from './load.ts'
-import { createLookup, LEAST_LIKELY, type LookupOptions } from './lookup.ts'
+import { createLookup, type LookupOptions } from './lookup.ts'
 import type { Predictor } from './predict.ts'
 import { prefill } from './prefill.ts'
 import { type Distribution, distribution, draws, pick, type SamplingOptions, withSamplingDefaults } from './sampling.ts'
@@ -80,7 +79,8 @@ export async function* decodeSpeculative(
   await prefill(forward, cache, ids, { signal })
 
   // What is drafted must not change the text: sampled, or taken unverified, it would.
-  const pay = createPay(forward, { masks, exact: !samples && threshold >= 1 })
+  const mayRest = !samples && threshold >= 1
+  const drafting = () => !mayRest || forward.drafting()
   let drafts: Draft[] = []
   const earlier = lookup && createLookup(prompt, lookup)
   /** How many drafts of earlier text are usually expected to be accepted. */
@@ -99,14 +99,14 @@ export async function* decodeSpeculative(
     const start = cache.length
     const known = ids.length - start
     const last = lastAccepted(drafts)
-    const branch = Math.max(branchThreshold, pay.branch(step))
+    const most = drafting() ? masks : 0
     const tree = layOut(
       start,
       known,
       last.map((probability, draft) => {
         const ends = draft > 0 && eosTokenIds.includes((drafts[draft - 1] as Draft).token)
         // The masks predict from two positions behind the token on.
-        return ends || probability < branch ? 0 : Math.max(0, Math.min(masks, end - (ids.length + draft) - 1))
+        return ends || probability < branchThreshold ? 0 : Math.max(0, Math.min(most, end - (ids.length + draft) - 1))
       }),
     )
     const result = await forward.run(cache, {
@@ -136,11 +136,11 @@ export async function* decodeSpeculative(
       accepted++
     }
     cache.truncate(start + known + accepted)
-    pay.observe({ tokens: tokens.length, positions: tree.positions.length, drafts, accepted })
+    if (mayRest) forward.brought(tokens.length)
     drafts = ended ? [] : draftsOf(tree.groups[accepted], step)
     takeSure()
     takeForced()
-    drafts = ended ? [] : upToEnd(withEarlierText(drafts))
+    drafts = ended || !drafting() ? [] : upToEnd(withEarlierText(drafts))
     yield { step, tokens, final: ids.length }
 
     function decide(token: number, details: Pick<CommittedToken, 'confidence' | 'logprob' | 'top'>): void {
@@ -184,7 +184,7 @@ export async function* decodeSpeculative(
         const row = (group as Group).row + mask
         // Where drafts end must not depend on what is drawn, or those that remain would have another distribution.
         together *= result.confidence[row]
-        if (together < Math.max(draftThreshold, pay.least())) break
+        if (together < draftThreshold) break
         const confidence = result.confidence[row]
         const position = ids.length + mask
         // It adjusts the row's logits, too.
@@ -224,7 +224,6 @@ export async function* decodeSpeculative(
       const options = {
         most: Math.min(lookup?.most ?? 0, end - ids.length - ahead.length),
         ahead: ahead.map(({ token }) => token),
-        least: Math.max(LEAST_LIKELY, pay.least()),
       }
       return (earlier?.draft(options) ?? []).map((draft) => ({
         ...draft,
@@ -239,43 +238,6 @@ export async function* decodeSpeculative(
     }
   }
   return ids
-}
-
-/** What of a forward pays where others share it: one text alone has its settings, whatever time positions take. */
-interface Pay {
-  /** The least probability with which a draft must be accepted. */
-  least(): number
-  /** The least probability with which a token must be the last one accepted for masks to stand behind it. */
-  branch(step: number): number
-  observe(forward: { tokens: number; positions: number; drafts: readonly Draft[]; accepted: number }): void
-}
-
-/** How fast the averages of a text follow what is seen. */
-const AVERAGE_STEP = 0.1
-
-/** Masks are tried again after so many forwards: what is written may have changed. */
-const TRIAL = 32
-
-function createPay(forward: Pick<Forward, 'load'>, { masks, exact }: { masks: number; exact: boolean }): Pay {
-  /** Of a forward: tokens, positions, and drafts of masks that were accepted where there were any. */
-  const average = { tokens: 1, positions: 1, drafted: masks / 2 }
-  const follow = (key: keyof typeof average, value: number) => {
-    average[key] += AVERAGE_STEP * (value - average[key])
-  }
-  const least = (): number => {
-    const load = forward.load()
-    return exact && load.sequences > 1 ? breakEven(load, average) : 0
-  }
-  return {
-    least,
-    branch: (step) => (step % TRIAL === 0 ? 0 : (least() * masks) / Math.max(average.drafted, 1e-9)),
-    observe({ tokens, positions, drafts, accepted }) {
-      follow('tokens', tokens)
-      follow('positions', positions)
-      const ofMasks = drafts.filter(({ observe }) => !observe).length
-      if (ofMasks > 0) follow('drafted', Math.min(accepted, ofMasks))
-    },
-  }
 }
 
 const CERTAIN = { confidence: 1 }
