@@ -5,8 +5,8 @@ import { type InferenceParameter, UserError } from '../core/types.ts'
 import type { Model } from '../models/types.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { type Cache, type CacheView, createCaches, type Prefix } from './cache.ts'
+import { createDraftSwitch } from './draft-switch.ts'
 import { type DecodeExtras, loadDecodeProgram } from './forward-program.ts'
-import { createDraftSwitch } from './load.ts'
 import type { Predictions } from './types.ts'
 
 /** Where new positions stand and whom they see, in place of blocks of one size. Each has an entry for every new position. */

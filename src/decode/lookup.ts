@@ -25,7 +25,7 @@ export interface LookedUp {
 /** Endings with more edits than this share of their bytes are not similar. */
 const LARGEST_DIFFERENCE = 0.5
 
-/** Drafts end where they are together less likely than this to be accepted, unless a caller knows better. */
+/** Drafts end where they are together less likely than this to be accepted. */
 const LEAST_LIKELY = 0.1
 
 /** How often drafts are accepted: first guesses, for the first one and those behind it, and how fast they follow what is seen. */
@@ -44,9 +44,9 @@ export interface Lookup {
   append(tokens: readonly number[]): void
   /**
    * What followed the passage most similar to the ending of the text and the tokens `ahead`, the last of equal ones: at most
-   * `most` tokens, as long as all of them are accepted with a probability of at least `least`.
+   * `most` tokens, as far as they are likely enough to be accepted.
    */
-  draft(options?: { most?: number; ahead?: readonly number[]; least?: number }): LookedUp[]
+  draft(options?: { most?: number; ahead?: readonly number[] }): LookedUp[]
 }
 
 /** The ending begins behind `prompt` at the earliest, which is searched, too. */
@@ -78,7 +78,9 @@ export function createLookup(prompt: readonly number[], { window, most: limit, b
     let best: { next: number; distance: number; whole: boolean } | undefined
     let next = 0
     // Not where both overlap: the text resembles its own ending there.
-    for (const [i, distance] of editDistances(text.slice(from), text, from).entries()) {
+    const distances = editDistances(text.slice(from), text, from)
+    for (let i = 0; i < from; i++) {
+      const distance = distances[i] as number
       while ((starts[next] as number) < i + 1) next++
       const whole = starts[next] === i + 1
       const worse = best && (distance > best.distance || (distance === best.distance && best.whole && !whole))
@@ -107,7 +109,7 @@ export function createLookup(prompt: readonly number[], { window, most: limit, b
         Math.min(limit, (1 - (further as number) ** limit) / Math.max(1e-9, 1 - (further as number)))
       return Math.max(expected(rates.equal), expected(rates.similar))
     },
-    draft({ most = limit, ahead = [], least = LEAST_LIKELY } = {}) {
+    draft({ most = limit, ahead = [] } = {}) {
       const found = supposing(ahead, mostSimilar)
       if (!found) return []
       const own = rates[found.equal ? 'equal' : 'similar']
@@ -117,7 +119,7 @@ export function createLookup(prompt: readonly number[], { window, most: limit, b
         const kind = drafts.length === 0 ? 0 : 1
         const confidence = own[kind] as number
         together *= confidence
-        if (together < least) {
+        if (together < LEAST_LIKELY) {
           if (drafts.length === 0) own[kind] = confidence + RECOVERY
           break
         }
@@ -135,8 +137,8 @@ export function createLookup(prompt: readonly number[], { window, most: limit, b
 }
 
 /**
- * The least edits (insertions, deletions, substitutions) between `pattern`, at most `LONGEST_WINDOW` symbols, and any passage of `text` that
- * ends at each of its first `end` symbols: Myers' bit-parallel search (Myers, 1999; Hyyrö, 2003).
+ * The least edits (insertions, deletions, substitutions) between `pattern`, at most `LONGEST_WINDOW` symbols, and any passage of
+ * `text` that ends at each of its first `end` symbols: Myers' bit-parallel search (Myers, 1999; Hyyrö, 2003).
  */
 export function editDistances(pattern: readonly number[], text: readonly number[], end: number): Uint8Array {
   const places = new Map<number, number>()

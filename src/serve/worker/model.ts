@@ -47,6 +47,8 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
     ...(settings.adapter ? { adapter: await loadAdapterFor(loaded.model, settings.adapter) } : {}),
     ...(settings.keepPrefixes ? { keepPrefixes: settings.keepPrefixes } : {}),
   })
+  // A prompt that makes no sense is found out now, not when it is needed.
+  rewritePrompt(loaded.model, '')
   const { tokenizer } = loaded
   const { vocabSize, maxPositions } = loaded.model.dimensions
   const { chatTemplate } = tokenizer

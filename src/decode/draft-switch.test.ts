@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { createDraftSwitch } from './load.ts'
+import { createDraftSwitch } from './draft-switch.ts'
 
 describe('drafting under load', () => {
   /** Runs for a while, 10 ms a forward, where a forward brings so many tokens in each way; the share of forwards with drafts. */
