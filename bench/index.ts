@@ -27,6 +27,7 @@ const benchmarks: Record<string, () => Promise<Benchmark>> = {
   tune: () => import('./tune.ts'),
   moderation: () => import('./moderation.ts'),
   jobs: () => import('./jobs.ts'),
+  streams: () => import('./streams.ts'),
 }
 
 const usage = `usage: npm run bench -- NAME [flags]

@@ -20,6 +20,7 @@ import { report } from './measure.ts'
 /** A way to quantise, as flags of `unmask quantize`. */
 const WAYS: Record<string, Partial<QuantizeOptions>> = {
   '8 bits': { bits: 8 },
+  '8 bits, activations too': { bits: 8, activations: 8 },
   '4 bits': { bits: 4 },
   '4 bits, asymmetric': { bits: 4, symmetric: false },
   '4 bits, offsets': { bits: 4, offsets: true },

@@ -1,7 +1,7 @@
 // The peer of `bench decode --peer` and `bench jobs --peer`: node-llama-cpp on the CPU, from the folder that NODE_LLAMA_CPP names.
 // Answers "load" with seconds, "ar" with tokens a second of greedy decoding, "forward N" with the milliseconds of processing N
-// prompt tokens, and "write MOST LOOKUP ID,ID,..." with the greedy tokens behind a prompt and the seconds they took; LOOKUP is
-// the most tokens that its InputLookupTokenPredictor drafts at a time, 0 for none.
+// prompt tokens, and "write MOST LOOKUP ID,ID,...;ID,..." with the greedy tokens behind each prompt, written at the same time, and
+// the seconds they took; LOOKUP is the most tokens that its InputLookupTokenPredictor drafts at a time, 0 for none.
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -18,7 +18,7 @@ say({ name: `node-llama-cpp ${version}` })
 
 let sequence
 let prompt
-/** For writing, by the most tokens that are drafted: a predictor belongs to its sequence. */
+/** For writing, by the most tokens that are drafted and the number of texts: a predictor belongs to its sequence. */
 const writers = new Map()
 let model
 async function load() {
@@ -51,14 +51,24 @@ async function processed(length) {
   return { milliseconds: performance.now() - start }
 }
 
-async function write(most, lookup, ids) {
-  if (!writers.has(lookup)) {
-    const context = await model.createContext({ contextSize: 1024, threads: Number(threads), batchSize: 512 })
-    const predictor =
-      lookup > 0 ? new library.InputLookupTokenPredictor({ predictionLength: { max: lookup } }) : undefined
-    writers.set(lookup, { predictor, sequence: context.getSequence(predictor && { tokenPredictor: predictor }) })
+/** Sequences that are written at the same time, in one context, so that the library batches them. */
+async function writersOf(lookup, count) {
+  const key = `${lookup} ${count}`
+  if (!writers.has(key)) {
+    const contextSize = 1024
+    const options = { contextSize, sequences: count, threads: Number(threads), batchSize: 512 }
+    const context = await model.createContext(options)
+    const writer = () => {
+      const predictor =
+        lookup > 0 ? new library.InputLookupTokenPredictor({ predictionLength: { max: lookup } }) : undefined
+      return { predictor, sequence: context.getSequence(predictor && { tokenPredictor: predictor }) }
+    }
+    writers.set(key, Array.from({ length: count }, writer))
   }
-  const { predictor, sequence } = writers.get(lookup)
+  return writers.get(key)
+}
+
+async function write({ predictor, sequence }, most, ids) {
   await sequence.clearHistory()
   predictor?.updateInputTokens(ids)
   const written = []
@@ -70,11 +80,17 @@ async function write(most, lookup, ids) {
   return { ids: written, seconds: (performance.now() - start) / 1000 }
 }
 
+async function writeAll(most, lookup, prompts) {
+  const chosen = await writersOf(lookup, prompts.length)
+  return Promise.all(prompts.map((ids, i) => write(chosen[i], most, ids)))
+}
+
 async function answer(command, rest) {
   if (command === 'load') return load()
   if (command === 'ar') return decode()
   if (command === 'forward') return processed(Number(rest[0]))
-  return write(Number(rest[0]), Number(rest[1]), rest[2].split(',').map(Number))
+  const prompts = rest[2].split(';').map((ids) => ids.split(',').map(Number))
+  return writeAll(Number(rest[0]), Number(rest[1]), prompts)
 }
 
 for await (const line of createInterface({ input: process.stdin })) {

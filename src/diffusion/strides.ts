@@ -1,4 +1,4 @@
-// The all-masked strides that an accelerator is trained on: where they stand in a batch, what they predict. Knows nothing
+// The all-masked strides that drafts are trained on: where they stand in a batch, what they predict. Knows nothing
 // about graphs or models.
 
 import { random } from '../core/random.ts'
@@ -7,15 +7,17 @@ import type { Batch } from '../data/types.ts'
 import type { Counters } from './noise.ts'
 
 /**
- * Strides of `size` mask tokens, `count` per row, each behind one position of the clean row, its anchor: the masks stand at
- * anchor + 1 ... anchor + size, and as in the autoregressive base the state at i predicts token i + 1.
+ * Strides of at most `size` mask tokens, each behind one position of the clean row, its anchor: the masks stand at anchor + 1,
+ * anchor + 2, ..., and as in the autoregressive base the state at i predicts token i + 1. A stride ends where its text does, so
+ * that a group of `size` masks holds one long stride or several short ones.
  */
 export interface Strides {
   size: number
+  /** Groups per row. */
   count: number
-  /** Index of each anchor in its row: [rows, count]. */
+  /** Of each mask, [rows, count * size]: index of its anchor in the row. Masks of a stride follow each other. */
   anchors: Int32Array
-  /** Of each mask: its position in the document, the token that it predicts, and 1 if it predicts one: [rows, count * size]. */
+  /** Its position in the document, the token that it predicts, and 1 if it predicts one. */
   positions: Int32Array
   labels: Int32Array
   weights: Float32Array
@@ -34,39 +36,49 @@ const ANCHOR_STREAM = 0x616e6368
 
 /**
  * Draws the anchors of a batch, without repetition, from the positions after which a stride predicts a scored token: in
- * rows with a prompt from its last token on. A row with fewer of them than `count` has strides without weight.
+ * rows with a prompt from its last token on. As many as have room in the groups: each stride goes into the first that has
+ * enough. What is left of a group has no weight.
  */
 export function drawStrides(batch: Batch, { size, count, seed, step, row: firstRow }: StrideDraw): Strides {
   const { rows, length, ids, documents, positions } = batch
-  const masks = rows * count * size
+  const masks = count * size
   const strides: Strides = {
     size,
     count,
-    anchors: new Int32Array(rows * count),
-    positions: new Int32Array(masks),
-    labels: new Int32Array(masks),
-    weights: new Float32Array(masks),
-    clean: new Int32Array(masks),
+    anchors: new Int32Array(rows * masks),
+    positions: new Int32Array(rows * masks),
+    labels: new Int32Array(rows * masks),
+    weights: new Float32Array(rows * masks),
+    clean: new Int32Array(rows * masks),
     predictions: 0,
   }
-  const predicts = (anchor: number, token: number, end: number) =>
-    token < end && documents[token] === documents[anchor] && isScored(batch, token)
   for (let row = 0; row < rows; row++) {
-    const end = (row + 1) * length
+    const [start, end] = [row * length, (row + 1) * length]
+    const predicts = (anchor: number, token: number) =>
+      token < end && documents[token] === documents[anchor] && isScored(batch, token)
+    /** Masks behind an anchor up to the last that predicts something. */
+    const needed = (anchor: number) => {
+      let most = size
+      while (most > 0 && !predicts(anchor, anchor + 1 + most)) most--
+      return most
+    }
     const eligible: number[] = []
-    for (let i = row * length; i < end; i++) if (documents[i]! >= 0 && predicts(i, i + 2, end)) eligible.push(i)
+    for (let i = start; i < end; i++) if (documents[i]! >= 0 && predicts(i, i + 2)) eligible.push(i)
     random(seed, ANCHOR_STREAM, step, firstRow + row).shuffle(eligible)
-    for (let stride = 0; stride < count; stride++) {
-      const anchor = eligible[stride] ?? row * length
-      const used = stride < eligible.length
-      strides.anchors[row * count + stride] = anchor - row * length
-      for (let offset = 0; offset < size; offset++) {
-        const mask = (row * count + stride) * size + offset
-        const place = Math.min(anchor + 1 + offset, end - 1)
-        strides.clean[mask] = place
-        // Masks behind the end of a document predict nothing, and those before do not see them.
-        strides.positions[mask] = Math.min(positions[anchor]! + 1 + offset, length - 1)
-        if (!used || !predicts(anchor, anchor + 2 + offset, end)) continue
+    const used = new Array<number>(count).fill(0)
+    strides.clean.fill(start, row * masks, (row + 1) * masks)
+    for (const anchor of eligible) {
+      const most = needed(anchor)
+      const group = used.findIndex((taken) => taken + most <= size)
+      if (group === -1) continue
+      const first = row * masks + group * size + used[group]!
+      used[group]! += most
+      for (let offset = 0; offset < most; offset++) {
+        const mask = first + offset
+        strides.anchors[mask] = anchor - start
+        strides.clean[mask] = anchor + 1 + offset
+        strides.positions[mask] = positions[anchor]! + 1 + offset
+        if (!predicts(anchor, anchor + 2 + offset)) continue
         strides.labels[mask] = ids[anchor + 2 + offset]!
         strides.weights[mask] = 1
         strides.predictions++

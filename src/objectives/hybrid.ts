@@ -8,7 +8,7 @@ import { blockCausal } from '../diffusion/attention.ts'
 import type { Counters } from '../diffusion/noise.ts'
 import { drawStrides } from '../diffusion/strides.ts'
 import { draftAttention } from '../graph/ops/attention/draft.ts'
-import { anchorBias } from '../graph/ops/attention/masks.ts'
+import { strideBias } from '../graph/ops/attention/masks.ts'
 import { crossEntropy } from '../graph/ops/cross-entropy.ts'
 import { add, differs, mul } from '../graph/ops/elementwise.ts'
 import { input } from '../graph/ops/input.ts'
@@ -25,15 +25,15 @@ import type { MicroBatch, Objective, Sizes, TracedLoss } from './types.ts'
 
 export interface HybridVariant {
   kind: 'hybrid'
-  /** Masks of a stride, and strides per row. */
+  /** Most masks of a stride, and groups of that many per row. */
   size: number
   count: number
   /** Weight of the diffusion loss beside the next-token loss. */
   weight: number
 }
 
-/** Strides per row: so many that a row has `copies` masks for each of its positions. */
-const strideCount = ({ copies = 1 }: DenoisingSettings['noise'], size: number, length: number): number =>
+/** Groups of masks per row: as many as give it `copies` masks for each of its positions. */
+const groupCount = ({ copies = 1 }: DenoisingSettings['noise'], size: number, length: number): number =>
   Math.max(1, Math.round((copies * length) / size))
 
 /** Rows are `[clean tokens ; masks, stride by stride]`. */
@@ -41,7 +41,7 @@ function prepare(batch: Batch, at: Counters, settings: DenoisingSettings): Micro
   const { rows, length, ids } = batch
   const { blockSize: size, noise, maskTokenId, diffusionWeight: weight = 1 } = settings
   if (maskTokenId === undefined) throw new UserError('a diffusion objective needs a mask token')
-  const count = strideCount(noise, size, length)
+  const count = groupCount(noise, size, length)
   const masks = count * size
   const width = length + masks
   const strides = drawStrides(batch, { size, count, ...at })
@@ -81,7 +81,7 @@ function prepare(batch: Batch, at: Counters, settings: DenoisingSettings): Micro
         rowed(batch.positions, (mask) => strides.positions[mask]),
       ),
       document_ids: int64([rows, length], batch.documents),
-      anchors: int64([rows, count], strides.anchors),
+      anchors: int64([rows, count, size], strides.anchors),
       ...lossFeeds(
         { index: Int32Array.from(index), labels: Int32Array.from(labels) },
         { ar_loss: ofPart(false), diffusion_loss: ofPart(true) },
@@ -99,7 +99,7 @@ function prepare(batch: Batch, at: Counters, settings: DenoisingSettings): Micro
 
 /**
  * Inputs, with rows of L clean tokens and N = count * size masks: `input_ids`, `position_ids` [rows, L + N]; `document_ids`
- * [rows, L]; `anchors` [rows, count]; `loss_index` [M] into the flattened positions, `labels` [M] (all int64);
+ * [rows, L]; `anchors` [rows, count, size]; `loss_index` [M] into the flattened positions, `labels` [M] (all int64);
  * `ar_loss_weights` and `diffusion_loss_weights` [M]. The loss is that of next tokens plus `weight` times that of masks, each
  * a mean over its own predictions.
  */
@@ -117,7 +117,7 @@ function trace(
   const labels = input('labels', 'int64', ['M'])
   const ofText = input('ar_loss_weights', 'float32', ['M'])
   const ofMasks = input('diffusion_loss_weights', 'float32', ['M'])
-  const bias = anchorBias(input('anchors', 'int64', [rows, count]), documents)
+  const bias = strideBias(input('anchors', 'int64', [rows, count, size]), documents)
   const causal = blockCausal({ documents, positions: slice(positions, 1, 0, length) }, 1, dimensions)
   const { hidden, head, routing } = model.trace(weights, {
     ids: input('input_ids', 'int64', [rows, width]),

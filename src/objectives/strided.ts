@@ -5,7 +5,7 @@ import { blockCausal } from '../diffusion/attention.ts'
 import type { Counters } from '../diffusion/noise.ts'
 import { drawStrides, type Strides } from '../diffusion/strides.ts'
 import { draftAttention } from '../graph/ops/attention/draft.ts'
-import { anchorBias } from '../graph/ops/attention/masks.ts'
+import { strideBias } from '../graph/ops/attention/masks.ts'
 import { crossEntropy, softCrossEntropy, softmax } from '../graph/ops/cross-entropy.ts'
 import { add, differs, mul } from '../graph/ops/elementwise.ts'
 import { input } from '../graph/ops/input.ts'
@@ -20,7 +20,7 @@ import { flatten } from './token-loss.ts'
 import type { MicroBatch, Objective, Sizes, Tile, TracedLoss } from './types.ts'
 
 export interface StridedSettings {
-  /** Masks of a stride, and strides per row. */
+  /** Most masks of a stride, and groups of that many per row. */
   size: number
   count: number
   /** Share of the loss that is the cross-entropy with the base's own distribution instead of the data's token, from 0 to 1. */
@@ -44,7 +44,7 @@ function microBatch(batch: Batch, strides: Strides, settings: StridedSettings): 
     length,
     feeds: {
       ...rowFeeds(batch, batch.ids),
-      anchors: int64([rows, count], anchors),
+      anchors: int64([rows, count, size], anchors),
       mask_positions: int64([rows, count * size], positions),
       ...(distill < 1 && { labels: int64([masks], labels) }),
       loss_weights: float32([masks], weights),
@@ -59,7 +59,7 @@ const prepare = (batch: Batch, at: Counters, settings: StridedSettings) =>
 
 /**
  * Inputs, with rows of L clean tokens and N = count * size masks each: `input_ids`, `position_ids`, `document_ids`
- * [rows, L]; `anchors` [rows, count], `mask_positions` [rows, N]; `labels` [rows * N] (all int64), `loss_weights` [rows * N];
+ * [rows, L]; `anchors` [rows, count, size], `mask_positions` [rows, N]; `labels` [rows * N] (all int64), `loss_weights` [rows * N];
  * where something is distilled `clean_index` [rows * N] int64. The clean rows are traced with the base's weights alone and
  * before the masks, so that the backward pass ends at their keys and values.
  */
@@ -73,7 +73,7 @@ function trace(
   const ids = input('input_ids', 'int64', [rows, length])
   const positions = input('position_ids', 'int64', [rows, length])
   const documents = input('document_ids', 'int64', [rows, length])
-  const anchors = input('anchors', 'int64', [rows, count])
+  const anchors = input('anchors', 'int64', [rows, count, size])
   const maskPositions = input('mask_positions', 'int64', [rows, count * size])
   const labels = input('labels', 'int64', [rows * count * size])
   const lossWeights = input('loss_weights', 'float32', [rows * count * size])
@@ -93,7 +93,7 @@ function trace(
       select: (x) => gatherRows(flatten(x), cleanIndex),
     }),
   )
-  const bias = anchorBias(anchors, documents)
+  const bias = strideBias(anchors, documents)
   const maskEmbedding = weights(maskEmbeddingName(model))
   const { hidden, head, routing } = model.trace(
     weights.gated(() => scale),

@@ -37,13 +37,17 @@ const tensors = (parameters: ReadonlyMap<string, Parameter>) =>
 describe('drawStrides', () => {
   const strides = drawStrides(batch, draw)
 
+  const masksOf = (row: number) => Array.from({ length: 12 }, (_, i) => row * 12 + i)
+
   it('begins where a stride predicts a maskable token, never twice at one place', () => {
     for (let row = 0; row < rows; row++) {
-      const used = [...strides.anchors.subarray(row * 4, row * 4 + 4)].filter((_, i) =>
-        strides.weights.subarray((row * 4 + i) * 3, (row * 4 + i) * 3 + 3).some((w) => w > 0),
+      const begun = masksOf(row).filter(
+        (mask) =>
+          strides.weights[mask] > 0 && strides.positions[mask] === 1 + batch.positions[row * length + strides.anchors[mask]],
       )
-      expect(new Set(used).size).toBe(used.length)
-      for (const anchor of used) {
+      const anchors = begun.map((mask) => strides.anchors[mask])
+      expect(new Set(anchors).size).toBe(anchors.length)
+      for (const anchor of anchors) {
         expect(batch.documents[row * length + anchor]).toBe(batch.documents[row * length + anchor + 2])
         expect(batch.maskable[row * length + anchor + 2]).toBe(1)
       }
@@ -53,15 +57,25 @@ describe('drawStrides', () => {
   it('predicts the token after each mask, of the same document, and counts them', () => {
     strides.weights.forEach((weight, mask) => {
       if (weight === 0) return
-      const row = Math.floor(mask / 12)
-      const anchor = row * length + strides.anchors[Math.floor(mask / 3)]
-      const token = anchor + 2 + (mask % 3)
+      const anchor = Math.floor(mask / 12) * length + strides.anchors[mask]
+      const offset = strides.positions[mask] - batch.positions[anchor] - 1
+      const token = anchor + 2 + offset
+      expect(offset).toBeLessThan(3)
       expect(strides.labels[mask]).toBe(batch.ids[token])
       expect(batch.documents[token]).toBe(batch.documents[anchor])
-      expect(strides.positions[mask]).toBe(batch.positions[anchor] + 1 + (mask % 3))
       expect(strides.clean[mask]).toBe(token - 1)
     })
     expect(strides.weights.reduce((a, b) => a + b)).toBe(strides.predictions)
+  })
+
+  it('fills what a short stride leaves of a group with another', () => {
+    for (let first = 0; first < strides.weights.length; first += 3) {
+      const group = strides.weights.slice(first, first + 3)
+      expect([...group].sort((a, b) => b - a)).toEqual([...group])
+    }
+    // The first row's texts have strides of 3, 2 and 1 masks: 4 groups hold more than 4 of them.
+    const used = masksOf(0).filter((mask) => strides.weights[mask] > 0)
+    expect(new Set(used.map((mask) => strides.anchors[mask])).size).toBeGreaterThan(4)
   })
 })
 

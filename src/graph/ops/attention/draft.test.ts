@@ -5,7 +5,7 @@ import { createExecutor } from '../../../runtime/onnxruntime/executor.ts'
 import type { Tensor } from '../../tensor.ts'
 import { softCrossEntropy, softmax } from '../cross-entropy.ts'
 import { draftAttention } from './draft.ts'
-import { anchorBias } from './masks.ts'
+import { strideBias } from './masks.ts'
 
 const executor = createExecutor({ threads: 1 })
 afterAll(() => executor.dispose())
@@ -13,9 +13,10 @@ afterAll(() => executor.dispose())
 const heads = 4
 const kvHeads = 2
 const headDim = 6
-const [rows, length, groups, size] = [2, 7, 3, 2]
+const [rows, length, groups, size] = [2, 7, 2, 3]
 const documents = [0, 0, 0, 0, 1, 1, 1, 0, 0, 1, 1, 1, 1, -1]
-const anchors = [3, 1, 6, 0, 5, 2]
+// Of each position that drafts: groups with one anchor, and with two.
+const anchors = [3, 3, 3, 1, 1, 6, 0, 5, 5, 2, 2, 2]
 
 const values = {
   q: normal(1, [rows, groups * size, heads * headDim]),
@@ -24,14 +25,14 @@ const values = {
   contextKey: normal(4, [rows, length, kvHeads * headDim]),
   contextValue: normal(5, [rows, length, kvHeads * headDim]),
 }
-const layout = { anchors: int64([rows, groups], anchors), documents: int64([rows, length], documents) }
+const layout = { anchors: int64([rows, groups, size], anchors), documents: int64([rows, length], documents) }
 
 const build = (x: Record<string, Tensor>) =>
   draftAttention(
     x.q,
     { key: x.k, value: x.v },
     { key: x.contextKey, value: x.contextValue },
-    anchorBias(x.anchors, x.documents),
+    strideBias(x.anchors, x.documents),
     { heads, kvHeads, size, trainContext: true },
   )
 
@@ -44,14 +45,15 @@ function reference(): Float64Array {
       for (let i = 0; i < size; i++)
         for (let head = 0; head < heads; head++) {
           const shared = Math.floor(head / (heads / kvHeads)) * headDim
-          const query = ((row * groups + group) * size + i) * heads * headDim + head * headDim
-          const anchor = anchors[row * groups + group]
+          const first = (row * groups + group) * size
+          const query = (first + i) * heads * headDim + head * headDim
+          const anchor = anchors[first + i]
           const seen: [keys: typeof k, values: typeof v, at: number][] = []
           for (let j = 0; j <= anchor; j++)
             if (documents[row * length + j] === documents[row * length + anchor])
               seen.push([contextKey, contextValue, (row * length + j) * kvHeads * headDim + shared])
           for (let j = 0; j <= i; j++)
-            seen.push([k, v, ((row * groups + group) * size + j) * kvHeads * headDim + shared])
+            if (anchors[first + j] === anchor) seen.push([k, v, (first + j) * kvHeads * headDim + shared])
           const scores = seen.map(([keys, , at]) => {
             let score = 0
             for (let d = 0; d < headDim; d++) score += Number(q.data[query + d]) * Number(keys.data[at + d])
@@ -66,7 +68,7 @@ function reference(): Float64Array {
 }
 
 describe('draftAttention', () => {
-  it('sees the row up to the anchor, within its document, and the group up to the query', async () => {
+  it('sees the row up to the anchor, within its document, and those of the group with its anchor up to the query', async () => {
     const { data } = await evaluate(executor, { values: { ...values, ...layout }, build })
     const expected = reference()
     expect(data.length).toBe(expected.length)

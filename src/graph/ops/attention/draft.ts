@@ -1,6 +1,6 @@
-// Attention of the positions that draft: groups of k of them, each group behind one position (its anchor) of a row whose
-// keys and values are given. A query sees the row up to its anchor and, causally, its own group. One node forward and one
-// node backward.
+// Attention of the positions that draft: groups of k of them, each position behind one (its anchor) of a row whose keys and
+// values are given. A query sees the row up to its anchor and, causally, those of its group with the same anchor. One node
+// forward and one node backward.
 import { z } from 'zod'
 import { count } from '../../attributes.ts'
 import type { Emitter } from '../../onnx/emitter.ts'
@@ -91,19 +91,22 @@ function arrange(emit: Emitter, { rows, groups, size, kvHeads, share, headDim, l
     /** A query tensor as one matrix per key head: [rows, kvHeads, groups * share * size, width]. */
     flat: (x: string, width: number) => reshape(x, [rows, kvHeads, groups * share * size, width]),
     perGroup: (x: string, width: number) => reshape(x, [rows, kvHeads, groups, share * size, width]),
+    perHead: (x: string, width: number) => reshape(x, [rows, kvHeads, groups, share, size, width]),
   }
 }
 
 const attentionOperation = defineOperation({
   name: 'draftAttention',
-  inputs: ['q', 'k', 'v', 'contextKey', 'contextValue', 'bias'],
+  inputs: ['q', 'k', 'v', 'contextKey', 'contextValue', 'ownBias', 'contextBias'],
   outputs: ['y', 'groupProbabilities', 'contextProbabilities'],
   attributes: draftAttributes,
-  // Inputs: q, k, v, the keys and values of the row, the bias of the row's keys. Outputs: y, the probabilities.
+  // Inputs: q, k, v, the keys and values of the row, the biases of `strideBias`. Outputs: y, the probabilities.
   infer(inputs, attributes, fail) {
     const { rows, groups, length, kvHeads, share, size } = layoutOf(inputs, attributes, fail)
-    const expected: Shape = [rows, 1, groups, 1, length]
-    if (!sameShape(inputs[5].shape, expected)) fail(`the bias must be ${shapeText(expected)}`)
+    for (const [i, keys] of [size, length].entries()) {
+      const expected: Shape = [rows, 1, groups, 1, size, keys]
+      if (!sameShape(inputs[5 + i].shape, expected)) fail(`bias ${i} must be ${shapeText(expected)}`)
+    }
     return [
       { dtype: 'float32', shape: inputs[0].shape },
       { dtype: 'float32', shape: [rows, kvHeads, groups, share * size, size] },
@@ -116,23 +119,20 @@ const attentionOperation = defineOperation({
       [q, k, v, contextKey, contextValue, ...outputs, dy as Tensor],
       attributes,
     )
-    return [dq, dk, dv, dContextKey, dContextValue, undefined]
+    return [dq, dk, dv, dContextKey, dContextValue, undefined, undefined]
   },
-  onnx(emit, [q, k, v, contextKey, contextValue, bias], attributes, node) {
+  onnx(emit, [q, k, v, contextKey, contextValue, ownBias, contextBias], attributes, node) {
     const layout = layoutOf(node.inputs, attributes, never)
-    const { headDim, size, share, length } = layout
+    const { headDim, size, length } = layout
     const at = arrange(emit, layout)
     const scale = scaleOf(headDim)
     const query = at.query(q)
-    const causal = new Float32Array(share * size * size)
-    for (let row = 0; row < share * size; row++)
-      for (let key = (row % size) + 1; key < size; key++) causal[row * size + key] = Number.NEGATIVE_INFINITY
-    const own = emit.op('Add', [
-      dots(emit, query, at.key(k), scale),
-      emit.constant({ dtype: 'float32', shape: [share * size, size], data: causal }),
-    ])
+    /** Query heads that share a key head share the bias. */
+    const biased = (scores: string, bias: string, keys: number) =>
+      at.perGroup(emit.op('Add', [at.perHead(scores, keys), bias]), keys)
+    const own = biased(dots(emit, query, at.key(k), scale), ownBias, size)
     const earlier = dots(emit, at.flat(query, headDim), at.context(contextKey), scale)
-    const context = emit.op('Add', [at.perGroup(earlier, length), bias])
+    const context = biased(earlier, contextBias, length)
     const [ownP, contextP] = softmaxOfBoth(emit, own, context, [size, length])
     const mixed = emit.op('MatMul', [at.flat(contextP, length), at.context(contextValue)])
     const y = emit.op('Add', [emit.op('MatMul', [ownP, at.key(v)]), at.perGroup(mixed, headDim)])
@@ -176,17 +176,17 @@ const gradientOperation = defineOperation({
 })
 
 /**
- * softmax over the row up to the anchor and over the group up to the query: q [rows, groups * size, heads * D], k and v
- * with key heads; the row's keys and values [rows, length, key heads * D], rotated; `bias` of `anchorBias`. Gradients for
- * q, k and v, and with `trainContext` for the row's keys and values.
+ * softmax over the row up to the anchor and over those of the group with the same anchor, up to the query:
+ * q [rows, groups * size, heads * D], k and v with key heads; the row's keys and values [rows, length, key heads * D], rotated;
+ * `bias` of `strideBias`. Gradients for q, k and v, and with `trainContext` for the row's keys and values.
  */
 export const draftAttention = (
   q: Tensor,
   { key, value }: { key: Tensor; value: Tensor },
   context: { key: Tensor; value: Tensor },
-  bias: Tensor,
+  bias: { own: Tensor; context: Tensor },
   { heads, kvHeads, size, trainContext }: Attributes,
 ): Tensor => {
   const attributes = { heads, kvHeads, size, trainContext }
-  return apply(attentionOperation, [q, key, value, context.key, context.value, bias], attributes)[0]
+  return apply(attentionOperation, [q, key, value, context.key, context.value, bias.own, bias.context], attributes)[0]
 }

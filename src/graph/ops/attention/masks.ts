@@ -5,7 +5,7 @@ import { count, dim, index, none } from '../../attributes.ts'
 import type { Emitter } from '../../onnx/emitter.ts'
 import { defineOperation } from '../../registry.ts'
 import { type Dim, type Shape, sameShape } from '../../shape.ts'
-import { apply1, type Tensor } from '../../tensor.ts'
+import { apply, apply1, type Tensor } from '../../tensor.ts'
 
 /**
  * Which keys of the same document a query sees, by block index floor(position / block size):
@@ -144,37 +144,58 @@ export const blockColumns = (
   attributes: z.infer<typeof columnAttributes>,
 ): Tensor => apply1(columnsOperation, [positions, documents], attributes)
 
-const anchorBiasOperation = defineOperation({
-  name: 'anchorBias',
+const strideBiasOperation = defineOperation({
+  name: 'strideBias',
   inputs: ['anchors', 'documents'],
-  outputs: ['bias'],
+  outputs: ['own', 'context'],
   attributes: none,
   infer([anchors, documents], _, fail) {
     for (const { dtype } of [anchors, documents]) if (dtype !== 'int64') fail('both must be int64')
-    const [rows, groups] = anchors.shape
-    if (anchors.shape.length !== 2 || documents.shape.length !== 2 || documents.shape[0] !== rows)
-      fail('anchors must be [rows, groups] and documents [rows, length]')
-    return [{ dtype: 'float32', shape: [rows, 1, groups, 1, documents.shape[1]] }]
+    const [rows, groups, size] = anchors.shape
+    if (anchors.shape.length !== 3 || documents.shape.length !== 2 || documents.shape[0] !== rows)
+      fail('anchors must be [rows, groups, size] and documents [rows, length]')
+    const shape = (keys: Dim): Shape => [rows, 1, groups, 1, size, keys]
+    return [
+      { dtype: 'float32', shape: shape(size) },
+      { dtype: 'float32', shape: shape(documents.shape[1]) },
+    ]
   },
   onnx(emit, [anchors, documents], _, node) {
+    const [rows, groups, size] = node.inputs[0].shape.map(Number)
     const length = Number(node.inputs[1].shape[1])
-    const index = BigInt64Array.from({ length }, (_, i) => BigInt(i))
-    const at = emit.op('Unsqueeze', [anchors, emit.ints([2])])
-    const own = emit.op('Unsqueeze', [emit.op('GatherElements', [documents, anchors], { axis: 1 }), emit.ints([2])])
-    const visible = emit.op('And', [
+    const order = (count: number) => BigInt64Array.from({ length: count }, (_, i) => BigInt(i))
+    const flat = emit.op('Reshape', [anchors, emit.ints([rows, groups * size])])
+    const at = emit.op('Unsqueeze', [flat, emit.ints([2])])
+    const own = emit.op('Unsqueeze', [emit.op('GatherElements', [documents, flat], { axis: 1 }), emit.ints([2])])
+    const context = emit.op('And', [
       emit.op('Equal', [own, emit.op('Unsqueeze', [documents, emit.ints([1])])]),
-      emit.op('GreaterOrEqual', [at, emit.constant({ dtype: 'int64', shape: [1, 1, length], data: index })]),
+      emit.op('GreaterOrEqual', [at, emit.constant({ dtype: 'int64', shape: [1, 1, length], data: order(length) })]),
     ])
-    return [emit.op('Unsqueeze', [bias(emit, visible), emit.ints([1, 3])])]
+    const causal = new Uint8Array(size * size)
+    for (let query = 0; query < size; query++) causal.fill(1, query * size, query * size + query + 1)
+    const together = emit.op('And', [
+      emit.op('Equal', [
+        emit.op('Unsqueeze', [anchors, emit.ints([3])]),
+        emit.op('Unsqueeze', [anchors, emit.ints([2])]),
+      ]),
+      emit.constant({ dtype: 'bool', shape: [size, size], data: causal }),
+    ])
+    const shaped = (visible: string, keys: number) =>
+      emit.op('Reshape', [bias(emit, visible), emit.ints([rows, 1, groups, 1, size, keys])])
+    return [shaped(together, size), shaped(context, length)]
   },
 })
 
 /**
- * Shows each group the positions of its anchor's document up to the anchor: anchors [rows, groups] (indices into the row)
- * and documents [rows, length], both int64 -> [rows, 1, groups, 1, length], 0 or -inf.
+ * What each mask of a stride sees, 0 or -inf: `own`, the masks of its group with its anchor, up to itself
+ * [rows, 1, groups, 1, size, size]; `context`, the positions of the anchor's document up to the anchor
+ * [rows, 1, groups, 1, size, length]. Inputs: anchors [rows, groups, size] (indices into the row) and documents [rows, length],
+ * both int64.
  */
-export const anchorBias = (anchors: Tensor, documents: Tensor): Tensor =>
-  apply1(anchorBiasOperation, [anchors, documents], null)
+export function strideBias(anchors: Tensor, documents: Tensor): { own: Tensor; context: Tensor } {
+  const [own, context] = apply(strideBiasOperation, [anchors, documents], null)
+  return { own, context }
+}
 
 /** Before every block, and behind every block. */
 const FIRST = -(2n ** 62n)
