@@ -69,8 +69,8 @@ export async function run(args: string[]): Promise<void> {
       { base: base.run, accelerated: accelerated.run },
       { rounds: Number(values.rounds), warmup: 1 },
     )
-    const { masks, draftThreshold, branchThreshold } = adapter.config.decoding
-    const label = `${loaded.name}, masks ${masks}, draft threshold ${draftThreshold}, branch threshold ${branchThreshold}, ${values.threads} threads`
+    const { masks, rowCost } = adapter.config.decoding
+    const label = `${loaded.name}, masks ${masks}, row cost ${rowCost}, ${values.threads} threads`
     const line = { bench: 'accelerate', case: label, peer: 'alone' }
     const [own, peer] = [accelerated.last(), base.last()]
     report({ ...line, value: speeds.accelerated, unit: 'tokens/s', peerValue: speeds.base })

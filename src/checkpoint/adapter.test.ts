@@ -19,7 +19,7 @@ const config: AdapterConfig = {
   base: 'models/base',
   maskTokenId: 39,
   blockSize: 6,
-  decoding: { masks: 3, draftThreshold: 0.25, branchThreshold: 0.5 },
+  decoding: { masks: 3, rowCost: 0.25 },
 }
 const shapesOf = ({ rank, targetModules }: AdapterConfig) => loraShapes(model, { rank, targetModules })
 const parameters = initialLora(shapesOf(config), new Float32Array(32).fill(0.5), 3)
@@ -93,8 +93,8 @@ describe('saveAdapter and loadAdapter', () => {
     [{ target_modules: ['nothing'] }, 'no projection called nothing'],
     [{ use_dora: true }, 'use_dora'],
     [{ block_size: 1e6 }, 'block_size'],
-    [{ decoding: { masks: 7, draft_threshold: 0, branch_threshold: 0 } }, 'masks from 1 to block_size, 6'],
-    [{ decoding: { masks: 1, draft_threshold: 2, branch_threshold: 0 } }, 'thresholds'],
+    [{ decoding: { masks: 7, row_cost: 0 } }, 'masks from 1 to block_size, 6'],
+    [{ decoding: { masks: 1, row_cost: 2 } }, 'row_cost'],
     [{ decoding: null }, 'decoding'],
     [{ mask_token_id: -1 }, 'mask_token_id'],
   ])('refuses %j', async (change, message) => {

@@ -12,10 +12,8 @@ import { writeSafetensors } from './safetensors-write.ts'
 export interface StridedSettings {
   /** Masks behind a position: tokens that are drafted at a time. */
   masks: number
-  /** Drafts end before the first whose probability, times those before it, is below this. */
-  draftThreshold: number
-  /** Masks stand behind a token only where it is at least this probable to be the last accepted. */
-  branchThreshold: number
+  /** Time of one more position in a forward, as a share of a forward of one. */
+  rowCost: number
 }
 
 /** What PEFT's config says of low-rank weights. */
@@ -80,8 +78,7 @@ export async function saveAdapter(folder: string, { config, parameters }: Adapte
     block_size: config.blockSize,
     decoding: {
       masks: config.decoding.masks,
-      draft_threshold: config.decoding.draftThreshold,
-      branch_threshold: config.decoding.branchThreshold,
+      row_cost: config.decoding.rowCost,
     },
   }
   await writeJson(join(folder, adapterConfigFile), json)
@@ -181,17 +178,17 @@ export async function readAdapterConfig(folder: string): Promise<AdapterConfig> 
       `${folder}: holds an adapter that is a model of its own, not one that drafts: give it as the model`,
     )
   const blockSize = whole('block_size', LARGEST_BLOCK)
-  if (!isRecord(decoding)) return bad('decoding', '{ masks, draft_threshold, branch_threshold }')
-  const { masks, draft_threshold: draftThreshold, branch_threshold: branchThreshold } = decoding
+  if (!isRecord(decoding)) return bad('decoding', '{ masks, row_cost }')
+  const { masks, row_cost: rowCost } = decoding
   const isShare = (value: unknown): value is number => typeof value === 'number' && value >= 0 && value <= 1
   if (!Number.isInteger(masks) || (masks as number) < 1 || (masks as number) > blockSize)
     bad('decoding', `with masks from 1 to block_size, ${blockSize}`)
-  if (!isShare(draftThreshold) || !isShare(branchThreshold)) return bad('decoding', 'with thresholds from 0 to 1')
+  if (!isShare(rowCost)) return bad('decoding', 'with row_cost from 0 to 1')
   return {
     ...config,
     maskTokenId: whole('mask_token_id', 2 ** 31, 0),
     blockSize,
-    decoding: { masks: masks as number, draftThreshold, branchThreshold },
+    decoding: { masks: masks as number, rowCost },
   }
 }
 

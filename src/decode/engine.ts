@@ -200,14 +200,12 @@ export async function createEngine(
         )
       checkAutoregressivePrompt(prompt, dimensions)
       checkOptions(options, dimensions)
-      const { masks = 0, threshold = 1, constraint, logitScale, signal } = options
-      const { draftThreshold = settingDefault('draftThreshold'), branchThreshold = settingDefault('branchThreshold') } =
-        options
+      const { masks = 0, threshold = 1, rowCost = settingDefault('rowCost'), constraint, logitScale, signal } = options
       const end = endOf(prompt, options)
       const predictor = createPredictor(options, { forbidden, logits: constraint !== undefined })
       const tracker = constraint?.begin({ maxTokens: end - prompt.length })
       const drafts = {
-        ...{ masks, draftThreshold, branchThreshold, threshold, maskTokenId: maskTokenId ?? 0 },
+        ...{ masks, rowCost, threshold, maskTokenId: maskTokenId ?? 0 },
         lookup: lookup > 0 ? { window: lookup, most: lookupTokens, bytesOf } : undefined,
       }
       const settings = { ...drafts, predictor, tracker, sampling: options, logitScale, signal }

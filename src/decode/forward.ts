@@ -50,6 +50,8 @@ export interface Forward {
   createCache(): Cache
   /** Whether a text should draft, if what it drafts does not change it: one text alone does, others where it is faster. */
   drafting(): boolean
+  /** Texts that are being written: as many may share a forward. */
+  texts(): number
   /** A forward has brought a text so many tokens. */
   brought(tokens: number): void
   /** A cache that holds as many whole blocks of the text's beginning as an earlier text has left. */
@@ -249,6 +251,7 @@ export async function createForward(
 
   return {
     createCache: () => guard(caches.open()),
+    texts: () => caches.count,
     drafting: () => caches.count < 2 || drafts.drafting(),
     brought(tokens) {
       if (caches.count > 1) drafts.observe(tokens, caches.count)

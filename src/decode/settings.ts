@@ -293,22 +293,10 @@ export const decodingSettings = {
       playground: notAsked,
     },
   },
-  draftThreshold: {
+  rowCost: {
     type: share,
-    default: 0,
-    help: 'end drafts when they are together less probable than this',
-    modes: ['speculative'],
-    exposed: {
-      recipe: true,
-      http: { in: 'unmask' },
-      generationConfig: "kept in the adapter's config",
-      playground: notAsked,
-    },
-  },
-  branchThreshold: {
-    type: share,
-    default: 0.2,
-    help: 'put masks behind a draft when its probability of being the last accepted one is at least this',
+    default: 0.05,
+    help: 'time of one more position in a forward, as a share of a forward of one: drafts and masks that are worth less are left out',
     modes: ['speculative'],
     exposed: { ...ofAdapter, generationConfig: true },
   },

@@ -115,12 +115,11 @@ describe('generateSpeculative', () => {
         fc.array(fc.integer({ min: 0, max: VOCABULARY - 1 }), { minLength: 1, maxLength: 12 }),
         fc.integer({ min: 1, max: 60 }),
         fc.integer({ min: 1, max: 6 }),
-        fc.constantFrom(0, 0.1, 0.5, 1),
-        fc.constantFrom(0, 0.2, 1),
-        async (prompt, maxNewTokens, masks, draftThreshold, branchThreshold) => {
+        fc.constantFrom(0, 0.01, 0.1, 0.5, 1),
+        async (prompt, maxNewTokens, masks, rowCost) => {
           const expected = await complete(plain.generateAutoregressive(prompt, { maxNewTokens }))
           let final = prompt.length
-          const options = { maxNewTokens, masks, draftThreshold, branchThreshold }
+          const options = { maxNewTokens, masks, rowCost }
           const actual = await complete(engine.generateSpeculative(prompt, options), (step) => {
             expect(step.tokens.map(({ position }) => position)).toEqual(step.tokens.map((_, i) => final + i))
             final = step.final
@@ -228,9 +227,7 @@ describe('generateSpeculative', () => {
   it('refuses settings that make no sense', () => {
     expect(() => plain.generateSpeculative([1], { maxNewTokens: 1, masks: 2 })).toThrow('masks draft only with')
     expect(() => engine.generateSpeculative([1], { maxNewTokens: 1, masks: 0 })).toThrow('masks')
-    expect(() => engine.generateSpeculative([1], { maxNewTokens: 1, masks: 2, draftThreshold: 2 })).toThrow(
-      'draftThreshold',
-    )
+    expect(() => engine.generateSpeculative([1], { maxNewTokens: 1, masks: 2, rowCost: 2 })).toThrow('rowCost')
     expect(() => engine.generateSpeculative([], { maxNewTokens: 1, masks: 2 })).toThrow('at least one token')
   })
 })

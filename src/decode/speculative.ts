@@ -8,6 +8,7 @@
 import { random } from '../core/random.ts'
 import type { Cache } from './cache.ts'
 import type { Tracker } from './constraints/index.ts'
+import { createDraftBudget } from './draft-budget.ts'
 import type { Forward } from './forward.ts'
 import { createLookup, type LookupOptions } from './lookup.ts'
 import type { Predictor } from './predict.ts'
@@ -17,20 +18,12 @@ import { expectedConfirmed } from './self-verify.ts'
 import type { CommittedToken, DecodeStep } from './types.ts'
 
 export interface SpeculativeSettings {
-  /** Masks behind a position: the most tokens that they draft at a time. 0: none draft. */
+  /** Most masks behind a position: the most tokens that they draft at a time. 0: none draft. */
   masks: number
   /** Drafts are looked up in the text, too, and taken where more of them are expected to be accepted. Undefined: they are not. */
   lookup: LookupOptions | undefined
-  /**
-   * Drafts end before the first for which the product of the drafts' probabilities so far (of the most probable token at
-   * each) is below this. 0: they never end early.
-   */
-  draftThreshold: number
-  /**
-   * Masks stand behind a token only where this is at most the probability, after the drafts', that it is the last one accepted.
-   * Where it is and has none, the next forward verifies nothing and decodes one token. 0: behind every token.
-   */
-  branchThreshold: number
+  /** Time of one more position in a forward, as a share of a forward of one: what drafts and masks are weighed against. */
+  rowCost: number
   /**
    * Drafts are taken without verification as long as the product of their probabilities is above this. 1: none are.
    */
@@ -71,7 +64,7 @@ export async function* decodeSpeculative(
   { prompt, end, eosTokenIds }: { prompt: readonly number[]; end: number; eosTokenIds: readonly number[] },
   settings: SpeculativeSettings,
 ): AsyncGenerator<DecodeStep, number[], void> {
-  const { masks, lookup, draftThreshold, branchThreshold, threshold, maskTokenId } = settings
+  const { masks, lookup, rowCost, threshold, maskTokenId } = settings
   const { predictor, tracker, sampling, logitScale, signal } = settings
   const ids = [...prompt]
   const samples = draws(sampling)
@@ -81,7 +74,10 @@ export async function* decodeSpeculative(
   // What is drafted must not change the text: sampled, or taken unverified, it would.
   const mayRest = !samples && threshold >= 1
   const drafting = () => !mayRest || forward.drafting()
+  const budget = createDraftBudget({ rowCost, masks }, () => (mayRest ? forward.texts() : 1))
   let drafts: Draft[] = []
+  /** Masks behind the last accepted position, and how many of their drafts were taken or are among `drafts`, from the first. */
+  let drafted = { tried: 0, taken: 0, verifying: 0 }
   const earlier = lookup && createLookup(prompt, lookup)
   /** How many drafts of earlier text are usually expected to be accepted. */
   let usual = 0
@@ -106,7 +102,8 @@ export async function* decodeSpeculative(
       last.map((probability, draft) => {
         const ends = draft > 0 && eosTokenIds.includes((drafts[draft - 1] as Draft).token)
         // The masks predict from two positions behind the token on.
-        return ends || probability < branchThreshold ? 0 : Math.max(0, Math.min(most, end - (ids.length + draft) - 1))
+        const room = end - (ids.length + draft) - 1
+        return ends ? 0 : Math.max(0, Math.min(most, room, budget.masksBehind(probability)))
       }),
     )
     const result = await forward.run(cache, {
@@ -137,10 +134,15 @@ export async function* decodeSpeculative(
     }
     cache.truncate(start + known + accepted)
     if (mayRest) forward.brought(tokens.length)
-    drafts = ended ? [] : draftsOf(tree.groups[accepted], step)
+    if (most > 0) budget.followMasks(drafted.tried, drafted.taken + Math.min(accepted, drafted.verifying))
+    const group = tree.groups[accepted]
+    drafts = ended ? [] : draftsOf(group, step)
     takeSure()
+    drafted = { tried: group?.size ?? 0, taken: (group?.size ?? 0) - drafts.length, verifying: 0 }
     takeForced()
-    drafts = ended || !drafting() ? [] : upToEnd(withEarlierText(drafts))
+    drafts = ended || !drafting() ? [] : worthwhile(upToEnd(withEarlierText(drafts)))
+    drafted.verifying = countOfMasks(drafts)
+    budget.followForward(tree.positions.length, tokens.length)
     yield { step, tokens, final: ids.length }
 
     function decide(token: number, details: Pick<CommittedToken, 'confidence' | 'logprob' | 'top'>): void {
@@ -179,12 +181,8 @@ export async function* decodeSpeculative(
     /** What the masks behind the last accepted token propose for the positions behind the one that was just decided. */
     function draftsOf(group: Group | undefined, step: number): Draft[] {
       const proposed: Draft[] = []
-      let together = 1
       for (let mask = 0; mask < (group?.size ?? 0); mask++) {
         const row = (group as Group).row + mask
-        // Where drafts end must not depend on what is drawn, or those that remain would have another distribution.
-        together *= result.confidence[row]
-        if (together < draftThreshold) break
         const confidence = result.confidence[row]
         const position = ids.length + mask
         // It adjusts the row's logits, too.
@@ -194,6 +192,11 @@ export async function* decodeSpeculative(
         proposed.push({ token, from, confidence, details: details(0, token) })
       }
       return proposed
+    }
+
+    /** Where drafts end must not depend on what is drawn, or those that remain would have another distribution. */
+    function worthwhile(all: Draft[]): Draft[] {
+      return all.slice(0, budget.worthVerifying(all.map(({ confidence }) => confidence)))
     }
 
     function upToEnd(all: Draft[]): Draft[] {
@@ -254,6 +257,12 @@ function onlyToken(tokens: Uint32Array): number | undefined {
     found = 32 * word + 31 - Math.clz32(bits)
   }
   return found
+}
+
+/** How many drafts, from the first, are those of masks. */
+function countOfMasks(drafts: readonly Draft[]): number {
+  const first = drafts.findIndex(({ details }) => !details)
+  return first === -1 ? drafts.length : first
 }
 
 /** How many of these drafts are expected to be accepted. */

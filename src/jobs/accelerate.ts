@@ -1,5 +1,6 @@
 // A lossless accelerator for an autoregressive model: an adapter that drafts tokens at mask positions, which the model itself
 // then verifies. It composes data, training and decoding and holds no method of its own.
+
 import { join } from 'node:path'
 import { stringify } from 'yaml'
 import { type AdapterConfig, saveAdapter } from '../checkpoint/adapter.ts'
@@ -9,6 +10,7 @@ import { versions } from '../core/versions.ts'
 import { completionBatches, completionSource, splitCompletions } from '../data/completions.ts'
 import { type DataOptions, type DataReport, describeReport, openData, validationBatches } from '../data/index.ts'
 import type { Batch, BatchSource } from '../data/types.ts'
+import { settingDefault } from '../decode/settings.ts'
 import { constantSchedule } from '../diffusion/schedule.ts'
 import type { Model } from '../models/index.ts'
 import { defaultTargetModules, initialLora, loraShapes } from '../models/lora.ts'
@@ -147,7 +149,7 @@ export async function accelerateInFolder(
         ...{ rank, alpha, targetModules, blockSize },
         base: recipe.model,
         maskTokenId: maskToken.id,
-        decoding: { masks: Math.min(4, blockSize), draftThreshold: 0.1, branchThreshold: 0.1 },
+        decoding: { masks: Math.min(4, blockSize), rowCost: settingDefault('rowCost') },
       }
       const adapter = join(folder, 'adapter')
       await saveAdapter(adapter, { config, parameters })

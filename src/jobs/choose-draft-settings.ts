@@ -33,8 +33,7 @@ export interface Choice {
   equal: number
 }
 
-const thresholds = [0, 0.1, 0.3, 0.5]
-const branchThresholds = [0, 0.05, 0.1, 0.2, 0.5]
+const rowCosts = [0, 0.02, 0.05, 0.1, 0.2]
 
 /** A setting is measured again where it is at most this much slower than the best; the faster time counts, as what disturbs only slows. */
 const CLOSE = 1.15
@@ -44,8 +43,7 @@ const FEWEST_PROMPTS = 2
 const FEWEST_TOKENS = 16
 
 /**
- * Tries numbers of masks, then thresholds, then branch thresholds, each with the best of what came before. Undefined without
- * prompts.
+ * Tries numbers of masks, then costs of a row, with the best number. Undefined without prompts.
  */
 export async function chooseSettings(options: ChooseOptions): Promise<Choice | undefined> {
   const { executor, loaded, adapter, seconds = 3, signal } = options
@@ -99,8 +97,7 @@ export async function chooseSettings(options: ChooseOptions): Promise<Choice | u
     const drafting = await open(executor, loaded, { adapter })
     await decode(drafting, [first])
     for (const masks of maskCounts(adapter.config.blockSize)) await attempt({ ...chosen, masks })
-    for (const draftThreshold of thresholds) await attempt({ ...chosen, draftThreshold })
-    for (const branchThreshold of branchThresholds) await attempt({ ...chosen, branchThreshold })
+    for (const rowCost of rowCosts) await attempt({ ...chosen, rowCost })
     const { answers } = best as NonNullable<typeof best>
     return {
       settings: chosen,

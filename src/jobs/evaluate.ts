@@ -272,11 +272,7 @@ export async function compareModels(options: CompareModelsOptions): Promise<Comp
                 ),
           }
         : {}),
-      threshold: adapter
-        ? (settings.draftThreshold ?? adapter.config.decoding.draftThreshold)
-        : causal
-          ? (settings.threshold ?? VERIFY_ALL)
-          : threshold,
+      threshold: adapter || causal ? (settings.threshold ?? VERIFY_ALL) : threshold,
       sweep: swept ? options.sweep : [],
       signal,
       onProgress: ({ label, done, total }) => onEvent?.({ type: 'decoding', label, done, total }),

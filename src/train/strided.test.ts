@@ -43,7 +43,8 @@ describe('drawStrides', () => {
     for (let row = 0; row < rows; row++) {
       const begun = masksOf(row).filter(
         (mask) =>
-          strides.weights[mask] > 0 && strides.positions[mask] === 1 + batch.positions[row * length + strides.anchors[mask]],
+          strides.weights[mask] > 0 &&
+          strides.positions[mask] === 1 + batch.positions[row * length + strides.anchors[mask]],
       )
       const anchors = begun.map((mask) => strides.anchors[mask])
       expect(new Set(anchors).size).toBe(anchors.length)

@@ -112,7 +112,7 @@ function describe(result: AccelerateResult, { colors }: Pick<Context, 'colors'>,
     const { base, accelerated, settings, equal, prompts } = result.decoding
     lines.push(
       `alone: ${decimals(base.tokensPerSecond, 1)} tokens/s`,
-      `with the adapter: ${decimals(accelerated.tokensPerSecond, 1)} tokens/s, ${decimals(accelerated.tokensPerForward, 2)} tokens/forward (masks ${settings.masks}, draft threshold ${settings.draftThreshold}, branch threshold ${settings.branchThreshold})`,
+      `with the adapter: ${decimals(accelerated.tokensPerSecond, 1)} tokens/s, ${decimals(accelerated.tokensPerForward, 2)} tokens/forward (masks ${settings.masks}, row cost ${settings.rowCost})`,
       `${equal} of ${prompts} answers are the same tokens`,
     )
   }
