@@ -54,6 +54,8 @@ export interface Caches {
    * theirs. Where they are the first ones nothing moves.
    */
   store(cache: Cache, indices: readonly number[], tokens: readonly number[]): Promise<void>
+  /** Frees the buffers. No cache may be open. */
+  release(): Promise<void>
 }
 
 export interface CacheView {
@@ -66,6 +68,9 @@ const STEP = 64
 /** A cache grows by a quarter at least: growing copies it, and room costs memory. */
 const GROWTH = 1.25
 
+/** Room for so many positions stays when no text is left: short texts take hardly longer than allocating it. */
+const LASTING = 512
+
 interface Slot {
   open: boolean
   tokens: number[]
@@ -76,7 +81,7 @@ interface Slot {
 }
 
 /**
- * `name` must be unique in the executor. `keep` is the number of free slots that may keep their tokens; with 0 the buffers
+ * `name` must be unique in the executor. `keep` is the number of free slots that may keep their tokens; with 0 large buffers
  * are gone when the last cache is.
  */
 export function createCaches(executor: Executor, dimensions: Dimensions, name: string, keep = 0): Caches {
@@ -145,16 +150,21 @@ export function createCaches(executor: Executor, dimensions: Dimensions, name: s
         if (keep === 0 || state.shared === undefined || state.tokens.length === 0) taken.delete(slot)
         const kept = [...taken].filter(([, { open }]) => !open).sort(([, a], [, b]) => a.used - b.used)
         for (const [old] of kept.slice(0, Math.max(0, kept.length - keep))) taken.delete(old)
-        if (taken.size > 0) return
-        capacity = 0
-        slots = 0
-        last = undefined
-        await executor.free(...residents)
+        if (taken.size === 0 && slots * capacity > LASTING) await release()
       },
     }
   }
 
+  async function release(): Promise<void> {
+    if (slots === 0) return
+    capacity = 0
+    slots = 0
+    last = undefined
+    await executor.free(...residents)
+  }
+
   return {
+    release,
     open: () => take(firstFree(), [], undefined),
     async openWith({ tokens, blockSize, sharing: { group, step } }) {
       const shared = { blockSize, group }

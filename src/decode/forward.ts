@@ -287,6 +287,7 @@ export async function createForward(
     },
     async dispose() {
       await session.release()
+      await caches.release()
       await executor.free(bias.resident)
     },
   }

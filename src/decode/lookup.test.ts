@@ -93,6 +93,16 @@ describe('drafts from the text itself', () => {
     for (let i = 0; i < 50; i++) for (const draft of lookup.draft()) draft.observe(true)
     expect(lookup.bestExpected).toBeCloseTo(expected(lookup.draft()), 6)
   })
+  it('are less likely behind an ending that is too short to say much', () => {
+    const text = Array.from({ length: 24 }, (_, i) => i)
+    const behind = (count: number) => {
+      const lookup = createLookup(text, { window: 16, most: 1 })
+      lookup.append(text.slice(0, count))
+      return lookup.draft()[0].confidence
+    }
+    expect(behind(7)).toBeLessThan(behind(8))
+    expect(behind(8)).toBe(behind(16))
+  })
   it('grow fewer as they are rejected, and are tried again after a while', () => {
     const lookup = createLookup([1, 2, 3, 4, 5, 6, 7, 8], { window: 1, most: 6 })
     lookup.append([1])

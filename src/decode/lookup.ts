@@ -28,8 +28,15 @@ const LARGEST_DIFFERENCE = 0.5
 /** Drafts end where they are together less likely than this to be accepted. */
 const LEAST_LIKELY = 0.1
 
-/** How often drafts are accepted: first guesses, for the first one and those behind it, and how fast they follow what is seen. */
-const FIRST_RATES = [0.6, 0.75]
+/** An ending of fewer bytes stands in many places. */
+const SHORT = 8
+
+/**
+ * How often drafts are accepted, by how the passage resembles the ending: first guesses, for the first draft and those behind it,
+ * and how fast they follow what is seen.
+ */
+const FIRST_RATES = { equal: [0.6, 0.75], similar: [0.6, 0.75], short: [0.3, 0.75] }
+type Kind = keyof typeof FIRST_RATES
 const RATE_STEP = 0.1
 /** Drafts that are too unlikely are tried again after a while: what is written may have changed. */
 const RECOVERY = 0.02
@@ -57,8 +64,7 @@ export function createLookup(prompt: readonly number[], { window, most: limit, b
   const starts = [0]
   append(prompt)
   const written = text.length
-  /** Of passages that are equal to the ending and of others: rates of the first draft and of those behind it. */
-  const rates = { equal: [...FIRST_RATES], similar: [...FIRST_RATES] }
+  const rates: Record<Kind, number[]> = structuredClone(FIRST_RATES)
 
   function append(more: readonly number[]): void {
     for (const token of more) {
@@ -71,7 +77,7 @@ export function createLookup(prompt: readonly number[], { window, most: limit, b
   }
 
   /** Index of the token behind the most similar passage, one that ends with a token if there is a choice. */
-  function mostSimilar(): { next: number; equal: boolean } | undefined {
+  function mostSimilar(): { next: number; kind: Kind } | undefined {
     const from = Math.max(written, text.length - window)
     const length = text.length - from
     if (length === 0) return undefined
@@ -87,7 +93,10 @@ export function createLookup(prompt: readonly number[], { window, most: limit, b
       if (!worse) best = { next, distance, whole }
     }
     if (!best || best.distance > LARGEST_DIFFERENCE * length) return undefined
-    return { next: best.next, equal: best.distance === 0 }
+    return {
+      next: best.next,
+      kind: length < Math.min(SHORT, window) ? 'short' : best.distance === 0 ? 'equal' : 'similar',
+    }
   }
 
   /** What is known once these tokens stand behind the text. */
@@ -107,12 +116,12 @@ export function createLookup(prompt: readonly number[], { window, most: limit, b
       const expected = ([first, further]: readonly number[]) =>
         (first as number) *
         Math.min(limit, (1 - (further as number) ** limit) / Math.max(1e-9, 1 - (further as number)))
-      return Math.max(expected(rates.equal), expected(rates.similar))
+      return Math.max(...Object.values(rates).map(expected))
     },
     draft({ most = limit, ahead = [] } = {}) {
       const found = supposing(ahead, mostSimilar)
       if (!found) return []
-      const own = rates[found.equal ? 'equal' : 'similar']
+      const own = rates[found.kind]
       const drafts: LookedUp[] = []
       let together = 1
       for (const token of tokens.slice(found.next, found.next + most)) {

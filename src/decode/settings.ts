@@ -266,7 +266,7 @@ export const decodingSettings = {
     type: count,
     help: 'tokens drafted at a time (default: as the adapter was measured)',
     modes: ['speculative'],
-    exposed: ofAdapter,
+    exposed: { ...ofAdapter, generationConfig: true },
   },
   lookup: {
     type: { kind: 'whole', least: 0, most: LONGEST_WINDOW },

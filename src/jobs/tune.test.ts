@@ -9,7 +9,7 @@ import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import { createGenerator } from '../text/generator.ts'
 import { tinyModel } from './quickstart.ts'
 import { parseSections } from './recipe.ts'
-import { checkTunable, tune, writeTuned } from './tune.ts'
+import { checkTunable, rowCost, tune, writeTuned } from './tune.ts'
 
 let folder: string
 beforeAll(async () => {
@@ -55,6 +55,37 @@ describe('tune', () => {
     const generator = await createGenerator(executor, await load(folder))
     expect(generator.blockSize).toBe(chosen.settings.blockSize)
     await executor.dispose()
+  })
+
+  it('finds how many masks draft fastest for a model that checks itself, and what a position costs', async () => {
+    const path = join(folder, 'config.json')
+    const config = JSON.parse(await readFile(path, 'utf8'))
+    const hybrid = await mkdtemp(join(tmpdir(), 'unmask-tune-'))
+    try {
+      await cp(folder, hybrid, { recursive: true })
+      await rm(join(hybrid, 'generation_config.json'), { force: true })
+      await writeFile(join(hybrid, 'config.json'), JSON.stringify({ ...config, causal_context: true }))
+      const result = await tune({ ...common, model: hybrid, base: tinyModel })
+      expect(result.rows.map(({ settings }) => [settings.masks, settings.lookup])).toEqual(
+        [2, 4, 8].flatMap((masks) => [0, 16].map((lookup) => [masks, lookup])),
+      )
+      for (const { score } of result.rows) expect(score?.accuracy).toBe(result.base?.score?.accuracy)
+      const { settings } = result.rows[result.chosen]
+      expect(settings.rowCost).toBe(rowCost(result.forwards))
+      const written = JSON.parse(await readFile(await writeTuned(hybrid, settings), 'utf8'))
+      expect(written).toMatchObject({ masks: settings.masks, row_cost: settings.rowCost })
+      await expect(tune({ ...common, model: hybrid, strategies: ['threshold'] })).rejects.toThrow(
+        'strategies belong to models of objective diffusion',
+      )
+    } finally {
+      await rm(hybrid, { recursive: true })
+    }
+  })
+
+  it('takes the cost of a position from forwards of several', () => {
+    const line = [1, 2, 4, 8, 16, 32, 64].map((rows) => ({ rows, milliseconds: 10 + 0.4 * (rows - 1) }))
+    expect(rowCost(line)).toBe(0.04)
+    expect(rowCost(line.map(({ rows }) => ({ rows, milliseconds: 10 - rows / 100 })))).toBe(0)
   })
 
   it('says what is wrong', async () => {

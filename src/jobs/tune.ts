@@ -1,5 +1,5 @@
 // Finds how a model decodes best on this machine: measures forwards by their rows, then strategies, thresholds, block sizes and
-// buffers on held-out prompts, all in turn, so that a machine that gets slower slows all alike. It composes the layers.
+// buffers, or drafts of a model that checks itself, on held-out prompts, all in turn, so that a machine that gets slower slows all alike. It composes the layers.
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { exists, readJsonObject, writeTextAtomically } from '../checkpoint/file.ts'
@@ -112,11 +112,8 @@ export async function tune(options: TuneOptions): Promise<TuneResult> {
   onEvent({ type: 'phase', message: `loading ${options.model}` })
   const loaded = await loadForInference(options.model, loading)
   const { config } = loaded.model
-  if (config.causal_context === true)
-    throw new UserError(
-      `${options.model}: was trained with objective hybrid, which has no strategies to choose from; for fewer forwards give ` +
-        '--mode diffusion with a lower --threshold',
-    )
+  const checksItself = config.causal_context === true
+  if (checksItself) checkDraftingOptions(options)
   if (typeof config.mask_token_id !== 'number')
     throw new UserError(
       `${options.model}: is autoregressive (no mask_token_id in config.json); there is nothing to tune`,
@@ -139,7 +136,8 @@ export async function tune(options: TuneOptions): Promise<TuneResult> {
       : undefined
     onEvent({ type: 'phase', message: `decoding ${prompts.length} prompts` })
     const scale = calibration && { logitScale: calibration.scale }
-    const ways = waysOf(options, blockSize).map((way) => ({ ...way, ...scale }))
+    const tried = checksItself ? draftingWays(blockSize, rowCost(forwards)) : waysOf(options, blockSize)
+    const ways = tried.map((way) => ({ ...way, ...scale }))
     const { ar, outputs } = await decodeAll(executor, loaded, base, { ...options, prompts, ways, seed })
     return {
       forwards,
@@ -193,6 +191,41 @@ const answered =
     return { ids: [...ids, ...answer, ...end], start: ids.length }
   }
 
+/** Options that choose between ways of decoding blocks, which a model that checks its own drafts does not have. */
+const BLOCK_OPTIONS = ['blockSizes', 'bufferSizes', 'strategies', 'reuse', 'selfVerify', 'calibrate'] as const
+
+function checkDraftingOptions(options: TuneOptions): void {
+  const given = BLOCK_OPTIONS.filter((name) => options[name] !== undefined && options[name] !== false)
+  if (given.length > 0)
+    throw new UserError(
+      `${options.model}: was trained with objective hybrid and checks its own drafts: ${given.join(', ')} ` +
+        'belong to models of objective diffusion',
+    )
+}
+
+/** Mode speculative, which writes the text of mode ar: numbers of masks, with drafts from earlier text and without. */
+function draftingWays(most: number, rowCost: number): DecodingSettings[] {
+  const counts = [2, 4, 8, 16, 32].filter((count) => count < most).concat(most)
+  return counts.flatMap((masks) =>
+    (settingRow('lookup').tried as readonly number[]).map(
+      (lookup): DecodingSettings => ({ mode: 'speculative', masks, rowCost, lookup }),
+    ),
+  )
+}
+
+/** Most positions of a forward that drafts and masks fill. */
+const MOST_DRAFTED = 32
+
+/** Time of one more position in a forward, as a share of a forward of one: the slope of a line through that, by least squares. */
+export function rowCost(forwards: TuneResult['forwards']): number {
+  const [one] = forwards as [TuneResult['forwards'][number]]
+  const more = forwards.filter(({ rows }) => rows > 1 && rows <= MOST_DRAFTED)
+  const sum = (of: (x: number, y: number) => number) =>
+    more.reduce((total, { rows, milliseconds }) => total + of(rows - 1, milliseconds / one.milliseconds - 1), 0)
+  const slope = sum((x, y) => x * y) / sum((x) => x * x)
+  return Number(Math.min(1, Math.max(0, slope)).toPrecision(2))
+}
+
 function waysOf(options: TuneOptions, own: number): DecodingSettings[] {
   const { strategies = ['threshold', 'hierarchy', 'factor'], bufferSizes = [1, 2] } = options
   const sizes = options.blockSizes ?? [...new Set([Math.max(1, Math.floor(own / 2)), own, 2 * own])]
@@ -230,7 +263,7 @@ async function decodeAll(
   const ar = base && (await createGenerator(executor, base, { mode: 'ar' }))
   // What an earlier tuning wrote must not fill in for what a way leaves out.
   const plain = { ...loaded, generationConfig: withoutTuned(loaded.generationConfig) }
-  const diffusion = await createGenerator(executor, plain, { mode: 'diffusion' })
+  const diffusion = await createGenerator(executor, plain, ways[0]?.mode ? {} : { mode: 'diffusion' })
   const runs: { outputs: Output[]; decode: Decode }[] = [
     ...ways.map((way) => ({
       outputs: [],
@@ -335,6 +368,8 @@ async function measureForwards(
 
 /** The name of a way of decoding, for tables: `threshold 0.9, block 16, buffer 2`. */
 export function wayName(settings: DecodingSettings): string {
+  if (settings.mode === 'speculative')
+    return `${settings.masks} masks, ${settings.lookup ? 'earlier text too' : 'no earlier text'}`
   const { strategy = settingDefault('strategy') } = settings
   const own = settingNames.find((name) => settingRow(name).tried && strategyReads(strategy, name))
   const parts = [

@@ -121,7 +121,10 @@ export async function createGenerator(
     keepPrefixes: options.keepPrefixes ?? 0,
     ...(adapter ? { adapter: adapter.parameters } : {}),
   })
-  const configuredSize = configuredDecoding.blockSize ?? (typeof configured === 'number' ? configured : 32)
+  const configuredSize =
+    (causalContext ? configuredDecoding.masks : undefined) ??
+    configuredDecoding.blockSize ??
+    (typeof configured === 'number' ? configured : 32)
   /** Tokens that are decoded together, or masks of a draft. */
   const size = options.blockSize ?? adapter?.config.decoding.masks ?? configuredSize
   const blockSize = mode === 'ar' ? 1 : size

@@ -29,7 +29,9 @@ interface Flags {
 
 export function tuneCommand(session: Session): Command {
   const command = new Command('tune')
-    .description('Find how a diffusion model decodes best on this machine: block size, strategy, threshold, buffer.')
+    .description(
+      'Find how a diffusion model decodes best on this machine: block size, strategy, threshold, buffer; after objective hybrid how many masks, and whether earlier text drafts too.',
+    )
     .argument('<model>', 'folder, file, Hub repository or pypi:PACKAGE; see pull')
     .option(
       '--base <model>',
