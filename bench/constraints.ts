@@ -179,6 +179,7 @@ function timed(constraint: Constraint, clock: { milliseconds: number }): Constra
         clear: watch(tracker.clear),
         suggest: watch(tracker.suggest),
         settle: watch(tracker.settle),
+        spelled: watch(tracker.spelled),
       }
     },
   }

@@ -17,6 +17,8 @@ import { alternate, type Contestant, peakMemory, report } from './measure.ts'
 
 const BLOCK_SIZES = [1, 8, 32]
 const CACHE_LENGTHS = [0, 256, 1024]
+/** Tokens of a block with --peer; 1 is a forward of autoregressive decoding. */
+const PEER_BLOCKS = [1, 8, 16, 32]
 
 export const usage = `usage: SMOLLM2_GGUF=FILE npm run bench -- decode [flags]
 
@@ -25,11 +27,12 @@ SMOLLM2_GGUF names the model, such as SmolLM2-135M-Instruct.Q4_1.gguf; its weigh
 
 With --peer it measures instead, beside node-llama-cpp on that file (Q4_1 takes 5 bits per weight), unmask on the file
 quantised to 4 bits in groups of 32 (5 bits), and on the file's own blocks as they are: autoregressive decoding, and a
-block of 8, 16 and 32 tokens beside the peer's processing of that many prompt tokens; time to load; peak memory.
+block of ${PEER_BLOCKS.join(', ')} tokens beside the peer's processing of that many prompt tokens; time to load; peak memory.
 NODE_LLAMA_CPP=DIR names the folder in which node-llama-cpp is installed.
 
   --peer          compare with node-llama-cpp
   --bits N        bits of our weights with --peer, 4 or 8 (default 4)
+  --activations 8 with --bits 8: activations in 8 bits, too
   --rounds N      measured forwards of each case (default 20)
   --warmup N      forwards before them (default 3)
   --threads N     threads (default: the cores of the machine)
@@ -41,6 +44,7 @@ export async function run(args: string[]): Promise<void> {
     options: {
       peer: { type: 'boolean', default: false },
       bits: { type: 'string', default: '4' },
+      activations: { type: 'string' },
       rounds: { type: 'string', default: '20' },
       warmup: { type: 'string', default: '3' },
       threads: { type: 'string', default: String(availableParallelism()) },
@@ -87,6 +91,7 @@ export async function run(args: string[]): Promise<void> {
 
 interface PeerFlags {
   bits: string
+  activations?: string
   rounds: string
   warmup: string
   threads: string
@@ -94,19 +99,20 @@ interface PeerFlags {
 
 /** Tokens that each run of autoregressive decoding makes. */
 const AR_TOKENS = 64
-const PEER_BLOCKS = [8, 16, 32]
 
-async function comparePeer(file: string, { bits, rounds, warmup, threads }: PeerFlags): Promise<void> {
+async function comparePeer(file: string, { bits, activations, rounds, warmup, threads }: PeerFlags): Promise<void> {
   if (!process.env.NODE_LLAMA_CPP)
     throw new UserError('bench decode --peer: NODE_LLAMA_CPP must name the folder in which node-llama-cpp is installed')
   if (bits !== '4' && bits !== '8') throw new UserError(`--bits: expected 4 or 8, not ${bits}`)
+  if (activations !== undefined && activations !== '8')
+    throw new UserError(`--activations: expected 8, not ${activations}`)
   // What is measured is what `npm run build` makes.
   await promisify(execFile)('npm', ['run', 'build'])
   const folder = await mkdtemp(join(tmpdir(), 'unmask-bench-'))
   const children: Child[] = []
   try {
     const out = join(folder, 'model')
-    await quantize({ model: file, out, bits: bits === '4' ? 4 : 8 })
+    await quantize({ model: file, out, bits: bits === '4' ? 4 : 8, ...(activations ? { activations: 8 } : {}) })
     const start = async (script: string, model: string) => {
       const path = fileURLToPath(new URL(script, import.meta.url))
       const child = await startChild(process.execPath, [path, model, threads, String(AR_TOKENS)])
@@ -114,7 +120,7 @@ async function comparePeer(file: string, { bits, rounds, warmup, threads }: Peer
       return child
     }
     const own = {
-      [`${bits} bits`]: await start('./peers/unmask.mjs', out),
+      [activations ? '8 bits, activations too' : `${bits} bits`]: await start('./peers/unmask.mjs', out),
       'as stored': await start('./peers/unmask.mjs', file),
     }
     const peer = await start('./peers/llamacpp.mjs', file)

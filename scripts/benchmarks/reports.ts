@@ -17,6 +17,7 @@ import {
   seeds,
   served,
   soaked,
+  streams,
   tokenShift,
   type Way,
 } from './tables.ts'
@@ -75,16 +76,53 @@ export const reports: readonly Report[] = [
     name: 'jobs-repair',
     title: 'SmolLM2-135M-Instruct, trained to repair text',
     about:
-      'Sentences with keyboard, OCR and speech-recognition noise, written clean again: 3 draws of 50 held-out sentences. The models saw the same 240k tokens: an autoregressive fine-tune of all weights; the objective `hybrid`, all weights; the same as low-rank weights, with strides of 4 masks instead of 8 (the adapter `smollm2-repair`). Weights and activations in 8 bits, one request at a time, ways in turn; "same tokens" are those of the same model in mode `ar`, of the first row for the peer. Lookup drafts from earlier text. Drafts are of 2 masks, a number chosen by speed on 48 of these sentences. node-llama-cpp runs the weights of the autoregressive fine-tune as Q8_0, with and without its own prompt lookup. Mode `ar` takes the same products in all three models, and its rows differ all the same: compare a model with its own mode `ar`. Errors are standard errors over the sentences.',
+      'Sentences with keyboard, OCR and speech-recognition noise, written clean again: 3 draws of 50 held-out sentences. The models saw the same 240k tokens: an autoregressive fine-tune of all weights; the objective `hybrid`, all weights; the same as low-rank weights, with strides of 4 masks instead of 8 (the adapter `smollm2-repair`). Weights and activations in 8 bits, one request at a time, ways in turn; "same tokens" are those of the same model in mode `ar`, of the first row for the peer. Lookup drafts from earlier text. node-llama-cpp runs the weights of the autoregressive fine-tune as Q8_0, with and without its own prompt lookup. Mode `ar` takes the same products in all three models, and its rows differ all the same: compare a model with its own mode `ar`. Errors are standard errors over the sentences.',
     command: `npx tsx scripts/jobs/repair.ts $GSM8K
 for recipe in smollm2-repair-ar smollm2-repair-full smollm2-repair; do npx unmask convert --recipe recipes/$recipe.yaml; done
 for model in smollm2-repair-ar smollm2-repair-full smollm2-repair; do npx unmask quantize runs/jobs/$model/model runs/jobs/$model-8 --bits 8 --activations 8; done
 python3 scripts/to_gguf.py runs/jobs/smollm2-repair-ar/model $SMOLLM2_GGUF runs/jobs/ar.gguf
-data=runs/jobs/repair; ar=runs/jobs/smollm2-repair-ar-8; hybrid=runs/jobs/smollm2-repair-full-8; lora=runs/jobs/smollm2-repair-8; drafts='masks=2&branch_threshold=0.5'
-npm run --silent bench -- jobs --data $data/test-0.jsonl,$data/test-1.jsonl,$data/test-2.jsonl --prompts 50 --way "AR fine-tune=$ar?mode=ar" --way "AR fine-tune, lookup=$ar?mode=speculative" --way "hybrid, AR mode=$hybrid?mode=ar" --way "hybrid, masks=$hybrid?mode=speculative&lookup=0&$drafts" --way "hybrid, masks and lookup=$hybrid?mode=speculative&$drafts" --way "hybrid, threshold 0.9=$hybrid?mode=diffusion&threshold=0.9&$drafts" --way "LoRA, AR mode=$lora?mode=ar" --way "LoRA, masks and lookup=$lora?mode=speculative&$drafts" --peer 'node-llama-cpp=runs/jobs/ar.gguf' --peer 'node-llama-cpp, its lookup=runs/jobs/ar.gguf?lookup=3'`,
+data=runs/jobs/repair; ar=runs/jobs/smollm2-repair-ar-8; hybrid=runs/jobs/smollm2-repair-full-8; lora=runs/jobs/smollm2-repair-8
+npm run --silent bench -- jobs --data $data/test-0.jsonl,$data/test-1.jsonl,$data/test-2.jsonl --prompts 50 --way "AR fine-tune=$ar?mode=ar" --way "AR fine-tune, lookup=$ar?mode=speculative" --way "hybrid, AR mode=$hybrid?mode=ar" --way "hybrid, masks=$hybrid?mode=speculative&lookup=0" --way "hybrid, masks and lookup=$hybrid?mode=speculative" --way "hybrid, threshold 0.9=$hybrid?mode=diffusion&threshold=0.9" --way "LoRA, AR mode=$lora?mode=ar" --way "LoRA, masks and lookup=$lora?mode=speculative" --peer 'node-llama-cpp=runs/jobs/ar.gguf' --peer 'node-llama-cpp, its lookup=runs/jobs/ar.gguf?lookup=3'`,
     needs: ['GSM8K', 'SMOLLM2_GGUF', 'NODE_LLAMA_CPP'],
     file: 'bench/jobs-repair.jsonl',
     render: () => rendered(readLines('bench/jobs-repair.jsonl'), jobs),
+  },
+  {
+    name: 'jobs-extract',
+    title: 'SmolLM2-135M-Instruct, trained to extract records',
+    about:
+      'Records described in English, written as JSON: 3 draws of 20 held-out records. Low-rank weights (rank 16), trained on the same 160k tokens: autoregressively, and with the objective `hybrid` (the adapter `smollm2-extract`). Weights and activations in 8 bits, one request at a time, ways in turn; "same tokens" are those of the same model in mode `ar`, of the first row for the peer. Drafts are of at most 8 masks; lookup drafts from earlier text. node-llama-cpp runs the weights of the autoregressive fine-tune as Q8_0, with and without its own prompt lookup. Errors are standard errors over the records.',
+    command: `npx tsx scripts/jobs/extract.ts
+for recipe in smollm2-extract-ar smollm2-extract; do npx unmask convert --recipe recipes/$recipe.yaml; done
+for model in smollm2-extract-ar smollm2-extract; do npx unmask quantize runs/jobs/$model/model runs/jobs/$model-8 --bits 8 --activations 8; done
+python3 scripts/to_gguf.py runs/jobs/smollm2-extract-ar/model $SMOLLM2_GGUF runs/jobs/extract-ar.gguf
+data=runs/jobs/extract; ar=runs/jobs/smollm2-extract-ar-8; hybrid=runs/jobs/smollm2-extract-8
+npm run --silent bench -- jobs --data $data/test-0.jsonl,$data/test-1.jsonl,$data/test-2.jsonl --prompts 20 --way "AR fine-tune=$ar?mode=ar" --way "AR fine-tune, lookup=$ar?mode=speculative" --way "hybrid, AR mode=$hybrid?mode=ar" --way "hybrid, masks=$hybrid?mode=speculative&lookup=0" --way "hybrid, masks and lookup=$hybrid?mode=speculative" --way "hybrid, threshold 0.9=$hybrid?mode=diffusion&threshold=0.9" --peer 'node-llama-cpp=runs/jobs/extract-ar.gguf' --peer 'node-llama-cpp, its lookup=runs/jobs/extract-ar.gguf?lookup=3'`,
+    needs: ['SMOLLM2_GGUF', 'NODE_LLAMA_CPP'],
+    file: 'bench/jobs-extract.jsonl',
+    render: () => rendered(readLines('bench/jobs-extract.jsonl'), jobs),
+  },
+  {
+    name: 'streams-tiny',
+    title: 'Texts at the same time: free text, the embedded model',
+    about:
+      'Speeches, continued by 96 tokens from their first 16, 32 texts in batches of 1, 4, 16 and 32: tokens per second of all together. Every draft is checked.',
+    command: `grep '"text"' runs/quickstart/data/validation.jsonl > runs/free-text.jsonl
+npm run --silent bench -- streams --data runs/free-text.jsonl --way 'base=models/tiny?mode=ar' --way 'hybrid, AR mode=runs/quickstart/model?mode=ar' --way 'hybrid, speculative=runs/quickstart/model?mode=speculative' --way 'hybrid, threshold 0.9=runs/quickstart/model?mode=diffusion&threshold=0.9'`,
+    needs: ['runs/quickstart/model'],
+    file: 'bench/streams-tiny.jsonl',
+    render: () => rendered(readLines('bench/streams-tiny.jsonl'), streams),
+  },
+  {
+    name: 'streams-smollm2',
+    title: 'Texts at the same time: SmolLM2-135M trained to extract records',
+    about:
+      'The models of the job, 8 bits, beside the batches of node-llama-cpp on the autoregressive fine-tune as Q8_0: tokens per second of all together. Every draft is checked.',
+    command: `ar=runs/jobs/smollm2-extract-ar-8; hybrid=runs/jobs/smollm2-extract-8
+npm run --silent bench -- streams --data runs/jobs/extract/test-0.jsonl --prompts 32 --max-new-tokens 128 --rounds 1 --warmup 0 --way "AR fine-tune=$ar?mode=ar" --way "hybrid, AR mode=$hybrid?mode=ar" --way "hybrid, speculative=$hybrid?mode=speculative" --peer 'node-llama-cpp=runs/jobs/extract-ar.gguf'`,
+    needs: ['NODE_LLAMA_CPP', 'runs/jobs/smollm2-extract-8', 'runs/jobs/smollm2-extract-ar-8'],
+    file: 'bench/streams-smollm2.jsonl',
+    render: () => rendered(readLines('bench/streams-smollm2.jsonl'), streams),
   },
   {
     name: 'smollm2',
@@ -171,6 +209,16 @@ done`,
     needs: ['SMOLLM2_GGUF', 'NODE_LLAMA_CPP'],
     file: 'bench/decode-peer-smollm2-135m.jsonl',
     render: () => rendered(readLines('bench/decode-peer-smollm2-135m.jsonl'), besidePeer),
+  },
+  {
+    name: 'decode-peer-8',
+    title: 'SmolLM2-135M with 8-bit weights and activations, beside node-llama-cpp',
+    about:
+      'The file is requantised to 8 bits per weight and per activation; the peer runs the Q4_1 file. A forward of one position, and blocks beside the processing of as many prompt tokens by the peer. The ratio is of speed, or of time to load and memory: above 1 is better for speed, below 1 for the others.',
+    command: 'npm run --silent bench -- decode --peer --bits 8 --activations 8 --rounds 30',
+    needs: ['SMOLLM2_GGUF', 'NODE_LLAMA_CPP'],
+    file: 'bench/decode-peer-8-smollm2-135m.jsonl',
+    render: () => rendered(readLines('bench/decode-peer-8-smollm2-135m.jsonl'), besidePeer),
   },
   {
     name: 'accelerate-tiny',

@@ -92,6 +92,30 @@ export function jobs(lines: readonly Line[]): string {
   ])
 }
 
+/** Lines of `npm run bench -- streams`: a row for each way, a column for each number of texts. */
+export function streams(lines: readonly Line[]): string {
+  const parts = lines.map((line) => {
+    const [, count, way] = /^(\d+) at a time, (.*)$/.exec(line.case)!
+    return { ...line, count: Number(count), way: way! }
+  })
+  const counts = [...new Set(parts.map(({ count }) => count))]
+  const ways = [...new Set(parts.map(({ way }) => way))]
+  const cell = (way: string, count: number) => {
+    const of = (unit: string) => parts.find((part) => part.way === way && part.count === count && part.unit === unit)
+    const [speed, perForward] = [of('tokens/s')!, of('tokens/forward')]
+    return `${figure(speed.value)} (${times(speed.ratio!)}${perForward && perForward.value > 1 ? `, TPF ${figure(perForward.value)}` : ''})`
+  }
+  const same = (way: string) => {
+    const all = parts.filter((part) => part.way === way && part.unit === 'same tokens')
+    const sum = (of: (part: (typeof all)[number]) => number) => all.reduce((total, part) => total + of(part), 0)
+    return `${sum(({ value }) => value)} of ${sum(({ peer_value }) => peer_value!)}`
+  }
+  return table([
+    ['', ...counts.map((count) => `${count} at a time`), 'same tokens as alone'],
+    ...ways.map((way) => [way, ...counts.map((count) => cell(way, count)), same(way)]),
+  ])
+}
+
 /** Two conversions that differ in what a state predicts: its own token, or the next one. */
 export function tokenShift(reports: { same: ReportData; next: ReportData }): string {
   const row = (label: string, { diffusion }: ReportData) => [

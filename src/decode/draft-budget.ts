@@ -17,6 +17,8 @@ export interface DraftBudgetOptions {
   rowCost: number
   /** Most masks behind a position. */
   masks: number
+  /** How often their drafts are accepted, by their place: followed, and written to. Default: first guesses. */
+  rates?: number[]
 }
 
 export interface DraftBudget {
@@ -31,9 +33,11 @@ export interface DraftBudget {
 }
 
 /** `texts()`: how many share forwards now. Positions then make up more of the time, as there is one forward for all. */
-export function createDraftBudget({ rowCost, masks }: DraftBudgetOptions, texts: () => number = () => 1): DraftBudget {
-  /** Of the mask at each place: whether its draft is accepted if those before it are. */
-  const rates = new Array<number>(masks).fill(FIRST_RATE)
+export function createDraftBudget(
+  { rowCost, masks, rates = [] }: DraftBudgetOptions,
+  texts: () => number = () => 1,
+): DraftBudget {
+  while (rates.length < masks) rates.push(FIRST_RATE)
   const total = { tokens: FIRST_TOKENS * FIRST_FORWARDS, time: FIRST_FORWARDS }
 
   /** Of a position among those of `texts` in a forward, in forwards of one position of each text. */
@@ -62,7 +66,7 @@ export function createDraftBudget({ rowCost, masks }: DraftBudgetOptions, texts:
         accepted *= rate
         return probability * (accepted - least) < least
       })
-      return count === -1 ? masks : count
+      return count === -1 ? masks : Math.min(masks, count)
     },
     followMasks(tried, taken) {
       for (let i = 0; i < Math.min(tried, taken + 1); i++) rates[i]! += RATE_STEP * (Number(i < taken) - rates[i]!)

@@ -11,6 +11,7 @@ import { type BlockSettings, type Document, decodeBlocks } from './blocks/index.
 import type { Sharing } from './cache.ts'
 import { checkAutoregressivePrompt, checkCount, checkIds, checkPrompt, checkText } from './checks.ts'
 import type { Constraint } from './constraints/index.ts'
+import { createDraftRates } from './draft-rates.ts'
 import { createForward } from './forward.ts'
 import { generation } from './generation.ts'
 import { createPredictor } from './predict.ts'
@@ -158,6 +159,7 @@ export async function createEngine(
   }
 
   /** Decodes from left to right; the cache may be that of a text that begins alike. */
+  const rates = createDraftRates()
   function leftToRight(
     prompt: readonly number[],
     { sharing = EVERYONE }: Pick<GenerateOptions, 'sharing'>,
@@ -208,7 +210,7 @@ export async function createEngine(
         ...{ masks, rowCost, threshold, maskTokenId: maskTokenId ?? 0 },
         lookup: lookup > 0 ? { window: lookup, most: lookupTokens, bytesOf } : undefined,
       }
-      const settings = { ...drafts, predictor, tracker, sampling: options, logitScale, signal }
+      const settings = { ...drafts, rates, predictor, tracker, sampling: options, logitScale, signal }
       return leftToRight(prompt, options, (cache) =>
         decodeSpeculative(forward, cache, { prompt, end, eosTokenIds }, settings),
       )

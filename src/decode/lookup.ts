@@ -2,6 +2,8 @@
 // decoding (Saxena, 2023), but the ending need not stand there exactly: an answer that repeats its prompt with changes is found
 // again right behind each change. Costs no forward.
 
+import { createDraftRates, type DraftRates, type Resemblance } from './draft-rates.ts'
+
 /** One bit each of an integer. */
 export const LONGEST_WINDOW = 32
 
@@ -12,11 +14,13 @@ export interface LookupOptions {
   most: number
   /** The bytes of a token; undefined where it has none. Default: no token has, and each counts as one byte of its own. */
   bytesOf?: ((token: number) => Uint8Array | undefined) | undefined
+  /** How often drafts are accepted: followed, and written to. Default: first guesses. */
+  rates?: DraftRates['earlier']
 }
 
 export interface LookedUp {
   token: number
-  /** Probability that it is accepted if those before it are, as seen in this text so far. */
+  /** Probability that it is accepted if those before it are, as seen so far. */
   confidence: number
   /** To be told whether it was accepted, if those before it were. */
   observe(accepted: boolean): void
@@ -31,12 +35,7 @@ const LEAST_LIKELY = 0.1
 /** An ending of fewer bytes stands in many places. */
 const SHORT = 8
 
-/**
- * How often drafts are accepted, by how the passage resembles the ending: first guesses, for the first draft and those behind it,
- * and how fast they follow what is seen.
- */
-const FIRST_RATES = { equal: [0.6, 0.75], similar: [0.6, 0.75], short: [0.3, 0.75] }
-type Kind = keyof typeof FIRST_RATES
+/** How fast rates follow what is seen. */
 const RATE_STEP = 0.1
 /** Drafts that are too unlikely are tried again after a while: what is written may have changed. */
 const RECOVERY = 0.02
@@ -57,14 +56,16 @@ export interface Lookup {
 }
 
 /** The ending begins behind `prompt` at the earliest, which is searched, too. */
-export function createLookup(prompt: readonly number[], { window, most: limit, bytesOf }: LookupOptions): Lookup {
+export function createLookup(
+  prompt: readonly number[],
+  { window, most: limit, bytesOf, rates = createDraftRates().earlier }: LookupOptions,
+): Lookup {
   const text: number[] = []
   const tokens: number[] = []
   /** Where in `text` each token begins, and where the next one will. */
   const starts = [0]
   append(prompt)
   const written = text.length
-  const rates: Record<Kind, number[]> = structuredClone(FIRST_RATES)
 
   function append(more: readonly number[]): void {
     for (const token of more) {
@@ -77,7 +78,7 @@ export function createLookup(prompt: readonly number[], { window, most: limit, b
   }
 
   /** Index of the token behind the most similar passage, one that ends with a token if there is a choice. */
-  function mostSimilar(): { next: number; kind: Kind } | undefined {
+  function mostSimilar(): { next: number; kind: Resemblance } | undefined {
     const from = Math.max(written, text.length - window)
     const length = text.length - from
     if (length === 0) return undefined

@@ -266,7 +266,7 @@ export const decodingSettings = {
     type: count,
     help: 'tokens drafted at a time (default: as the adapter was measured)',
     modes: ['speculative'],
-    exposed: { ...ofAdapter, generationConfig: true },
+    exposed: { ...ofAdapter, recipe: true, generationConfig: true },
   },
   lookup: {
     type: { kind: 'whole', least: 0, most: LONGEST_WINDOW },
@@ -298,7 +298,7 @@ export const decodingSettings = {
     default: 0.05,
     help: 'time of one more position in a forward, as a share of a forward of one: drafts and masks that are worth less are left out',
     modes: ['speculative'],
-    exposed: { ...ofAdapter, generationConfig: true },
+    exposed: { ...ofAdapter, recipe: true, generationConfig: true },
   },
   temperature: {
     type: { kind: 'number', least: 0, most: 100 },

@@ -9,6 +9,7 @@ import { random } from '../core/random.ts'
 import type { Cache } from './cache.ts'
 import type { Tracker } from './constraints/index.ts'
 import { createDraftBudget } from './draft-budget.ts'
+import { createDraftRates, type DraftRates } from './draft-rates.ts'
 import type { Forward } from './forward.ts'
 import { createLookup, type LookupOptions } from './lookup.ts'
 import type { Predictor } from './predict.ts'
@@ -28,6 +29,8 @@ export interface SpeculativeSettings {
    * Drafts are taken without verification as long as the product of their probabilities is above this. 1: none are.
    */
   threshold: number
+  /** What texts before have seen of drafts, where what is drafted does not change the text. */
+  rates: DraftRates
   /** What stands at a mask; where an adapter acts it does not matter. */
   maskTokenId: number
   predictor: Predictor
@@ -57,6 +60,9 @@ interface Draft extends Drawn {
 /** How fast the usual follows what is seen. */
 const USUAL_STEP = 0.1
 
+/** Most tokens that are drafted because the constraint spells them. */
+const MOST_SPELLED = 16
+
 /** Yields a step after every forward; returns the text up to its end. The cache may hold a beginning of it. */
 export async function* decodeSpeculative(
   forward: Forward,
@@ -74,11 +80,13 @@ export async function* decodeSpeculative(
   // What is drafted must not change the text: sampled, or taken unverified, it would.
   const mayRest = !samples && threshold >= 1
   const drafting = () => !mayRest || forward.drafting()
-  const budget = createDraftBudget({ rowCost, masks }, () => (mayRest ? forward.texts() : 1))
+  // Nor may what other texts have seen: the same request would be answered in another way.
+  const rates = mayRest ? settings.rates : createDraftRates()
+  const budget = createDraftBudget({ rowCost, masks, rates: rates.masks }, () => (mayRest ? forward.texts() : 1))
   let drafts: Draft[] = []
   /** Masks behind the last accepted position, and how many of their drafts were taken or are among `drafts`, from the first. */
   let drafted = { tried: 0, taken: 0, verifying: 0 }
-  const earlier = lookup && createLookup(prompt, lookup)
+  const earlier = lookup && createLookup(prompt, { ...lookup, rates: rates.earlier })
   /** How many drafts of earlier text are usually expected to be accepted. */
   let usual = 0
   let ended = false
@@ -140,7 +148,7 @@ export async function* decodeSpeculative(
     takeSure()
     drafted = { tried: group?.size ?? 0, taken: (group?.size ?? 0) - drafts.length, verifying: 0 }
     takeForced()
-    drafts = ended || !drafting() ? [] : worthwhile(upToEnd(withEarlierText(drafts)))
+    drafts = ended || !drafting() ? [] : worthwhile(upToEnd(best(drafts)))
     drafted.verifying = countOfMasks(drafts)
     budget.followForward(tree.positions.length, tokens.length)
     yield { step, tokens, final: ids.length }
@@ -194,6 +202,31 @@ export async function* decodeSpeculative(
       return proposed
     }
 
+    /** What the constraint spells, where more of it is expected to be accepted than of what else could stand first. */
+    function best(ofMasks: Draft[]): Draft[] {
+      const bySpelling = spelled()
+      if (bySpelling.length > 0) {
+        const byOthers = Math.max(mostExpected(ofMasks, usual), earlier ? expected(lookedUp([])) : 0)
+        if (expected(bySpelling) > byOthers) return bySpelling
+      }
+      return withEarlierText(ofMasks)
+    }
+
+    function spelled(): Draft[] {
+      const tokens = tracker?.spelled(Math.min(MOST_SPELLED, end - ids.length)) ?? []
+      return tokens.map((token) => ({
+        ...{ token, confidence: rates.spelled, from: certainly(token), details: undefined },
+        observe(accepted) {
+          rates.spelled += USUAL_STEP * (Number(accepted) - rates.spelled)
+        },
+      }))
+    }
+
+    /** A draft that is not drawn. */
+    function certainly(token: number): Distribution | undefined {
+      return samples ? { tokens: [token], probabilities: Float64Array.of(1) } : undefined
+    }
+
     /** Where drafts end must not depend on what is drawn, or those that remain would have another distribution. */
     function worthwhile(all: Draft[]): Draft[] {
       return all.slice(0, budget.worthVerifying(all.map(({ confidence }) => confidence)))
@@ -230,7 +263,7 @@ export async function* decodeSpeculative(
       }
       return (earlier?.draft(options) ?? []).map((draft) => ({
         ...draft,
-        from: samples ? { tokens: [draft.token], probabilities: Float64Array.of(1) } : undefined,
+        from: certainly(draft.token),
         details: undefined,
       }))
     }

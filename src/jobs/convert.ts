@@ -11,6 +11,7 @@ import { type LoadedModel, load, loadForTraining } from '../checkpoint/load.ts'
 import { type InitialParameter, type ModelConfig, type Parameter, UserError, valuesOf } from '../core/types.ts'
 import { versions } from '../core/versions.ts'
 import { type DataOptions, type DataReport, openData, validationBatches } from '../data/index.ts'
+import { type DecodingSettings, settingsFromKeys, settingsToConfig } from '../decode/settings.ts'
 import type { MaskToken } from '../diffusion/mask-token.ts'
 import { constantSchedule, parseSchedule, type Stage, wsdSchedule } from '../diffusion/schedule.ts'
 import type { ComparisonResult } from '../eval/compare.ts'
@@ -339,7 +340,8 @@ async function startingModel(
   checkLength(recipe, read.model.dimensions)
   const { config: trained, dropped } = trainedConfig(read.model.config, recipe.objective)
   const config = withPromptStyle(trained, promptStyle(read, recipe.data))
-  const loaded = { ...read, model: { ...read.model, config } }
+  const generationConfig = withDecoding(read.generationConfig, settingsFromKeys(recipe.decode))
+  const loaded = { ...read, model: { ...read.model, config }, generationConfig }
   const baseConfig = read.model.config
   if (!traits[recipe.objective].masks) return { loaded, baseConfig, maskToken: undefined, dropped }
   const masked = withMaskToken(loaded, recipe.diffusion.mask_token)
@@ -519,6 +521,15 @@ function resumeConfig(recipe: Recipe): Record<string, unknown> {
     lora,
     optimizer: { max_grad_norm, weight_decay, beta1, beta2, adam_eps, micro_batch_size },
   }
+}
+
+/** What generation_config.json says with the recipe's way of decoding, as far as such a file holds it. */
+function withDecoding(
+  config: Record<string, unknown> | undefined,
+  settings: DecodingSettings,
+): Record<string, unknown> | undefined {
+  const given = Object.entries(settingsToConfig(settings)).filter(([, value]) => value !== null)
+  return given.length > 0 ? { ...config, ...Object.fromEntries(given) } : config
 }
 
 /** Files that make a training checkpoint a model that loads on its own. */

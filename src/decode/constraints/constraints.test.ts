@@ -247,6 +247,24 @@ describe('tracker', () => {
     expect(members(tracker.allowed(2)).length).toBeGreaterThan(300)
   })
 
+  test('spells what must follow, in the longest tokens', () => {
+    const spelled = (source: ConstraintSource, before: number[] = [], most = 9) => {
+      const tracker = begin(source, 30)
+      tracker.open(before.length)
+      for (const [i, token] of before.entries()) expect(tracker.commit(i, token)).toBe(true)
+      tracker.settle(before.length)
+      return tracker.spelled(most).map((token) => (token < 256 ? String.fromCharCode(token) : PIECES[token - 256]))
+    }
+    expect(spelled({ type: 'regex', pattern: '\\{"name": (true|12)' })).toEqual(['{"', 'name', '": '])
+    expect(spelled({ type: 'regex', pattern: 'namename' }, [], 1)).toEqual(['name'])
+    // Where the text may end, and where two bytes may follow, nothing must.
+    expect(spelled({ type: 'regex', pattern: '(foo)?' })).toEqual([])
+    expect(spelled({ type: 'regex', pattern: 'foo|bar' })).toEqual([])
+    expect(spelled({ type: 'regex', pattern: 'foo|bar' }, [code('b')])).toEqual(['a', 'r'])
+    const schema = { type: 'object', properties: { kind: { type: 'integer' } }, required: ['kind'] }
+    expect(spelled({ type: 'json_schema', schema }, [code('{')])).toEqual(['"kind', '":'])
+  })
+
   test('needs an EOS token', () => {
     const without = createVocabulary({ tokens: [utf8.encode('a')], eosTokenIds: [] })
     expect(() => compileConstraint({ type: 'regex', pattern: 'a' }, without)).toThrow(/no EOS token/)

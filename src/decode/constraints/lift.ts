@@ -4,6 +4,8 @@ import { LIMITS } from './limits.ts'
 import { DEAD, type Machine } from './machine.ts'
 import { child, type Vocabulary } from './vocabulary.ts'
 
+const NONE = -1
+
 /** The state after an EOS: nothing but EOS follows. */
 const ENDED = -1
 
@@ -25,6 +27,8 @@ export interface TokenMachine {
   accepts(state: number): boolean
   /** All tokens that may follow, by where they lead; the group with most tokens first. */
   groups(state: number): readonly Group[]
+  /** At most `most` tokens that spell the bytes which must follow, the longest token at each place. */
+  spelled(state: number, most: number): number[]
 }
 
 export function liftToTokens(machine: Machine, vocabulary: Vocabulary): TokenMachine {
@@ -34,6 +38,7 @@ export function liftToTokens(machine: Machine, vocabulary: Vocabulary): TokenMac
   const end: Group = { target: ENDED, tokens: Int32Array.from(eosTokenIds).sort(), count: eosTokenIds.length }
   const distances = new Map<number, number>()
   const rows = new Map<number, Group[]>()
+  const only = new Map<number, number>()
   let cached = 0
 
   /**
@@ -74,6 +79,47 @@ export function liftToTokens(machine: Machine, vocabulary: Vocabulary): TokenMac
       distances.set(way[i], best)
     }
     return distances.get(state)!
+  }
+
+  /** The byte that alone may follow a state; NONE where others may, or the text may end. */
+  function onlyByte(state: number): number {
+    const known = only.get(state)
+    if (known !== undefined) return known
+    let found = NONE
+    for (let letter = 0; letter < 256 && !machine.accepts(state); letter++) {
+      const next = machine.step(state, letter)
+      if (next === DEAD || machine.cost(next) === Number.POSITIVE_INFINITY) continue
+      if (found !== NONE) {
+        found = NONE
+        break
+      }
+      found = letter
+    }
+    only.set(state, found)
+    return found
+  }
+
+  function spelled(state: number, most: number): number[] {
+    const spelling: number[] = []
+    if (state === ENDED || state === DEAD) return spelling
+    const letters: number[] = []
+    let end = state
+    while (spelling.length < most) {
+      for (let letter = onlyByte(end); letter !== NONE && letters.length < longest; letter = onlyByte(end)) {
+        letters.push(letter)
+        end = machine.step(end, letter)
+      }
+      let [token, length] = [NONE, 0]
+      for (let node = 0, i = 0; i < letters.length; i++) {
+        node = child(vocabulary, node, letters[i])
+        if (node === -1) break
+        if (first[node + 1] > first[node]) [token, length] = [tokens[first[node]], i + 1]
+      }
+      if (token === NONE) break
+      spelling.push(token)
+      letters.splice(0, length)
+    }
+    return spelling
   }
 
   /** One walk through the trie and the automaton at once; what the automaton does not accept is skipped with all below. */
@@ -135,6 +181,7 @@ export function liftToTokens(machine: Machine, vocabulary: Vocabulary): TokenMac
       return at
     },
     distance,
+    spelled,
     accepts: (state) => state === ENDED || machine.accepts(state),
     groups(state) {
       if (state === ENDED) return [end]

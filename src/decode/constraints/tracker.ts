@@ -25,6 +25,8 @@ export interface Tracker {
   suggest(position: number, token: number): void
   /** Positions before this one, which have tokens, change no more. */
   settle(position: number): void
+  /** Tokens that spell what must follow what is settled, whichever tokens are chosen: at most `most`, none where there is a choice. */
+  spelled(most: number): number[]
 }
 
 /** States that are followed at one position. Between the first hole and the last token this may hide some possibilities. */
@@ -229,5 +231,6 @@ export function createTracker(machine: TokenMachine, maxTokens: number): Tracker
       witness = last === -1 ? [root] : witness.slice(count)
       possible = []
     },
+    spelled: (most) => machine.spelled(root, Math.min(most, left(0))),
   }
 }
