@@ -206,7 +206,7 @@ export async function* decodeSpeculative(
     function best(ofMasks: Draft[]): Draft[] {
       const bySpelling = spelled()
       if (bySpelling.length > 0) {
-        const byOthers = Math.max(mostExpected(ofMasks, usual), earlier ? expected(lookedUp([])) : 0)
+        const byOthers = Math.max(mostExpected(ofMasks, usual)[0] as number, earlier ? expected(lookedUp([])) : 0)
         if (expected(bySpelling) > byOthers) return bySpelling
       }
       return withEarlierText(ofMasks)
@@ -243,15 +243,16 @@ export async function* decodeSpeculative(
      */
     function withEarlierText(ofMasks: Draft[]): Draft[] {
       if (!earlier) return ofMasks
+      const ofMasksFrom = mostExpected(ofMasks, usual)
+      const best = earlier.bestExpected
       for (let count = 0; ; count++) {
-        const ofMasksNext = mostExpected(ofMasks.slice(count), usual)
         // The search takes time, where forwards are fast.
-        if (ofMasksNext > earlier.bestExpected) continue
+        if (ofMasksFrom[count] > best) continue
         const kept = ofMasks.slice(0, count)
         const found = lookedUp(kept)
         const worth = expected(found)
         if (count === 0) usual += USUAL_STEP * (worth - usual)
-        if (count === ofMasks.length || worth >= ofMasksNext) return [...kept, ...found]
+        if (count === ofMasks.length || worth >= ofMasksFrom[count]) return [...kept, ...found]
       }
     }
 
@@ -301,14 +302,11 @@ function countOfMasks(drafts: readonly Draft[]): number {
 /** How many of these drafts are expected to be accepted. */
 const expected = (drafts: readonly Draft[]): number => expectedConfirmed(drafts.map(({ confidence }) => confidence))
 
-/** The most that are expected of a beginning of these drafts with as many as `behind` looked up behind it. */
-function mostExpected(drafts: readonly Draft[], behind: number): number {
-  let [most, sum, reached] = [0, 0, 1]
-  for (const { confidence } of drafts) {
-    reached *= confidence
-    sum += reached
-    most = Math.max(most, sum + reached * behind)
-  }
+/** From each draft on, and behind the last: the most that are expected of a beginning with as many as `behind` looked up behind it. */
+function mostExpected(drafts: readonly Draft[], behind: number): number[] {
+  const most = new Array<number>(drafts.length + 1).fill(0)
+  for (let i = drafts.length - 1; i >= 0; i--)
+    most[i] = (drafts[i] as Draft).confidence * (1 + Math.max(behind, most[i + 1] as number))
   return most
 }
 

@@ -48,8 +48,11 @@ export interface ComparisonResult {
   equal: number | undefined
 }
 
-/** Prompts that a decoder decodes in a row. */
-const TURN = 8
+/**
+ * What a decoder decodes in a row, at least: prompts, and seconds of the first decoder. What another session leaves behind,
+ * threads that spin and caches full of its weights, slows the beginning of a turn; of short turns that would be much.
+ */
+const TURN = { prompts: 8, seconds: 0.5 }
 
 /** Decodes the prompts in turns, a few at a time with each decoder, so that a machine that gets busy slows all alike. */
 export async function compareDecoding(options: CompareOptions): Promise<ComparisonResult> {
@@ -69,11 +72,19 @@ export async function compareDecoding(options: CompareOptions): Promise<Comparis
   }
   const total = prompts.length * decoders.length
   let done = 0
-  for (let start = 0; start < prompts.length; start += TURN) {
+  const spent = (outputs: readonly Output[]) => outputs.reduce((sum, { seconds }) => sum + seconds, 0)
+  for (let start = 0; start < prompts.length; ) {
+    let turn: Prompt[] | undefined
     for (const { label, decode, outputs } of decoders) {
       const onPrompt = (_: number, output: Output) => onProgress?.({ label, done: ++done, total, output })
-      outputs.push(...(await decodePrompts(prompts.slice(start, start + TURN), decode, { signal, onPrompt })))
+      const all = turn ?? prompts.slice(start)
+      const enough = (made: readonly Output[]) => !turn && made.length >= TURN.prompts && spent(made) >= TURN.seconds
+      const made = await decodePrompts(all, decode, { signal, onPrompt, enough })
+      outputs.push(...made)
+      turn ??= all.slice(0, made.length)
     }
+    if (!turn) break
+    start += turn.length
   }
   const diffusion = byThreshold.get(threshold) ?? []
   const reference = own.length > 0 ? own : ar

@@ -45,11 +45,19 @@ export function taskPrompts(
   )
 }
 
-/** Decodes the prompts one after the other, as one user would; stops with the signal's reason. */
+/** Decodes the prompts one after the other, as one user would, all or until there are enough; stops with the signal's reason. */
 export async function decodePrompts(
   prompts: readonly Prompt[],
   decode: Decode,
-  { signal, onPrompt }: { signal?: AbortSignal; onPrompt?: (done: number, output: Output) => void },
+  {
+    signal,
+    onPrompt,
+    enough = () => false,
+  }: {
+    signal?: AbortSignal
+    onPrompt?: (done: number, output: Output) => void
+    enough?: (outputs: readonly Output[]) => boolean
+  },
 ): Promise<Output[]> {
   const outputs: Output[] = []
   for (const prompt of prompts) {
@@ -57,6 +65,7 @@ export async function decodePrompts(
     const output = { ...(await decode(prompt.ids)), prompt }
     outputs.push(output)
     onPrompt?.(outputs.length, output)
+    if (enough(outputs)) break
   }
   return outputs
 }
