@@ -120,7 +120,9 @@ export function createCaches(executor: Executor, dimensions: Dimensions, name: s
     const needed = Math.max(...taken.keys()) + 1
     const length = Math.max(...lengths(first, count)) + extra
     const room = length > capacity ? roundUp(Math.max(length, GROWTH * capacity)) : capacity
-    if (needed > slots || room > capacity) await resize(needed > slots ? Math.max(needed, slots * 2) : slots, room)
+    // Slots that no text has any more get no room.
+    if (needed > slots) await resize(Math.max(needed, slots * 2), room)
+    else if (room > capacity) await resize(needed, room)
   }
 
   function firstFree(): number {

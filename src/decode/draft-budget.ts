@@ -17,8 +17,6 @@ export interface DraftBudgetOptions {
   rowCost: number
   /** Most masks behind a position. */
   masks: number
-  /** How often their drafts are accepted, by their place: followed, and written to. Default: first guesses. */
-  rates?: number[]
 }
 
 export interface DraftBudget {
@@ -26,18 +24,16 @@ export interface DraftBudget {
   worthVerifying(confidences: readonly number[]): number
   /** How many masks are worth their time behind a position that is the last accepted one with this probability. */
   masksBehind(probability: number): number
-  /** Of `tried` masks behind the position that was last accepted, so many drafted tokens that the text took. */
+  /** Of `tried` masks behind the position that was last accepted, so many drafted tokens that the text took. The others were in vain, whether rejected, not worth verifying or less than what else was drafted. */
   followMasks(tried: number, taken: number): void
   /** A forward of so many positions brought so many tokens. */
   followForward(positions: number, tokens: number): void
 }
 
 /** `texts()`: how many share forwards now. Positions then make up more of the time, as there is one forward for all. */
-export function createDraftBudget(
-  { rowCost, masks, rates = [] }: DraftBudgetOptions,
-  texts: () => number = () => 1,
-): DraftBudget {
-  while (rates.length < masks) rates.push(FIRST_RATE)
+export function createDraftBudget({ rowCost, masks }: DraftBudgetOptions, texts: () => number = () => 1): DraftBudget {
+  /** Of the mask at each place: whether its draft is accepted if those before it are. */
+  const rates = new Array<number>(masks).fill(FIRST_RATE)
   const total = { tokens: FIRST_TOKENS * FIRST_FORWARDS, time: FIRST_FORWARDS }
 
   /** Of a position among those of `texts` in a forward, in forwards of one position of each text. */
@@ -66,7 +62,7 @@ export function createDraftBudget(
         accepted *= rate
         return probability * (accepted - least) < least
       })
-      return count === -1 ? masks : Math.min(masks, count)
+      return count === -1 ? masks : count
     },
     followMasks(tried, taken) {
       for (let i = 0; i < Math.min(tried, taken + 1); i++) rates[i]! += RATE_STEP * (Number(i < taken) - rates[i]!)

@@ -158,8 +158,8 @@ export async function createEngine(
     return generation(account, open, (cache) => decodeBlocks(forward, cache, document, settings))
   }
 
-  /** Decodes from left to right; the cache may be that of a text that begins alike. */
   const rates = createDraftRates()
+  /** Decodes from left to right; the cache may be that of a text that begins alike. */
   function leftToRight(
     prompt: readonly number[],
     { sharing = EVERYONE }: Pick<GenerateOptions, 'sharing'>,

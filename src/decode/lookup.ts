@@ -24,6 +24,8 @@ export interface LookedUp {
   confidence: number
   /** To be told whether it was accepted, if those before it were. */
   observe(accepted: boolean): void
+  /** To be told that it was too unlikely to be verified: it is tried again after a while. */
+  recover(): void
 }
 
 /** Endings with more edits than this share of their bytes are not similar. */
@@ -114,9 +116,11 @@ export function createLookup(
   return {
     append,
     get bestExpected() {
-      const expected = ([first, further]: readonly number[]) =>
-        (first as number) *
-        Math.min(limit, (1 - (further as number) ** limit) / Math.max(1e-9, 1 - (further as number)))
+      const expected = ([first, further]: readonly number[]) => {
+        let [sum, together] = [0, first as number]
+        for (let i = 0; i < limit; i++, together *= further as number) sum += together
+        return sum
+      }
       return Math.max(...Object.values(rates).map(expected))
     },
     draft({ most = limit, ahead = [] } = {}) {
@@ -130,7 +134,7 @@ export function createLookup(
         const confidence = own[kind] as number
         together *= confidence
         if (together < LEAST_LIKELY) {
-          if (drafts.length === 0) own[kind] = confidence + RECOVERY
+          recover(own, kind)
           break
         }
         drafts.push({
@@ -139,11 +143,17 @@ export function createLookup(
           observe(accepted) {
             own[kind] = (own[kind] as number) + RATE_STEP * (Number(accepted) - (own[kind] as number))
           },
+          recover: () => recover(own, kind),
         })
       }
       return drafts
     },
   }
+}
+
+/** What is too unlikely is tried again after a while. */
+const recover = (rates: number[], kind: number): void => {
+  rates[kind] = (rates[kind] as number) + RECOVERY * (1 - (rates[kind] as number))
 }
 
 /**

@@ -264,7 +264,7 @@ export const decodingSettings = {
   },
   masks: {
     type: count,
-    help: 'tokens drafted at a time (default: as the adapter was measured)',
+    help: "most tokens drafted at a time (default: as the adapter was measured, or the masks of the model's training)",
     modes: ['speculative'],
     exposed: { ...ofAdapter, recipe: true, generationConfig: true },
   },

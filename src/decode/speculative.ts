@@ -53,15 +53,21 @@ interface Draft extends Drawn {
   confidence: number
   /** What is reported of the token where it is taken unverified. Undefined: it must be verified. */
   details: Pick<CommittedToken, 'confidence' | 'logprob' | 'top'> | undefined
-  /** To be told whether it was accepted. */
+  /** To be told whether it was accepted, or that it was not worth verifying. */
   observe?(accepted: boolean): void
+  recover?(): void
 }
+
+/** Most masks of a forward, however little positions are said to cost. */
+const MOST_MASKS = 64
 
 /** How fast the usual follows what is seen. */
 const USUAL_STEP = 0.1
 
 /** Most tokens that are drafted because the constraint spells them. */
 const MOST_SPELLED = 16
+/** How fast they are tried again after they were not worth verifying. */
+const SPELLED_RECOVERY = 0.02
 
 /** Yields a step after every forward; returns the text up to its end. The cache may hold a beginning of it. */
 export async function* decodeSpeculative(
@@ -82,7 +88,7 @@ export async function* decodeSpeculative(
   const drafting = () => !mayRest || forward.drafting()
   // Nor may what other texts have seen: the same request would be answered in another way.
   const rates = mayRest ? settings.rates : createDraftRates()
-  const budget = createDraftBudget({ rowCost, masks, rates: rates.masks }, () => (mayRest ? forward.texts() : 1))
+  const budget = createDraftBudget({ rowCost, masks }, () => (mayRest ? forward.texts() : 1))
   let drafts: Draft[] = []
   /** Masks behind the last accepted position, and how many of their drafts were taken or are among `drafts`, from the first. */
   let drafted = { tried: 0, taken: 0, verifying: 0 }
@@ -104,14 +110,17 @@ export async function* decodeSpeculative(
     const known = ids.length - start
     const last = lastAccepted(drafts)
     const most = drafting() ? masks : 0
+    let room = MOST_MASKS
     const tree = layOut(
       start,
       known,
       last.map((probability, draft) => {
         const ends = draft > 0 && eosTokenIds.includes((drafts[draft - 1] as Draft).token)
         // The masks predict from two positions behind the token on.
-        const room = end - (ids.length + draft) - 1
-        return ends ? 0 : Math.max(0, Math.min(most, room, budget.masksBehind(probability)))
+        const left = end - (ids.length + draft) - 1
+        const count = ends ? 0 : Math.max(0, Math.min(most, left, room, budget.masksBehind(probability)))
+        room -= count
+        return count
       }),
     )
     const result = await forward.run(cache, {
@@ -219,6 +228,9 @@ export async function* decodeSpeculative(
         observe(accepted) {
           rates.spelled += USUAL_STEP * (Number(accepted) - rates.spelled)
         },
+        recover() {
+          rates.spelled += SPELLED_RECOVERY * (1 - rates.spelled)
+        },
       }))
     }
 
@@ -229,7 +241,9 @@ export async function* decodeSpeculative(
 
     /** Where drafts end must not depend on what is drawn, or those that remain would have another distribution. */
     function worthwhile(all: Draft[]): Draft[] {
-      return all.slice(0, budget.worthVerifying(all.map(({ confidence }) => confidence)))
+      const count = budget.worthVerifying(all.map(({ confidence }) => confidence))
+      all[count]?.recover?.()
+      return all.slice(0, count)
     }
 
     function upToEnd(all: Draft[]): Draft[] {

@@ -36,8 +36,8 @@ const ANCHOR_STREAM = 0x616e6368
 
 /**
  * Draws the anchors of a batch, without repetition, from the positions after which a stride predicts a scored token: in
- * rows with a prompt from its last token on. As many as have room in the groups: each stride goes into the first that has
- * enough. What is left of a group has no weight.
+ * rows with a prompt from its last token on. Each stride goes into the first group that has room for all of it, else it is
+ * cut to the largest room that is left, until there is none: every anchor is drawn as often.
  */
 export function drawStrides(batch: Batch, { size, count, seed, step, row: firstRow }: StrideDraw): Strides {
   const { rows, length, ids, documents, positions } = batch
@@ -68,9 +68,11 @@ export function drawStrides(batch: Batch, { size, count, seed, step, row: firstR
     const used = new Array<number>(count).fill(0)
     strides.clean.fill(start, row * masks, (row + 1) * masks)
     for (const anchor of eligible) {
-      const most = needed(anchor)
-      const group = used.findIndex((taken) => taken + most <= size)
-      if (group === -1) continue
+      const whole = needed(anchor)
+      const enough = used.findIndex((taken) => taken + whole <= size)
+      const group = enough === -1 ? used.indexOf(Math.min(...used)) : enough
+      const most = Math.min(whole, size - used[group]!)
+      if (most === 0) break
       const first = row * masks + group * size + used[group]!
       used[group]! += most
       for (let offset = 0; offset < most; offset++) {

@@ -90,7 +90,7 @@ describe('the settings', () => {
           train: { total_tokens: 300, global_batch_size: 2 },
           diffusion: { block_size: 8 },
           lora: { rank: 2 },
-          decode: { max_new_tokens: 4 },
+          decode: { max_new_tokens: 4, row_cost: 0.1 },
           eval: { prompts: 1, thresholds: [] },
         }),
       )
@@ -100,6 +100,9 @@ describe('the settings', () => {
       const [whole, small] = [await load(model!), await load(adapter!)]
       expect(small.parameters).toEqual(whole.parameters)
       expect(small.model.config).toMatchObject({ mask_token_id: 259, block_size: 8 })
+      // The recipe's way of decoding is the model's, as far as it does not belong to a request.
+      for (const { generationConfig } of [whole, small]) expect(generationConfig).toMatchObject({ row_cost: 0.1 })
+      expect(whole.generationConfig?.max_new_tokens).not.toBe(4)
       expect(evaluation!.stderr).toBeGreaterThan(0)
       const offered = recipeSettings().map(({ path }) => path)
       // The names of columns are taken together, the rows of tasks where there are tasks.

@@ -12,7 +12,14 @@ import {
   readDocuments,
   validationBatches,
 } from '../data/index.ts'
-import { type DecodingMode, resolveSettings, settingsFromKeys, settingsOfMode, strategyReads } from '../decode/index.ts'
+import {
+  configuredSettings,
+  type DecodingMode,
+  resolveSettings,
+  settingsFromKeys,
+  settingsOfMode,
+  strategyReads,
+} from '../decode/index.ts'
 import { type ComparisonResult, compareDecoding } from '../eval/compare.ts'
 import { type Decode, type Prompt, taskPrompts } from '../eval/decoding.ts'
 import type { Executor } from '../runtime/executor.ts'
@@ -103,7 +110,9 @@ export async function evaluateLoaded(
       ? adapter
         ? (options.blockSize ?? adapter.config.decoding.masks)
         : 1
-      : (options.blockSize ?? (typeof config.block_size === 'number' ? config.block_size : 32))
+      : (options.blockSize ??
+        (causal ? configuredSettings(loaded.generationConfig ?? {}).masks : undefined) ??
+        (typeof config.block_size === 'number' ? config.block_size : 32))
   const executor = createExecutor({
     ...(options.threads ? { threads: options.threads } : {}),
     ...(options.device ? { device: options.device } : {}),

@@ -198,8 +198,7 @@ function checkDraftingOptions(options: TuneOptions): void {
   const given = BLOCK_OPTIONS.filter((name) => options[name] !== undefined && options[name] !== false)
   if (given.length > 0)
     throw new UserError(
-      `${options.model}: was trained with objective hybrid and checks its own drafts: ${given.join(', ')} ` +
-        'belong to models of objective diffusion',
+      `${options.model}: was trained with objective hybrid and checks its own drafts; settings of objective diffusion are not for it: ${given.join(', ')}`,
     )
 }
 
@@ -216,6 +215,9 @@ function draftingWays(most: number, rowCost: number): DecodingSettings[] {
 /** Most positions of a forward that drafts and masks fill. */
 const MOST_DRAFTED = 32
 
+/** What was measured of few positions says nothing of hundreds, which drafts that cost nothing would take. */
+const LEAST_ROW_COST = 0.005
+
 /** Time of one more position in a forward, as a share of a forward of one: the slope of a line through that, by least squares. */
 export function rowCost(forwards: TuneResult['forwards']): number {
   const [one] = forwards as [TuneResult['forwards'][number]]
@@ -223,7 +225,7 @@ export function rowCost(forwards: TuneResult['forwards']): number {
   const sum = (of: (x: number, y: number) => number) =>
     more.reduce((total, { rows, milliseconds }) => total + of(rows - 1, milliseconds / one.milliseconds - 1), 0)
   const slope = sum((x, y) => x * y) / sum((x) => x * x)
-  return Number(Math.min(1, Math.max(0, slope)).toPrecision(2))
+  return Number(Math.min(1, Math.max(LEAST_ROW_COST, slope)).toPrecision(2))
 }
 
 function waysOf(options: TuneOptions, own: number): DecodingSettings[] {
@@ -318,8 +320,8 @@ function choose(
   const good = [...rows.keys()].filter((i) => known[i] >= wanted - 1e-9)
   const families = new Map<string, number[]>()
   for (const [i, { settings }] of rows.entries()) {
-    const { strategy, blockSize, bufferSize, reuse, selfVerify } = settings
-    if (reuse || selfVerify !== undefined) continue
+    const { mode, strategy, blockSize, bufferSize, reuse, selfVerify } = settings
+    if (mode === 'speculative' || reuse || selfVerify !== undefined) continue
     const key = JSON.stringify({ strategy, blockSize, bufferSize })
     families.set(key, [...(families.get(key) ?? []), i])
   }
@@ -369,7 +371,7 @@ async function measureForwards(
 /** The name of a way of decoding, for tables: `threshold 0.9, block 16, buffer 2`. */
 export function wayName(settings: DecodingSettings): string {
   if (settings.mode === 'speculative')
-    return `${settings.masks} masks, ${settings.lookup ? 'earlier text too' : 'no earlier text'}`
+    return `${settings.masks} masks, ${settings.lookup ? 'earlier text too' : 'no earlier text'}, row cost ${settings.rowCost}`
   const { strategy = settingDefault('strategy') } = settings
   const own = settingNames.find((name) => settingRow(name).tried && strategyReads(strategy, name))
   const parts = [

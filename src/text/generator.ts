@@ -139,8 +139,10 @@ export async function createGenerator(
     constraint: Constraint | undefined,
   ): Generation {
     const { mode: asked = mode, logitBias, logprobs, signal, sharing, ...given } = settings
-    const own = adapter ? adapter.config.decoding : settingsOfMode(configuredDecoding, 'speculative')
-    const lossy = asked === 'diffusion' ? { threshold: settingDefault('threshold') } : {}
+    const { threshold, masks: _, ...rest } = settingsOfMode(configuredDecoding, 'speculative')
+    const own = adapter ? adapter.config.decoding : rest
+    // A threshold that the model's files name is not for drafts that are all to be checked.
+    const lossy = asked === 'diffusion' ? { threshold: threshold ?? settingDefault('threshold') } : {}
     const masks = adapter || causalContext ? { masks: size } : {}
     const drafts = { ...own, ...lossy, ...masks, ...givenSettings(given) }
     return engine.generateSpeculative(prompt, { ...drafts, constraint, logitBias, logprobs, signal, sharing })
