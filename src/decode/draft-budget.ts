@@ -2,9 +2,11 @@
 // that it is expected to save forwards of. Where one more costs more than the text's tokens have cost so far, there is none.
 // Follows the text alone, so that the same request is decoded in the same way; where texts share forwards, also how many.
 
-/** First guess of the probability that a mask's draft is accepted if those before it are, and how fast it follows what is seen. */
+/** First guess of the probability that a mask's draft is accepted if those before it are. */
 const FIRST_RATE = 0.8
-const RATE_STEP = 0.05
+/** How fast it follows what is seen: in this text, and over all texts. */
+const RATE_STEP = 0.1
+const USUAL_STEP = 0.02
 /** What was given up is tried again after a while: what is written may have changed. */
 const RECOVERY = 0.01
 
@@ -17,6 +19,8 @@ export interface DraftBudgetOptions {
   rowCost: number
   /** Most masks behind a position. */
   masks: number
+  /** How often masks' drafts are usually accepted, by their place: where a text begins; follows all texts. Default: first guesses. */
+  usual?: number[]
 }
 
 export interface DraftBudget {
@@ -31,9 +35,13 @@ export interface DraftBudget {
 }
 
 /** `texts()`: how many share forwards now. Positions then make up more of the time, as there is one forward for all. */
-export function createDraftBudget({ rowCost, masks }: DraftBudgetOptions, texts: () => number = () => 1): DraftBudget {
+export function createDraftBudget(
+  { rowCost, masks, usual = [] }: DraftBudgetOptions,
+  texts: () => number = () => 1,
+): DraftBudget {
   /** Of the mask at each place: whether its draft is accepted if those before it are. */
-  const rates = new Array<number>(masks).fill(FIRST_RATE)
+  while (usual.length < masks) usual.push(FIRST_RATE)
+  const rates = usual.slice(0, masks)
   const total = { tokens: FIRST_TOKENS * FIRST_FORWARDS, time: FIRST_FORWARDS }
 
   /** Of a position among those of `texts` in a forward, in forwards of one position of each text. */
@@ -65,7 +73,10 @@ export function createDraftBudget({ rowCost, masks }: DraftBudgetOptions, texts:
       return count === -1 ? masks : count
     },
     followMasks(tried, taken) {
-      for (let i = 0; i < Math.min(tried, taken + 1); i++) rates[i]! += RATE_STEP * (Number(i < taken) - rates[i]!)
+      for (let i = 0; i < Math.min(tried, taken + 1); i++) {
+        rates[i]! += RATE_STEP * (Number(i < taken) - rates[i]!)
+        usual[i]! += USUAL_STEP * (Number(i < taken) - usual[i]!)
+      }
       if (tried < masks) rates[tried]! += RECOVERY * (1 - rates[tried]!)
     },
     followForward(positions, tokens) {

@@ -5,6 +5,8 @@
 export type Resemblance = 'equal' | 'similar' | 'short'
 
 export interface DraftRates {
+  /** Of the mask at each place behind a position: whether its draft is accepted if those before it are. Empty: nothing is known. */
+  masks: number[]
   /** Of the first draft from earlier text, and of those behind it. */
   earlier: Record<Resemblance, [first: number, further: number]>
   /** Of tokens that spell what a constraint demands. */
@@ -12,6 +14,7 @@ export interface DraftRates {
 }
 
 export const createDraftRates = (): DraftRates => ({
+  masks: [],
   earlier: { equal: [0.6, 0.75], similar: [0.6, 0.75], short: [0.3, 0.75] },
   spelled: 0.8,
 })

@@ -88,7 +88,7 @@ export async function* decodeSpeculative(
   const drafting = () => !mayRest || forward.drafting()
   // Nor may what other texts have seen: the same request would be answered in another way.
   const rates = mayRest ? settings.rates : createDraftRates()
-  const budget = createDraftBudget({ rowCost, masks }, () => (mayRest ? forward.texts() : 1))
+  const budget = createDraftBudget({ rowCost, masks, usual: rates.masks }, () => (mayRest ? forward.texts() : 1))
   let drafts: Draft[] = []
   /** Masks behind the last accepted position, and how many of their drafts were taken or are among `drafts`, from the first. */
   let drafted = { tried: 0, taken: 0, verifying: 0 }
