@@ -1,6 +1,6 @@
 // How many positions of a forward drafts and masks are worth. A position costs time, wherever it stands; it is worth the tokens
 // that it is expected to save forwards of. Where one more costs more than the text's tokens have cost so far, there is none.
-// Follows the text alone, so that the same request is decoded in the same way; where texts share forwards, also how many.
+// Follows the text, and where it may (see speculative.ts) how many texts share forwards and what masks usually bring.
 
 /** First guess of the probability that a mask's draft is accepted if those before it are. */
 const FIRST_RATE = 0.8
