@@ -154,8 +154,11 @@ export async function* decodeSpeculative(
     if (most > 0) budget.followMasks(drafted.tried, drafted.taken + Math.min(accepted, drafted.verifying))
     const group = tree.groups[accepted]
     drafts = ended ? [] : draftsOf(group, step)
+    const proposed = drafts.length
+    // What stands behind an end was not tried.
+    const tried = upToEnd(drafts).length
     takeSure()
-    drafted = { tried: group?.size ?? 0, taken: (group?.size ?? 0) - drafts.length, verifying: 0 }
+    drafted = { tried, taken: proposed - drafts.length, verifying: 0 }
     takeForced()
     drafts = ended || !drafting() ? [] : worthwhile(upToEnd(best(drafts)))
     drafted.verifying = countOfMasks(drafts)
