@@ -1,12 +1,10 @@
 // bench jobs: models and modes on the held-out rows of a job, in turns: how well they answer, in how many forwards, how fast.
-import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
-import { UserError } from '../src/core/types.ts'
 import { type Estimate, ratioDifference, ratioOfSums } from '../src/eval/estimate.ts'
 import { isJsonObject, scoreJson } from '../src/eval/json-score.ts'
 import { characterErrorRate, exactMatches } from '../src/eval/text-score.ts'
 import { print, report } from './measure.ts'
-import { openWays, PEER_USAGE, type Row, readRowsOf, type Way, type Written } from './ways.ts'
+import { openWays, PEER_USAGE, type Row, readRowsOf, type Way, type Written, wayFlags } from './ways.ts'
 
 export const usage = `usage: npm run bench -- jobs --data FILE[,FILE...] --way 'NAME=MODEL?SETTINGS' [--way ...] [flags]
 
@@ -36,24 +34,16 @@ export async function run(args: string[]): Promise<void> {
   const { values } = parseArgs({
     args,
     options: {
-      data: { type: 'string' },
-      way: { type: 'string', multiple: true, default: [] },
-      peer: { type: 'string', multiple: true, default: [] },
+      ...wayFlags,
       prompts: { type: 'string', default: '200' },
       'max-new-tokens': { type: 'string', default: '128' },
-      threads: { type: 'string', default: String(availableParallelism()) },
       show: { type: 'string', default: '0' },
     },
   })
-  if (!values.data || values.way.length === 0)
-    throw new UserError('bench jobs: name the rows (--data) and at least one way to answer them (--way)')
-  const opened = await openWays({
-    ...{ way: values.way, peer: values.peer },
-    ...{ maxNewTokens: Number(values['max-new-tokens']), threads: Number(values.threads) },
-  })
+  const opened = await openWays(values)
   try {
     const rows: Row[] = []
-    for (const file of values.data.split(','))
+    for (const file of opened.files)
       rows.push(...(await readRowsOf(file, opened.first, { count: Number(values.prompts) })))
     const ways = opened.ways.map((way): Answered => ({ ...way, results: [] }))
     for (let start = 0; start < rows.length; start += TURN)

@@ -1,9 +1,7 @@
 // bench streams: tokens per second of texts that are written at the same time, by how many there are, in several ways in turn.
-import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
-import { UserError } from '../src/core/types.ts'
 import { alternate, report } from './measure.ts'
-import { openWays, PEER_USAGE, type Row, readRowsOf, type Way, type Written } from './ways.ts'
+import { openWays, PEER_USAGE, type Row, readRowsOf, type Way, type Written, wayFlags } from './ways.ts'
 
 export const usage = `usage: npm run bench -- streams --data FILE[,FILE...] --way 'NAME=MODEL?SETTINGS' [--way ...] [flags]
 
@@ -29,28 +27,20 @@ export async function run(args: string[]): Promise<void> {
   const { values } = parseArgs({
     args,
     options: {
-      data: { type: 'string' },
-      way: { type: 'string', multiple: true, default: [] },
-      peer: { type: 'string', multiple: true, default: [] },
+      ...wayFlags,
       streams: { type: 'string', default: '1,4,16,32' },
       prompts: { type: 'string', default: '32' },
       'prompt-tokens': { type: 'string', default: '16' },
       'max-new-tokens': { type: 'string', default: '96' },
       rounds: { type: 'string', default: '5' },
       warmup: { type: 'string', default: '1' },
-      threads: { type: 'string', default: String(availableParallelism()) },
     },
   })
-  if (!values.data || values.way.length === 0)
-    throw new UserError('bench streams: name the prompts (--data) and at least one way to continue them (--way)')
-  const opened = await openWays({
-    ...{ way: values.way, peer: values.peer },
-    ...{ maxNewTokens: Number(values['max-new-tokens']), threads: Number(values.threads) },
-  })
+  const opened = await openWays(values)
   try {
     const rows: Row[] = []
     const [count, promptTokens] = [Number(values.prompts), Number(values['prompt-tokens'])]
-    for (const file of values.data.split(','))
+    for (const file of opened.files)
       rows.push(...(await readRowsOf(file, opened.first, { count: count - rows.length, promptTokens })))
     const prompts = rows.map(({ ids }) => ids)
     const alone = new Map<string, Written[]>()

@@ -1,4 +1,5 @@
 // Models and settings that benchmarks compare, and the rows of text that they continue.
+import { availableParallelism } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { type InferenceModel, loadForInference } from '../src/checkpoint/load.ts'
 import { UserError } from '../src/core/types.ts'
@@ -28,23 +29,37 @@ export interface Ways {
   ways: Way[]
   /** The model of the first way. */
   first: InferenceModel
+  /** The files of rows. */
+  files: string[]
   close(): Promise<void>
 }
 
+/** Flags of benchmarks that compare ways, for parseArgs; `--max-new-tokens` has no default here. */
+export const wayFlags = {
+  data: { type: 'string' },
+  way: { type: 'string', multiple: true, default: [] as string[] },
+  peer: { type: 'string', multiple: true, default: [] as string[] },
+  threads: { type: 'string', default: String(availableParallelism()) },
+} as const
+
+/** Values of `wayFlags`. Ways are NAME=MODEL or NAME=MODEL?setting=value&..., peers NAME=FILE or NAME=FILE?lookup=N. */
 export interface WayOptions {
-  /** NAME=MODEL or NAME=MODEL?setting=value&...; at least one. */
+  data?: string | undefined
   way: readonly string[]
-  /** NAME=FILE or NAME=FILE?lookup=N: node-llama-cpp on a GGUF file. */
   peer: readonly string[]
-  maxNewTokens: number
-  threads: number
+  threads: string
+  'max-new-tokens': string
 }
 
 export const PEER_USAGE = `A peer is node-llama-cpp on a GGUF file (scripts/to_gguf.py writes one), from the folder that NODE_LLAMA_CPP names, with or without
 its InputLookupTokenPredictor (LOOKUP: the most tokens it drafts at a time). It decodes greedily, one token a forward.`
 
-/** Loads the models and starts the peers. */
-export async function openWays({ way, peer, maxNewTokens, threads }: WayOptions): Promise<Ways> {
+/** Loads the models and starts the peers. Throws UserError where there is no way, or nothing to write. */
+export async function openWays(options: WayOptions): Promise<Ways> {
+  const { data, way, peer } = options
+  if (!data || way.length === 0)
+    throw new UserError('name the rows or prompts (--data) and at least one way to continue them (--way)')
+  const [threads, maxNewTokens] = [Number(options.threads), Number(options['max-new-tokens'])]
   const executor = createExecutor({ threads })
   const children = new Map<string, Child>()
   const opened = new Map<string, { loaded: InferenceModel; generator: Generator }>()
@@ -83,7 +98,7 @@ export async function openWays({ way, peer, maxNewTokens, threads }: WayOptions)
       }
       ways.push({ name, model, isPeer: true, write })
     }
-    return { ways, first, close }
+    return { ways, first, files: data.split(','), close }
   } catch (error) {
     await close()
     throw error

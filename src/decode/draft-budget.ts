@@ -28,7 +28,10 @@ export interface DraftBudget {
   worthVerifying(confidences: readonly number[]): number
   /** How many masks are worth their time behind a position that is the last accepted one with this probability. */
   masksBehind(probability: number): number
-  /** Of `tried` masks behind the position that was last accepted, so many drafted tokens that the text took. The others were in vain, whether rejected, not worth verifying or less than what else was drafted. */
+  /**
+   * Of `tried` masks behind the position that was last accepted, so many drafted tokens that the text took. The others were in
+   * vain, whether rejected, not worth verifying or less than what else was drafted.
+   */
   followMasks(tried: number, taken: number): void
   /** A forward of so many positions brought so many tokens. */
   followForward(positions: number, tokens: number): void
@@ -39,8 +42,8 @@ export function createDraftBudget(
   { rowCost, masks, usual = [] }: DraftBudgetOptions,
   texts: () => number = () => 1,
 ): DraftBudget {
-  /** Of the mask at each place: whether its draft is accepted if those before it are. */
   while (usual.length < masks) usual.push(FIRST_RATE)
+  /** Of the mask at each place: whether its draft is accepted if those before it are. */
   const rates = usual.slice(0, masks)
   const total = { tokens: FIRST_TOKENS * FIRST_FORWARDS, time: FIRST_FORWARDS }
 
