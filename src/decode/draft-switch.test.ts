@@ -21,6 +21,10 @@ describe('drafting under load', () => {
     expect(share).toBeLessThan(0.1)
     expect(share).toBeGreaterThan(0)
   })
+  it('tries the slower way less and less often, until texts change', () => {
+    const share = (forwards: number) => run({ drafting: 1, plain: 3 }, 8, forwards)
+    expect(share(40_000)).toBeLessThan(share(4000) / 2)
+  })
   it('is known for each load by itself, and begins in another as it was', () => {
     let time = 0
     const drafts = createDraftSwitch(() => time)

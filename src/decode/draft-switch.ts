@@ -1,9 +1,18 @@
 // Whether drafts pay where texts share forwards: it is tried, and measured in tokens per second of all of them.
 
-/** Milliseconds that a way is measured at a time. */
-const EPOCH = 200
-/** Epochs after which the slower way is tried again: texts and load change. */
-const TRIAL = 24
+/** Milliseconds, and forwards of each text, that a way is measured at a time: whichever is longer. */
+const EPOCH = 60
+const EPOCH_FORWARDS = 6
+/** Milliseconds between forwards from which on nothing was being written. */
+const PAUSE = 200
+/**
+ * Epochs after which the slower way is tried again, as texts change: after `FIRST_TRIAL`, and after twice as many each time that
+ * it is still slower.
+ */
+const FIRST_TRIAL = 24
+const LAST_TRIAL = 192
+/** How fast the speed of the way in use follows what is measured. */
+const SPEED_STEP = 0.3
 
 type Way = 'drafting' | 'plain'
 
@@ -17,28 +26,30 @@ export interface DraftSwitch {
 /** What is known of about so many texts at a time. */
 interface Known {
   way: Way
-  /** Tokens per millisecond, and the epoch in which they were measured. */
-  speeds: Partial<Record<Way, { value: number; epoch: number }>>
-  epoch: number
-  /** Of the epoch so far: time in milliseconds, and tokens. */
+  /** Whether `way` is the slower one, as far as known, and tried again. */
+  trying: boolean
+  /** Tokens per millisecond. */
+  speeds: Partial<Record<Way, number>>
+  /** Epochs since the last trial, and after how many the next one is due. */
+  since: number
+  trial: number
+  /** Of the epoch so far: time in milliseconds, tokens, and forwards of all texts. */
   elapsed: number
   tokens: number
+  forwards: number
 }
+
+const unknown = (way: Way): Known => ({
+  ...{ way, trying: false, speeds: {}, since: 0, trial: FIRST_TRIAL },
+  ...{ elapsed: 0, tokens: 0, forwards: 0 },
+})
 
 /** Takes turns with and without drafts, then keeps to the faster way. `now` is in milliseconds. */
 export function createDraftSwitch(now: () => number = () => performance.now()): DraftSwitch {
   /** By the power of two that the number of texts is near. */
   const loads = new Map<number, Known>()
-  const unknown = (way: Way): Known => ({ way, speeds: {}, epoch: 0, elapsed: 0, tokens: 0 })
   let known = unknown('drafting')
   let last = now()
-
-  function nextWay({ way, speeds, epoch }: Known): Way {
-    const other: Way = way === 'drafting' ? 'plain' : 'drafting'
-    const measured = speeds[other]
-    if (!measured || epoch - measured.epoch >= TRIAL) return other
-    return measured.value > speeds[way]!.value ? other : way
-  }
 
   return {
     drafting: () => known.way === 'drafting',
@@ -50,17 +61,34 @@ export function createDraftSwitch(now: () => number = () => performance.now()): 
       const gap = time - last
       last = time
       // A pause is nobody's time, nor is a change of load.
-      const counts = here === known && gap <= EPOCH
+      const counts = here === known && gap <= PAUSE
       known = here
       if (!counts) return
       known.elapsed += gap
       known.tokens += tokens
-      if (known.elapsed < EPOCH) return
-      known.speeds[known.way] = { value: known.tokens / known.elapsed, epoch: known.epoch }
-      known.epoch++
-      known.way = nextWay(known)
-      known.elapsed = 0
-      known.tokens = 0
+      known.forwards++
+      if (known.elapsed < EPOCH || known.forwards < EPOCH_FORWARDS * sequences) return
+      endEpoch(known)
     },
   }
+}
+
+/** Takes what the epoch has measured, and chooses the way of the next one. */
+function endEpoch(known: Known): void {
+  const { way, trying, speeds } = known
+  const measured = known.tokens / known.elapsed
+  known.elapsed = known.tokens = known.forwards = 0
+  const other: Way = way === 'drafting' ? 'plain' : 'drafting'
+  const before = speeds[way]
+  const own = trying || before === undefined ? measured : before + SPEED_STEP * (measured - before)
+  speeds[way] = own
+  known.since++
+  const isSlower = speeds[other] === undefined || speeds[other] > own
+  if (trying) {
+    known.trial = isSlower ? Math.min(LAST_TRIAL, 2 * known.trial) : FIRST_TRIAL
+    known.since = 0
+  }
+  const isDue = !trying && known.since >= known.trial
+  if (isSlower || isDue) known.way = other
+  known.trying = !isSlower && isDue
 }

@@ -8,10 +8,11 @@ import { random } from '../core/random.ts'
 import type { Parameter } from '../core/types.ts'
 import { initialLora, loraShapes } from '../models/lora.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
+import { layOut } from './draft-tree.ts'
+import { drawAt, verifyDraft } from './draft-verdict.ts'
 import { complete, createEngine, type Engine } from './engine.ts'
 import { createForward } from './forward.ts'
 import { distribution, pick } from './sampling.ts'
-import { drawAt, layOut, verify } from './speculative.ts'
 
 const executor = createExecutor({ threads: 1 })
 afterAll(() => executor.dispose())
@@ -261,7 +262,7 @@ describe('sampling', () => {
       const counts = new Map<string, number>()
       for (let i = 0; i < 20_000; i++) {
         const at = drawAt(trial, i, 0)
-        const { token } = verify({ token: pick(q, at.draft), from: q }, p, at)
+        const { token } = verifyDraft({ token: pick(q, at.draft), from: q }, p, at)
         counts.set(String(token), (counts.get(String(token)) ?? 0) + 1)
       }
       const { g, limit } = gTest(counts, new Map(p.tokens.map((token, i) => [String(token), p.probabilities[i]])))
