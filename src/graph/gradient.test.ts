@@ -18,6 +18,7 @@ import { cachedAttention } from './ops/attention/cached.ts'
 import { attention } from './ops/attention/tiled.ts'
 import { crossEntropy } from './ops/cross-entropy.ts'
 import { add, div, exp, mul, neg, sigmoid, sqrt, sub } from './ops/elementwise.ts'
+import { entropyOfRight } from './ops/entropy.ts'
 import { constant, input } from './ops/input.ts'
 import { cast, concat, expand, gatherRows, reshape, scatterAddRows, slice } from './ops/layout.ts'
 import { linear, matmul } from './ops/linear.ts'
@@ -260,6 +261,31 @@ describe('layers', () => {
         build: ({ hidden, head, labels, weights }) => crossEntropy(hidden, head, labels, weights).loss,
       }),
     ))
+
+  it.each([1, 0.5, 2])('entropyOfRight behind crossEntropy, at temperature %s', (temperature) => {
+    const [hidden, head] = [normal(1, [6, 4]), normal(2, [7, 4])]
+    // Every other position is predicted right.
+    const best = Array.from({ length: 6 }, (_, i) => {
+      const logits = Array.from({ length: 7 }, (_, v) =>
+        [0, 1, 2, 3].reduce((sum, d) => sum + Number(hidden.data[i * 4 + d]) * Number(head.data[v * 4 + d]), 0),
+      )
+      return logits.indexOf(Math.max(...logits))
+    })
+    return checkGradients(executor, {
+      values: {
+        ...{ hidden, head, w: positive(4, [6]), weights: positive(5, [6]) },
+        labels: int64(
+          [6],
+          best.map((token, i) => (token + (i % 2)) % 7),
+        ),
+      },
+      wanted: ['hidden', 'head'],
+      build(t) {
+        const { loss, logProbabilities } = crossEntropy(t.hidden!, t.head!, t.labels!, t.w!)
+        return add(loss, mul(entropyOfRight(logProbabilities!, t.labels!, t.weights!, temperature).entropy, 3))
+      },
+    })
+  })
 
   it('crossEntropy of a tied head', () =>
     checkGradients(executor, {

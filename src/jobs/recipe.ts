@@ -395,7 +395,9 @@ const problemLines = (problems: readonly Problem[], origin: Origin, schema: z.Zo
 const defaultDiffusion = diffusion.parse({})
 
 /** What of the section `diffusion` the objective hybrid reads. */
-const hybridSettings = ['block_size', 'copies', 'diffusion_loss_weight', 'mask_token']
+const hybridSettings = [
+  ...['block_size', 'copies', 'diffusion_loss_weight', 'mask_token', 'confidence_beta', 'confidence_temperature'],
+]
 
 const changed = (value: unknown, byDefault: unknown): boolean => JSON.stringify(value) !== JSON.stringify(byDefault)
 
@@ -419,6 +421,8 @@ function findConflicts(recipe: Recipe): { path: string; message: string }[] {
       'compares with a conversion from base weights: needs objective: diffusion or hybrid, init: pretrained',
     )
   }
+  if (diffusion.confidence_beta === 0 && diffusion.confidence_temperature !== 1)
+    add('diffusion.confidence_temperature', 'has a meaning only with diffusion.confidence_beta')
   if (recipe.objective === 'ar') {
     if (changed(diffusion, defaultDiffusion)) {
       add('diffusion', 'has no meaning with objective: ar; remove this section or the objective')

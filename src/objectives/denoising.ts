@@ -13,6 +13,7 @@ import {
 } from '../diffusion/loss-positions.ts'
 import { type Counters, drawBound, drawNoise, type Noise, type NoiseOptions } from '../diffusion/noise.ts'
 import { placesIn, type Tiles } from '../diffusion/tiles.ts'
+import { CONFIDENCE, type Confidence } from './confidence.ts'
 import { float32, inTiles, lossFeeds, rowFeeds, tileFeeds } from './feeds.ts'
 import type { Measurement, MeasureOptions, MicroBatch, Objective, Tile } from './types.ts'
 
@@ -34,6 +35,8 @@ export interface DenoisingSettings {
   embeddingNoise: number
   /** Weight of the diffusion loss beside the next-token loss, where there is one. Default 1. */
   diffusionWeight?: number
+  /** Trains the model to be sure of what it predicts right, too. Default: not. */
+  confidence?: Confidence | undefined
 }
 
 /** Of a program's variant, what the noise decides. */
@@ -41,6 +44,7 @@ export interface Noised {
   /** Noised copies of each row. */
   copies: number
   embeddingNoise?: boolean
+  confidence?: Confidence
   /** Parts of the loss that are metrics. */
   parts?: readonly string[]
 }
@@ -88,14 +92,22 @@ function prepare<Variant>(
       : [noise.copies * sum(supervised), noise.copies * sum(supervised.map((flag, i) => flag * padding[i]!))]
   const copiedRows = copiesOf(noise, layout) * rows
   const embeddingNoise = settings.embeddingNoise > 0
-  const inputs: Record<string, TensorData> = { ...feeds, ...lossFeeds(loss, weights, copiedRows * length) }
+  const { confidence } = settings
+  const masks = confidence && { [CONFIDENCE]: new Float32Array(loss.index.length).fill(1) }
+  const inputs: Record<string, TensorData> = {
+    ...feeds,
+    ...lossFeeds(loss, { ...weights, ...masks }, copiedRows * length),
+  }
   if (embeddingNoise) {
     const values = noiseAt(noise, copiedRows, batch, settings, at)
     const shape = [...feeds.input_ids!.shape, hiddenSize]
     inputs.embedding_noise = float32(shape, tiles ? inTiles(tiles, values, hiddenSize) : values)
   }
   return {
-    objective: layout.variant(settings, { copies: noise.copies, embeddingNoise, parts: ['text_loss', 'padding_loss'] }),
+    objective: layout.variant(settings, {
+      ...{ copies: noise.copies, embeddingNoise, parts: ['text_loss', 'padding_loss'] },
+      ...(confidence && { confidence }),
+    }),
     rows,
     length,
     feeds: inputs,
@@ -103,6 +115,7 @@ function prepare<Variant>(
       loss: all,
       text_loss: all - padded,
       padding_loss: padded,
+      ...(confidence && { [CONFIDENCE]: loss.tokens.length }),
       loss_positions: loss.tokens.length,
       tokens: batch.tokens,
     },

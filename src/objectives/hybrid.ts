@@ -18,6 +18,7 @@ import type { Tensor } from '../graph/tensor.ts'
 import type { Model } from '../models/types.ts'
 import type { Weights } from '../nn/weights.ts'
 import { type ArVariant, ar } from './ar.ts'
+import { CONFIDENCE, type Confidence, withConfidence } from './confidence.ts'
 import type { DenoisingSettings } from './denoising.ts'
 import { int64, lossFeeds } from './feeds.ts'
 import { flatten } from './token-loss.ts'
@@ -30,6 +31,8 @@ export interface HybridVariant {
   count: number
   /** Weight of the diffusion loss beside the next-token loss. */
   weight: number
+  /** Acts on the predictions of masks, as part of the diffusion loss. */
+  confidence?: Confidence
 }
 
 /** Groups of masks per row: as many as give it `copies` masks for each of its positions. */
@@ -39,7 +42,7 @@ const groupCount = ({ copies = 1 }: DenoisingSettings['noise'], size: number, le
 /** Rows are `[clean tokens ; masks, stride by stride]`. */
 function prepare(batch: Batch, at: Counters, settings: DenoisingSettings): MicroBatch<HybridVariant> {
   const { rows, length, ids } = batch
-  const { blockSize: size, noise, maskTokenId, diffusionWeight: weight = 1 } = settings
+  const { blockSize: size, noise, maskTokenId, diffusionWeight: weight = 1, confidence } = settings
   if (maskTokenId === undefined) throw new UserError('a diffusion objective needs a mask token')
   const count = groupCount(noise, size, length)
   const masks = count * size
@@ -68,7 +71,7 @@ function prepare(batch: Batch, at: Counters, settings: DenoisingSettings): Micro
   }
   const ofPart = (draft: boolean) => Float32Array.from(index, (_, i) => Number(i >= predicted === draft))
   return {
-    objective: { kind: 'hybrid', size, count, weight },
+    objective: { kind: 'hybrid', size, count, weight, ...(confidence && { confidence }) },
     rows,
     length,
     feeds: {
@@ -84,13 +87,14 @@ function prepare(batch: Batch, at: Counters, settings: DenoisingSettings): Micro
       anchors: int64([rows, count, size], strides.anchors),
       ...lossFeeds(
         { index: Int32Array.from(index), labels: Int32Array.from(labels) },
-        { ar_loss: ofPart(false), diffusion_loss: ofPart(true) },
+        { ar_loss: ofPart(false), diffusion_loss: ofPart(true), ...(confidence && { [CONFIDENCE]: ofPart(true) }) },
         rows * width,
       ),
     },
     counts: {
       ar_loss: predicted,
       diffusion_loss: strides.predictions,
+      ...(confidence && { [CONFIDENCE]: strides.predictions }),
       loss_positions: index.length,
       tokens: batch.tokens,
     },
@@ -101,12 +105,12 @@ function prepare(batch: Batch, at: Counters, settings: DenoisingSettings): Micro
  * Inputs, with rows of L clean tokens and N = count * size masks: `input_ids`, `position_ids` [rows, L + N]; `document_ids`
  * [rows, L]; `anchors` [rows, count, size]; `loss_index` [M] into the flattened positions, `labels` [M] (all int64);
  * `ar_loss_weights` and `diffusion_loss_weights` [M]. The loss is that of next tokens plus `weight` times that of masks, each
- * a mean over its own predictions.
+ * a mean over its own predictions. With `confidence` also the inputs of `withConfidence`.
  */
 function trace(
   model: Model,
   weights: Weights,
-  { size, count, weight }: HybridVariant,
+  { size, count, weight, confidence }: HybridVariant,
   { rows, length }: Sizes,
 ): TracedLoss {
   const { dimensions } = model
@@ -136,12 +140,14 @@ function trace(
     select: (x) => gatherRows(flatten(x), index),
   })
   const lossWeights = add(ofText, mul(ofMasks, weight))
-  const { loss, nll } = crossEntropy(hidden, head, labels, lossWeights)
+  const { loss, nll, logProbabilities } = crossEntropy(hidden, head, labels, lossWeights)
+  const sure =
+    confidence && withConfidence(loss, { logProbabilities, labels }, { ...confidence, beta: confidence.beta * weight })
   const part = (weights: Tensor) => sum(mul(nll, weights), [0])
   return {
-    loss,
+    loss: sure?.loss ?? loss,
     nll,
-    metrics: { ar_loss: part(ofText), diffusion_loss: part(ofMasks) },
+    metrics: { ar_loss: part(ofText), diffusion_loss: part(ofMasks), ...sure?.metrics },
     routing,
     counted: {
       positions: concat([differs(documents, -1), differs(slice(positions, 1, length, width), -1)], 1),

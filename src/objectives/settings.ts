@@ -46,6 +46,19 @@ export const denoisingFields = {
     .positive()
     .default(DIFFUSION_WEIGHT)
     .describe('objective hybrid: weight of the diffusion loss beside the next-token loss'),
+  confidence_beta: z
+    .number()
+    .min(0)
+    .default(0)
+    .describe(
+      'weight of the entropy at masks whose prediction is right (CAP), which makes the model surer of it, so that it decodes ' +
+        'more tokens per forward; 0: none',
+    ),
+  confidence_temperature: z
+    .number()
+    .positive()
+    .default(1)
+    .describe('divides the logits before that entropy; below 1 it acts on the predictions that are less sure'),
   position_dependent: z
     .number()
     .min(0)
@@ -56,7 +69,7 @@ export const denoisingFields = {
 /** The settings of the objectives that a recipe's section `diffusion` holds. */
 export const denoisingOf = (
   section: z.output<z.ZodObject<typeof denoisingFields>>,
-): Pick<DenoisingSettings, 'weighting' | 'noise' | 'shift' | 'diffusionWeight'> => ({
+): Pick<DenoisingSettings, 'weighting' | 'noise' | 'shift' | 'diffusionWeight' | 'confidence'> => ({
   weighting: section.loss_weighting,
   noise: {
     copies: section.copies,
@@ -69,4 +82,8 @@ export const denoisingOf = (
   },
   shift: !section.same_token_labels,
   diffusionWeight: section.diffusion_loss_weight,
+  confidence:
+    section.confidence_beta > 0
+      ? { beta: section.confidence_beta, temperature: section.confidence_temperature }
+      : undefined,
 })

@@ -85,6 +85,7 @@ const cases = fc.record({
   shift: fc.boolean(),
   noiseRangeHigh: fc.constantFrom(0.1, 1),
   embeddingNoise: fc.constantFrom(0, 0.5),
+  confidence: fc.constantFrom(undefined, { beta: 2, temperature: 0.5 }),
 })
 type Case = typeof cases extends fc.Arbitrary<infer T> ? T : never
 
@@ -93,6 +94,7 @@ const settingsOf = ({ copies, complementary, supervisePadding, noiseRangeHigh, .
   blockSize: rest.blockSize,
   shift: rest.shift,
   embeddingNoise: rest.embeddingNoise,
+  confidence: rest.confidence,
   noise: { copies, complementary: complementary && copies > 1, supervisePadding, noiseRangeHigh },
 })
 

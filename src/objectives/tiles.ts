@@ -22,7 +22,7 @@ export interface TilesVariant extends Omit<Noised, 'copies'> {
  * may differ from run to run.
  */
 function trace(model: Model, weights: Weights, variant: TilesVariant, { rows, length }: Sizes): TracedLoss {
-  const { blockSize, embeddingNoise, parts } = variant
+  const { blockSize, embeddingNoise, parts, confidence } = variant
   const { groups } = tileSizes(length, blockSize)
   const ids = input('input_ids', 'int64', ['P', blockSize])
   const mask = {
@@ -43,6 +43,7 @@ function trace(model: Model, weights: Weights, variant: TilesVariant, { rows, le
     counted: differs(ids, -1),
     embeddingNoise,
     parts,
+    confidence,
   })
 }
 

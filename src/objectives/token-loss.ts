@@ -9,6 +9,7 @@ import { product } from '../graph/shape.ts'
 import { lastDim, type Tensor } from '../graph/tensor.ts'
 import type { Model } from '../models/types.ts'
 import type { Weights } from '../nn/weights.ts'
+import { type Confidence, withConfidence } from './confidence.ts'
 import type { Sizes, TracedLoss } from './types.ts'
 
 export const flatten = (x: Tensor): Tensor => reshape(x, [product(x.shape.slice(0, -1)), lastDim(x)])
@@ -26,13 +27,26 @@ interface PredictionInput {
   embeddingNoise?: boolean | undefined
   /** Parts of the loss with weights of their own, `<name>_weights` [M]. */
   parts?: readonly string[] | undefined
+  confidence?: Confidence | undefined
 }
 
-/** Inputs beside those given: `loss_index` [M] into the flattened positions, `labels` [M] (int64), `loss_weights` [M]. */
+/**
+ * Inputs beside those given: `loss_index` [M] into the flattened positions, `labels` [M] (int64), `loss_weights` [M], with
+ * `confidence` those of `withConfidence`.
+ */
 export function predictionLoss(
   model: Model,
   weights: Weights,
-  { ids, positions, positionCount, attention, counted, embeddingNoise = false, parts = [] }: PredictionInput,
+  {
+    ids,
+    positions,
+    positionCount,
+    attention,
+    counted,
+    embeddingNoise = false,
+    parts = [],
+    confidence,
+  }: PredictionInput,
 ): TracedLoss {
   const index = input('loss_index', 'int64', ['M'])
   const labels = input('labels', 'int64', ['M'])
@@ -48,13 +62,20 @@ export function predictionLoss(
     embeddings: noise && ((h) => add(h, noise)),
     select: (x) => gatherRows(flatten(x), index),
   })
-  const { loss, nll } = crossEntropy(hidden, head, labels, lossWeights)
+  const { loss, nll, logProbabilities } = crossEntropy(hidden, head, labels, lossWeights)
   const metrics: Record<string, Tensor> = {}
   for (const name of parts) metrics[name] = sum(mul(nll, input(`${name}_weights`, 'float32', ['M'])), [0])
-  return { loss, nll, metrics, routing, counted: { positions: counted, selected: differs(lossWeights, 0) } }
+  const sure = confidence && withConfidence(loss, { logProbabilities, labels }, confidence)
+  return {
+    loss: sure?.loss ?? loss,
+    nll,
+    metrics: { ...metrics, ...sure?.metrics },
+    routing,
+    counted: { positions: counted, selected: differs(lossWeights, 0) },
+  }
 }
 
-export interface TokenLossOptions extends Sizes, Pick<PredictionInput, 'embeddingNoise' | 'parts'> {
+export interface TokenLossOptions extends Sizes, Pick<PredictionInput, 'embeddingNoise' | 'parts' | 'confidence'> {
   /** Copies of each row in the input. */
   copies: number
   /** Who sees whom. */
@@ -68,7 +89,7 @@ export interface TokenLossOptions extends Sizes, Pick<PredictionInput, 'embeddin
 export function tokenLoss(
   model: Model,
   weights: Weights,
-  { rows, length, copies, attend, embeddingNoise, parts }: TokenLossOptions,
+  { rows, length, copies, attend, embeddingNoise, parts, confidence }: TokenLossOptions,
 ): TracedLoss {
   const positions = input('position_ids', 'int64', [copies * rows, length])
   const documents = input('document_ids', 'int64', [rows, length])
@@ -80,5 +101,6 @@ export function tokenLoss(
     counted: concat(new Array<Tensor>(copies).fill(differs(documents, -1)), 0),
     embeddingNoise,
     parts,
+    confidence,
   })
 }

@@ -207,29 +207,16 @@ async function lossOf(label: string, context: Context): Promise<number> {
   const [kind, weighting, penalty] = label.replace('cap_ids.', '').split('.') as ['bdlm' | 'mdlm', string, string?]
   const clean = expected(cap ? 'cap_input_ids' : 'input_ids')
   const { feeds, index } = feedsFor(context, kind, weighting, clean)
-  const program = objectiveProgram(model, objectiveOf(kind, cases.block_size), { rows, length }, noExtras)
+  // CAP: lambda times the mean entropy where the masked token is predicted correctly (LLaDA2.0, section 5.2).
+  const confidence = penalty && { beta: Number(penalty.replace('cap_lambda_', '')), temperature: 1 }
+  const objective = { ...objectiveOf(kind, cases.block_size), ...(confidence && { confidence }) } as Variant
+  const each = new Float32Array(index.length).fill(1 / index.length)
+  const masks = confidence && { entropy_weights: { dtype: 'float32' as const, shape: [index.length], data: each } }
+  const program = objectiveProgram(model, objective, { rows, length }, noExtras)
   const session = await executor.load(program, { optimize: false })
-  const outputs = await session.run({ ...feeds, ...parameterFeeds(weights) }, { loss: null })
+  const outputs = await session.run({ ...feeds, ...masks, ...parameterFeeds(weights) }, { loss: null })
   await session.release()
-  const loss = Number(outputs.loss.data[0])
-  if (!penalty) return loss
-  // CAP: lambda times the mean entropy where the masked token is predicted correctly (llada2, section 5.2).
-  const lambda = Number(penalty.replace('cap_lambda_', ''))
-  const both = [...Array.from(clean, (id, i) => (context.masked[i] ? cases.mask_token_id : id)), ...Array.from(clean)]
-  const mask = { blockDiffusion: cases.block_size }
-  const all = await logits(executor, model, weights, mask, { rows, length, ids: both, documents })
-  const vocabulary = model.dimensions.vocabSize
-  let entropy = 0
-  let right = 0
-  for (const i of index) {
-    const row = all.subarray(i * vocabulary, (i + 1) * vocabulary)
-    const largest = row.reduce((a, b) => Math.max(a, b))
-    if (row.indexOf(largest) !== clean[i]) continue
-    const total = Math.log(row.reduce((sum, x) => sum + Math.exp(x - largest), 0)) + largest
-    entropy -= row.reduce((sum, x) => sum + Math.exp(x - total) * (x - total), 0)
-    right++
-  }
-  return loss + (lambda * entropy) / right
+  return Number(outputs.loss.data[0])
 }
 
 const noExtras = { gradients: false }

@@ -3,7 +3,7 @@ import { none } from '../attributes.ts'
 import type { Emitter } from '../onnx/emitter.ts'
 import { defineOperation } from '../registry.ts'
 import { apply, apply1, type Tensor } from '../tensor.ts'
-import { mul, neg, sub } from './elementwise.ts'
+import { add, mul, neg, sub } from './elementwise.ts'
 import { gatherRows, reshape, scatterAddRows } from './layout.ts'
 import { matmul } from './linear.ts'
 import { quantizedLinear } from './quantized.ts'
@@ -29,11 +29,18 @@ const crossEntropyOperation = defineOperation({
   },
   // With P = softmax(logits) and one-hot labels Y: d logits = w (P - Y). Y never becomes a matrix:
   // d hidden = w (P E - E[labels]); d E = P^T (w hidden) - scatter(labels, w hidden).
-  gradient({ inputs: [hidden, head, labels, weights], outputs: [, , logProbabilities], gradients: [dy, dNll] }) {
-    if (dNll) throw new Error('crossEntropy: only the weighted sum is differentiable')
+  // A gradient D of the log-probabilities adds D - P sum(D).
+  gradient({ inputs: [hidden, head, labels, weights], outputs: [, , logProbabilities], gradients: [dy, dNll, dLog] }) {
+    if (dNll || !dy) throw new Error('crossEntropy: only the weighted sum and the log-probabilities are differentiable')
     const p = apply1(expOperation, [logProbabilities], null)
-    const w = mul(reshape(weights, [weights.shape[0], 1]), dy as Tensor)
+    const w = mul(reshape(weights, [weights.shape[0], 1]), dy)
     const weighted = mul(w, hidden)
+    if (dLog) {
+      const matrix = add(mul(p, sub(w, sum(dLog, [1], true))), dLog)
+      const dHidden = sub(matmul(matrix, head), mul(w, gatherRows(head, labels)))
+      const others = matmul(matrix, hidden, { transposeA: true })
+      return [dHidden, scatterAddRows(head.shape, labels, neg(weighted), others), undefined, undefined]
+    }
     const dHidden = mul(w, sub(matmul(p, head), gatherRows(head, labels)))
     const dHead = scatterAddRows(head.shape, labels, neg(weighted), matmul(p, weighted, { transposeA: true }))
     return [dHidden, dHead, undefined, undefined]
@@ -74,17 +81,22 @@ const expOperation = defineOperation({
 
 /**
  * loss = sum_i weights_i * nll_i with nll_i = -log softmax(hidden_i head^T)[labels_i].
- * hidden [M, H], head [V, H], labels [M] (int64), weights [M] -> { loss [], nll [M] }. No gradients if the head is
- * quantised.
+ * hidden [M, H], head [V, H], labels [M] (int64), weights [M] -> { loss [], nll [M], logProbabilities [M, V] }; the last is
+ * differentiable beside the loss. If the head is quantised there are neither gradients nor log-probabilities.
  */
-export function crossEntropy(hidden: Tensor, head: Tensor, labels: Tensor, weights: Tensor) {
+export function crossEntropy(
+  hidden: Tensor,
+  head: Tensor,
+  labels: Tensor,
+  weights: Tensor,
+): { loss: Tensor; nll: Tensor; logProbabilities?: Tensor } {
   const logits = quantizedLinear(hidden, head, undefined)
   if (logits) {
     const nll = apply1(likelihoodOperation, [logits, labels], null)
     return { loss: sum(mul(nll, weights), [0]), nll }
   }
-  const [loss, nll] = apply(crossEntropyOperation, [hidden, head, labels, weights], null)
-  return { loss, nll }
+  const [loss, nll, logProbabilities] = apply(crossEntropyOperation, [hidden, head, labels, weights], null)
+  return { loss, nll, logProbabilities }
 }
 
 const softOperation = defineOperation({

@@ -6,6 +6,7 @@ import { createExecutor } from '../../runtime/onnxruntime/executor.ts'
 import type { Tensor } from '../tensor.ts'
 import { adamw } from './adamw.ts'
 import { crossEntropy } from './cross-entropy.ts'
+import { entropyOfRight } from './entropy.ts'
 import { input } from './input.ts'
 import { reshape, scatterAddRows } from './layout.ts'
 import { predict } from './predict.ts'
@@ -111,6 +112,41 @@ it('crossEntropy over no positions is 0', async () => {
     values: { hidden: normal(1, [0, 3]), labels: int64([0], []), weights: float([0], []), head: normal(2, [6, 3]) },
     shapes: { hidden: ['M', 3], labels: ['M'], weights: ['M'] },
     build: (t) => crossEntropy(t.hidden, t.head, t.labels, t.weights).loss,
+  })
+  expect(list(result)).toEqual([0])
+})
+
+it.each([1, 0.5])('entropyOfRight: the mean over right predictions, at temperature %s', async (temperature) => {
+  const probabilities = [0.5, 0.3, 0.2, 0.1, 0.8, 0.1, 0.2, 0.2, 0.6]
+  const values = {
+    logProbabilities: float([3, 3], probabilities.map(Math.log)),
+    labels: int64([3], [0, 0, 2]),
+    weights: float([3], [0.2, 0.3, 0.1]),
+  }
+  const entropy = (row: number) => {
+    const raised = probabilities.slice(row * 3, row * 3 + 3).map((p) => p ** (1 / temperature))
+    const sum = raised.reduce((a, b) => a + b)
+    return -raised.reduce((total, p) => total + (p / sum) * Math.log(p / sum), 0)
+  }
+  const build = (which: 'entropy' | 'right') =>
+    evaluate(executor, {
+      values,
+      build: (t) => entropyOfRight(t.logProbabilities, t.labels, t.weights, temperature)[which],
+    })
+  // The second is wrong.
+  expectClose(list(await build('right')), [0.3])
+  expectClose(list(await build('entropy')), [(0.6 * (0.2 * entropy(0) + 0.1 * entropy(2))) / 0.3])
+})
+
+it('entropyOfRight is 0 where nothing is right', async () => {
+  const values = {
+    logProbabilities: float([1, 2], [0.4, 0.6].map(Math.log)),
+    labels: int64([1], [0]),
+    weights: float([1], [1]),
+  }
+  const result = await evaluate(executor, {
+    values,
+    build: (t) => entropyOfRight(t.logProbabilities, t.labels, t.weights).entropy,
   })
   expect(list(result)).toEqual([0])
 })
