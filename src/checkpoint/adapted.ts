@@ -3,7 +3,8 @@ import { join } from 'node:path'
 import { UserError } from '../core/types.ts'
 import { addLowRank, projectionOf } from '../models/lora.ts'
 import { adapterConfigFile, readModelAdapter, readModelAdapterConfig } from './adapter.ts'
-import { exists, readJsonObject } from './file.ts'
+import { exists } from './file.ts'
+import { readGenerationConfig } from './huggingface.ts'
 import type { Checkpoint, TensorInfo } from './types.ts'
 
 /** Whether a path is the folder of an adapter and of nothing else. */
@@ -34,13 +35,12 @@ export async function adapted(folder: string, base: Checkpoint): Promise<Checkpo
     const { blocks, ...whole } = info
     tensors.set(name, changed.has(name) ? whole : info)
   }
-  const generation = join(folder, 'generation_config.json')
-  const generationConfig = (await exists(generation)) ? await readJsonObject(generation) : base.generationConfig
+  const generation = await readGenerationConfig(folder)
   return {
     ...base,
     path: folder,
     config: { ...base.config, ...config.modelConfig },
-    generationConfig,
+    ...(generation.generationConfig ? generation : {}),
     tensors,
     async read(name) {
       const values = await base.read(name)

@@ -38,6 +38,7 @@ export const tokenizerFileNames: readonly string[] = [
 ]
 
 const INDEX = 'model.safetensors.index.json'
+const GENERATION_CONFIG = 'generation_config.json'
 
 const openGgufCheckpoint = async (opened: string, path: string): Promise<Checkpoint> => {
   const file = await openGguf(path)
@@ -106,12 +107,20 @@ const readConfig = async (path: string): Promise<ModelConfig> => {
   return config as ModelConfig
 }
 
+/** generation_config.json of a folder, and where it lies; undefined where there is none. */
+export const readGenerationConfig = async (
+  folder: string,
+): Promise<Pick<Checkpoint, 'generationConfig' | 'generationConfigPath'>> => {
+  const path = join(folder, GENERATION_CONFIG)
+  if (!(await exists(path))) return { generationConfig: undefined }
+  return { generationConfig: await readJsonObject(path), generationConfigPath: path }
+}
+
 /** Opens weights (.safetensors files or an index) with config.json and the tokenizer beside them. */
 const openSafetensorsCheckpoint = async (path: string, ...weights: [string, ...string[]]): Promise<Checkpoint> => {
   const folder = dirname(weights[0])
   const config = await readConfig(join(folder, 'config.json'))
-  const generationPath = join(folder, 'generation_config.json')
-  const generationConfig = (await exists(generationPath)) ? await readJsonObject(generationPath) : undefined
+  const generation = await readGenerationConfig(folder)
   const opened = await openSafetensors(...weights)
   let file: SafetensorsFile
   let tensors: ReadonlyMap<string, TensorInfo>
@@ -126,7 +135,7 @@ const openSafetensorsCheckpoint = async (path: string, ...weights: [string, ...s
     path,
     format: 'safetensors',
     config,
-    generationConfig,
+    ...generation,
     tensors,
     read: async (name) =>
       tensors.get(name)?.blocks ? dequantize(await readQuantized(file, tensors, name)) : file.read(name),
@@ -218,7 +227,7 @@ const torchDTypes: Readonly<Record<StoredDType, string>> = { F32: 'float32', F16
 /** Whether an entry of a checkpoint folder is part of the checkpoint, and so is replaced with it. */
 const isCheckpointFile = (name: string): boolean =>
   name === 'config.json' ||
-  name === 'generation_config.json' ||
+  name === GENERATION_CONFIG ||
   tokenizerFileNames.includes(name) ||
   /\.safetensors(\.index\.json)?$/.test(name)
 
@@ -300,8 +309,7 @@ export const writeCheckpoint = async (folder: string, options: SaveOptions): Pro
   const dtypeKeys = 'dtype' in config ? { dtype: torchDTypes[dtype] } : { torch_dtype: torchDTypes[dtype] }
   await writeShardedSafetensors(folder, parameters, { dtype, maxShardBytes })
   await writeTextAtomically(join(folder, 'config.json'), json({ ...config, ...dtypeKeys }))
-  if (generationConfig !== undefined)
-    await writeTextAtomically(join(folder, 'generation_config.json'), json(generationConfig))
+  if (generationConfig !== undefined) await writeTextAtomically(join(folder, GENERATION_CONFIG), json(generationConfig))
   for (const [name, text] of Object.entries(tokenizerFiles)) await writeTextAtomically(join(folder, name), text)
 }
 

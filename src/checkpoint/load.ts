@@ -14,7 +14,7 @@ import { loraShapes } from '../models/lora.ts'
 import { loadTokenizer, type Tokenizer } from '../tokenizer/index.ts'
 import { type Adapter, loadAdapter } from './adapter.ts'
 import { exists, readJsonObject, readText } from './file.ts'
-import { tokenizerFileNames } from './huggingface.ts'
+import { readGenerationConfig, tokenizerFileNames } from './huggingface.ts'
 import { type Checkpoint, compareTensors, openCheckpoint, type PullOptions, pull } from './index.ts'
 
 export interface LoadedModel<P extends InferenceParameter = Parameter> {
@@ -24,6 +24,8 @@ export interface LoadedModel<P extends InferenceParameter = Parameter> {
   parameters: Map<string, P>
   tokenizer: Tokenizer
   generationConfig: Record<string, unknown> | undefined
+  /** Where generation_config.json lies, for messages to who runs the model. */
+  generationConfigPath?: string | undefined
 }
 
 export interface LoadOptions extends PullOptions {
@@ -127,14 +129,13 @@ async function loadWith<P extends InferenceParameter>(
     for (const file of tokenizerFileNames) {
       if (await exists(join(path, file))) files[file] = await readText(join(path, file))
     }
-    const generation = join(path, 'generation_config.json')
     const model = createModel(config as ModelConfig)
     return {
       name,
       model,
       parameters: drawParameters(model, seed, drawn),
       tokenizer: loadTokenizer(files),
-      generationConfig: (await exists(generation)) ? await readJsonObject(generation) : undefined,
+      ...(await readGenerationConfig(path)),
     }
   }
 
@@ -142,9 +143,10 @@ async function loadWith<P extends InferenceParameter>(
   try {
     const model = createModel(checkpoint.config)
     const tokenizer = loadTokenizer(await checkpoint.tokenizerFiles())
-    const { generationConfig } = checkpoint
+    const { generationConfig, generationConfigPath } = checkpoint
+    const described = { name, model, tokenizer, generationConfig, generationConfigPath }
     if (init === 'random') {
-      return { name, model, parameters: drawParameters(model, seed, drawn), tokenizer, generationConfig }
+      return { ...described, parameters: drawParameters(model, seed, drawn) }
     }
     checkTensors(checkpoint, model)
     const parameters = new Map<string, P | Parameter>()
@@ -152,7 +154,7 @@ async function loadWith<P extends InferenceParameter>(
       options.signal?.throwIfAborted()
       parameters.set(tensor, await read(checkpoint, tensor, shape))
     }
-    return { name, model, parameters, tokenizer, generationConfig }
+    return { ...described, parameters }
   } finally {
     await checkpoint.close()
   }

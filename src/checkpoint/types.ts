@@ -16,6 +16,8 @@ export interface Checkpoint {
   config: ModelConfig
   /** generation_config.json where there is one. */
   generationConfig: Record<string, unknown> | undefined
+  /** Where that lies, for messages. */
+  generationConfigPath?: string | undefined
   tensors: ReadonlyMap<string, TensorInfo>
   /** One tensor, dequantised to float32 and laid out as Hugging Face does (llama.cpp's q/k permutation undone). */
   read(name: string): Promise<Float32Array>

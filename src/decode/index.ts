@@ -18,6 +18,7 @@ export {
   type FillOptions,
   type GenerateOptions,
 } from './engine.ts'
+export { checkedMode, modelDecoding, unreadSettings } from './model-decoding.ts'
 export type { SamplingOptions } from './sampling.ts'
 export type { ScoreOptions, TokenScore } from './score.ts'
 export {

@@ -2,6 +2,7 @@
 // section, command-line flags, fields of the HTTP API, keys of generation_config.json, the check of ranges and modes, and the
 // playground's form are derived from it. Plain data: no schema library, so that browsers can import it.
 import { SettingError } from '../core/types.ts'
+import { shownJson } from '../formats/json.ts'
 import { LONGEST_WINDOW } from './lookup.ts'
 
 /** How a generator decodes: in blocks, one token after the other, or with drafts that are verified (see speculative.ts). */
@@ -419,13 +420,17 @@ export function settingsFromKeys(record: object): DecodingSettings {
 export const settingsOfMode = (settings: DecodingSettings, mode: DecodingMode): DecodingSettings =>
   Object.fromEntries(Object.entries(settings).filter(([name]) => settingRow(name as SettingName).modes.includes(mode)))
 
+/** What is wrong with a value that is not of its setting's type, or out of its range; undefined where nothing is. */
+export function settingProblem(name: SettingName, value: unknown): string | undefined {
+  const { type } = settingRow(name)
+  return fits(value, type) ? undefined : `expected ${expected(type)}, not ${shownJson(value)}`
+}
+
 /** Throws UserError for a value that is not of its setting's type, or out of its range. */
 export function checkSettings(values: DecodingSettings): void {
   for (const name of settingNames) {
-    const value = values[name]
-    const { type } = settingRow(name)
-    if (value !== undefined && !fits(value, type))
-      throw new SettingError(name, `expected ${expected(type)}, not ${JSON.stringify(value)}`)
+    const problem = values[name] === undefined ? undefined : settingProblem(name, values[name])
+    if (problem !== undefined) throw new SettingError(name, problem)
   }
 }
 
@@ -469,7 +474,7 @@ export function checkMode(values: DecodingSettings, mode: DecodingMode): void {
   throw new SettingError([first, ...others], needed)
 }
 
-/** Settings in a generation_config.json. Their values are checked where they are used. */
+/** Settings in a generation_config.json; `modelDecoding` checks their values. */
 export const configuredSettings = (config: Readonly<Record<string, unknown>>): DecodingSettings =>
   Object.fromEntries(
     configured

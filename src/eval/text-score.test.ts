@@ -1,19 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { editDistance } from '../core/edit-distance.ts'
 import { characterErrorRate, exactMatches } from './text-score.ts'
-
-describe('editDistance', () => {
-  it.each([
-    ['kitten', 'sitting', 3],
-    ['', 'abc', 3],
-    ['abc', 'abc', 0],
-    ['flaw', 'lawn', 2],
-    ['😊a', 'a', 1],
-  ])('of %s and %s', (a, b, expected) => {
-    expect(editDistance(a, b)).toBe(expected)
-    expect(editDistance(b, a)).toBe(expected)
-  })
-})
 
 describe('scores', () => {
   const pairs = [

@@ -48,6 +48,7 @@ describe('decodingConfig', () => {
     [{}, false, { same_token_labels: false }],
     [{ same_token_labels: false }, false, { same_token_labels: false }],
     [{ same_token_labels: false, block_size: 4 }, true, { same_token_labels: true }],
+    [{ causal_context: true }, true, {}],
   ])('of %j with same_token_labels %s', (config, same_token_labels, expected) => {
     const diffusion = { block_size: 8, same_token_labels }
     expect(decodingConfig({ model_type: 'llama', ...config }, { objective: 'diffusion', diffusion })).toEqual({
@@ -90,7 +91,7 @@ describe('the settings', () => {
           train: { total_tokens: 300, global_batch_size: 2 },
           diffusion: { block_size: 8 },
           lora: { rank: 2 },
-          decode: { max_new_tokens: 4, row_cost: 0.1 },
+          decode: { max_new_tokens: 4, threshold: 0.8 },
           eval: { prompts: 1, thresholds: [] },
         }),
       )
@@ -101,7 +102,7 @@ describe('the settings', () => {
       expect(small.parameters).toEqual(whole.parameters)
       expect(small.model.config).toMatchObject({ mask_token_id: 259, block_size: 8 })
       // The recipe's way of decoding is the model's, as far as it does not belong to a request.
-      for (const { generationConfig } of [whole, small]) expect(generationConfig).toMatchObject({ row_cost: 0.1 })
+      for (const { generationConfig } of [whole, small]) expect(generationConfig).toMatchObject({ threshold: 0.8 })
       expect(whole.generationConfig?.max_new_tokens).not.toBe(4)
       expect(evaluation!.stderr).toBeGreaterThan(0)
       const offered = recipeSettings().map(({ path }) => path)
@@ -114,7 +115,7 @@ describe('the settings', () => {
   })
 })
 
-describe('low-rank weights are refused', () => {
+describe('refused before training are', () => {
   const run = async (change: Partial<RecipeInput>) => {
     const folder = await mkdtemp(join(tmpdir(), 'unmask-convert-'))
     try {
@@ -128,13 +129,19 @@ describe('low-rank weights are refused', () => {
       await rm(folder, { recursive: true })
     }
   }
-  it('for projections that the model does not have', async () => {
+  it('a way of decoding that the model will not have', async () => {
+    await expect(run({ decode: { row_cost: 0.1 } })).rejects.toThrow(
+      'decode.row_cost: belongs to mode speculative, which this model does not have (diffusion, ar)',
+    )
+  })
+
+  it('low-rank weights for projections that the model does not have', async () => {
     const lora = { rank: 2, target_modules: ['nope_proj'] }
     await expect(run({ lora })).rejects.toThrow(
       'lora.target_modules: the model (llama) has no projection called nope_proj',
     )
   })
-  it('for an adapter', async () => {
+  it('low-rank weights for an adapter', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'unmask-adapter-'))
     const config = { rank: 1, alpha: 1, targetModules: ['q_proj'], base: tinyModel, modelConfig: {} }
     await saveModelAdapter(folder, { config, parameters: new Map() })

@@ -11,7 +11,14 @@ import { type LoadedModel, load, loadForTraining } from '../checkpoint/load.ts'
 import { type InitialParameter, type ModelConfig, type Parameter, UserError, valuesOf } from '../core/types.ts'
 import { versions } from '../core/versions.ts'
 import { type DataOptions, type DataReport, openData, validationBatches } from '../data/index.ts'
-import { type DecodingSettings, settingsFromKeys, settingsToConfig } from '../decode/settings.ts'
+import { modelDecoding, unreadSettings } from '../decode/model-decoding.ts'
+import {
+  configuredSettings,
+  type SettingName,
+  settingKey,
+  settingsFromKeys,
+  settingsToConfig,
+} from '../decode/settings.ts'
 import type { MaskToken } from '../diffusion/mask-token.ts'
 import { constantSchedule, parseSchedule, type Stage, wsdSchedule } from '../diffusion/schedule.ts'
 import type { ComparisonResult } from '../eval/compare.ts'
@@ -338,12 +345,13 @@ async function startingModel(
     signal,
   })
   checkLength(recipe, read.model.dimensions)
+  modelDecoding(read)
   const { config: trained, dropped } = trainedConfig(read.model.config, recipe.objective)
   const config = withPromptStyle(trained, promptStyle(read, recipe.data))
-  const generationConfig = withDecoding(read.generationConfig, settingsFromKeys(recipe.decode))
-  const loaded = { ...read, model: { ...read.model, config }, generationConfig }
+  const loaded = { ...read, model: { ...read.model, config } }
   const baseConfig = read.model.config
-  if (!traits[recipe.objective].masks) return { loaded, baseConfig, maskToken: undefined, dropped }
+  if (!traits[recipe.objective].masks)
+    return { loaded: withDecoding(loaded, recipe), baseConfig, maskToken: undefined, dropped }
   const masked = withMaskToken(loaded, recipe.diffusion.mask_token)
   if (masked.maskToken.source === 'added' && recipe.lora.rank > 0)
     throw new RecipeError([
@@ -354,7 +362,10 @@ async function startingModel(
     ])
   const { model } = masked.loaded
   return {
-    loaded: { ...masked.loaded, model: { ...model, config: decodingConfig(model.config, recipe) } },
+    loaded: withDecoding(
+      { ...masked.loaded, model: { ...model, config: decodingConfig(model.config, recipe) } },
+      recipe,
+    ),
     baseConfig,
     maskToken: masked.maskToken,
     dropped,
@@ -432,9 +443,10 @@ export function decodingConfig(
   config: ModelConfig,
   { objective, diffusion: { block_size, same_token_labels } }: DecodingRecipe,
 ): ModelConfig {
-  const said = config.same_token_labels ?? true
   if (objective === 'hybrid') return { ...config, block_size, causal_context: true }
-  return { ...config, block_size, ...(same_token_labels === said ? {} : { same_token_labels }) }
+  const { causal_context: _, ...others } = config
+  const said = config.same_token_labels ?? true
+  return { ...others, block_size, ...(same_token_labels === said ? {} : { same_token_labels }) }
 }
 
 interface DecodingRecipe {
@@ -523,13 +535,20 @@ function resumeConfig(recipe: Recipe): Record<string, unknown> {
   }
 }
 
-/** What generation_config.json says with the recipe's way of decoding, as far as such a file holds it. */
-function withDecoding(
-  config: Record<string, unknown> | undefined,
-  settings: DecodingSettings,
-): Record<string, unknown> | undefined {
-  const given = Object.entries(settingsToConfig(settings)).filter(([, value]) => value !== null)
-  return given.length > 0 ? { ...config, ...Object.fromEntries(given) } : config
+/**
+ * The model with a generation_config.json that says the recipe's way of decoding, and its base's as far as it reads that.
+ * Throws RecipeError for a setting that it does not read.
+ */
+function withDecoding<M extends Omit<LoadedModel, 'parameters'>>(loaded: M, recipe: Pick<Recipe, 'decode'>): M {
+  const { model, generationConfig } = loaded
+  const own = configuredSettings(settingsToConfig(settingsFromKeys(recipe.decode)))
+  const [wrong] = Object.entries(unreadSettings(own, model)) as [SettingName, string][]
+  if (wrong) throw new RecipeError([{ path: `decode.${settingKey(wrong[0])}`, message: wrong[1] }])
+  const inherited = configuredSettings(generationConfig ?? {})
+  for (const name of Object.keys(unreadSettings(inherited, model)) as SettingName[]) delete inherited[name]
+  const merged = { ...generationConfig, ...settingsToConfig({ ...inherited, ...own }) }
+  const kept = Object.entries(merged).filter(([, value]) => value !== null)
+  return kept.length > 0 ? { ...loaded, generationConfig: Object.fromEntries(kept) } : loaded
 }
 
 /** Files that make a training checkpoint a model that loads on its own. */

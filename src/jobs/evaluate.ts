@@ -13,8 +13,8 @@ import {
   validationBatches,
 } from '../data/index.ts'
 import {
-  configuredSettings,
   type DecodingMode,
+  modelDecoding,
   resolveSettings,
   settingsFromKeys,
   settingsOfMode,
@@ -51,7 +51,7 @@ export interface EvaluateOptions {
   length?: number
   template?: 'none' | 'chat'
   separator?: string
-  /** Default: `block_size` of the model's config. */
+  /** Default: the model's own (see `modelDecoding`). */
   blockSize?: number
   decode: Recipe['decode']
   eval: Recipe['eval']
@@ -102,17 +102,13 @@ export async function evaluateLoaded(
   const { signal, onEvent = () => undefined, seed = 0, data, eval: settings } = options
   const phase = (message: string) => onEvent({ type: 'phase', message })
   const { config } = loaded.model
-  const causal = config.causal_context === true
-  const mode = typeof config.mask_token_id !== 'number' ? 'ar' : causal ? 'speculative' : 'diffusion'
   const adapter = options.adapter === undefined ? undefined : await loadAdapterFor(loaded.model, options.adapter)
-  const blockSize =
-    mode === 'ar'
-      ? adapter
-        ? (options.blockSize ?? adapter.config.decoding.masks)
-        : 1
-      : (options.blockSize ??
-        (causal ? configuredSettings(loaded.generationConfig ?? {}).masks : undefined) ??
-        (typeof config.block_size === 'number' ? config.block_size : 32))
+  const decoding = modelDecoding(loaded, adapter?.config.decoding)
+  // Mistakes in the base's files show before anything is measured.
+  if (base) modelDecoding(base)
+  // Reports compare the usual way of such models with the base's, whatever mode is configured.
+  const mode = adapter ? 'ar' : decoding.modes[0]!
+  const blockSize = mode === 'ar' && !adapter ? 1 : (options.blockSize ?? decoding.blockSize)
   const executor = createExecutor({
     ...(options.threads ? { threads: options.threads } : {}),
     ...(options.device ? { device: options.device } : {}),
@@ -248,7 +244,7 @@ export async function compareModels(options: CompareModelsOptions): Promise<Comp
   const common = { signal }
   const adapter = converted?.adapter
   const settings = settingsFromKeys(decode)
-  const causal = converted?.loaded.model.config.causal_context === true
+  const causal = converted !== undefined && modelDecoding(converted.loaded, adapter?.config.decoding).causalContext
   const { strategy, threshold } = resolveSettings(settings, converted?.loaded.generationConfig)
   const swept = !adapter && (causal || strategyReads(strategy, 'threshold'))
   try {

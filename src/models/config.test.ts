@@ -26,6 +26,8 @@ it.each([
   [{ mask_token_id: 16 }, 'config.json: mask_token_id must be an id below vocab_size (16), got 16'],
   [{ mask_token_id: -1 }, 'config.json: mask_token_id'],
   [{ mask_token_id: '3' }, 'config.json: mask_token_id'],
+  [{ causal_context: 'yes' }, 'config.json: causal_context must be true or false, got "yes"'],
+  [{ same_token_labels: 1 }, 'config.json: same_token_labels must be true or false, got 1'],
   [{ num_hidden_layers: 1e9 }, 'config.json: num_hidden_layers must be a whole number from 1 to 10000'],
   [{ hidden_size: 1e12 }, 'config.json: hidden_size must be'],
   [{ vocab_size: 2 ** 40 }, 'config.json: vocab_size must be'],

@@ -44,9 +44,11 @@ export function reader(config: ModelConfig) {
   }
 }
 
-/** Checks what a config says of decoding, which no architecture reads: its block size and its mask token. */
+/** Checks what a config says of decoding, which no architecture reads: its block size, its mask token and how it sees the text. */
 export function checkDecoding(config: ModelConfig, vocabSize: number): void {
-  reader(config).size('block_size', 1, LARGEST_BLOCK)
+  const read = reader(config)
+  read.size('block_size', 1, LARGEST_BLOCK)
+  for (const key of ['causal_context', 'same_token_labels', 'soft_states']) read.flag(key, false)
   const { mask_token_id: mask } = config
   if (mask == null || (Number.isInteger(mask) && (mask as number) >= 0 && (mask as number) < vocabSize)) return
   throw new UserError(

@@ -3,13 +3,13 @@
 
 import type { Adapter } from '../checkpoint/adapter.ts'
 import type { InferenceModel } from '../checkpoint/load.ts'
-import { SettingError, UserError } from '../core/types.ts'
+import { UserError } from '../core/types.ts'
 import {
   type BlockOptions,
   type Constraint,
   type ConstraintSource,
+  checkedMode,
   checkMode,
-  configuredSettings,
   createConstraintCompiler,
   createEngine,
   createVocabulary,
@@ -18,6 +18,7 @@ import {
   type Engine,
   type Generation,
   givenSettings,
+  modelDecoding,
   resolveSettings,
   type ScoreOptions,
   settingDefault,
@@ -81,34 +82,17 @@ export interface Generator {
   dispose(): Promise<void>
 }
 
-/** The modes of a model, its usual one first. */
-function modesOf(model: { adapter: boolean; masks: boolean; causalContext: boolean }): readonly DecodingMode[] {
-  if (model.adapter) return ['speculative', 'ar']
-  if (!model.masks) return ['ar', 'speculative']
-  return model.causalContext ? ['speculative', 'ar', 'diffusion'] : ['diffusion', 'ar']
-}
-
-function checkedMode(mode: DecodingMode, modes: readonly DecodingMode[]): DecodingMode {
-  if (modes.includes(mode)) return mode
-  const why = mode === 'ar' ? '' : '; a model trained with objective hybrid writes in all three'
-  throw new SettingError('mode', `${mode} is not one of this model's, which are ${modes.join(', ')}${why}`)
-}
-
 /** Puts a model on the executor for decoding; the weights are copied. Throws UserError for a mode the model cannot do. */
 export async function createGenerator(
   executor: Executor,
-  { model, parameters, tokenizer, generationConfig }: InferenceModel,
+  loaded: InferenceModel,
   options: GeneratorOptions = {},
 ): Promise<Generator> {
-  const { mask_token_id: mask, block_size: configured } = model.config
-  const maskTokenId = typeof mask === 'number' ? mask : undefined
+  const { model, parameters, tokenizer, generationConfig } = loaded
   const { adapter } = options
-  const causalContext = model.config.causal_context === true
-  if (adapter && maskTokenId !== undefined)
-    throw new UserError('an adapter drafts for an autoregressive model; this one has masks of its own')
-  const modes = modesOf({ adapter: adapter !== undefined, masks: maskTokenId !== undefined, causalContext })
-  const configuredDecoding = configuredSettings(generationConfig ?? {})
-  const mode = checkedMode(options.mode ?? configuredDecoding.mode ?? modes[0], modes)
+  const decoding = modelDecoding(loaded, adapter?.config.decoding)
+  const { maskTokenId, causalContext, modes } = decoding
+  const mode = checkedMode(options.mode ?? decoding.mode, modes)
   const eosTokenIds = endTokens({ tokenizer, model, generationConfig })
   const engine = await createEngine(executor, model, parameters, {
     ...(maskTokenId === undefined ? {} : { maskTokenId }),
@@ -121,12 +105,8 @@ export async function createGenerator(
     keepPrefixes: options.keepPrefixes ?? 0,
     ...(adapter ? { adapter: adapter.parameters } : {}),
   })
-  const configuredSize =
-    (causalContext ? configuredDecoding.masks : undefined) ??
-    configuredDecoding.blockSize ??
-    (typeof configured === 'number' ? configured : 32)
   /** Tokens that are decoded together, or masks of a draft. */
-  const size = options.blockSize ?? adapter?.config.decoding.masks ?? configuredSize
+  const size = options.blockSize ?? decoding.blockSize
   const blockSize = mode === 'ar' ? 1 : size
   const blocksOnly = (what: string) => {
     if (!modes.includes('diffusion') || causalContext)
@@ -139,7 +119,7 @@ export async function createGenerator(
     constraint: Constraint | undefined,
   ): Generation {
     const { mode: asked = mode, logitBias, logprobs, signal, sharing, ...given } = settings
-    const { threshold, masks: _, ...rest } = settingsOfMode(configuredDecoding, 'speculative')
+    const { threshold, masks: _, ...rest } = settingsOfMode(decoding.settings, 'speculative')
     const own = adapter ? adapter.config.decoding : rest
     // A threshold that the model's files name is not for drafts that are all to be checked.
     const lossy = asked === 'diffusion' ? { threshold: threshold ?? settingDefault('threshold') } : {}

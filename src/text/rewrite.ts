@@ -1,6 +1,6 @@
 // Mending a text: tokens that a model doubts are replaced, where it was trained to correct tokens; or the model writes the text
 // anew, where it was trained to do so.
-import { editDistance } from '../core/edit-distance.ts'
+import { edits } from '../core/edit-distance.ts'
 import { type ModelConfig, SettingError, UserError } from '../core/types.ts'
 import { complete, type DecodingSettings } from '../decode/index.ts'
 import { textOf } from '../tokenizer/stream.ts'
@@ -17,9 +17,12 @@ export interface RewriteSettings
 
 export interface Rewritten {
   text: string
-  /** Tokens of the text, and those of them that were replaced, put in or left out. */
+  /** Tokens of the corrected text. */
   tokens: number
+  /** Those of them that were replaced or inserted. */
   changed: number
+  /** Tokens of the given text that were left out. */
+  deleted: number
   forwards: number
   seconds: number
 }
@@ -42,6 +45,7 @@ export async function rewriteText(
     text: textOf(tokenizer, ids, { after: kept }),
     tokens: ids.length,
     changed: ids.filter((id, i) => id !== given[i]).length,
+    deleted: 0,
     forwards: result.forwards,
     seconds: result.seconds,
   }
@@ -77,10 +81,12 @@ export async function rewriteByPrompt(
   const given = encodeTexts([text], generator.tokenizer).parts[0] as number[]
   const result = await written(generator.write(prompt, { maxNewTokens: rewrittenTokens(given.length), signal }))
   const ids = encodeTexts([result.text], generator.tokenizer).parts[0] as number[]
+  const { replaced, inserted, deleted } = edits(given, ids)
   return {
     text: result.text,
     tokens: ids.length,
-    changed: editDistance(ids, given),
+    changed: replaced + inserted,
+    deleted,
     forwards: result.forwards,
     seconds: result.seconds,
   }

@@ -31,7 +31,7 @@ export function evalCommand(session: Session): Command {
     )
     .option('--data <paths...>', 'held-out text: files, folders or globs')
     .option('--data-tokens <number>', 'most tokens of held-out text (default: 16384)')
-    .option('--block-size <number>', 'tokens denoised together (default: that of config.json)')
+    .option('--block-size <number>', "tokens denoised together (default: the model's)")
     .addOption(
       new Option('--template <template>', 'how prompts are written (default: as the model was trained)').choices([
         'none',

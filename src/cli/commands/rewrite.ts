@@ -22,7 +22,7 @@ export function rewriteCommand(session: Session): Command {
     .argument('<model>', 'folder, file, Hub repository or pypi:PACKAGE; see pull')
     .addOption(mandatory(new Option('-t, --text <text>', 'the text; - reads it from stdin')))
     .option('--keep <text>', 'text before it, which the model reads and does not change')
-    .option('--block-size <number>', 'tokens read together (default: that of config.json)')
+    .option('--block-size <number>', "tokens read together (default: the model's)")
     .addOption(deviceOption())
   addRecipeFlags(command, ({ path }) => OWN.includes(path))
   return command
@@ -50,8 +50,9 @@ Examples:
           const settings = { threshold, editingThreshold, maxPostSteps, blockSize, keep: flags.keep, signal }
           const rewritten = await model.rewrite(text, settings)
           context.result(rewritten, () => rewritten.text)
-          const { changed, tokens, forwards } = rewritten
-          context.display.line(`${changed} of ${tokens} tokens changed in ${forwards} forwards`)
+          const { changed, tokens, deleted, forwards } = rewritten
+          const without = deleted > 0 ? ` and ${deleted} deleted` : ''
+          context.display.line(`${changed} of ${tokens} tokens changed${without} in ${forwards} forwards`)
         } finally {
           await model.dispose()
         }
