@@ -74,6 +74,30 @@ describe('drafts from the text itself', () => {
     expect(lookup.draft({ ahead }).map(({ token }) => words[token])).toEqual([' fifty', ' coins'])
     expect(lookup.draft().map(({ token }) => words[token])).toEqual([' hour', ' she'])
   })
+  it('do not depend on what was asked before', () => {
+    const tokens = fc.array(fc.integer({ min: 0, max: 3 }), { maxLength: 8 })
+    fc.assert(
+      fc.property(tokens, fc.array(fc.record({ append: tokens, ahead: tokens }), { maxLength: 5 }), (prompt, steps) => {
+        const text = (lookup: ReturnType<typeof createLookup>, ahead: readonly number[]) =>
+          lookup.draft({ ahead }).map(({ token }) => token)
+        const asked = createLookup(prompt, { window: 4, most: 3 })
+        const written: number[] = []
+        for (const { append, ahead } of steps) {
+          asked.append(append)
+          written.push(...append)
+          const fresh = (tokens: readonly number[]) => {
+            const lookup = createLookup(prompt, { window: 4, most: 3 })
+            lookup.append(written)
+            return text(lookup, tokens)
+          }
+          expect(text(asked, [])).toEqual(fresh([]))
+          expect(text(asked, ahead)).toEqual(fresh(ahead))
+          expect(text(asked, [])).toEqual(fresh([]))
+        }
+      }),
+      { seed: 1, numRuns: 300 },
+    )
+  })
   it('tell tokens without bytes from each other', () => {
     const lookup = createLookup([7, 1, 8, 2], { window: 4, most: 1 })
     lookup.append([7])

@@ -45,6 +45,13 @@ const RECOVERY = 0.02
 /** Tokens without bytes are told from all bytes. */
 const OTHERS = 256
 
+/** Where a passage like the text's ending was found. */
+interface Passage {
+  /** Index of the token behind it. */
+  next: number
+  kind: Resemblance
+}
+
 /** A text that grows, and what stands where. */
 export interface Lookup {
   /** No draft has more tokens that are expected to be accepted. */
@@ -66,6 +73,8 @@ export function createLookup(
   const tokens: number[] = []
   /** Where in `text` each token begins, and where the next one will. */
   const starts = [0]
+  /** What was found for the text as it stands: who chooses among drafts asks more than once. */
+  let known: { found: Passage | undefined } | undefined
   append(prompt)
   const written = text.length
 
@@ -77,10 +86,11 @@ export function createLookup(
       tokens.push(token)
       starts.push(text.length)
     }
+    known = undefined
   }
 
   /** Index of the token behind the most similar passage, one that ends with a token if there is a choice. */
-  function mostSimilar(): { next: number; kind: Resemblance } | undefined {
+  function mostSimilar(): Passage | undefined {
     const from = Math.max(written, text.length - window)
     const length = text.length - from
     if (length === 0) return undefined
@@ -102,11 +112,16 @@ export function createLookup(
     }
   }
 
-  /** What is known once these tokens stand behind the text. */
-  function supposing<T>(ahead: readonly number[], find: () => T): T {
-    const count = tokens.length
+  /** The passage most similar to the ending once these tokens stand behind the text. */
+  function search(ahead: readonly number[]): Passage | undefined {
+    if (ahead.length === 0) {
+      known ??= { found: mostSimilar() }
+      return known.found
+    }
+    const [count, before] = [tokens.length, known]
     append(ahead)
-    const found = find()
+    const found = mostSimilar()
+    known = before
     tokens.length = count
     starts.length = count + 1
     text.length = starts[count] as number
@@ -124,7 +139,7 @@ export function createLookup(
       return Math.max(...Object.values(rates).map(expected))
     },
     draft({ most = limit, ahead = [] } = {}) {
-      const found = supposing(ahead, mostSimilar)
+      const found = search(ahead)
       if (!found) return []
       const own = rates[found.kind]
       const drafts: LookedUp[] = []
