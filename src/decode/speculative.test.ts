@@ -8,11 +8,12 @@ import { random } from '../core/random.ts'
 import type { Parameter } from '../core/types.ts'
 import { initialLora, loraShapes } from '../models/lora.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
+import { type Constraint, compileConstraint, createVocabulary } from './constraints/index.ts'
 import { layOut } from './draft-tree.ts'
 import { drawAt, verifyDraft } from './draft-verdict.ts'
 import { complete, createEngine, type Engine } from './engine.ts'
 import { createForward } from './forward.ts'
-import { distribution, pick } from './sampling.ts'
+import { distribution, pick, type SamplingOptions } from './sampling.ts'
 
 const executor = createExecutor({ threads: 1 })
 afterAll(() => executor.dispose())
@@ -278,39 +279,102 @@ describe('sampling', () => {
       const drafting = source === 'lookup' ? { lookup: 1 } : { masks: 2, lookup: 2 }
       const drafter = { adapter: engine, masks: hybrid, lookup: plain }[source] as Engine
       const sampling = { temperature: 1, topK: 4 }
-      // The distribution itself, from the model's logits after every beginning.
-      const base = await createForward(executor, model, weights, [])
-      const shares = new Map<string, number>()
-      const extend = async (text: readonly number[], share: number): Promise<void> => {
-        if (text.length === 3 || text.at(-1) === eosTokenIds[0]) {
-          shares.set(text.join(), share)
-          return
-        }
-        const cache = base.createCache()
-        const ids = [...prompt, ...text]
-        const { logits } = await base.run(cache, { ids, blockSize: 1, rows: [ids.length - 1], store: 0, logits: true })
-        await cache.free()
-        if (source === 'masks') (logits as Float32Array)[MASK] = Number.NEGATIVE_INFINITY
-        const { tokens, probabilities } = distribution(logits as Float32Array, sampling)
-        for (const [i, token] of tokens.entries()) await extend([...text, token], share * probabilities[i])
-      }
-      await extend([], 1)
-      await base.dispose()
-      const counts = new Map<string, number>()
-      const draws = 1500
-      for (let seed = 0; seed < draws; seed += 50) {
-        const results = await Promise.all(
-          Array.from({ length: 50 }, (_, i) =>
-            complete(
-              drafter.generateSpeculative(prompt, { ...sampling, ...drafting, maxNewTokens: 3, seed: seed + i }),
-            ),
-          ),
-        )
-        for (const { ids } of results) counts.set(ids.join(), (counts.get(ids.join()) ?? 0) + 1)
-      }
+      const forbidden = source === 'masks' ? [MASK] : []
+      const shares = await exactShares(prompt, { sampling, forbidden, most: 3 })
+      const { counts } = await drawn(drafter, prompt, { ...sampling, ...drafting, maxNewTokens: 3 })
       expect([...counts.keys()].every((text) => shares.has(text))).toBe(true)
       const { g, limit } = gTest(counts, shares)
       expect(g).toBeLessThan(limit)
     },
   )
+
+  it.each([
+    ['alone', { masks: undefined }],
+    ['beside those of masks and earlier text', { masks: 2, lookup: 3 }],
+  ])('draws texts under a constraint as the model does, with the drafts that it spells, %s', async (_, drafting) => {
+    const pieces = ['a', 'b', 'ab', undefined, 'c', 'abc', 'bc', 'x', 'ca', 'cab', 'y', undefined]
+    const vocabulary = createVocabulary({
+      tokens: pieces.map((text) => (text === undefined ? undefined : new TextEncoder().encode(text))),
+      ...{ eosTokenIds, size: VOCABULARY },
+    })
+    // Behind a choice, the same bytes in several tokenizations; then another choice.
+    const constraint = compileConstraint({ type: 'regex', pattern: 'c?abcab[xy]' }, vocabulary)
+    const prompt = [5, 1, 7, 2, 5, 1]
+    const sampling = { temperature: 1.5 }
+    const shares = await exactShares(prompt, { sampling, forbidden: [MASK], most: 6, constraint })
+    expect(shares.size).toBeGreaterThan(20)
+    const drafter = drafting.masks === undefined ? plain : hybrid
+    const { counts, forwards, tokens } = await drawn(drafter, prompt, {
+      ...{ ...sampling, ...drafting, maxNewTokens: 6, constraint },
+    })
+    expect([...counts.keys()].every((text) => shares.has(text))).toBe(true)
+    const { g, limit } = gTest(counts, shares)
+    expect(g).toBeLessThan(limit)
+    expect(forwards).toBeLessThan(tokens)
+  })
 })
+
+/**
+ * The probability of every text of at most `most` tokens behind a prompt, by its ids: from the model's logits after every
+ * beginning.
+ */
+async function exactShares(
+  prompt: readonly number[],
+  {
+    sampling,
+    forbidden,
+    most,
+    constraint,
+  }: { sampling: SamplingOptions; forbidden: readonly number[]; most: number; constraint?: Constraint },
+): Promise<Map<string, number>> {
+  const base = await createForward(executor, model, weights, [])
+  const shares = new Map<string, number>()
+  async function extend(text: readonly number[], share: number): Promise<void> {
+    if (text.length === most || text.at(-1) === eosTokenIds[0]) {
+      shares.set(text.join(), share)
+      return
+    }
+    const cache = base.createCache()
+    const ids = [...prompt, ...text]
+    const result = await base.run(cache, { ids, blockSize: 1, rows: [ids.length - 1], store: 0, logits: true })
+    await cache.free()
+    const logits = result.logits as Float32Array
+    for (const token of forbidden) logits[token] = Number.NEGATIVE_INFINITY
+    if (constraint) {
+      const tracker = constraint.begin({ maxTokens: most })
+      tracker.open(text.length + 1)
+      for (const [i, token] of text.entries()) tracker.commit(i, token)
+      const allowed = tracker.allowed(text.length)
+      for (const token of logits.keys())
+        if (!(((allowed[token >>> 5] as number) >>> (token & 31)) & 1)) logits[token] = Number.NEGATIVE_INFINITY
+    }
+    const { tokens, probabilities } = distribution(logits, sampling)
+    for (const [i, token] of tokens.entries()) await extend([...text, token], share * (probabilities[i] as number))
+  }
+  await extend([], 1)
+  await base.dispose()
+  return shares
+}
+
+/** How often each text is drawn in 1500 draws, and the forwards and tokens that these took. */
+async function drawn(
+  drafter: Engine,
+  prompt: readonly number[],
+  options: Parameters<Engine['generateSpeculative']>[1],
+): Promise<{ counts: Map<string, number>; forwards: number; tokens: number }> {
+  const counts = new Map<string, number>()
+  let [forwards, tokens] = [0, 0]
+  for (let seed = 0; seed < 1500; seed += 50) {
+    const results = await Promise.all(
+      Array.from({ length: 50 }, (_, i) =>
+        complete(drafter.generateSpeculative(prompt, { ...options, seed: seed + i })),
+      ),
+    )
+    for (const result of results) {
+      counts.set(result.ids.join(), (counts.get(result.ids.join()) ?? 0) + 1)
+      forwards += result.forwards
+      tokens += result.ids.length
+    }
+  }
+  return { counts, forwards, tokens }
+}
