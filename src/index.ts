@@ -26,6 +26,7 @@ export {
   type Recipe,
   type RecipeInput,
 } from './jobs/recipe.ts'
+export { sft } from './jobs/sft.ts'
 export type { Executor } from './runtime/executor.ts'
 export { createExecutor } from './runtime/onnxruntime/executor.ts'
 export type { TextEvent, TextResult, Writing } from './text/assemble.ts'

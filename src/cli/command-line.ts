@@ -20,6 +20,7 @@ import { quickstartCommand } from './commands/quickstart.ts'
 import { rewriteCommand } from './commands/rewrite.ts'
 import { rmCommand } from './commands/rm.ts'
 import { serveCommand } from './commands/serve.ts'
+import { sftCommand } from './commands/sft.ts'
 import { tuneCommand } from './commands/tune.ts'
 import { exitCodeHelp } from './exit-codes.ts'
 import { addFullHelp, helpFormat, helpWidth, wrapText } from './help.ts'
@@ -56,6 +57,7 @@ ${exitCodeHelp}`,
     rmCommand,
     infoCommand,
     convertCommand,
+    sftCommand,
     accelerateCommand,
     evalCommand,
     generateCommand,

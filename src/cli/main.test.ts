@@ -54,6 +54,7 @@ const names = [
   'rm',
   'info',
   'convert',
+  'sft',
   'accelerate',
   'eval',
   'generate',

@@ -45,7 +45,7 @@ export function supervisedTokens(
 
 /**
  * Positions, labels and weights of the loss of the masked ones among the `supervised` tokens [rows, length]. Weights are
- * 1/t for `elbo`, to be divided by copies * supervised tokens of the whole step: each copy is one estimate of the negative
+ * 1/t for `elbo`, to be divided by drawn copies * supervised tokens of the whole step: each copy is one estimate of the negative
  * ELBO in nats per token, and the copies are averaged (LLaDA2.0, equation 1, with w(t) = 1/t). For `mean` they are 1, to be
  * divided by the number of loss positions of the step.
  *
@@ -65,7 +65,9 @@ export function lossPositions(
     )
   }
   const found: number[] = []
-  for (let i = 0; i < noise.masked.length; i++) if (noise.masked[i] === 1 && supervised[i % size] === 1) found.push(i)
+  const { masked, unscored } = noise
+  for (let i = 0; i < masked.length; i++)
+    if (masked[i] === 1 && supervised[i % size] === 1 && unscored?.[i] !== 1) found.push(i)
   const tokens = Int32Array.from(found)
   const fromClean = (i: number) => cleanCopy && batch.positions[i % size]! % blockSize === 0
   return {

@@ -56,6 +56,8 @@ export interface Noise {
   t: Float32Array
   /** ELBO weight of a masked position, -alpha'/(1 - alpha). Absent where it is 1/t. */
   elboWeight: Float32Array | undefined
+  /** 1 where a mask carries no loss: the token is predicted in another copy, or in none. Absent where there are none. */
+  unscored?: Uint8Array
 }
 
 // First element of the random streams, so that no other user of the same seed shares them.

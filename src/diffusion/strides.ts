@@ -5,11 +5,12 @@ import { random } from '../core/random.ts'
 import { isScored } from '../data/scored.ts'
 import type { Batch } from '../data/types.ts'
 import type { Counters } from './noise.ts'
+import { turnsOf } from './turns.ts'
 
 /**
  * Strides of at most `size` mask tokens, each behind one position of the clean row, its anchor: the masks stand at anchor + 1,
- * anchor + 2, ..., and as in the autoregressive base the state at i predicts token i + 1. A stride ends where its text does, so
- * that a group of `size` masks holds one long stride or several short ones.
+ * anchor + 2, ..., and as in the autoregressive base the state at i predicts token i + 1. A stride ends where its text does, or
+ * its turn of a chat, so that a group of `size` masks holds one long stride or several short ones.
  */
 export interface Strides {
   size: number
@@ -52,10 +53,11 @@ export function drawStrides(batch: Batch, { size, count, seed, step, row: firstR
     clean: new Int32Array(rows * masks),
     predictions: 0,
   }
+  const turns = turnsOf(batch)
   for (let row = 0; row < rows; row++) {
     const [start, end] = [row * length, (row + 1) * length]
     const predicts = (anchor: number, token: number) =>
-      token < end && documents[token] === documents[anchor] && isScored(batch, token)
+      token < end && documents[token] === documents[anchor] && turns[token] === turns[anchor] && isScored(batch, token)
     /** Masks behind an anchor up to the last that predicts something. */
     const needed = (anchor: number) => {
       let most = size

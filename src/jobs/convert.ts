@@ -26,7 +26,7 @@ import { type ReportFiles, writeReport } from '../eval/report/index.ts'
 import { parameterCounts, trainedConfig } from '../models/index.ts'
 import { defaultTargetModules, initialLora, loraShapes } from '../models/lora.ts'
 import type { Dimensions, Model } from '../models/types.ts'
-import { traits } from '../objectives/index.ts'
+import { objectiveOf, traits } from '../objectives/index.ts'
 import { denoisingOf } from '../objectives/settings.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
@@ -115,6 +115,9 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
   await options.fetch?.(recipe.model)
   phase(`loading ${recipe.model}`)
   const { loaded, baseConfig, maskToken, dropped } = await startingModel(recipe, signal)
+  // What a model that denoises blocks would give one token at a time says nothing of it.
+  const start = objectiveOf(baseConfig)
+  const isCausal = start !== 'diffusion'
   const lora = await lowRank(recipe, loaded.model)
   const { total, active } = parameterCounts(loaded.model)
   onEvent({ type: 'model', name: loaded.name, parameters: total, activeParameters: active, maskToken, dropped })
@@ -135,6 +138,7 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
       source,
       validation,
       ...settings,
+      ...(isCausal ? {} : { baseline: null }),
       runDirectory: folder,
       resume,
       // Low-rank weights alone are no model.
@@ -175,7 +179,7 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
 
     const comparison = options.skipDecoding
       ? undefined
-      : await compareWithBase({ recipe, converted: await load(model), documents, executor, signal, onEvent })
+      : await compareWithBase({ recipe, isCausal, converted: await load(model), documents, executor, signal, onEvent })
     const fromRandom = recipe.eval.from_random > 0 ? await trainFromRandom(recipe, options) : undefined
     if (fromRandom === 'interrupted') return { ...outcome, ...unfinished }
     phase('writing the report')
@@ -183,6 +187,7 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
       join(folder, 'report'),
       runReport({
         recipe,
+        isFineTuned: start === recipe.objective && recipe.init === 'pretrained',
         loaded,
         maskToken,
         schedule: settings.schedule,
@@ -251,14 +256,16 @@ export function loopSettings(training: Recipe['train']) {
   }
 }
 
-/** Decodes held-out prompts with the trained model and, where it was converted from one, with its base. */
+/** Decodes held-out prompts with the trained model and, where that is causal, with the one that it was trained from. */
 async function compareWithBase({
   recipe,
+  isCausal,
   converted,
   documents,
   ...run
 }: Pick<ConvertOptions, 'signal' | 'onEvent'> & {
   recipe: Recipe
+  isCausal: boolean
   converted: LoadedModel
   documents: DataOptions
   executor: Executor
@@ -276,7 +283,10 @@ async function compareWithBase({
   return compareModels({
     ...run,
     prompts,
-    base: recipe.init === 'random' ? undefined : await load(recipe.model, run.signal ? { signal: run.signal } : {}),
+    base:
+      recipe.init === 'random' || !isCausal
+        ? undefined
+        : await load(recipe.model, run.signal ? { signal: run.signal } : {}),
     converted: { loaded: converted, blockSize: diffusion.block_size },
     decode,
     sweep: settings.thresholds,

@@ -16,6 +16,8 @@ import type { Recipe } from './recipe.ts'
 
 export interface RunOutcome {
   recipe: Recipe
+  /** The model had the objective before. */
+  isFineTuned: boolean
   loaded: Omit<LoadedModel, 'parameters'>
   maskToken: MaskToken | undefined
   schedule: readonly Stage[]
@@ -31,7 +33,7 @@ export interface RunOutcome {
 
 /** What the report of a training run says, from its metrics and measurements. */
 export function runReport(input: RunOutcome): ReportData {
-  const { recipe, loaded, maskToken, evaluation, baseline, comparison, metrics, fromRandom } = input
+  const { recipe, isFineTuned, loaded, maskToken, evaluation, baseline, comparison, metrics, fromRandom } = input
   const isAr = recipe.objective === 'ar'
   const { exact } = traits[recipe.objective]
   const last = metrics.at(-1)
@@ -43,7 +45,7 @@ export function runReport(input: RunOutcome): ReportData {
   const start = recipe.init === 'random' ? 'random weights' : 'its weights'
   return {
     format: 1,
-    title: isAr ? `${loaded.name}: autoregressive training` : `${loaded.name}: from autoregressive to diffusion`,
+    title: `${loaded.name}: ${isFineTuned ? 'fine-tuning' : isAr ? 'autoregressive training' : 'from autoregressive to diffusion'}`,
     summary: isAr
       ? `${loaded.name} was trained from ${start} on ${count} tokens to predict the next token.`
       : `${loaded.name} was trained from ${start} on ${count} tokens ${goal(recipe)}.`,

@@ -13,6 +13,7 @@ import {
 } from '../diffusion/loss-positions.ts'
 import { type Counters, drawBound, drawNoise, type Noise, type NoiseOptions } from '../diffusion/noise.ts'
 import { placesIn, type Tiles } from '../diffusion/tiles.ts'
+import { scoredTurns, separateTurns, type TurnRule } from '../diffusion/turns.ts'
 import { CONFIDENCE, type Confidence } from './confidence.ts'
 import { float32, inTiles, lossFeeds, rowFeeds, tileFeeds } from './feeds.ts'
 import type { Measurement, MeasureOptions, MicroBatch, Objective, Tile } from './types.ts'
@@ -35,6 +36,8 @@ export interface DenoisingSettings {
   embeddingNoise: number
   /** Weight of the diffusion loss beside the next-token loss, where there is one. Default 1. */
   diffusionWeight?: number
+  /** How turns of a chat that share a block are trained. Default `apart`. */
+  turns?: TurnRule
   /** Trains the model to be sure of what it predicts right, too. Default: not. */
   confidence?: Confidence | undefined
 }
@@ -77,8 +80,10 @@ function prepare<Variant>(
 ): MicroBatch<Variant> {
   const { weighting, blockSize, shift, hiddenSize } = settings
   const { rows, length, padding } = batch
-  const noise = drawNoise(batch, { ...settings.noise, ...at, blockSize })
-  const supervised = supervisedTokens(batch, { shift, supervisePadding: settings.noise.supervisePadding })
+  const drawn = drawNoise(batch, { ...settings.noise, ...at, blockSize })
+  const noise = separateTurns(drawn, batch, blockSize, settings.turns ?? 'apart')
+  const maskable = supervisedTokens(batch, { shift, supervisePadding: settings.noise.supervisePadding })
+  const supervised = scoredTurns(maskable, noise)
   const { loss, feeds, tiles } = laidOut(batch, noise, supervised, settings, layout)
   const ofPadding = loss.tokens.map((token) => padding[token % padding.length]!)
   const weights = {
@@ -89,17 +94,16 @@ function prepare<Variant>(
   const [all, padded] =
     weighting === 'mean'
       ? [loss.tokens.length, sum(ofPadding)]
-      : [noise.copies * sum(supervised), noise.copies * sum(supervised.map((flag, i) => flag * padding[i]!))]
-  const copiedRows = copiesOf(noise, layout) * rows
+      : [drawn.copies * sum(supervised), drawn.copies * sum(supervised.map((flag, i) => flag * padding[i]!))]
   const embeddingNoise = settings.embeddingNoise > 0
   const { confidence } = settings
   const masks = confidence && { [CONFIDENCE]: new Float32Array(loss.index.length).fill(1) }
   const inputs: Record<string, TensorData> = {
     ...feeds,
-    ...lossFeeds(loss, { ...weights, ...masks }, copiedRows * length),
+    ...lossFeeds(loss, { ...weights, ...masks }, copiesOf(drawn, layout) * rows * length),
   }
   if (embeddingNoise) {
-    const values = noiseAt(noise, copiedRows, batch, settings, at)
+    const values = noiseAt(noise, copiesOf(noise, layout) * rows, batch, settings, at)
     const shape = [...feeds.input_ids!.shape, hiddenSize]
     inputs.embedding_noise = float32(shape, tiles ? inTiles(tiles, values, hiddenSize) : values)
   }
@@ -136,14 +140,19 @@ function measure<Variant>(
   const strata = blockSize === 1 ? 1 : pairs
   const scored = Uint8Array.from(batch.ids, (_, i) => (isScored(batch, i) ? 1 : 0))
   return Array.from({ length: strata }, (_, stratum) => {
-    const noise = drawBound(batch, { blockSize, seed, row, stratum, strata })
+    const drawn = drawBound(batch, { blockSize, seed, row, stratum, strata })
+    const noise = separateTurns(drawn, batch, blockSize, 'apart')
     const { loss, feeds } = laidOut(batch, noise, scored, { ...settings, weighting: 'elbo' }, layout)
     const tiles = Array.from(loss.tokens, (token): Tile => {
       const at = token % size
       const start = (at % length) - (positions[at]! % blockSize)
-      return { row: row + Math.floor(at / length), start, draw: 2 * stratum + Math.floor(token / size) }
+      return {
+        row: row + Math.floor(at / length),
+        start,
+        draw: 2 * stratum + (Math.floor(token / size) % drawn.copies),
+      }
     })
-    const capacity = copiesOf(noise, layout) * size
+    const capacity = copiesOf(drawn, layout) * size
     const microBatch = {
       objective: layout.variant(settings, { copies: noise.copies }),
       rows,

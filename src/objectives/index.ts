@@ -1,4 +1,5 @@
 // The training objectives by name.
+import type { ModelConfig } from '../core/types.ts'
 import { ar } from './ar.ts'
 import { bdlm } from './bdlm.ts'
 import type { DenoisingSettings } from './denoising.ts'
@@ -37,6 +38,12 @@ export const traits: Readonly<Record<TrainedObjective, Traits>> = {
   diffusion: { masks: true, exact: false },
   ar: { masks: false, exact: true },
   hybrid: { masks: true, exact: true },
+}
+
+/** The objective that a model was trained with, as its config.json says. */
+export function objectiveOf({ mask_token_id, causal_context }: ModelConfig): TrainedObjective {
+  if (typeof mask_token_id !== 'number') return 'ar'
+  return causal_context === true ? 'hybrid' : 'diffusion'
 }
 
 /**

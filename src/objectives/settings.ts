@@ -1,5 +1,6 @@
 // Settings of masked diffusion as a recipe has them: names, ranges, defaults, help, and what they are to the objectives.
 import * as z from 'zod'
+import { turnRules } from '../diffusion/turns.ts'
 import type { DenoisingSettings } from './denoising.ts'
 
 const share = z.number().min(0).max(1)
@@ -41,6 +42,13 @@ export const denoisingFields = {
       'train on the EOS padding that fills the last block of a document too; its loss is reported apart, and it is never ' +
         'part of a likelihood',
     ),
+  turns_in_block: z
+    .enum(turnRules)
+    .default('apart')
+    .describe(
+      'turns of a chat that share a block: apart: each is trained without those behind it; first: only the first of a block is ' +
+        'trained; together: they see each other, as they never do in decoding',
+    ),
   diffusion_loss_weight: z
     .number()
     .positive()
@@ -69,7 +77,7 @@ export const denoisingFields = {
 /** The settings of the objectives that a recipe's section `diffusion` holds. */
 export const denoisingOf = (
   section: z.output<z.ZodObject<typeof denoisingFields>>,
-): Pick<DenoisingSettings, 'weighting' | 'noise' | 'shift' | 'diffusionWeight' | 'confidence'> => ({
+): Pick<DenoisingSettings, 'weighting' | 'noise' | 'shift' | 'turns' | 'diffusionWeight' | 'confidence'> => ({
   weighting: section.loss_weighting,
   noise: {
     copies: section.copies,
@@ -81,6 +89,7 @@ export const denoisingOf = (
     supervisePadding: section.supervise_padding,
   },
   shift: !section.same_token_labels,
+  turns: section.turns_in_block,
   diffusionWeight: section.diffusion_loss_weight,
   confidence:
     section.confidence_beta > 0

