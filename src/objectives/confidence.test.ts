@@ -3,10 +3,12 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { directionalDerivative, normal } from '../../test/graph/gradient-check.ts'
 import { packedBatch } from '../../test/packed-batch.ts'
 import { tinyLlama } from '../../test/tiny-llama.ts'
+import { ruleText } from '../../test/train/bigram.ts'
 import type { TensorData } from '../core/types.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import { objectiveProgram } from '../train/graph.ts'
 import { countsOf, createStepper, normalised } from '../train/stepper.ts'
+import { createTrainer } from '../train/trainer.ts'
 import type { DenoisingSettings } from './denoising.ts'
 import { hybrid } from './hybrid.ts'
 import type { Variant } from './index.ts'
@@ -128,4 +130,33 @@ it('weighs micro-batches by their masks', async () => {
   const each = await Promise.all(parts.map((part) => run(part, true)))
   const expected = each.reduce((sum, results, i) => sum + counts[i]! * value(results, 'entropy'), 0)
   expect(metrics.entropy).toBeCloseTo(expected / (counts[0]! + counts[1]!), 4)
+})
+
+it('makes a trained model surer of what it predicts right', async () => {
+  const text = ruleText(1)
+  const batches = [await text.next(), await text.next()]
+  const trained = async (from: typeof weights, beta: number, steps: number) => {
+    const trainer = await createTrainer(executor, model, from, {
+      ...{ objective: 'diffusion' as const, maskTokenId: MASK, finalBlockSize: 4, weighting: 'mean' as const, seed: 1 },
+      ...{ noise: { noiseRangeLow: 0.3, noiseRangeHigh: 0.8 }, confidence: { beta, temperature: 1 } },
+      ...{ beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1 },
+    })
+    const last = { entropy: 0, accuracy: 0 }
+    for (let step = 0; step < steps; step++) {
+      const input = { step, batches: [batches[step % 2]!], blockSize: 4, learningRate: 5e-3, embeddingNoise: 0 }
+      const { metrics } = await trainer.step(input)
+      if (step < steps - 24) continue
+      last.entropy += Number(metrics.entropy) / 24
+      last.accuracy += Number(metrics.mask_accuracy) / 24
+    }
+    const parameters = new Map(
+      [...(await trainer.parameters())].map(([name, { shape, data }]) => [name, { shape, data: data.slice() }]),
+    )
+    await trainer.dispose()
+    return { ...last, parameters }
+  }
+  const start = await trained(weights, 1e-9, 120)
+  const [plain, sure] = [await trained(start.parameters, 1e-9, 48), await trained(start.parameters, 2, 48)]
+  expect(sure.entropy).toBeLessThan(0.6 * plain.entropy)
+  expect(sure.accuracy).toBeGreaterThan(plain.accuracy - 0.05)
 })

@@ -22,8 +22,7 @@ export function sftCommand(session: Session): Command {
     .addHelpText(
       'after',
       `
-The recipe is that of unmask convert, with other defaults. Prompts carry no loss; every answer of a chat does, or with
---turns last the last one. output_dir receives what unmask convert writes.
+The recipe is that of unmask convert, with other defaults. Prompts carry no loss; every answer of a chat does, or with --turns last the last one.
 
 Examples:
   $ unmask sft runs/mine/model --data chats.jsonl --output-dir runs/tuned --total-tokens 200k
