@@ -24,7 +24,7 @@ beforeAll(async () => {
   const parameters = initialLora(loraShapes(base.model, { rank: 4, targetModules, maskEmbedding: false }), undefined, 3)
   for (const [name, { data }] of parameters) if (name.includes('lora_B')) random(1, 2).fillUniform(data)
   const modelConfig = { mask_token_id: 259, block_size: 4, causal_context: true }
-  adapter = { config: { rank: 4, alpha: 2, targetModules, base: tinyModel, modelConfig }, parameters }
+  adapter = { config: { rank: 4, alpha: 2, targetModules, dora: false, base: tinyModel, modelConfig }, parameters }
 })
 afterAll(() => rm(folder, { recursive: true }))
 
@@ -157,6 +157,10 @@ describe('what does not fit is named', () => {
     const file = join(path, 'adapter_config.json')
     const json = JSON.parse(await readFile(file, 'utf8'))
     await expect(readAdapterConfig(path)).rejects.toThrow(/not one that drafts: give it as the model/)
+    await writeFile(file, JSON.stringify({ ...json, model_config: { block_size: 'x' } }))
+    await expect(openCheckpoint(path)).rejects.toThrow(
+      `${file}: model_config: block_size must be a whole number from 1 to 8192, got "x"`,
+    )
     await writeFile(file, JSON.stringify({ ...json, model_config: 3 }))
     await expect(openCheckpoint(path)).rejects.toThrow('model_config must be an object, got 3')
     await writeFile(file, JSON.stringify({ ...json, decoding: {} }))

@@ -4,6 +4,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Parameter, UserError } from '../core/types.ts'
 import { isRecord } from '../formats/json.ts'
+import { isMagnitude } from '../models/lora.ts'
 import { readJsonObject, writeTextAtomically } from './file.ts'
 import { openSafetensors } from './safetensors.ts'
 import { writeSafetensors } from './safetensors-write.ts'
@@ -22,6 +23,8 @@ export interface LoraConfig {
   alpha: number
   /** Last parts of the names of the projections that have low-rank weights. */
   targetModules: readonly string[]
+  /** Rows of these projections have lengths of their own too (DoRA). */
+  dora: boolean
   /** The model that they were trained with, as it was named. */
   base: string
 }
@@ -34,7 +37,10 @@ export interface ModelAdapterConfig extends LoraConfig {
 
 export interface ModelAdapter {
   config: ModelAdapterConfig
-  /** `lora_A.weight` [r, in] and `lora_B.weight` [out, r] of projections, by name without PEFT's prefix. */
+  /**
+   * `lora_A.weight` [r, in] and `lora_B.weight` [out, r] of projections, with DoRA `lora_magnitude_vector` [out], by name without
+   * PEFT's prefix.
+   */
   parameters: Map<string, Parameter>
   generationConfig?: Readonly<Record<string, unknown>> | undefined
 }
@@ -85,7 +91,7 @@ export async function saveAdapter(folder: string, { config, parameters }: Adapte
 }
 
 /**
- * Writes the folder of an adapter that makes a model of its base, its weights in float16, as PEFT reads it; each file is whole
+ * Writes the folder of an adapter that makes a model of its base, its matrices in float16, as PEFT reads it; each file is whole
  * or not there.
  */
 export async function saveModelAdapter(
@@ -96,7 +102,7 @@ export async function saveModelAdapter(
   await writeSafetensors(
     join(folder, weightsFile),
     new Map([...parameters].map(([name, value]) => [PREFIX + name, value])),
-    { dtype: 'F16' },
+    { dtype: (name) => (isMagnitude(name) ? 'F32' : 'F16') },
   )
   if (generationConfig) await writeJson(join(folder, 'generation_config.json'), generationConfig)
   await writeJson(join(folder, adapterConfigFile), { ...peftJson(config), model_config: config.modelConfig })
@@ -104,7 +110,7 @@ export async function saveModelAdapter(
 
 const writeJson = (path: string, json: unknown) => writeTextAtomically(path, `${JSON.stringify(json, null, 2)}\n`)
 
-const peftJson = ({ base, rank, alpha, targetModules }: LoraConfig) => ({
+const peftJson = ({ base, rank, alpha, targetModules, dora }: LoraConfig) => ({
   peft_type: 'LORA',
   task_type: 'CAUSAL_LM',
   base_model_name_or_path: base,
@@ -112,6 +118,7 @@ const peftJson = ({ base, rank, alpha, targetModules }: LoraConfig) => ({
   lora_alpha: alpha,
   lora_dropout: 0,
   bias: 'none',
+  use_dora: dora,
   fan_in_fan_out: false,
   inference_mode: true,
   target_modules: [...targetModules],
@@ -131,8 +138,10 @@ async function readLoraConfig(folder: string) {
       : bad(key, `a whole number from ${least} to ${largest}`)
   }
   if (json.peft_type !== 'LORA') bad('peft_type', '"LORA"')
-  for (const key of ['use_dora', 'use_rslora', 'fan_in_fan_out'])
+  for (const key of ['use_rslora', 'fan_in_fan_out'])
     if (json[key] === true) bad(key, 'false (others are not supported)')
+  const { use_dora: dora = false } = json
+  if (typeof dora !== 'boolean') return bad('use_dora', 'true or false')
   for (const key of ['rank_pattern', 'alpha_pattern', 'modules_to_save'])
     if (typeof json[key] === 'object' && Object.keys(json[key] ?? {}).length > 0)
       bad(key, 'empty (others are not supported)')
@@ -152,6 +161,7 @@ async function readLoraConfig(folder: string) {
     rank: whole('r', LARGEST_RANK),
     alpha,
     targetModules: modules,
+    dora,
     base: json.base_model_name_or_path,
   }
   return { json, bad, whole, config }
@@ -178,6 +188,7 @@ export async function readAdapterConfig(folder: string): Promise<AdapterConfig> 
       `${folder}: holds an adapter that is a model of its own, not one that drafts: give it as the model`,
     )
   const blockSize = whole('block_size', LARGEST_BLOCK)
+  if (config.dora) bad('use_dora', 'false for an adapter that drafts')
   if (!isRecord(decoding)) return bad('decoding', '{ masks, row_cost }')
   const { masks, row_cost: rowCost } = decoding
   const isShare = (value: unknown): value is number => typeof value === 'number' && value >= 0 && value <= 1
@@ -226,24 +237,28 @@ export async function loadAdapter(
 }
 
 /**
- * The low-rank weights of an adapter that makes a model of its base, by name without PEFT's prefix. Throws UserError where one
- * has no partner, or its shape or values make no sense.
+ * The parameters of an adapter that makes a model of its base, by name without PEFT's prefix. Throws UserError where one has no
+ * partner, or its shape or values make no sense.
  */
-export async function readModelAdapter(folder: string, { rank }: LoraConfig): Promise<Map<string, Parameter>> {
+export async function readModelAdapter(folder: string, { rank, dora }: LoraConfig): Promise<Map<string, Parameter>> {
   const file = await openSafetensors(join(folder, weightsFile))
+  const fail = (problem: string): never => {
+    throw new UserError(`${file.path}: tensor ${problem}`)
+  }
   try {
     const parameters = new Map<string, Parameter>()
     for (const [stored, { shape }] of file.tensors) {
-      const [, name, half] = /^base_model\.model\.(.+\.lora_([AB])\.weight)$/.exec(stored) ?? []
-      if (name === undefined)
-        throw new UserError(`${file.path}: tensor ${stored.slice(0, 200)} is not a low-rank weight (lora_A, lora_B)`)
-      if (shape.length !== 2 || shape[half === 'A' ? 0 : 1] !== rank)
-        throw new UserError(`${file.path}: tensor ${stored} has the shape [${shape.join(', ')}], not of rank ${rank}`)
-      const other = stored.replace(/lora_[AB](?=\.weight$)/, half === 'A' ? 'lora_B' : 'lora_A')
-      if (!file.tensors.has(other)) throw new UserError(`${file.path}: tensor ${other} is missing`)
+      const [, name, module, half] = NAME.exec(stored) ?? []
+      if (name === undefined || module === undefined)
+        return fail(`${stored.slice(0, 200)} is not a low-rank weight (lora_A, lora_B)`)
+      const isVector = half === undefined
+      if (isVector && !dora) fail(`${stored} belongs to DoRA, and ${adapterConfigFile} does not say use_dora`)
+      if (isVector ? shape.length !== 1 : shape.length !== 2 || shape[half === 'A' ? 0 : 1] !== rank)
+        fail(`${stored} has the shape [${shape.join(', ')}], not ${isVector ? '[rows]' : `of rank ${rank}`}`)
+      for (const part of ['lora_A.weight', 'lora_B.weight', ...(dora ? ['lora_magnitude_vector'] : [])])
+        if (!file.tensors.has(`${module}.${part}`)) fail(`${module}.${part} is missing`)
       const data = await file.read(stored)
-      if (!data.every(Number.isFinite))
-        throw new UserError(`${file.path}: tensor ${stored} holds values that are not finite`)
+      if (!data.every(Number.isFinite)) fail(`${stored} holds values that are not finite`)
       parameters.set(name, { shape, data })
     }
     return parameters
@@ -251,3 +266,6 @@ export async function readModelAdapter(folder: string, { rank }: LoraConfig): Pr
     await file.close()
   }
 }
+
+/** A tensor's name: without PEFT's prefix, its module, and whether it is A or B; else it holds lengths of rows. */
+const NAME = /^(?=base_model\.model\.(.+))(.+)\.(?:lora_([AB])\.weight|lora_magnitude_vector)$/

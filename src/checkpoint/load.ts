@@ -7,12 +7,13 @@ import {
   type InitialParameter,
   type ModelConfig,
   type Parameter,
+  SettingError,
   UserError,
 } from '../core/types.ts'
 import { createModel, type Model } from '../models/index.ts'
 import { loraShapes } from '../models/lora.ts'
 import { loadTokenizer, type Tokenizer } from '../tokenizer/index.ts'
-import { type Adapter, loadAdapter } from './adapter.ts'
+import { type Adapter, adapterConfigFile, loadAdapter } from './adapter.ts'
 import { exists, readJsonObject, readText } from './file.ts'
 import { readGenerationConfig, tokenizerFileNames } from './huggingface.ts'
 import { type Checkpoint, compareTensors, openCheckpoint, type PullOptions, pull } from './index.ts'
@@ -72,7 +73,9 @@ const stored = (shape: readonly number[], read: () => Promise<Float32Array>): In
 function checkTrainable(checkpoint: Checkpoint, name: string): void {
   // A GGUF file is often all there is of a model; a quantised folder was made from one with better weights.
   if (checkpoint.format === 'safetensors' && checkpoint.tensors.get(name)?.blocks)
-    throw new UserError(`${checkpoint.path}: is quantised; training needs the model that it was made from`)
+    throw new UserError(
+      `${checkpoint.path}: is quantised; train low-rank weights on it (lora.rank), or the model that it was made from`,
+    )
 }
 
 /**
@@ -94,11 +97,19 @@ export function loadForInference(source: string, options: LoadOptions = {}): Pro
  * `lora_B`. Throws UserError where it is not an adapter of this model.
  */
 export async function loadAdapterFor(model: Model, folder: string): Promise<Adapter> {
-  const { config, parameters } = await loadAdapter(folder, ({ rank, targetModules }) =>
-    loraShapes(model, { rank, targetModules }),
-  )
+  const { config, parameters } = await loadAdapter(folder, ({ rank, targetModules }) => {
+    try {
+      return loraShapes(model, { rank, targetModules })
+    } catch (error) {
+      if (!(error instanceof SettingError)) throw error
+      throw new UserError(`${join(folder, adapterConfigFile)}: ${error.inNames((name) => adapterKeys[name] ?? name)}`)
+    }
+  })
   return { config, parameters: scaled(parameters, config.alpha / config.rank) }
 }
+
+/** What adapter_config.json calls settings of low-rank weights. */
+const adapterKeys: Readonly<Record<string, string>> = { rank: 'r', targetModules: 'target_modules' }
 
 /** The parameters of an adapter with the scale of its products in `lora_B`. */
 export function scaled(parameters: ReadonlyMap<string, Parameter>, scale: number): Map<string, Parameter> {

@@ -35,6 +35,11 @@ export const quantizationConfig = (
   ...(activations ? { activation_bits: activations } : {}),
 })
 
+/** The config of the same model with matrices that are not quantised. */
+export function plainConfig({ quantization_config: _, ...config }: ModelConfig): ModelConfig {
+  return config as ModelConfig
+}
+
 /** Size of the groups, or `rows`; undefined where the config says nothing of quantisation. */
 function groupSize(file: SafetensorsFile, { quantization_config: settings }: ModelConfig): number | 'rows' | undefined {
   if (settings === undefined || settings === null) return undefined

@@ -26,11 +26,15 @@ export type WritableTensor = Parameter | DeferredParameter | DeferredBytes
 export type WritableTensors = ReadonlyMap<string, WritableTensor>
 
 export interface WriteOptions {
-  /** Type of every tensor of numbers in the file; float32 is rounded to nearest, ties to even. Default F32. */
-  dtype?: StoredDType
+  /** Type of the tensors of numbers, of all or by name; float32 is rounded to nearest, ties to even. Default F32. */
+  dtype?: StoredDType | ((name: string) => StoredDType)
   /** Added to the header's `__metadata__`, which always says `format: pt`, as Python's loaders expect. */
   metadata?: Readonly<Record<string, string>>
 }
+
+type TypeOf = (name: string) => StoredDType
+
+const typesOf = (dtype: WriteOptions['dtype'] = 'F32'): TypeOf => (typeof dtype === 'function' ? dtype : () => dtype)
 
 const elementCount = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1)
 
@@ -41,9 +45,9 @@ const stored = (tensor: WritableTensor, dtype: StoredDType): { dtype: string; by
   return { dtype, byteLength: count * (dtype === 'F32' ? 4 : 2) }
 }
 
-const buildHeader = (tensors: WritableTensors, dtype: StoredDType, metadata: Readonly<Record<string, string>>) =>
+const buildHeader = (tensors: WritableTensors, typeOf: TypeOf, metadata: Readonly<Record<string, string>>) =>
   encodeHeader(
-    [...tensors].map(([name, tensor]) => [name, { shape: tensor.shape, ...stored(tensor, dtype) }]),
+    [...tensors].map(([name, tensor]) => [name, { shape: tensor.shape, ...stored(tensor, typeOf(name)) }]),
     { format: 'pt', ...metadata },
   )
 
@@ -75,9 +79,10 @@ const writeTensor = async (
 export const writeSafetensors = async (
   path: string,
   tensors: WritableTensors,
-  { dtype = 'F32', metadata = {} }: WriteOptions = {},
+  { dtype, metadata = {} }: WriteOptions = {},
 ): Promise<void> => {
-  const header = buildHeader(tensors, dtype, metadata)
+  const typeOf = typesOf(dtype)
+  const header = buildHeader(tensors, typeOf, metadata)
   await writeAtomically(path, async (sink) => {
     await sink(header)
     for (const [name, tensor] of tensors) {
@@ -86,7 +91,7 @@ export const writeSafetensors = async (
         throw new UserError(
           `${path}: tensor ${JSON.stringify(name)}: ${data.length} values for the shape [${tensor.shape.join(', ')}]`,
         )
-      await writeTensor(sink, data, dtype)
+      await writeTensor(sink, data, typeOf(name))
     }
   })
 }
@@ -108,7 +113,7 @@ export const writeShardedSafetensors = async (
   let shardBytes = 0
   let totalBytes = 0
   for (const [name, tensor] of tensors) {
-    const { byteLength } = stored(tensor, options.dtype ?? 'F32')
+    const { byteLength } = stored(tensor, typesOf(options.dtype)(name))
     if (shardBytes > 0 && shardBytes + byteLength > maxShardBytes) {
       shards.push(new Map())
       shardBytes = 0

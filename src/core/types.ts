@@ -1,7 +1,7 @@
 // Types shared by several layers. Knows nothing about graphs, files or runtimes.
 
 /** Element types that unmask computes with or stores. */
-export type DType = 'float32' | 'float16' | 'int64' | 'int32' | 'int8' | 'uint8' | 'bool'
+export type DType = 'float32' | 'float16' | 'int64' | 'int32' | 'int8' | 'uint8' | 'uint4' | 'bool'
 
 export type TypedArray = Float32Array | Uint16Array | Int32Array | BigInt64Array | Int8Array | Uint8Array
 
@@ -9,7 +9,10 @@ export type TypedArray = Float32Array | Uint16Array | Int32Array | BigInt64Array
 export const devices = ['cpu', 'webgpu', 'cuda'] as const
 export type Device = (typeof devices)[number]
 
-/** A dense row-major tensor on the host. float16 is held as its bits in a Uint16Array, bool as 0/1 bytes. */
+/**
+ * A dense row-major tensor on the host. float16 is held as its bits in a Uint16Array, bool as 0/1 bytes, uint4 as bytes of two,
+ * the first in the low bits.
+ */
 export interface TensorData {
   dtype: DType
   shape: readonly number[]
@@ -118,6 +121,18 @@ export class UserError extends Error {
   override name = 'UserError'
 }
 
+/** What a model's config says and cannot be. */
+export class ConfigError extends UserError {
+  override name = 'ConfigError'
+  /** What is wrong, without the file that says it. */
+  readonly problem: string
+
+  constructor(problem: string) {
+    super(`config.json: ${problem}`)
+    this.problem = problem
+  }
+}
+
 /** What somebody calls a setting that the library calls `name`: `maskRatio` is `--mask-ratio` on the command line. */
 export type NameOf = (name: string) => string
 
@@ -142,6 +157,11 @@ export class SettingError extends UserError {
 
   /** The message in other names. */
   inNames(nameOf: NameOf): string {
-    return `${this.settings.map(nameOf).join(', ')}: ${this.problem(nameOf)}`
+    return `${this.settings.map(nameOf).join(', ')}: ${this.problemIn(nameOf)}`
+  }
+
+  /** The same without saying first which settings it is about. */
+  problemIn(nameOf: NameOf): string {
+    return this.problem(nameOf)
   }
 }

@@ -142,16 +142,16 @@ export function exportOnnx(program: Program, options: ExportOptions = {}): Expor
     }
   }
 
-  function viewStored(name: string, shape: readonly number[]): string | undefined {
-    const view = `${name} as [${shape}]`
+  function viewStored(name: string, shape: readonly number[], dtype?: DType): string | undefined {
+    const view = `${name} as ${dtype ?? ''}[${shape}]`
     const uses = loaded.get(name)
     if (uses) {
-      if (!uses.some((use) => use.name === view)) uses.push({ name: view, dtype: uses[0].dtype, shape })
+      if (!uses.some((use) => use.name === view)) uses.push({ name: view, dtype: dtype ?? uses[0].dtype, shape })
       return view
     }
     const parameter = externalParameters.find((other) => other.name === name)
     if (!parameter) return undefined
-    external.set(view, externalProto(view, shape, parameter.dtype, name))
+    external.set(view, externalProto(view, shape, dtype ?? parameter.dtype, name))
     return view
   }
 

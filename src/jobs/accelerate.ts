@@ -13,7 +13,7 @@ import type { Batch, BatchSource } from '../data/types.ts'
 import { settingDefault } from '../decode/settings.ts'
 import { constantSchedule } from '../diffusion/schedule.ts'
 import type { Model } from '../models/index.ts'
-import { defaultTargetModules, initialLora, loraShapes } from '../models/lora.ts'
+import { defaultTargetModules, initialLora } from '../models/lora.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import { createGenerator } from '../text/generator.ts'
@@ -27,6 +27,7 @@ import { checkData, checkPrompts, checkResumed } from './before-training.ts'
 import { type Choice, chooseSettings } from './choose-draft-settings.ts'
 import { checkLength, heldOut, loopSettings, toDataOptions, updateSettings } from './convert.ts'
 import { evaluationPrompts } from './evaluate.ts'
+import { lowRankShapes } from './low-rank.ts'
 import { type AcceleratorRecipe, type AcceleratorRecipeInput, parseAcceleratorRecipe } from './recipe.ts'
 import { selfGenerate } from './self-generate.ts'
 
@@ -90,7 +91,7 @@ export async function accelerateInFolder(
   const { model } = loaded
   checkBase(recipe, model)
   const targetModules = recipe.adapter.target_modules ?? defaultTargetModules(model)
-  const shapes = loraShapes(model, { rank, targetModules })
+  const shapes = lowRankShapes(model, { rank, targetModules }, 'adapter')
   const maskToken = maskTokenOf(loaded, recipe.adapter.mask_token)
   if (!resume) await writeRunRecipe(folder, stringify(recipe))
 
@@ -146,7 +147,7 @@ export async function accelerateInFolder(
       const parameters = new Map<string, Parameter>()
       for (const [name, stored] of await storedWeights(result.checkpoint!)) parameters.set(name, await stored.read())
       const config: AdapterConfig = {
-        ...{ rank, alpha, targetModules, blockSize },
+        ...{ rank, alpha, targetModules, dora: false, blockSize },
         base: recipe.model,
         maskTokenId: maskToken.id,
         decoding: { masks: Math.min(4, blockSize), rowCost: settingDefault('rowCost') },

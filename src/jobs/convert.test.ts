@@ -1,13 +1,15 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { recorded } from '../../test/recorded.ts'
 import { saveModelAdapter } from '../checkpoint/adapter.ts'
-import { load } from '../checkpoint/load.ts'
+import { load, loadForInference } from '../checkpoint/load.ts'
 import { publishable } from '../eval/report/provenance.ts'
+import { floatValues } from '../quant/layout.ts'
 import { taskRows } from '../tasks/index.ts'
 import { blockSchedule, convertInFolder, decodingConfig } from './convert.ts'
+import { quantize } from './quantize.ts'
 import { tinyModel } from './quickstart.ts'
 import { parseRecipe, type RecipeInput, recipeSettings } from './recipe.ts'
 
@@ -115,6 +117,54 @@ describe('the settings', () => {
   })
 })
 
+describe('low-rank weights', () => {
+  it.each([false, true])('are trained on a base in 4 bits (DoRA: %s)', async (dora) => {
+    const folder = await mkdtemp(join(tmpdir(), 'unmask-convert-'))
+    try {
+      const rows = [...taskRows({ seed: 3, count: 60 })].map(({ prompt, completion }) => ({ prompt, completion }))
+      const data = join(folder, 'data.jsonl')
+      await writeFile(data, rows.map((row) => `${JSON.stringify(row)}\n`).join(''))
+      const base = join(folder, 'base')
+      await quantize({ model: tinyModel, out: base, bits: 4 })
+      const recipe = parseRecipe({
+        model: base,
+        output_dir: join(folder, 'run'),
+        objective: 'hybrid',
+        threads: 1,
+        data: {
+          train_path: [data],
+          template: 'none',
+          max_seq_len: 64,
+          validation_tokens: 100,
+          validation_fraction: 0.2,
+        },
+        train: { total_tokens: 600, global_batch_size: 2, lr: 0.01 },
+        diffusion: { block_size: 4 },
+        lora: { rank: 2, dora },
+        decode: { max_new_tokens: 4 },
+        eval: { prompts: 1, thresholds: [] },
+      })
+      const { model, adapter, evaluation, comparison } = await convertInFolder(recipe, {})
+      expect(evaluation!.nll).toBeGreaterThan(0)
+      expect(comparison).toBeDefined()
+      const [whole, small] = [await load(model!), await loadForInference(adapter!)]
+      expect(whole.model.config).not.toHaveProperty('quantization_config')
+      for (const [name, { data }] of whole.parameters) {
+        expect(await floatValues(small.parameters.get(name)!), name).toEqual(data)
+      }
+      // What the adapter leaves as it is stays quantised.
+      const embedding = small.parameters.get(small.model.embeddingName)!
+      expect('format' in embedding && embedding.format).toMatchObject({ bits: 4 })
+      const json = JSON.parse(await readFile(join(adapter!, 'adapter_config.json'), 'utf8'))
+      expect(json).toMatchObject({ use_dora: dora, r: 2, base_model_name_or_path: base })
+      const rest = parseRecipe({ ...recipe, output_dir: join(folder, 'whole'), lora: { rank: 0 } })
+      await expect(convertInFolder(rest, {})).rejects.toThrow('is quantised; train low-rank weights on it (lora.rank)')
+    } finally {
+      await rm(folder, { recursive: true })
+    }
+  })
+})
+
 describe('refused before training are', () => {
   const run = async (change: Partial<RecipeInput>) => {
     const folder = await mkdtemp(join(tmpdir(), 'unmask-convert-'))
@@ -141,9 +191,14 @@ describe('refused before training are', () => {
       'lora.target_modules: the model (llama) has no projection called nope_proj',
     )
   })
+  it('low-rank weights of a rank above the width of a projection', async () => {
+    await expect(run({ lora: { rank: 4096 } })).rejects.toThrow(
+      /^lora\.rank: 4096 is above the width of model\.layers\.0/,
+    )
+  })
   it('low-rank weights for an adapter', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'unmask-adapter-'))
-    const config = { rank: 1, alpha: 1, targetModules: ['q_proj'], base: tinyModel, modelConfig: {} }
+    const config = { rank: 1, alpha: 1, targetModules: ['q_proj'], dora: false, base: tinyModel, modelConfig: {} }
     await saveModelAdapter(folder, { config, parameters: new Map() })
     await expect(run({ model: folder, lora: { rank: 2 } })).rejects.toThrow(/lora\.rank: .* is an adapter itself/)
     await rm(folder, { recursive: true })

@@ -1,14 +1,11 @@
 // The main path: a recipe in, a trained model and its report out. It composes the layers and holds no method of its own.
 import { join } from 'node:path'
-import { isDeepStrictEqual } from 'node:util'
 import { stringify } from 'yaml'
-import { isAdapterFolder } from '../checkpoint/adapted.ts'
-import { saveModelAdapter } from '../checkpoint/adapter.ts'
 import { exists } from '../checkpoint/file.ts'
-import { lastingSource } from '../checkpoint/hub.ts'
-import { pull, saveCheckpoint } from '../checkpoint/index.ts'
-import { type LoadedModel, load, loadForTraining } from '../checkpoint/load.ts'
-import { type InitialParameter, type ModelConfig, type Parameter, UserError, valuesOf } from '../core/types.ts'
+import { saveCheckpoint } from '../checkpoint/index.ts'
+import { type LoadedModel, load, loadForInference, loadForTraining } from '../checkpoint/load.ts'
+import { plainConfig } from '../checkpoint/quantized.ts'
+import { type InferenceParameter, type ModelConfig, valuesOf } from '../core/types.ts'
 import { versions } from '../core/versions.ts'
 import { type DataOptions, type DataReport, openData, validationBatches } from '../data/index.ts'
 import { modelDecoding, unreadSettings } from '../decode/model-decoding.ts'
@@ -24,8 +21,7 @@ import { constantSchedule, parseSchedule, type Stage, wsdSchedule } from '../dif
 import type { ComparisonResult } from '../eval/compare.ts'
 import { type ReportFiles, writeReport } from '../eval/report/index.ts'
 import { parameterCounts, trainedConfig } from '../models/index.ts'
-import { defaultTargetModules, initialLora, loraShapes } from '../models/lora.ts'
-import type { Dimensions, Model } from '../models/types.ts'
+import type { Dimensions } from '../models/types.ts'
 import { objectiveOf, traits } from '../objectives/index.ts'
 import { denoisingOf } from '../objectives/settings.ts'
 import type { Executor } from '../runtime/executor.ts'
@@ -40,6 +36,7 @@ import { createTrainer, type TrainerOptions } from '../train/trainer.ts'
 import type { Evaluation } from '../train/types.ts'
 import { checkData, checkResumed, columnsOf, trainPaths } from './before-training.ts'
 import { allDocuments, compareModels, type EvaluateEvent, evaluationPrompts } from './evaluate.ts'
+import { adapterFolder, lowRank, withAdapter } from './low-rank.ts'
 import { parseRecipe, type Recipe, RecipeError, type RecipeInput } from './recipe.ts'
 import { runReport } from './run-report.ts'
 
@@ -118,7 +115,7 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
   // What a model that denoises blocks would give one token at a time says nothing of it.
   const start = objectiveOf(baseConfig)
   const isCausal = start !== 'diffusion'
-  const lora = await lowRank(recipe, loaded.model)
+  const lora = await lowRank(recipe, loaded)
   const { total, active } = parameterCounts(loaded.model)
   onEvent({ type: 'model', name: loaded.name, parameters: total, activeParameters: active, maskToken, dropped })
 
@@ -284,9 +281,7 @@ async function compareWithBase({
     ...run,
     prompts,
     base:
-      recipe.init === 'random' || !isCausal
-        ? undefined
-        : await load(recipe.model, run.signal ? { signal: run.signal } : {}),
+      recipe.init === 'random' || !isCausal ? undefined : await loadForInference(recipe.model, { signal: run.signal }),
     converted: { loaded: converted, blockSize: diffusion.block_size },
     decode,
     sweep: settings.thresholds,
@@ -343,20 +338,20 @@ async function startingModel(
   recipe: Recipe,
   signal: AbortSignal | undefined,
 ): Promise<{
-  loaded: LoadedModel<InitialParameter>
+  loaded: LoadedModel<InferenceParameter>
   /** The config.json of the base as it was read. */
   baseConfig: ModelConfig
   maskToken: MaskToken | undefined
   dropped: string | undefined
 }> {
-  const read = await loadForTraining(recipe.model, {
-    init: recipe.init,
-    seed: recipe.train.seed,
-    signal,
-  })
+  // Where low-rank weights are trained the model is only run: it may be quantised, and stays so.
+  const read =
+    recipe.lora.rank > 0
+      ? await loadForInference(recipe.model, { signal })
+      : await loadForTraining(recipe.model, { init: recipe.init, seed: recipe.train.seed, signal })
   checkLength(recipe, read.model.dimensions)
   modelDecoding(read)
-  const { config: trained, dropped } = trainedConfig(read.model.config, recipe.objective)
+  const { config: trained, dropped } = trainedConfig(plainConfig(read.model.config), recipe.objective)
   const config = withPromptStyle(trained, promptStyle(read, recipe.data))
   const loaded = { ...read, model: { ...read.model, config } }
   const baseConfig = read.model.config
@@ -380,61 +375,6 @@ async function startingModel(
     maskToken: masked.maskToken,
     dropped,
   }
-}
-
-/**
- * Low-rank weights as the recipe has them, which change nothing yet; undefined where the model itself is trained. Throws
- * RecipeError where the model cannot have them.
- */
-async function lowRank(recipe: Recipe, model: Model): Promise<TrainerOptions['lora']> {
-  const { lora, train: training } = recipe
-  if (lora.rank === 0) return undefined
-  if (await isAdapterFolder((await pull(recipe.model)).path))
-    throw new RecipeError([
-      {
-        path: 'lora.rank',
-        message: `${recipe.model} is an adapter itself; train on the model that it makes: the folder model beside it, or what unmask export writes`,
-      },
-    ])
-  const targetModules = lora.target_modules ?? defaultTargetModules(model)
-  let shapes: ReturnType<typeof loraShapes>
-  try {
-    shapes = loraShapes(model, { rank: lora.rank, targetModules, maskEmbedding: false })
-  } catch (error) {
-    if (!(error instanceof UserError)) throw error
-    throw new RecipeError([{ path: 'lora.target_modules', message: error.message.replace(/^target_modules: /, '') }])
-  }
-  return { parameters: initialLora(shapes, undefined, training.seed), scale: lora.lora_alpha / lora.rank }
-}
-
-const adapterFolder = ({ output_dir }: Pick<Recipe, 'output_dir'>): string => join(output_dir, 'adapter')
-
-/** Saves the trained low-rank weights under `output_dir/adapter`, and returns the model that they make of the base. */
-async function withAdapter(
-  { output_dir, model: base, lora }: Recipe,
-  {
-    loaded,
-    weights,
-    baseConfig,
-  }: {
-    loaded: LoadedModel<InitialParameter>
-    weights: ReadonlyMap<string, InitialParameter>
-    baseConfig: ModelConfig
-  },
-): Promise<Map<string, InitialParameter>> {
-  const folder = adapterFolder({ output_dir })
-  const parameters = new Map<string, Parameter>()
-  for (const [name, parameter] of weights) parameters.set(name, await valuesOf(parameter))
-  const modelConfig = Object.fromEntries(
-    Object.entries(loaded.model.config).filter(([key, value]) => !isDeepStrictEqual(value, baseConfig[key])),
-  )
-  const config = {
-    ...{ base: await lastingSource(base), modelConfig, rank: lora.rank, alpha: lora.lora_alpha },
-    targetModules: lora.target_modules ?? defaultTargetModules(loaded.model),
-  }
-  await saveModelAdapter(folder, { config, parameters, generationConfig: loaded.generationConfig })
-  // What others will read.
-  return (await loadForTraining(folder)).parameters
 }
 
 /** Throws RecipeError where rows are longer than the model's positions. */

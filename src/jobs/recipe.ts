@@ -188,6 +188,10 @@ const lora = z.strictObject({
     .default(0)
     .describe('train low-rank weights of this rank (LoRA) and leave the model as it is; 0: train the model itself'),
   ...loraFields,
+  dora: z
+    .boolean()
+    .default(false)
+    .describe('give the rows of the projections trained lengths too (DoRA); needs lora.rank'),
 })
 
 const adapter = z.strictObject({
@@ -408,6 +412,9 @@ function findConflicts(recipe: Recipe): { path: string; message: string }[] {
   const add = (path: string, message: string) => found.push({ path, message })
   if (recipe.moe.router === 'frozen' && recipe.moe.router_aux_loss_coef > 0) {
     add('moe.router_aux_loss_coef', 'balances through the routers: needs moe.router: trained')
+  }
+  if (recipe.lora.dora && recipe.lora.rank === 0) {
+    add('lora.dora', 'changes low-rank weights: needs lora.rank')
   }
   if (recipe.lora.rank > 0 && recipe.init === 'random') {
     add('lora.rank', 'low-rank weights change a trained model: needs init: pretrained')

@@ -1,5 +1,5 @@
 // Reads keys of a config.json with errors that name them.
-import { type ModelConfig, UserError } from '../core/types.ts'
+import { ConfigError, type ModelConfig } from '../core/types.ts'
 
 /** Sizes beyond this are a broken or hostile config, not a model. */
 const LARGEST = 2 ** 31
@@ -9,7 +9,7 @@ const LARGEST_BLOCK = 8192
 
 export function reader(config: ModelConfig) {
   const bad = (key: string, expected: string): never => {
-    throw new UserError(`config.json: ${key} must be ${expected}, got ${JSON.stringify(config[key])}`)
+    throw new ConfigError(`${key} must be ${expected}, got ${JSON.stringify(config[key])}`)
   }
   return {
     size(key: string, fallback?: number, largest = LARGEST): number {
@@ -38,8 +38,7 @@ export function reader(config: ModelConfig) {
       if (config[key] != null && config[key] !== only) bad(key, `${JSON.stringify(only)} (others are not supported)`)
     },
     divides(smallKey: string, small: number, largeKey: string, large: number): void {
-      if (large % small !== 0)
-        throw new UserError(`config.json: ${smallKey} (${small}) must divide ${largeKey} (${large})`)
+      if (large % small !== 0) throw new ConfigError(`${smallKey} (${small}) must divide ${largeKey} (${large})`)
     },
   }
 }
@@ -51,8 +50,8 @@ export function checkDecoding(config: ModelConfig, vocabSize: number): void {
   for (const key of ['causal_context', 'same_token_labels', 'soft_states']) read.flag(key, false)
   const { mask_token_id: mask } = config
   if (mask == null || (Number.isInteger(mask) && (mask as number) >= 0 && (mask as number) < vocabSize)) return
-  throw new UserError(
-    `config.json: mask_token_id must be an id below vocab_size (${vocabSize}), got ${JSON.stringify(mask)?.slice(0, 100)}`,
+  throw new ConfigError(
+    `mask_token_id must be an id below vocab_size (${vocabSize}), got ${JSON.stringify(mask)?.slice(0, 100)}`,
   )
 }
 
@@ -63,8 +62,8 @@ export function checkTextOnly(config: ModelConfig): void {
   )
   const text = config.text_config as Record<string, unknown> | undefined | null
   if (config.hidden_size === undefined && parts.length > 0)
-    throw new UserError(
-      `config.json: this is a model of several parts (${parts.map(([key]) => key).join(', ')}); only text models are ` +
+    throw new ConfigError(
+      `this is a model of several parts (${parts.map(([key]) => key).join(', ')}); only text models are ` +
         `supported. ${text?.model_type ? `Its text model is a ${JSON.stringify(text.model_type)}: save that on its own` : 'Save its text model on its own'}`,
     )
 }

@@ -1,7 +1,7 @@
 // The pre-norm decoder that the families share: grouped-query attention with rotary embedding, RMSNorm, a feed-forward
 // part of the family's choice. A family says its names and options; its sizes are in config.json.
 
-import { type ModelConfig, UserError } from '../core/types.ts'
+import { ConfigError, type ModelConfig } from '../core/types.ts'
 import { add } from '../graph/ops/elementwise.ts'
 import { gatherRows, reshape, slice } from '../graph/ops/layout.ts'
 import { rmsNorm } from '../graph/ops/rms-norm.ts'
@@ -81,8 +81,7 @@ export function createDecoder(config: ModelConfig, options: DecoderOptions = {})
   const kvHeads = read.size(keys.kvHeads, heads)
   if (config.head_dim == null) read.divides(keys.heads, heads, keys.hiddenSize, hiddenSize)
   const headDim = read.size('head_dim', hiddenSize / heads)
-  if (headDim % 2 !== 0)
-    throw new UserError(`config.json: head_dim (${headDim}) must be even: rotary embedding turns pairs`)
+  if (headDim % 2 !== 0) throw new ConfigError(`head_dim (${headDim}) must be even: rotary embedding turns pairs`)
   const { mlp = (_, hidden) => denseMlp(hidden, read.size('intermediate_size')) } = options
   const vocabSize = read.size(keys.vocabSize)
   const epsilon = read.positive('rms_norm_eps', 1e-6)
@@ -92,8 +91,8 @@ export function createDecoder(config: ModelConfig, options: DecoderOptions = {})
   const rotary = ropeConfig(config)
   const rotaryDim = headDim * rotary.partialRotaryFactor
   if (rotaryDim > headDim || rotaryDim % 2 !== 0)
-    throw new UserError(
-      `config.json: partial_rotary_factor (${rotary.partialRotaryFactor}) must make an even part of head_dim (${headDim})`,
+    throw new ConfigError(
+      `partial_rotary_factor (${rotary.partialRotaryFactor}) must make an even part of head_dim (${headDim})`,
     )
   const mlps = Array.from({ length: layers }, (_, i) => mlp(i, hiddenSize))
   const [queryWidth, keyWidth] = [heads * headDim, kvHeads * headDim]

@@ -1,5 +1,5 @@
 // The registry of architectures: adding a family is adding its file and one line here.
-import { type ModelConfig, UserError } from '../core/types.ts'
+import { ConfigError, type ModelConfig } from '../core/types.ts'
 import { bailingMoeV2, llada2Moe, llada2MoeVeomni } from './bailing-moe-v2.ts'
 import { checkDecoding, checkTextOnly } from './config.ts'
 import { dream } from './dream.ts'
@@ -58,8 +58,8 @@ export function parameterCounts({ parameters, mixtures }: Model): { total: numbe
 function architectureOf(config: ModelConfig): Architecture {
   const architecture = architectures.find(({ modelType }) => modelType === config.model_type)
   if (!architecture)
-    throw new UserError(
-      `config.json: model_type ${JSON.stringify(config.model_type)} is not supported; supported: ${supportedModelTypes.join(', ')}`,
+    throw new ConfigError(
+      `model_type ${JSON.stringify(config.model_type)} is not supported; supported: ${supportedModelTypes.join(', ')}`,
     )
   return architecture
 }

@@ -1,7 +1,7 @@
 // The feed-forward part of a layer that is a mixture of experts: a router that chooses a few of many SwiGLUs for each
 // position, and perhaps experts that all positions share. Knows nothing about the rest of the layer.
 
-import { type ModelConfig, UserError } from '../core/types.ts'
+import { ConfigError, type ModelConfig } from '../core/types.ts'
 import { add, div, exp, mul, sigmoid, sub } from '../graph/ops/elementwise.ts'
 import { experts, rowMaximum, selectExperts } from '../graph/ops/experts.ts'
 import { linear } from '../graph/ops/linear.ts'
@@ -113,10 +113,9 @@ function softmax(logits: Tensor): Tensor {
 /** Throws UserError where a router cannot choose what the config asks for. */
 export function checkRouter(config: ModelConfig, { experts, topK, groups = 1, topGroups = 1 }: MoeOptions): void {
   reader(config).divides('n_group', groups, 'num_experts', experts)
-  if (topGroups > groups)
-    throw new UserError(`config.json: topk_group (${topGroups}) must not be more than n_group (${groups})`)
+  if (topGroups > groups) throw new ConfigError(`topk_group (${topGroups}) must not be more than n_group (${groups})`)
   if (topK > (experts / groups) * topGroups)
-    throw new UserError(
-      `config.json: num_experts_per_tok (${topK}) must not be more than the ${(experts / groups) * topGroups} experts that a position may choose from`,
+    throw new ConfigError(
+      `num_experts_per_tok (${topK}) must not be more than the ${(experts / groups) * topGroups} experts that a position may choose from`,
     )
 }

@@ -1,5 +1,5 @@
 // Qwen3-MoE: Qwen3 with a mixture of experts, chosen by softmax, in most of its layers.
-import { type ModelConfig, UserError } from '../core/types.ts'
+import { ConfigError, type ModelConfig } from '../core/types.ts'
 import { reader } from './config.ts'
 import { createDecoder } from './decoder.ts'
 import { denseMlp } from './mlp.ts'
@@ -40,6 +40,6 @@ export const qwen3Moe: Architecture = {
 
 function denseLayers({ mlp_only_layers: layers = [] }: ModelConfig): number[] {
   if (!Array.isArray(layers) || layers.some((layer) => !Number.isInteger(layer)))
-    throw new UserError(`config.json: mlp_only_layers must be a list of layers, got ${JSON.stringify(layers)}`)
+    throw new ConfigError(`mlp_only_layers must be a list of layers, got ${JSON.stringify(layers)}`)
   return layers
 }

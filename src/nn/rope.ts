@@ -1,6 +1,6 @@
 // Tables of rotary angles, with the scalings that checkpoints ask for.
 
-import { UserError } from '../core/types.ts'
+import { ConfigError } from '../core/types.ts'
 import { constant } from '../graph/ops/input.ts'
 import { ropeAngles } from '../graph/ops/rope.ts'
 import type { Tensor } from '../graph/tensor.ts'
@@ -22,14 +22,14 @@ export interface RopeConfig {
 
 const number = (value: unknown, key: string): number => {
   if (typeof value !== 'number' || !Number.isFinite(value) || value <= 0)
-    throw new UserError(`config.json: ${key} must be a positive number, got ${JSON.stringify(value)}`)
+    throw new ConfigError(`${key} must be a positive number, got ${JSON.stringify(value)}`)
   return value
 }
 
 const object = (value: unknown, key: string): Record<string, unknown> | undefined => {
   if (value === undefined || value === null) return undefined
   if (typeof value !== 'object' || Array.isArray(value))
-    throw new UserError(`config.json: ${key} must be an object, got ${JSON.stringify(value)}`)
+    throw new ConfigError(`${key} must be an object, got ${JSON.stringify(value)}`)
   return value as Record<string, unknown>
 }
 
@@ -39,16 +39,14 @@ export function ropeConfig(config: Record<string, unknown>): RopeConfig {
   const scaling = object(config.rope_scaling, 'rope_scaling') ?? parameters
   for (const [name, given] of [['rope_parameters', parameters] as const, ['rope_scaling', scaling] as const])
     if (Object.values(given).some((value) => typeof value === 'object' && value !== null && !Array.isArray(value)))
-      throw new UserError(
-        `config.json: ${name} differs between kinds of layers (${Object.keys(given).join(', ')}), which is not supported`,
+      throw new ConfigError(
+        `${name} differs between kinds of layers (${Object.keys(given).join(', ')}), which is not supported`,
       )
   const theta = number(config.rope_theta ?? parameters.rope_theta ?? 10000, 'rope_theta')
   const partial = config.partial_rotary_factor ?? parameters.partial_rotary_factor ?? 1
   const type = scaling.rope_type ?? scaling.type ?? 'default'
   if (type !== 'default' && type !== 'linear' && type !== 'llama3')
-    throw new UserError(
-      `config.json: rope_scaling of type ${JSON.stringify(type)} is not supported (default, linear, llama3)`,
-    )
+    throw new ConfigError(`rope_scaling of type ${JSON.stringify(type)} is not supported (default, linear, llama3)`)
   const read = (key: string, wanted: boolean) => (wanted ? number(scaling[key], `rope_scaling.${key}`) : 1)
   return {
     theta,

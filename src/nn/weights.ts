@@ -29,11 +29,12 @@ export type Gate = (x: Tensor) => Tensor | number
 
 /**
  * Weights of the given shapes, those named in `formats` quantised or in float16. Asking for an unknown name is an error of the model's
- * code.
+ * code. `exact`: products with quantised ones are those with the float32 values that they stand for.
  */
 export function createWeights(
   shapes: ReadonlyMap<string, readonly number[]>,
   formats: ReadonlyMap<string, WeightFormat> = new Map(),
+  { exact = false }: { exact?: boolean } = {},
 ): Weights {
   const used = new Map<string, Tensor>()
   const below = (prefix: string, gate?: Gate): Weights => {
@@ -46,7 +47,7 @@ export function createWeights(
       if (!shape) throw new Error(`the model has no parameter ${key}`)
       const format = formats.get(key)
       const tensor =
-        typeof format === 'object' ? quantizedMatrix(key, shape, format) : input(key, format ?? 'float32', shape)
+        typeof format === 'object' ? quantizedMatrix(key, shape, format, exact) : input(key, format ?? 'float32', shape)
       used.set(key, tensor)
       return tensor
     }
@@ -63,7 +64,7 @@ export function createWeights(
 }
 
 /** The matrix `name` [out, in], made of inputs for each of the tensors that store it. */
-export function quantizedMatrix(name: string, shape: readonly number[], format: BlockFormat): Tensor {
+export function quantizedMatrix(name: string, shape: readonly number[], format: BlockFormat, exact = false): Tensor {
   const names = quantizedNames(name)
   const layout = blockLayout(shape, format)
   const stored = {
@@ -72,5 +73,5 @@ export function quantizedMatrix(name: string, shape: readonly number[], format: 
     zeroPoints: format.asymmetric ? input(names.zeroPoints, 'uint8', layout.zeroPoints) : undefined,
     offsets: format.offsets ? input(names.offsets, 'float32', layout.scales) : undefined,
   }
-  return dequantize(stored, { format, width: shape[1] })
+  return dequantize(stored, { format, width: shape[1], ...(exact && { exact }) })
 }

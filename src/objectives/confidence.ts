@@ -23,10 +23,9 @@ export const CONFIDENCE = 'entropy'
  */
 export function withConfidence(
   loss: Tensor,
-  { logProbabilities, labels }: { logProbabilities?: Tensor | undefined; labels: Tensor },
+  { logProbabilities, labels }: { logProbabilities: Tensor; labels: Tensor },
   { beta, temperature }: Confidence,
 ): { loss: Tensor; metrics: Record<string, Tensor> } {
-  if (!logProbabilities) throw new Error('a quantised head is not trained')
   const weights = input(`${CONFIDENCE}_weights`, 'float32', ['M'])
   const { entropy, right } = entropyOfRight(logProbabilities, labels, weights, temperature)
   return { loss: add(loss, mul(entropy, beta)), metrics: { [CONFIDENCE]: entropy, mask_accuracy: right } }

@@ -114,7 +114,7 @@ function trace(
   if (distill < 1) parts.push(mul(ofData, 1 - distill))
   if (distill > 0) {
     const base = softmax(linear(clean.hidden, clean.head))
-    parts.push(mul(softCrossEntropy(drafts, head, base, lossWeights), distill))
+    parts.push(mul(softCrossEntropy(linear(drafts, head), base, lossWeights), distill))
   }
   const masks = differs(lossWeights, 0)
   return { loss: parts.reduce(add), nll, metrics: {}, routing, counted: { positions: masks, selected: masks } }

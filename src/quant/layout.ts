@@ -1,6 +1,6 @@
 // The layout of quantised matrices: sizes, names in a checkpoint, and back to float32. Knows nothing about how values
 // are rounded, files or graphs.
-import type { BlockFormat, QuantizedParameter } from '../core/types.ts'
+import { type BlockFormat, type InferenceParameter, isQuantized, type QuantizedParameter } from '../core/types.ts'
 
 /** Shapes of the tensors that store a matrix [out, in]; see `QuantizedParameter`. */
 export interface BlockLayout {
@@ -97,6 +97,14 @@ export function dequantize({ shape, format, packed, scales, zeroPoints, offsets 
         values[row * width + i] = (unpackAt(packed, row * rowBytes, i, bits) - zero) * scale + offset
     }
   return values
+}
+
+/** The float32 values of a parameter, read where they are not there. */
+export async function floatValues(parameter: InferenceParameter): Promise<Float32Array> {
+  const given = 'read' in parameter && parameter.read ? await parameter.read() : parameter
+  if (isQuantized(given)) return dequantize(given)
+  if ('data' in given) return given.data
+  throw new Error('a parameter that is only mapped cannot be read')
 }
 
 /**

@@ -24,7 +24,12 @@ export interface Move {
 export interface Weight {
   dtype: DType
   data: TypedArray
-  uses: readonly { name: string; shape: readonly number[] }[]
+  uses: readonly {
+    name: string
+    /** Default: that of the weight. */
+    dtype?: DType
+    shape: readonly number[]
+  }[]
 }
 
 export interface RunOptions {

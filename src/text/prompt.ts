@@ -25,9 +25,9 @@ type Prompted = { tokenizer: Tokenizer; model: { config: ModelConfig } }
 export function promptStyle({ tokenizer, model }: Prompted, given: Partial<PromptStyle> = {}): PromptStyle {
   const { [TEMPLATE]: template, [SEPARATOR]: separator } = model.config
   if (template !== undefined && template !== 'none' && template !== 'chat')
-    throw new UserError(`config.json: ${TEMPLATE} is ${JSON.stringify(template)}; it must be "none" or "chat"`)
+    throw new UserError(`the model's config: ${TEMPLATE} is ${JSON.stringify(template)}; it must be "none" or "chat"`)
   if (separator !== undefined && typeof separator !== 'string')
-    throw new UserError(`config.json: ${SEPARATOR} is ${JSON.stringify(separator)}; it must be a text`)
+    throw new UserError(`the model's config: ${SEPARATOR} is ${JSON.stringify(separator)}; it must be a text`)
   return {
     template: given.template ?? template ?? (tokenizer.chatTemplate === undefined ? 'none' : 'chat'),
     separator: given.separator ?? separator ?? '',

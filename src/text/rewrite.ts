@@ -61,7 +61,7 @@ export function rewritePrompt({ config }: { config: ModelConfig }, text: string)
   if (prompt === undefined) return undefined
   if (typeof prompt !== 'string' || !prompt.includes(TEXT))
     throw new UserError(
-      `config.json: ${REWRITE_PROMPT} is ${JSON.stringify(prompt)}; it must be a text with ${TEXT} in it`,
+      `the model's config: ${REWRITE_PROMPT} is ${JSON.stringify(prompt)}; it must be a text with ${TEXT} in it`,
     )
   return prompt.replace(TEXT, () => text)
 }

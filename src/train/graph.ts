@@ -19,8 +19,10 @@ export interface ObjectiveOptions {
   gradientCheckpointing?: boolean
   /** How mixtures of experts are trained. Default: with everything else, without balancing. */
   routing?: RoutingOptions
-  /** The weights that are quantised, for a program without gradients. Default none. */
+  /** The weights that are quantised; they have no gradients. Default none. */
   formats?: ReadonlyMap<string, WeightFormat>
+  /** Products with quantised weights are exact, as `createWeights` has it. Default false. */
+  exact?: boolean
   /** Low-rank weights by name, which are trained alone. Default: there are none, and the model's own are trained. */
   adapter?: ReadonlyMap<string, readonly number[]>
   /** What the low-rank products are multiplied with at every position. Default: the objective says where they act. */
@@ -36,8 +38,8 @@ export interface ObjectiveOptions {
  * transformers does.
  */
 export function objectiveProgram(model: Model, variant: Variant, sizes: Sizes, options: ObjectiveOptions): Program {
-  const { adapter, loraScale } = options
-  const all = createWeights(new Map([...model.parameters, ...(adapter ?? [])]), options.formats)
+  const { adapter, formats, exact, loraScale } = options
+  const all = createWeights(new Map([...model.parameters, ...(adapter ?? [])]), formats, { exact })
   const weights = loraScale === undefined ? all : all.gated(() => loraScale)
   const objective = objectives[variant.kind] as AnyObjective<unknown, Variant>
   const { loss, nll, metrics, routing, counted } = objective.trace(model, weights, variant, sizes)

@@ -1,8 +1,8 @@
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { type LoadedModel, load, randomParameters } from '../checkpoint/load.ts'
-import { valuesOf } from '../core/types.ts'
 import { createModel } from '../models/index.ts'
+import { floatValues } from '../quant/layout.ts'
 import { loadTokenizer } from '../tokenizer/index.ts'
 import { withMaskToken } from './mask.ts'
 
@@ -54,7 +54,7 @@ describe('withMaskToken', () => {
       expect(masked.tokenizer.tokenToId('<|mask|>')).toBe(rows)
       expect(masked.tokenizer.encode('a<|mask|>')).toEqual([97, rows])
       for (const [name, shape] of masked.model.parameters) {
-        const { data } = await valuesOf(masked.parameters.get(name)!)
+        const data = await floatValues(masked.parameters.get(name)!)
         expect(data.length, name).toBe(shape.reduce((product, size) => product * size, 1))
         const before = loaded.parameters.get(name)!.data
         expect(data.subarray(0, before.length), name).toEqual(before)

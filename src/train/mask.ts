@@ -1,9 +1,10 @@
 // Gives a model its mask token: the id, and where it is a new one its row in the embedding and its place in the tokenizer.
 
 import type { LoadedModel } from '../checkpoint/load.ts'
-import { type InitialParameter, type Parameter, UserError } from '../core/types.ts'
+import { type InferenceParameter, UserError } from '../core/types.ts'
 import { chooseMaskToken, growEmbedding, type MaskToken } from '../diffusion/mask-token.ts'
 import { createModel } from '../models/index.ts'
+import { floatValues } from '../quant/layout.ts'
 import { addSpecialToken } from '../tokenizer/add-token.ts'
 import { endTokens } from '../tokenizer/end-tokens.ts'
 import { loadTokenizer } from '../tokenizer/index.ts'
@@ -15,9 +16,9 @@ import type { Tokenizer } from '../tokenizer/types.ts'
  * Throws UserError where the tokenizer does not know the configured token.
  */
 export function withMaskToken(
-  loaded: LoadedModel<InitialParameter>,
+  loaded: LoadedModel<InferenceParameter>,
   configured?: string | number,
-): { loaded: LoadedModel<InitialParameter>; maskToken: MaskToken } {
+): { loaded: LoadedModel<InferenceParameter>; maskToken: MaskToken } {
   const { model, tokenizer } = loaded
   const { config } = model
   const rows = model.dimensions.vocabSize
@@ -32,11 +33,9 @@ export function withMaskToken(
     const before = loaded.parameters.get(name)!
     // One more row have the embedding and, where it is not tied, the output head.
     if (before.shape[0] === shape[0]) continue
-    const grown = (values: Parameter) => ({ shape, data: growEmbedding(values.data, shape[1]!, id) })
-    parameters.set(
-      name,
-      'read' in before ? { shape, format: undefined, read: async () => grown(await before.read()) } : grown(before),
-    )
+    const grow = (values: Float32Array) => ({ shape, data: growEmbedding(values, shape[1]!, id) })
+    const read = async () => grow(await floatValues(before))
+    parameters.set(name, 'data' in before ? grow(before.data) : { shape, format: undefined, read })
   }
   const files = addSpecialToken(tokenizer.files(), { id, content: token, role: 'mask_token' })
   return { loaded: { ...loaded, model: changed, parameters, tokenizer: loadTokenizer(files) }, maskToken }

@@ -3,9 +3,9 @@
 
 import { type InferenceParameter, type InitialParameter, type Parameter, valuesOf } from '../core/types.ts'
 import type { Program } from '../graph/program.ts'
-import { maskEmbeddingName } from '../models/lora.ts'
+import { isMagnitude, maskEmbeddingName } from '../models/lora.ts'
 import type { Model } from '../models/types.ts'
-import { loadInference } from '../nn/inference.ts'
+import { formatsOf, loadInference } from '../nn/inference.ts'
 import type { Variant } from '../objectives/index.ts'
 import type { MicroBatch } from '../objectives/types.ts'
 import type { Executor, Session, Source } from '../runtime/executor.ts'
@@ -19,7 +19,10 @@ export interface StepperOptions extends OptimizerOptions {
   gradientCheckpointing?: boolean
   /** How mixtures of experts are trained. Default: with everything else, without balancing. */
   routing?: RoutingOptions
-  /** The model's weights where an adapter is trained; they stay as they are. Default: the model itself is trained. */
+  /**
+   * The model's weights where an adapter is trained; they stay as they are, quantised ones too. Default: the model itself is
+   * trained.
+   */
   base?: ReadonlyMap<string, InferenceParameter>
   /** With `base`: what the low-rank products are multiplied with at every position, as `ObjectiveOptions` has it. */
   loraScale?: number | undefined
@@ -27,7 +30,10 @@ export interface StepperOptions extends OptimizerOptions {
 
 /** What weight decay acts on: matrices, not norms, biases and embeddings. */
 export const isMatrix = (model: Model, name: string): boolean =>
-  name !== model.embeddingName && name !== maskEmbeddingName(model) && model.parameters.get(name)?.length !== 1
+  name !== model.embeddingName &&
+  name !== maskEmbeddingName(model) &&
+  !isMagnitude(name) &&
+  model.parameters.get(name)?.length !== 1
 
 export interface Stepper {
   /**
@@ -90,6 +96,7 @@ export async function createStepper(
   checkRouting(model, routing)
   const adapter = base && new Map([...initial].map(([name, { shape }]) => [name, shape]))
   const shapes = adapter ?? model.parameters
+  const formats = base && formatsOf(base)
   const mixtures = adapter ? [] : model.mixtures
   const fixedNames = adapter ? new Set<string>() : untrained(model, routing)
   const trained = new Map([...shapes].filter(([name]) => !fixedNames.has(name)))
@@ -114,7 +121,7 @@ export async function createStepper(
     const key = JSON.stringify([objective, rows, length, gradients])
     if (loaded?.key === key) return loaded
     await release()
-    const settings = { gradients, gradientCheckpointing, routing, adapter, loraScale }
+    const settings = { gradients, gradientCheckpointing, routing, adapter, formats, exact: true, loraScale }
     const program = objectiveProgram(model, objective, { rows, length }, settings)
     const session = base
       ? await loadInference(executor, program, model.parameters, base, { optimize: false })

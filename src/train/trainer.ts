@@ -28,18 +28,18 @@ export interface TrainerOptions
 }
 
 /**
- * Puts the model's weights on the executor and returns the step that trains them, or with `lora` the low-rank weights.
- * Weight decay acts on matrices alone.
+ * Puts the model's weights on the executor and returns the step that trains them, or with `lora` the low-rank weights; then the
+ * model's may be quantised. Weight decay acts on matrices alone.
  */
 export async function createTrainer(
   executor: Executor,
   model: Model,
-  initial: ReadonlyMap<string, InitialParameter>,
+  initial: ReadonlyMap<string, InferenceParameter>,
   options: TrainerOptions,
 ): Promise<LocalTrainer> {
   const { hiddenSize } = model.dimensions
   const { lora } = options
-  const stepper = await createStepper(executor, model, lora?.parameters ?? initial, {
+  const stepper = await createStepper(executor, model, lora?.parameters ?? trainable(initial), {
     ...options,
     decays: (name) => isMatrix(model, name),
     ...(lora && { base: initial, loraScale: lora.scale }),
@@ -51,6 +51,18 @@ export async function createTrainer(
     },
     measure: (batch, draw) => likelihoodDraws(batch, draw, { ...options, hiddenSize }),
   })
+}
+
+/** Weights that can be trained themselves: those in float32. */
+function trainable(weights: ReadonlyMap<string, InferenceParameter>): Map<string, InitialParameter> {
+  const found = new Map<string, InitialParameter>()
+  for (const [name, parameter] of weights) {
+    if ('data' in parameter) found.set(name, parameter)
+    else if ('read' in parameter && parameter.read && parameter.format === undefined)
+      found.set(name, parameter as InitialParameter)
+    else throw new Error(`${name} is quantised: only low-rank weights can be trained on it`)
+  }
+  return found
 }
 
 export interface StridedTrainerOptions extends Omit<StepperOptions, 'base' | 'decays'>, StridedSettings {

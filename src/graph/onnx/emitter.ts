@@ -11,6 +11,7 @@ export const ONNX_TYPE: Record<DType, number> = {
   int64: 7,
   bool: 9,
   float16: 10,
+  uint4: 21,
 }
 
 /** What runs a lowered program: few operations differ, where one has no kernel that another has. */
@@ -62,6 +63,11 @@ export interface Emitter {
   reshape(input: string, from: Shape, to: Shape): string
   /** The same values in another static shape: of a weight that the model only refers to, a second reference. */
   view(input: string, shape: readonly number[]): string
+  /**
+   * The numbers that the bytes of a weight hold, [..., bytes] as uint4 in another static shape, where the model only refers to
+   * the weight; undefined where it is a tensor of the program.
+   */
+  viewNibbles(input: string, shape: readonly number[]): string | undefined
   /** What `make` gives the first time that it is asked for by this key: the same tensor for several operations. */
   once(key: string, make: () => string): string
   /** A body for a subgraph attribute; it shares the naming of this emitter. */
@@ -72,8 +78,8 @@ export interface EmitterOptions {
   target: Target
   /** Where in the model the node is that is being lowered. */
   scopeName(): string
-  /** Refers to a weight outside the model in another shape; undefined for other tensors. */
-  viewStored(name: string, shape: readonly number[]): string | undefined
+  /** Refers to a weight outside the model in another shape, or type; undefined for other tensors. */
+  viewStored(name: string, shape: readonly number[], dtype?: DType): string | undefined
 }
 
 export function createEmitter(options: EmitterOptions, counter = { next: 0 }): Emitter {
@@ -122,6 +128,7 @@ export function createEmitter(options: EmitterOptions, counter = { next: 0 }): E
       return emitter.op('Reshape', [input, emitter.ints(reshapeTarget(from, to))])
     },
     view: (input, shape) => viewStored(input, shape) ?? emitter.op('Reshape', [input, emitter.ints(shape)]),
+    viewNibbles: (input, shape) => viewStored(input, shape, 'uint4'),
     once(key, make) {
       const name = made.get(key) ?? make()
       made.set(key, name)

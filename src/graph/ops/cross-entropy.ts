@@ -61,13 +61,44 @@ function negativeLogLikelihood(emit: Emitter, logits: string, labels: string) {
   return { nll: emit.op('Neg', [emit.op('Squeeze', [picked, emit.ints([1])])]), logProbabilities }
 }
 
-const likelihoodOperation = defineOperation({
-  name: 'negativeLogLikelihood',
-  inputs: ['logits', 'labels'],
-  outputs: ['nll'],
+const logitsOperation = defineOperation({
+  name: 'logitsCrossEntropy',
+  inputs: ['logits', 'labels', 'weights'],
+  outputs: ['loss', 'nll', 'logProbabilities'],
   attributes: none,
-  infer: ([logits]) => [{ dtype: 'float32', shape: [logits.shape[0]] }],
-  onnx: (emit, [logits, labels]) => [negativeLogLikelihood(emit, logits, labels).nll],
+  infer: ([{ shape }]) => [
+    { dtype: 'float32', shape: [] },
+    { dtype: 'float32', shape: [shape[0]] },
+    { dtype: 'float32', shape },
+  ],
+  // d logits = w (P - Y); a gradient D of the log-probabilities adds D - P sum(D).
+  gradient({ inputs: [, labels, weights], outputs: [, , logProbabilities], gradients: [dy, dNll, dLog] }) {
+    if (dNll || !dy)
+      throw new Error('logitsCrossEntropy: only the weighted sum and the log-probabilities are differentiable')
+    const p = apply1(expOperation, [logProbabilities], null)
+    const w = mul(reshape(weights, [weights.shape[0], 1]), dy)
+    const dLogits = mul(w, apply1(lessLabelsOperation, [p, labels], null))
+    const others = dLog && sub(dLog, mul(p, sum(dLog, [1], true)))
+    return [others ? add(dLogits, others) : dLogits, undefined, undefined]
+  },
+  onnx(emit, [logits, labels, weights]) {
+    const { nll, logProbabilities } = negativeLogLikelihood(emit, logits, labels)
+    const loss = emit.op('ReduceSum', [emit.op('Mul', [nll, weights])], { keepdims: 0 })
+    return [loss, nll, logProbabilities]
+  },
+})
+
+const lessLabelsOperation = defineOperation({
+  name: 'lessLabels',
+  inputs: ['probabilities', 'labels'],
+  outputs: ['differences'],
+  attributes: none,
+  infer: ([{ shape }]) => [{ dtype: 'float32', shape }],
+  onnx(emit, [probabilities, labels]) {
+    const index = emit.op('Unsqueeze', [labels, emit.ints([1])])
+    const minusOnes = emit.op('Expand', [emit.float(-1), emit.op('Shape', [index])])
+    return [emit.op('ScatterElements', [probabilities, index, minusOnes], { axis: 1, reduction: 'add' })]
+  },
 })
 
 const expOperation = defineOperation({
@@ -82,49 +113,42 @@ const expOperation = defineOperation({
 /**
  * loss = sum_i weights_i * nll_i with nll_i = -log softmax(hidden_i head^T)[labels_i].
  * hidden [M, H], head [V, H], labels [M] (int64), weights [M] -> { loss [], nll [M], logProbabilities [M, V] }; the last is
- * differentiable beside the loss. If the head is quantised there are neither gradients nor log-probabilities.
+ * differentiable beside the loss. A quantised head has no gradient.
  */
 export function crossEntropy(
   hidden: Tensor,
   head: Tensor,
   labels: Tensor,
   weights: Tensor,
-): { loss: Tensor; nll: Tensor; logProbabilities?: Tensor } {
+): { loss: Tensor; nll: Tensor; logProbabilities: Tensor } {
   const logits = quantizedLinear(hidden, head, undefined)
-  if (logits) {
-    const nll = apply1(likelihoodOperation, [logits, labels], null)
-    return { loss: sum(mul(nll, weights), [0]), nll }
-  }
-  const [loss, nll, logProbabilities] = apply(crossEntropyOperation, [hidden, head, labels, weights], null)
+  const [loss, nll, logProbabilities] = logits
+    ? apply(logitsOperation, [logits, labels, weights], null)
+    : apply(crossEntropyOperation, [hidden, head, labels, weights], null)
   return { loss, nll, logProbabilities }
 }
 
 const softOperation = defineOperation({
   name: 'softCrossEntropy',
-  inputs: ['hidden', 'head', 'targets', 'weights'],
+  inputs: ['logits', 'targets', 'weights'],
   outputs: ['loss', 'logProbabilities'],
   attributes: none,
-  infer([hidden, head, targets, weights], _, fail) {
-    const [rows] = hidden.shape
-    if (hidden.shape.length !== 2 || head.shape.length !== 2 || hidden.shape[1] !== head.shape[1])
-      fail('hidden must be [positions, H] and the head [vocabulary, H]')
-    if (targets.shape.length !== 2 || targets.shape[0] !== rows || targets.shape[1] !== head.shape[0])
-      fail('targets must be [positions, vocabulary]')
-    if (weights.shape.length !== 1 || weights.shape[0] !== rows) fail('weights must be one per position')
+  infer([logits, targets, weights], _, fail) {
+    if (targets.shape.join() !== logits.shape.join()) fail('targets must be [positions, vocabulary], as the logits')
+    if (weights.shape.length !== 1 || weights.shape[0] !== logits.shape[0]) fail('weights must be one per position')
     return [
       { dtype: 'float32', shape: [] },
       { dtype: 'float32', shape: targets.shape },
     ]
   },
-  // d logits = w (P - targets). The head is frozen where there is something to distil.
-  gradient({ inputs: [hidden, head, targets, weights], outputs: [, logProbabilities], gradients: [dy] }) {
+  // d logits = w (P - targets).
+  gradient({ inputs: [, targets, weights], outputs: [, logProbabilities], gradients: [dy] }) {
     const w = mul(reshape(weights, [weights.shape[0], 1]), dy as Tensor)
     const p = apply1(expOperation, [logProbabilities], null)
-    const dHidden = mul(w, matmul(sub(p, targets), head))
-    return [reshape(dHidden, hidden.shape), undefined, undefined, undefined]
+    return [mul(w, sub(p, targets)), undefined, undefined]
   },
-  onnx(emit, [hidden, head, targets, weights]) {
-    const logProbabilities = emit.op('LogSoftmax', [emit.op('Gemm', [hidden, head], { transB: 1 })], { axis: -1 })
+  onnx(emit, [logits, targets, weights]) {
+    const logProbabilities = emit.op('LogSoftmax', [logits], { axis: -1 })
     const each = emit.op('ReduceSum', [emit.op('Mul', [targets, logProbabilities]), emit.ints([-1])], { keepdims: 0 })
     const loss = emit.op('Neg', [emit.op('ReduceSum', [emit.op('Mul', [each, weights])], { keepdims: 0 })])
     return [loss, logProbabilities]
@@ -132,11 +156,11 @@ const softOperation = defineOperation({
 })
 
 /**
- * -sum_i weights_i sum_v targets_iv log softmax(hidden_i head^T)_v, for targets [M, V] whose rows sum to 1: distillation.
- * Only `hidden` has a gradient.
+ * -sum_i weights_i sum_v targets_iv log softmax(logits_i)_v, for logits and targets [M, V], rows of the latter summing to 1:
+ * distillation. Only `logits` has a gradient.
  */
-export const softCrossEntropy = (hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor): Tensor =>
-  apply(softOperation, [hidden, head, targets, weights], null)[0]
+export const softCrossEntropy = (logits: Tensor, targets: Tensor, weights: Tensor): Tensor =>
+  apply(softOperation, [logits, targets, weights], null)[0]
 
 const softmaxOperation = defineOperation({
   name: 'softmax',

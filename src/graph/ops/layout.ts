@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { count, index, none, shape } from '../attributes.ts'
 import { reshapeTarget } from '../onnx/emitter.ts'
+import { emitAfter } from '../onnx/order.ts'
 import { defineOperation } from '../registry.ts'
 import { broadcast, type Dim, product, type Shape, sameShape, shapeText, sum as sumDims } from '../shape.ts'
 import { apply1, type Tensor } from '../tensor.ts'
@@ -37,14 +38,7 @@ const afterOperation = defineOperation({
   outputs: ['x'],
   attributes: none,
   infer: ([x]) => [{ dtype: x.dtype, shape: x.shape }],
-  // The shape operand of a Reshape to the same shape is made to depend on y: no copy, and x cannot be used before y is there.
-  onnx(emit, [x, y], _, node) {
-    const nothing = emit.op('Mul', [emit.op('Size', [y]), emit.op('Squeeze', [emit.ints([0])])])
-    const { shape } = node.inputs[0]
-    const isStatic = shape.every((dim) => typeof dim === 'number')
-    const same = isStatic ? emit.ints(shape.map(Number)) : emit.op('Shape', [x])
-    return [emit.op('Reshape', [x, emit.op('Add', [same, nothing])])]
-  },
+  onnx: (emit, [x, y], _, node) => [emitAfter(emit, { name: x, shape: node.inputs[0].shape }, y)],
 })
 
 /** x itself, but not before y has been computed. */

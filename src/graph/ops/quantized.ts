@@ -1,14 +1,16 @@
 // Quantised matrices. `dequantize` names one; `linear` and `gatherRows` recognise it and use ONNX Runtime's kernels for
-// such matrices, so that it never exists in float32. Inference only.
+// such matrices, so that it never exists in float32, or, where an adapter is trained on it, make it float32 for one product.
 import { z } from 'zod'
 import { count } from '../attributes.ts'
-import type { Emitter } from '../onnx/emitter.ts'
+import { type Emitter, ONNX_TYPE } from '../onnx/emitter.ts'
 import { integerProduct, integerRows } from '../onnx/integer-products.ts'
+import { emitAfter } from '../onnx/order.ts'
 import { timesTransposed } from '../onnx/products.ts'
 import { defineOperation } from '../registry.ts'
 import { type Shape, sameShape } from '../shape.ts'
 import { apply1, type Node, type Operation, type Tensor } from '../tensor.ts'
 import { emitHalfLinear } from './half.ts'
+import { sum } from './reduce.ts'
 
 const format = z.strictObject({
   bits: z.union([z.literal(4), z.literal(8)]),
@@ -22,6 +24,11 @@ const matrixAttributes = z.strictObject({
   format,
   /** Columns of the matrix, a multiple of the block size. */
   width: count,
+  /**
+   * Products are those of the float32 matrix, which is made for each of them, instead of kernels that round the inputs too. For
+   * training. Default false.
+   */
+  exact: z.boolean().optional(),
 })
 type MatrixAttributes = z.infer<typeof matrixAttributes>
 
@@ -93,19 +100,132 @@ const linearOperation = defineOperation({
     if (last !== width) fail(`the input's last size ${last} is not the weight's ${width}`)
     return [{ dtype: 'float32', shape: [...x.shape.slice(0, -1), packed.shape[0]] }]
   },
+  /** The matrix is frozen: only the input has a gradient, and a bias. */
+  gradient({ inputs: [x, ...others], attributes, gradients: [dy] }) {
+    const d = dy as Tensor
+    const stored = others.slice(0, storedInputs(attributes))
+    const bias = others.length > stored.length
+    return [
+      apply1(backOperation, [d, ...stored], attributes),
+      ...stored.map(() => undefined),
+      ...(bias ? [sum(d, [...x.shape.keys()].slice(0, -1))] : []),
+    ]
+  },
   onnx: (emit, [x, ...stored], attributes, node) => [
     product(emit, { name: x, shape: node.inputs[0].shape }, stored, attributes, Number(node.inputs[1].shape[0])),
   ],
 })
 
+/** How many tensors store a matrix. */
+const storedInputs = ({ format: { asymmetric, offsets } }: MatrixAttributes): number => (asymmetric || offsets ? 3 : 2)
+
+const backOperation = defineOperation({
+  name: 'quantizedLinearGradient',
+  inputs: ['dy', 'packed', 'scales', 'zeroPointsOrOffsets?'],
+  outputs: ['dx'],
+  attributes: matrixAttributes,
+  infer: ([dy], { width }) => [{ dtype: 'float32', shape: [...dy.shape.slice(0, -1), width] }],
+  onnx: (emit, [dy, ...stored], attributes, node) => [
+    emit.op('MatMul', [dy, floatMatrix(emit, stored, attributes, Number(node.inputs[1].shape[0]), dy)]),
+  ],
+})
+
+/**
+ * A stored matrix in float32, [out, width], made when `waitFor` is there: ONNX Runtime would make those of all layers at once
+ * and keep them until they are used.
+ */
+function floatMatrix(
+  emit: Emitter,
+  [packed, scales, third]: readonly string[],
+  { format: { bits, blockSize, asymmetric, offsets, activations }, width }: MatrixAttributes,
+  out: number,
+  waitFor: string,
+): string {
+  if (activations) {
+    const later = emitAfter(emit, { name: scales, shape: [out] }, waitFor)
+    return emit.op('DequantizeLinear', [packed, later], { axis: 0 })
+  }
+  const blocks = width / blockSize
+  const later = emitAfter(emit, { name: scales, shape: [out, blocks] }, waitFor)
+  const whole = [out, width]
+  // Zero points of an odd number of blocks end in half a byte, row by row.
+  const even = bits === 8 || blocks % 2 === 0 || !asymmetric
+  const numbers = bits === 8 ? emit.view(packed, whole) : even ? emit.viewNibbles(packed, whole) : undefined
+  const zeros = offsets
+    ? undefined
+    : !asymmetric
+      ? middles(emit, [out, blocks], bits)
+      : bits === 8
+        ? emit.view(third, [out, blocks])
+        : emit.viewNibbles(third, [out, blocks])
+  if (numbers !== undefined && (offsets || zeros !== undefined)) {
+    const values = emit.op('DequantizeLinear', zeros === undefined ? [numbers, later] : [numbers, later, zeros], {
+      axis: 1,
+      block_size: blockSize,
+    })
+    return offsets ? plusOffsets(emit, values, third, whole, blockSize) : values
+  }
+  const rows = emit.op('Range', [emit.int(0), emit.int(out), emit.int(1)])
+  const inputs = [emit.view(packed, [out, (width * bits) / 8]), rows, later]
+  const attributes = { gather_axis: 0, quantize_axis: 1, bits, block_size: blockSize }
+  const values = emit.contrib('GatherBlockQuantized', inputs, attributes)
+  if (offsets) return plusOffsets(emit, values, shiftedOffsets(emit, later, third, bits), whole, blockSize)
+  if (!asymmetric) return values
+  const below = emit.op('Sub', [emit.float(2 ** (bits - 1)), nibbles(emit, third, [out, blocks])])
+  return plusOffsets(emit, values, emit.op('Mul', [below, later]), whole, blockSize)
+}
+
+/** The first `columns` numbers in each row of bytes [rows, bytes], two in a byte, as float32. */
+function nibbles(emit: Emitter, bytes: string, [rows, columns]: readonly [number, number]): string {
+  const byte = (value: number) => emit.constant({ dtype: 'uint8', shape: [], data: Uint8Array.of(value) })
+  const pair = [
+    emit.op('BitwiseAnd', [bytes, byte(15)]),
+    emit.op('BitShift', [bytes, byte(4)], { direction: 'RIGHT' }),
+  ].map((half) => emit.op('Unsqueeze', [half, emit.ints([-1])]))
+  const all = emit.op('Reshape', [emit.op('Concat', pair, { axis: -1 }), emit.ints([rows, -1])])
+  const wanted = emit.op('Slice', [all, emit.ints([0]), emit.ints([columns]), emit.ints([1])])
+  return emit.op('Cast', [wanted], { to: ONNX_TYPE.float32 })
+}
+
+/** values [out, width] + an offset for each block [out, blocks]. */
+function plusOffsets(
+  emit: Emitter,
+  values: string,
+  offsets: string,
+  [out, width]: number[],
+  blockSize: number,
+): string {
+  const blocks = emit.op('Reshape', [values, emit.ints([out, width / blockSize, blockSize])])
+  const sum = emit.op('Add', [blocks, emit.op('Unsqueeze', [offsets, emit.ints([-1])])])
+  return emit.op('Reshape', [sum, emit.ints([out, width])])
+}
+
+/** The zero point of a symmetric format for each of its blocks, which DequantizeLinear wants to be told. */
+const middles = (emit: Emitter, shape: readonly number[], bits: 4 | 8): string =>
+  emit.once(`middles ${bits} [${shape}]`, () => {
+    const blocks = shape.reduce((a, b) => a * b, 1)
+    return bits === 8
+      ? emit.constant({ dtype: 'uint8', shape, data: new Uint8Array(blocks).fill(128) })
+      : emit.constant({ dtype: 'uint4', shape, data: new Uint8Array(Math.ceil(blocks / 2)).fill(0x88) })
+  })
+
 /** x W^T (+ bias) of a stored matrix of `out` rows. */
 function product(
   emit: Emitter,
   { name: x, shape }: { name: string; shape: Shape },
-  [packed, scales, ...rest]: readonly string[],
-  { format: { bits, blockSize, asymmetric, offsets, activations }, width }: MatrixAttributes,
+  stored: readonly string[],
+  attributes: MatrixAttributes,
   out: number,
 ): string {
+  const { format, width } = attributes
+  const { bits, blockSize, asymmetric, offsets, activations } = format
+  const [packed, scales, ...rest] = stored
+  if (attributes.exact) {
+    const count = storedInputs(attributes)
+    const matrix = floatMatrix(emit, stored.slice(0, count), attributes, out, x)
+    const y = timesTransposed(emit, { name: x, shape }, matrix, out)
+    return stored.length > count ? emit.op('Add', [y, stored[count]]) : y
+  }
   if (activations) {
     const y = integerProduct(emit, { name: x, shape }, [packed, scales], out)
     return rest.length > 0 ? emit.op('Add', [y, rest[0]]) : y
@@ -113,8 +233,8 @@ function product(
   const [third, bias] = asymmetric || offsets ? rest : ['', ...rest]
   const inputs = [x, packed, scales, asymmetric ? third : '', ...(bias === undefined ? [] : ['', bias])]
   // Accuracy level 4: the activations are rounded to 8 bits per block, and products are summed in integers.
-  const attributes = { K: width, N: out, bits, block_size: blockSize, accuracy_level: 4 }
-  const y = emit.contrib('MatMulNBits', inputs, attributes)
+  const sizes = { K: width, N: out, bits, block_size: blockSize, accuracy_level: 4 }
+  const y = emit.contrib('MatMulNBits', inputs, sizes)
   if (!offsets) return y
   // q * scale + offset is (q - middle) * scale, as above, and a number for all of the block: it meets the sum of the inputs.
   // MatMulNBits takes zero points that are not whole too, but then makes the matrix float32 in each product.
@@ -161,7 +281,8 @@ export function productsOfOneInput(nodes: readonly Node[]): Node[][] {
   for (const node of nodes) {
     if (node.operation !== (linearOperation as unknown)) continue
     const [x, , , ...rest] = node.inputs
-    const { format } = node.attributes as MatrixAttributes
+    const { format, exact } = node.attributes as MatrixAttributes
+    if (exact) continue
     if (rest.length > (format.asymmetric || format.offsets ? 1 : 0)) continue
     groups.set(x, [...(groups.get(x) ?? []), node])
   }
@@ -257,4 +378,15 @@ export function emitLinear(emit: Emitter, x: string, stored: readonly string[], 
   if (matrix.quantized) return product(emit, rows, stored, matrix.quantized, matrix.out)
   if (matrix.half) return emitHalfLinear(emit, x, stored[0])
   return timesTransposed(emit, rows, stored[0], matrix.out)
+}
+
+/** A matrix whose tensors are called `stored`, [out, width] in float32, made when `waitFor` is there. */
+export function emitFloatMatrix(
+  emit: Emitter,
+  stored: readonly string[],
+  { quantized, half, out }: StoredMatrix,
+  waitFor: string,
+): string {
+  if (half) throw new Error('matrices in float16 are not trained on')
+  return quantized ? floatMatrix(emit, stored, quantized, out, waitFor) : stored[0]
 }

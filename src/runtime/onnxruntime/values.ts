@@ -19,7 +19,7 @@ export interface Output {
 }
 
 /** ONNX's numbers of element types, and what values of a type are in JavaScript. */
-const elementTypes = { float32: 1, uint8: 2, int8: 3, int32: 6, int64: 7, bool: 9, float16: 10 }
+const elementTypes = { float32: 1, uint8: 2, int8: 3, int32: 6, int64: 7, bool: 9, float16: 10, uint4: 21 }
 const dtypes = new Map(Object.entries(elementTypes).map(([dtype, number]) => [number, dtype as DType]))
 
 export const arrays = {
@@ -29,10 +29,15 @@ export const arrays = {
   int32: Int32Array,
   int8: Int8Array,
   uint8: Uint8Array,
+  uint4: Uint8Array,
   bool: Uint8Array,
 }
 
-const sizeOf = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1)
+/** Elements of the array that holds a tensor. */
+function lengthOf(dtype: DType, shape: readonly number[]): number {
+  const size = shape.reduce((a, b) => a * b, 1)
+  return dtype === 'uint4' ? Math.ceil(size / 2) : size
+}
 
 const ARENA_ALLOCATOR = 1
 const DEFAULT_MEMORY = 0
@@ -40,7 +45,7 @@ const memoryInfo = made((place) => api.CreateCpuMemoryInfo(ARENA_ALLOCATOR, DEFA
 
 /** A tensor over values, without a copy: they must stay reachable. To be released with `api.ReleaseValue`. */
 export function tensorOver({ dtype, data, shape }: Value): bigint {
-  const size = sizeOf(shape)
+  const size = lengthOf(dtype, shape)
   if (size > data.length) throw new Error(`a tensor of shape [${shape}] needs ${size} values, there are ${data.length}`)
   const bytes = size * data.BYTES_PER_ELEMENT
   return made((place) =>
@@ -71,7 +76,7 @@ export function viewOf(value: bigint): Output {
   const dtype = dtypes.get(number)
   if (!dtype) throw new Error(`an output has the type ${number}, which is not supported`)
   const shape = Array.from(dimensions.subarray(0, rank), Number)
-  const size = sizeOf(shape)
+  const size = lengthOf(dtype, shape)
   const array = arrays[dtype]
   if (size === 0) return { dtype, shape, data: new array(0) }
   const data = made((place) => api.GetTensorMutableData(value, place))

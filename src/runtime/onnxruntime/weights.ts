@@ -32,7 +32,7 @@ export function holdWeight({ dtype, data, uses }: Weight): HeldWeight {
   memory.set(data as never)
   const shared = uses.length > 1
   const values = shared
-    ? new Map(uses.map((use) => [use.name, tensorOver({ dtype, data: memory, shape: use.shape })]))
+    ? new Map(uses.map((use) => [use.name, tensorOver({ dtype: use.dtype ?? dtype, data: memory, shape: use.shape })]))
     : new Map([[name, whole]])
   return {
     values,

@@ -4,6 +4,7 @@ import { checkGradients, evaluate, int64, normal } from '../../../../test/graph/
 import { createExecutor } from '../../../runtime/onnxruntime/executor.ts'
 import type { Tensor } from '../../tensor.ts'
 import { softCrossEntropy, softmax } from '../cross-entropy.ts'
+import { linear } from '../linear.ts'
 import { draftAttention } from './draft.ts'
 import { strideBias } from './masks.ts'
 
@@ -95,6 +96,6 @@ describe('softCrossEntropy', () => {
         weights: normal(4, [5]),
       },
       wanted: ['hidden'],
-      build: (x) => softCrossEntropy(x.hidden, x.head, softmax(x.teacher), x.weights),
+      build: (x) => softCrossEntropy(linear(x.hidden, x.head), softmax(x.teacher), x.weights),
     }))
 })
