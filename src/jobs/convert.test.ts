@@ -8,7 +8,7 @@ import { load, loadForInference } from '../checkpoint/load.ts'
 import { publishable } from '../eval/report/provenance.ts'
 import { floatValues } from '../quant/layout.ts'
 import { taskRows } from '../tasks/index.ts'
-import { blockSchedule, convertInFolder, decodingConfig } from './convert.ts'
+import { blockSchedule, convert, convertInFolder, decodingConfig } from './convert.ts'
 import { quantize } from './quantize.ts'
 import { tinyModel } from './quickstart.ts'
 import { parseRecipe, type RecipeInput, recipeSettings } from './recipe.ts'
@@ -144,7 +144,7 @@ describe('low-rank weights', () => {
         decode: { max_new_tokens: 4 },
         eval: { prompts: 1, thresholds: [] },
       })
-      const { model, adapter, evaluation, comparison } = await convertInFolder(recipe, {})
+      const { model, adapter, evaluation, comparison } = await convert({ recipe })
       expect(evaluation!.nll).toBeGreaterThan(0)
       expect(comparison).toBeDefined()
       const [whole, small] = [await load(model!), await loadForInference(adapter!)]
@@ -157,8 +157,8 @@ describe('low-rank weights', () => {
       expect('format' in embedding && embedding.format).toMatchObject({ bits: 4 })
       const json = JSON.parse(await readFile(join(adapter!, 'adapter_config.json'), 'utf8'))
       expect(json).toMatchObject({ use_dora: dora, r: 2, base_model_name_or_path: base })
-      const rest = parseRecipe({ ...recipe, output_dir: join(folder, 'whole'), lora: { rank: 0 } })
-      await expect(convertInFolder(rest, {})).rejects.toThrow('is quantised; train low-rank weights on it (lora.rank)')
+      const rest = { ...recipe, output_dir: join(folder, 'whole'), lora: { rank: 0 } }
+      await expect(convert({ recipe: rest })).rejects.toThrow('is quantised; train low-rank weights on it (lora.rank)')
     } finally {
       await rm(folder, { recursive: true })
     }

@@ -10,7 +10,7 @@ import { roundToNearest } from '../../quant/round.ts'
 import { createExecutor } from '../../runtime/onnxruntime/executor.ts'
 import { gradients } from '../gradient.ts'
 import { crossEntropy } from './cross-entropy.ts'
-import { mul } from './elementwise.ts'
+import { add, mul } from './elementwise.ts'
 import { input } from './input.ts'
 import { linear } from './linear.ts'
 import { sum } from './reduce.ts'
@@ -103,7 +103,8 @@ it.each([formats[0], formats[4]])('a head in %s has the gradients of its inputs'
     build: ({ hidden, labels, weights }) => {
       const shapes = new Map([['head.weight', head.shape]])
       const matrix = createWeights(shapes, new Map([['head.weight', format]]), { exact: true })('head.weight')
-      return crossEntropy(mul(hidden, 0.1), matrix, labels, weights).loss
+      const { loss, logProbabilities } = crossEntropy(mul(hidden, 0.1), matrix, labels, weights)
+      return add(loss, mul(sum(mul(logProbabilities, logProbabilities), [0, 1]), 0.01))
     },
   })
 })
