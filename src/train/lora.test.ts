@@ -92,8 +92,8 @@ const blockSize = 4
 const evaluation = { blockSize, seed: 5 } as const
 
 const cases = trainedObjectives.flatMap((objective) =>
-  bases.flatMap(([bits, base]) =>
-    // DoRA differs in projections alone, whatever the objective.
+  // Formats, and DoRA, differ in projections alone, whatever the objective.
+  (objective === 'diffusion' ? bases : bases.slice(2)).flatMap(([bits, base]) =>
     (objective === 'diffusion' ? [false, true] : [false]).map((dora) => ({
       name: `${dora ? 'DoRA' : 'LoRA'} under objective ${objective} on a base in ${bits}`,
       ...{ objective, base, dora },
