@@ -25,6 +25,7 @@ const objectives: readonly Variant[] = [
   { kind: 'bdlm', blockSize: 4, copies: 1, aligned: false },
   { kind: 'tiles', blockSize: 4, embeddingNoise: true, parts: ['text_loss'] },
   { kind: 'tiles', blockSize: 16 },
+  { kind: 'tiles', blockSize: 4, confidence: { beta: 2, temperature: 0.5 } },
   { kind: 'hybrid', size: 4, count: 3, weight: 0.3 },
 ]
 
@@ -53,6 +54,17 @@ export function* programsOf(model: Model): Generator<[name: string, program: Pro
   ]
   const routing = { auxLossCoefficient: 0.01 }
   yield ['with an auxiliary loss', objectiveProgram(model, objective, shape, { ...training, routing })]
+  const bits = new Map(matrices.map(([matrix, shape]) => [matrix, formats['4 bits with offsets'](shape)]))
+  for (const dora of [false, true]) {
+    const adapter = loraShapes(model, {
+      ...{ rank: 2, targetModules: defaultTargetModules(model), dora, maskEmbedding: false },
+    })
+    const options = { ...training, adapter, loraScale: 2, formats: bits, exact: true }
+    yield [
+      `low-rank weights${dora ? ' with lengths' : ''} on 4 bits`,
+      objectiveProgram(model, objective, shape, options),
+    ]
+  }
   const strided: Variant = { kind: 'strided', size: 2, count: 3, distill: 0.5, scale: 2 }
   yield ['strided', objectiveProgram(model, strided, shape, { gradients: true, adapter })]
 }

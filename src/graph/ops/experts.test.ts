@@ -164,6 +164,34 @@ describe('experts', () => {
     // Activations are rounded to 8 bits per block.
     expect(worst(list(y), expected) / size).toBeLessThan(0.02)
   })
+
+  it('has the gradient of positions and weights where the matrices are quantised', async () => {
+    const [width, inner] = [32, 16]
+    const format = { bits: 4, blockSize: 16, asymmetric: false } as const
+    const { scores, weights } = example(5)
+    const values: Record<string, TensorData> = { x: normal(1, [5, width]), scores, weights }
+    const shapes = new Map<string, number[]>()
+    for (const [i, name] of matrixNames.entries()) {
+      const shape = name.startsWith('down') ? [width, inner] : [inner, width]
+      const data = Float32Array.from(list(normal(10 + i, shape)), (v) => v / 4)
+      const { packed, scales } = roundToNearest(shape, data, format)
+      shapes.set(`${name}.weight`, shape)
+      values[`${name}.weight`] = { dtype: 'uint8', shape: [shape[0], shape[1] / 16, 8], data: packed }
+      values[`${name}.scales`] = { dtype: 'float32', shape: [shape[0], shape[1] / 16], data: scales }
+    }
+    await checkGradients(executor, {
+      values,
+      wanted: ['x', 'weights'],
+      build(tensors) {
+        const formats = new Map([...shapes.keys()].map((name) => [name, format]))
+        const parameters = createWeights(shapes, formats, { exact: true })
+        return mixture({
+          ...tensors,
+          ...Object.fromEntries(matrixNames.map((name) => [name, parameters(`${name}.weight`)])),
+        })
+      },
+    })
+  })
 })
 
 it('rowMaximum', async () => {

@@ -8,7 +8,7 @@ import { fusedMatMul } from '../onnx/products.ts'
 import { defineOperation } from '../registry.ts'
 import { sameShape } from '../shape.ts'
 import { apply, apply1, lastDim, type Tensor } from '../tensor.ts'
-import { emitLinear, matrixStorage, storedMatrix } from './quantized.ts'
+import { emitFloatMatrix, emitLinear, matrixStorage, storedMatrix } from './quantized.ts'
 
 const selectionAttributes = z.strictObject({
   /** Experts that each position goes to. */
@@ -106,9 +106,12 @@ const expertsOperation = defineOperation({
     if (!sameShape(selected.shape, weights.shape)) fail('the selection must be of the shape of the weights')
     return [{ dtype: 'float32', shape: x.shape }]
   },
-  gradient({ inputs: [x, weights, selected, ...matrices], attributes: { topK }, gradients: [dy] }) {
-    const [dx, dw, ...others] = apply(gradientOperation, [dy as Tensor, x, weights, selected, ...matrices], { topK })
-    return [dx, dw, undefined, ...others]
+  gradient({ inputs: [x, weights, selected, ...tensors], attributes: { topK, matrices }, gradients: [dy] }) {
+    const inputs = [dy as Tensor, x, weights, selected, ...tensors]
+    // Quantised experts are frozen.
+    const frozen = matrices.some(({ quantized }) => quantized) ? { frozen: matrices } : {}
+    const [dx, dw, ...others] = apply(gradientOperation, inputs, { topK, ...frozen })
+    return [dx, dw, undefined, ...(others.length > 0 ? others : tensors.map(() => undefined))]
   },
   /** The positions of an expert are gathered, and where it has none nothing of it runs: an If around each. */
   onnx(emit, [x, weights, selected, ...stored], { topK, matrices }, node) {
@@ -158,7 +161,7 @@ const expertsOperation = defineOperation({
 })
 
 /**
- * dy, x, weights, selected and the matrices -> the gradients of x, weights and the matrices. As in the forward pass, the
+ * dy, x, weights, selected and the matrices -> the gradients of x, weights and, where they are not frozen, the matrices. As in the forward pass, the
  * rows of each expert are gathered and its results brought together in the order of the positions, `topK` for each;
  * nothing is scattered. What is between the matrices is computed again rather than kept.
  */
@@ -166,12 +169,16 @@ const gradientOperation = defineOperation({
   name: 'expertsGradient',
   inputs: ['dy', 'x', 'weights', 'selected', 'matrices...'],
   outputs: ['dx', 'dweights', 'dmatrices...'],
-  attributes: z.strictObject({ topK: count }),
-  infer: ([, x, weights, , ...matrices]) =>
-    [x, weights, ...matrices].map(({ shape }) => ({ dtype: 'float32' as const, shape })),
-  onnx(emit, [dy, x, weights, selected, ...matrices], { topK }, node) {
+  attributes: z.strictObject({
+    topK: count,
+    /** How the matrices are stored where they are frozen. Default: each is one tensor, and has a gradient. */
+    frozen: z.array(storedMatrix).readonly().optional(),
+  }),
+  infer: ([, x, weights, , ...tensors], { frozen }) =>
+    [x, weights, ...(frozen ? [] : tensors)].map(({ shape }) => ({ dtype: 'float32' as const, shape })),
+  onnx(emit, [dy, x, weights, selected, ...tensors], { topK, frozen }, node) {
     const width = lastDim(node.inputs[1])
-    const count = matrices.length / 3
+    const count = (frozen ?? tensors).length / 3
     const rows = (name: string) => emit.op('Reshape', [name, emit.ints([-1, width])])
     const [allX, allDy] = [rows(x), rows(dy)]
     const assigned = assignments(emit, selected, count)
@@ -186,11 +193,17 @@ const gradientOperation = defineOperation({
       emit.ints([-1]),
     ])
     const [dxs, dShares, dMatrices]: [string[], string[], string[]] = [[], [], []]
+    let at = 0
     for (let expert = 0; expert < count; expert++) {
-      const [gate, up, down] = matrices.slice(3 * expert, 3 * expert + 3)
       const index = assigned.part(emit, assigned.positions, expert)
       const share = assigned.part(emit, shares, expert)
       const [mine, d] = [allX, allDy].map((all) => emit.op('Gather', [all, index], { axis: 0 }))
+      const [gate, up, down] = [0, 1, 2].map((which) => {
+        const matrix = frozen?.[3 * expert + which]
+        const stored = tensors.slice(at, at + (matrix?.inputs ?? 1))
+        at += stored.length
+        return matrix ? emitFloatMatrix(emit, stored, matrix, mine) : stored[0]
+      })
       const [gated, upped] = [gate, up].map((matrix) => product(mine, matrix, 0, 1))
       // y = share * down(inner), inner = silu(gated) * upped; s = sigmoid(gated), silu' = s + silu (1 - s).
       const s = emit.op('Sigmoid', [gated])
@@ -202,7 +215,8 @@ const gradientOperation = defineOperation({
       const dUpped = mul(dInner, silu)
       const slope = add(s, emit.op('Sub', [silu, mul(silu, s)]))
       const dGated = mul(mul(dInner, upped), slope)
-      dMatrices.push(product(dGated, mine, 1, 0), product(dUpped, mine, 1, 0), product(d, mul(inner, share), 1, 0))
+      if (!frozen)
+        dMatrices.push(product(dGated, mine, 1, 0), product(dUpped, mine, 1, 0), product(d, mul(inner, share), 1, 0))
       dxs.push(add(product(dGated, gate, 0, 0), product(dUpped, up, 0, 0)))
     }
     const byPosition = emit.op('Reshape', [
