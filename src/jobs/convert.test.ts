@@ -91,7 +91,7 @@ describe('the settings', () => {
             validation_fraction: 0.2,
           },
           train: { total_tokens: 300, global_batch_size: 2 },
-          diffusion: { block_size: 8 },
+          diffusion: { block_size: 8, confidence_beta: 1 },
           lora: { rank: 2 },
           decode: { max_new_tokens: 4, threshold: 0.8 },
           eval: { prompts: 1, thresholds: [] },
