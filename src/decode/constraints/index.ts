@@ -8,7 +8,7 @@ import { type Budget, createBudget, LIMITS } from './limits.ts'
 import { createMachine, product } from './machine.ts'
 import { compile } from './network.ts'
 import { parseRegex } from './regex.ts'
-import { schemaGrammar } from './schema.ts'
+import { schemaGrammar } from './schema/index.ts'
 import { createTracker, type Tracker } from './tracker.ts'
 import type { Vocabulary } from './vocabulary.ts'
 
