@@ -28,6 +28,7 @@ const benchmarks: Record<string, () => Promise<Benchmark>> = {
   moderation: () => import('./moderation.ts'),
   jobs: () => import('./jobs.ts'),
   streams: () => import('./streams.ts'),
+  preference: () => import('./preference.ts'),
 }
 
 const usage = `usage: npm run bench -- NAME [flags]

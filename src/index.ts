@@ -15,6 +15,7 @@ export type { CommittedToken, ConstraintSource, Generation, GenerationResult } f
 export { type AccelerateEvent, type AccelerateOptions, type AccelerateResult, accelerate } from './jobs/accelerate.ts'
 export { type AugmentOptions, type AugmentResult, augment } from './jobs/augment.ts'
 export { type ConvertEvent, type ConvertOptions, type ConvertResult, convert } from './jobs/convert.ts'
+export { dpo } from './jobs/dpo.ts'
 export { type EvaluateOptions, type EvaluateResult, evaluate } from './jobs/evaluate.ts'
 export { type ExportModelOptions, type ExportModelResult, exportModel } from './jobs/export.ts'
 export { type QuantizeEvent, type QuantizeOptions, type QuantizeResult, quantize } from './jobs/quantize.ts'

@@ -7,6 +7,7 @@ import { benchCommand } from './commands/bench.ts'
 import { chatCommand } from './commands/chat.ts'
 import { completionCommand } from './commands/completion.ts'
 import { convertCommand } from './commands/convert.ts'
+import { dpoCommand } from './commands/dpo.ts'
 import { evalCommand } from './commands/eval.ts'
 import { exportCommand } from './commands/export.ts'
 import { generateCommand } from './commands/generate.ts'
@@ -58,6 +59,7 @@ ${exitCodeHelp}`,
     infoCommand,
     convertCommand,
     sftCommand,
+    dpoCommand,
     accelerateCommand,
     evalCommand,
     generateCommand,

@@ -55,6 +55,7 @@ const names = [
   'info',
   'convert',
   'sft',
+  'dpo',
   'accelerate',
   'eval',
   'generate',

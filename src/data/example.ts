@@ -77,7 +77,8 @@ function readColumns(value: (name: string) => unknown, names: Required<Columns>)
   return { kind: 'text', text }
 }
 
-const toMessages = (value: unknown, role: string, name: string): ChatMessage[] => {
+/** A list of messages, or a text as the one message of a role. Throws Unusable. */
+export const toMessages = (value: unknown, role: string, name: string): ChatMessage[] => {
   if (typeof value === 'string') return [{ role, content: value }]
   if (!Array.isArray(value)) throw new Unusable(`"${name}" is neither a text nor a list of messages`)
   return readMessages(value, name)
@@ -102,7 +103,7 @@ function toChat(messages: ChatMessage[], learnedFrom: number, name: string, valu
 function whyUnusable(row: object, value: (name: string) => unknown, names: Required<Columns>): string {
   if (value(BESIDE.chosen) !== undefined && value(BESIDE.rejected) !== undefined)
     return (
-      '"chosen" and "rejected" are pairs for training on preferences, which this is not; to train on the chosen answers, ' +
+      '"chosen" and "rejected" are pairs for training on preferences (unmask dpo); to train on the chosen answers, ' +
       'name that column as the completion, or as the messages where it holds whole chats'
     )
   return (
@@ -111,13 +112,16 @@ function whyUnusable(row: object, value: (name: string) => unknown, names: Requi
   )
 }
 
+/** A number in [0, 1) that depends on the example's text alone: the side of the held-out split. */
+export const splitPoint = (example: Example): number => pointOf(textsOf(example))
+
 /**
- * A number in [0, 1) that depends on the example's text alone: the side of the held-out split. FNV-1a over UTF-16 code
- * units with the final mix of MurmurHash3, since the high bits of FNV-1a alone move little.
+ * A number in [0, 1) that depends on the texts alone. FNV-1a over UTF-16 code units with the final mix of MurmurHash3, since
+ * the high bits of FNV-1a alone move little.
  */
-export function splitPoint(example: Example): number {
+export function pointOf(texts: readonly string[]): number {
   let hash = 0x811c9dc5
-  for (const text of textsOf(example)) {
+  for (const text of texts) {
     for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193)
     hash = Math.imul(hash ^ 0x1ffff, 0x01000193) // no code unit: keeps ("ab", "c") apart from ("a", "bc")
   }

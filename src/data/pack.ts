@@ -24,6 +24,8 @@ export interface PackOptions {
 export interface Packer {
   /** Puts the piece into the first row that has room for it; false where none has. */
   place(piece: Packable): boolean
+  /** Places all of the pieces or none. Indices of their first tokens in [rows, length]; undefined where there is no room. */
+  placeTogether(pieces: readonly Packable[]): number[] | undefined
   /** No row has room for a block. */
   full(): boolean
   /** The batch of what has been placed. */
@@ -54,25 +56,40 @@ export function createPacker(options: PackOptions): Packer {
   const documentIds: string[] = []
   let tokens = 0
 
+  const paddedSize = (piece: Packable) => Math.ceil(piece.ids.length / blockSize) * blockSize
+
+  function put(piece: Packable, row: number): number {
+    const size = piece.ids.length
+    const padded = paddedSize(piece)
+    const start = row * length + used[row]!
+    ids.set(piece.ids, start)
+    maskable.set(piece.maskable, start)
+    maskable.fill(1, start + size, start + padded)
+    padding.fill(1, start + size, start + padded)
+    documents.fill(documentsInRow[row]!, start, start + padded)
+    for (let i = 0; i < padded; i++) positions[start + i] = i
+    used[row]! += padded
+    documentsInRow[row]!++
+    documentIds.push(piece.id)
+    tokens += padded
+    return start
+  }
+
+  function placeTogether(pieces: readonly Packable[]): number[] | undefined {
+    const after = [...used]
+    const rowOf: number[] = []
+    for (const piece of pieces) {
+      const row = after.findIndex((taken) => taken + paddedSize(piece) <= length)
+      if (row === -1) return undefined
+      after[row]! += paddedSize(piece)
+      rowOf.push(row)
+    }
+    return pieces.map((piece, i) => put(piece, rowOf[i]!))
+  }
+
   return {
-    place(piece) {
-      const size = piece.ids.length
-      const padded = Math.ceil(size / blockSize) * blockSize
-      const row = used.findIndex((taken) => taken + padded <= length)
-      if (row === -1) return false
-      const start = row * length + used[row]!
-      ids.set(piece.ids, start)
-      maskable.set(piece.maskable, start)
-      maskable.fill(1, start + size, start + padded)
-      padding.fill(1, start + size, start + padded)
-      documents.fill(documentsInRow[row]!, start, start + padded)
-      for (let i = 0; i < padded; i++) positions[start + i] = i
-      used[row]! += padded
-      documentsInRow[row]!++
-      documentIds.push(piece.id)
-      tokens += padded
-      return true
-    },
+    place: (piece) => placeTogether([piece]) !== undefined,
+    placeTogether,
     full: () => used.every((taken) => taken + blockSize > length),
     finish() {
       const layout = { rows, length, ids, documents, positions, maskable, padding }

@@ -11,9 +11,9 @@ type Layout = Pick<Batch, 'maskable' | 'padding' | 'positions'>
 export const isScored = ({ maskable, padding, positions }: Layout, i: number): boolean =>
   maskable[i] === 1 && padding[i] === 0 && positions[i]! > 0
 
+/** The scored tokens, as indices into [rows, length]. */
+export const scoredIn = (batch: Layout): Int32Array =>
+  Int32Array.from(batch.maskable.keys()).filter((i) => isScored(batch, i))
+
 /** Number of scored tokens. */
-export function scoredTokens(batch: Layout): number {
-  let count = 0
-  for (let i = 0; i < batch.maskable.length; i++) if (isScored(batch, i)) count++
-  return count
-}
+export const scoredTokens = (batch: Layout): number => scoredIn(batch).length

@@ -32,6 +32,27 @@ export interface Batch {
   tokens: number
   /** Bytes of UTF-8 text that the scored tokens stand for (EOS is 0): the denominator of bits per byte. See `isScored`. */
   bytes: number
+  /** The preference pairs whose answers the documents are. Absent where they are not. */
+  pairs?: readonly Pair[]
+}
+
+/** How probable the answers of a pair are under a model: log-likelihoods, or lower bounds of them, in nats. */
+export interface PairLikelihoods {
+  chosen: number
+  rejected: number
+}
+
+/** A preference pair in a batch: two documents with one prompt. */
+export interface Pair {
+  /** Its number among all pairs. */
+  id: number
+  /** Times that it has been trained on before. */
+  epoch: number
+  /** Indices of the first tokens of the two documents in [rows, length]. */
+  chosen: number
+  rejected: number
+  /** Under the reference model, with the draws of the same pair and epoch. */
+  reference?: PairLikelihoods
 }
 
 /** Where a reader stands: plain JSON, enough to continue with exactly the next batch. */

@@ -1,9 +1,11 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { pairedBatch, pairs } from '../../test/paired-batch.ts'
+import { pairBatches } from '../data/pairs.ts'
 import { isScored } from '../data/scored.ts'
 import type { Batch } from '../data/types.ts'
 import { lossPositions, noisedIds } from './loss-positions.ts'
-import { drawBound, drawNoise, minimumMaskRatio, type NoiseOptions } from './noise.ts'
+import { drawBound, drawNoise, drawPairs, minimumMaskRatio, type NoiseOptions } from './noise.ts'
 
 /** A packed batch: per row, documents as [prompt, completion] lengths, one after the other; the rest is the tail. */
 function packedBatch(rows: readonly (readonly (readonly [number, number])[])[], length: number): Batch {
@@ -313,3 +315,70 @@ describe('lossPositions', () => {
 function mean(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length
 }
+
+describe('drawPairs', () => {
+  const batch = pairedBatch({ length: 16, blockSize: 4 })
+  const size = batch.rows * batch.length
+  const scored = Array.from({ length: size }, (_, i) => i).filter((i) => isScored(batch, i))
+
+  it.each([
+    [1, false],
+    [4, false],
+    [2, true],
+    [4, true],
+  ])('weighs every scored token 1 on average: %i draws, antithetic %s', (draws, antithetic) => {
+    const seeds = 3000
+    const totals = new Float64Array(size)
+    for (let seed = 0; seed < seeds; seed++) {
+      const { masked, t } = drawPairs(batch, { seed, blockSize: 4, draws, antithetic })
+      for (let i = 0; i < masked.length; i++) if (masked[i] && t[i]! > 0) totals[i % size]! += 1 / t[i]! / draws / seeds
+    }
+    for (let i = 0; i < size; i++)
+      if (scored.includes(i)) expect(Math.abs(totals[i]! - 1), `token ${i}`).toBeLessThan(0.08)
+      else expect(batch.padding[i] || totals[i] === 0).toBeTruthy()
+  })
+
+  it('antithetic draws mask what the one before shows, or all of a block', () => {
+    const { masked, t } = drawPairs(batch, { seed: 1, blockSize: 4, draws: 4, antithetic: true })
+    for (const draw of [0, 2])
+      for (const i of scored) {
+        const [one, other] = [draw * size + i, (draw + 1) * size + i]
+        expect(masked[one]! + masked[other]!).toBe(t[one] === 1 ? 2 : 1)
+      }
+  })
+
+  it('draws of a pair do not depend on where it is packed, those of another epoch or seed differ', () => {
+    const options = { rows: 2, length: 24, blockSize: 4, eosId: 0, byteLength: (ids: ArrayLike<number>) => ids.length }
+    const drawing = { seed: 7, blockSize: 4, draws: 3 }
+    const packed = (order: readonly number[], epoch = 0) =>
+      pairBatches(
+        order.map((i) => ({ pair: pairs[i]!, epoch })),
+        options,
+      )
+    /** Masks of the answers of pair 1. */
+    const masks = (batches: Batch[], changes = {}) =>
+      batches.flatMap((batch) => {
+        const { masked } = drawPairs(batch, { ...drawing, ...changes })
+        const pair = batch.pairs!.find(({ id }) => id === 1)
+        if (!pair) return []
+        return [pair.chosen, pair.rejected].map((start, i) =>
+          Array.from({ length: 3 }, (_, copy) => {
+            const first = copy * batch.rows * batch.length + start
+            return masked.slice(first, first + pairs[1]![i === 0 ? 'chosen' : 'rejected'].ids.length).join('')
+          }),
+        )
+      })
+    const expected = masks(packed([0, 1]))
+    expect(expected).toHaveLength(2)
+    expect(masks(packed([1, 0]))).toEqual(expected)
+    expect(masks(packed([1]))).toEqual(expected)
+    expect(masks(packed([0, 1], 1))).not.toEqual(expected)
+    expect(masks(packed([0, 1]), { seed: 8 })).not.toEqual(expected)
+    expect(masks(packed([0, 1]), { heldOut: true })).not.toEqual(expected)
+  })
+
+  it('refuses odd antithetic draws, and documents of no pair', () => {
+    expect(() => drawPairs(batch, { seed: 1, blockSize: 4, draws: 3, antithetic: true })).toThrow('even')
+    expect(() => drawPairs({ ...batch, pairs: [] }, { seed: 1, blockSize: 4, draws: 1 })).toThrow('of no pair')
+  })
+})

@@ -1,7 +1,7 @@
 // Which tokens a training step hides: mask ratios per block or document, independent or complementary copies.
 // Knows nothing about graphs, losses or the mask token; every draw is a function of its counters.
 
-import { random } from '../core/random.ts'
+import { type Random, random } from '../core/random.ts'
 import { UserError } from '../core/types.ts'
 import { isScored } from '../data/scored.ts'
 import type { Batch } from '../data/types.ts'
@@ -155,11 +155,32 @@ export interface BoundDraw extends Omit<NoiseDraw, 'step'> {
  * behind the end of a text is in decoding; prompts and what else is not scored never are.
  */
 export function drawBound(batch: Batch, { blockSize, seed, row, stratum, strata }: BoundDraw): Noise {
+  const { length } = batch
+  return maskScored(batch, blockSize, 2, (scored, start, copy) => {
+    const draws = random(seed, BOUND_STREAM, stratum, row + Math.floor(start / length), start % length, copy)
+    return someOf(scored, (stratum + draws.uniform()) / strata, draws)
+  })
+}
+
+/** 1 to all of the tokens, of a share in [0, 1). */
+const someOf = (tokens: readonly number[], share: number, draws: Random): number[] =>
+  draws.shuffle([...tokens]).slice(0, 1 + Math.floor(tokens.length * share))
+
+/**
+ * Copies of a batch in which of the scored tokens of each block those are masked that `choose` returns, at least one. `scored`
+ * are their indices in [rows, length], `start` is that of the block's first token.
+ */
+function maskScored(
+  batch: Batch,
+  blockSize: number,
+  copies: number,
+  choose: (scored: readonly number[], start: number, copy: number) => readonly number[],
+): Noise {
   const { rows, length, documents, padding } = batch
   const size = rows * length
-  const masked = new Uint8Array(2 * size)
-  const t = new Float32Array(2 * size)
-  for (let copy = 0; copy < 2; copy++) {
+  const masked = new Uint8Array(copies * size)
+  const t = new Float32Array(copies * size)
+  for (let copy = 0; copy < copies; copy++) {
     const first = copy * size
     for (let i = 0; i < size; i++) masked[first + i] = padding[i]!
     for (let start = 0; start < size; ) {
@@ -167,15 +188,56 @@ export function drawBound(batch: Batch, { blockSize, seed, row, stratum, strata 
       const scored: number[] = []
       for (let i = start; i < end; i++) if (isScored(batch, i)) scored.push(i)
       if (documents[start]! >= 0 && scored.length > 0) {
-        const draws = random(seed, BOUND_STREAM, stratum, row + Math.floor(start / length), start % length, copy)
-        const count = 1 + Math.floor((scored.length * (stratum + draws.uniform())) / strata)
-        for (const i of draws.shuffle(scored.slice()).slice(0, count)) masked[first + i] = 1
-        for (const i of scored) t[first + i] = count / scored.length
+        const chosen = choose(scored, start, copy)
+        for (const i of chosen) masked[first + i] = 1
+        for (const i of scored) t[first + i] = chosen.length / scored.length
       }
       start = end
     }
   }
-  return { copies: 2, masked, t, elboWeight: undefined }
+  return { copies, masked, t, elboWeight: undefined }
+}
+
+const PAIR_STREAM = 0x70616972
+const HELD_OUT_PAIR_STREAM = 0x6865_6c64
+
+/** Draws for the answers of preference pairs: as many copies as `draws`. */
+export interface PairDraw {
+  seed: number
+  blockSize: number
+  draws: number
+  /** Draw 2j + 1 masks what draw 2j shows, and all of a block of which draw 2j masks all. `draws` is even. Default false. */
+  antithetic?: boolean
+  /** Draws apart from those of training, the same for every epoch. Default false. */
+  heldOut?: boolean
+}
+
+/**
+ * As `drawBound`, but the masks of an answer depend on its pair, the epoch and its own length alone: they are those that the
+ * reference model was measured with, wherever the pair is packed. Of the n draws (antithetic: n / 2) each is of a stratum of
+ * its own. Both answers of a pair get the same random numbers. The mean over the draws estimates the negative ELBO without bias.
+ */
+export function drawPairs(batch: Batch, { seed, blockSize, draws: copies, antithetic, heldOut }: PairDraw): Noise {
+  const { length, positions, documents } = batch
+  const strata = antithetic ? copies / 2 : copies
+  if (!(Number.isInteger(strata) && strata >= 1))
+    throw new UserError(
+      `draws is ${copies}; give a whole number of at least 1${antithetic ? ', even if antithetic' : ''}.`,
+    )
+  const pairOf = new Map<string, { id: number; epoch: number }>()
+  const key = (i: number) => `${Math.floor(i / length)} ${documents[i]}`
+  for (const pair of batch.pairs ?? []) for (const start of [pair.chosen, pair.rejected]) pairOf.set(key(start), pair)
+  return maskScored(batch, blockSize, copies, (scored, start, copy) => {
+    const pair = pairOf.get(key(start))
+    if (!pair) throw new Error('a document of the batch is of no pair')
+    const stratum = antithetic ? Math.floor(copy / 2) : copy
+    const stream = heldOut ? [HELD_OUT_PAIR_STREAM, pair.id] : [PAIR_STREAM, pair.id, pair.epoch]
+    const numbers = random(seed, ...stream, positions[start]!, stratum)
+    const chosen = someOf(scored, (stratum + numbers.uniform()) / strata, numbers)
+    if (!antithetic || copy % 2 === 0 || chosen.length === scored.length) return chosen
+    const shown = new Set(chosen)
+    return scored.filter((i) => !shown.has(i))
+  })
 }
 
 /** Index behind the block that begins at `start`: in its row, of one document. */

@@ -17,7 +17,7 @@ import { gradients } from './gradient.ts'
 import { cachedAttention } from './ops/attention/cached.ts'
 import { attention } from './ops/attention/tiled.ts'
 import { crossEntropy } from './ops/cross-entropy.ts'
-import { add, div, exp, mul, neg, sigmoid, sqrt, sub } from './ops/elementwise.ts'
+import { add, div, exp, mul, neg, sigmoid, softplus, sqrt, sub } from './ops/elementwise.ts'
 import { entropyOfRight } from './ops/entropy.ts'
 import { constant, input } from './ops/input.ts'
 import { cast, concat, expand, gatherRows, reshape, scatterAddRows, slice } from './ops/layout.ts'
@@ -84,7 +84,7 @@ describe('elementwise', () => {
   it('a tensor used twice', () =>
     property(shape(1), (dims, seed) => ({ values: { x: normal(seed, dims) }, build: ({ x }) => add(mul(x, x), x) })))
 
-  for (const [name, operation] of Object.entries({ neg, exp, sigmoid }))
+  for (const [name, operation] of Object.entries({ neg, exp, sigmoid, softplus }))
     it(name, () =>
       property(shape(0), (dims, seed) => ({ values: { x: normal(seed, dims) }, build: ({ x }) => operation(x) })),
     )
@@ -286,6 +286,21 @@ describe('layers', () => {
       },
     })
   })
+
+  it.each(['alone', 'beside the loss'])('the nll of crossEntropy, %s', (how) =>
+    checkGradients(executor, {
+      values: {
+        ...{ hidden: normal(1, [5, 4]), head: normal(2, [6, 4]), labels: indices(3, [5], 6) },
+        ...{ weights: positive(4, [5]), w: normal(5, [5]) },
+      },
+      wanted: ['hidden', 'head'],
+      build({ hidden, head, labels, weights, w }) {
+        const { loss, nll } = crossEntropy(hidden, head, labels, weights)
+        const ofNll = sum(mul(mul(nll, nll), w))
+        return how === 'alone' ? ofNll : add(loss, ofNll)
+      },
+    }),
+  )
 
   it('crossEntropy of a tied head', () =>
     checkGradients(executor, {

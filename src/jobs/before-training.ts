@@ -30,7 +30,7 @@ export const checkPrompts = (data: Recipe['data']): Promise<void> =>
 const rowOptions = (data: Recipe['data']) => ({ columns: columnsOf(data), badRows: data.bad_rows })
 
 /** The columns that a recipe names. */
-export const columnsOf = ({ columns }: Pick<Recipe['data'], 'columns'>) =>
+export const columnsOf = ({ columns }: { columns: Readonly<Record<string, string | undefined>> }) =>
   Object.fromEntries(Object.entries(columns).filter(([, name]) => name !== undefined))
 
 /** The training data of a recipe, as `openData` takes them. */

@@ -235,7 +235,7 @@ function diffusionSettings(recipe: Recipe) {
 }
 
 /** What the loop needs of the `train` section. */
-export function loopSettings(training: Recipe['train']) {
+export function loopSettings(training: Omit<Recipe['train'], 'total_tokens'>) {
   return {
     seed: training.seed,
     learningRate: {
@@ -379,7 +379,7 @@ async function startingModel(
 
 /** Throws RecipeError where rows are longer than the model's positions. */
 export function checkLength(
-  { model, data: { max_seq_len: length } }: Pick<Recipe, 'model' | 'data'>,
+  { model, data: { max_seq_len: length } }: { model: string; data: Pick<Recipe['data'], 'max_seq_len'> },
   { maxPositions }: Dimensions,
 ): void {
   if (length > maxPositions)
@@ -459,7 +459,7 @@ function trainerOptions(recipe: Recipe, maskToken: MaskToken | undefined): Train
 }
 
 /** What an update needs of the `train` section. */
-export const updateSettings = (training: Recipe['train']) => ({
+export const updateSettings = (training: Omit<Recipe['train'], 'total_tokens'>) => ({
   seed: training.seed,
   beta1: training.beta1,
   beta2: training.beta2,
@@ -502,7 +502,11 @@ function withDecoding<M extends Omit<LoadedModel, 'parameters'>>(loaded: M, reci
 }
 
 /** Files that make a training checkpoint a model that loads on its own. */
-function modelFiles({ model, tokenizer, generationConfig }: Omit<LoadedModel, 'parameters'>): Record<string, string> {
+export function modelFiles({
+  model,
+  tokenizer,
+  generationConfig,
+}: Omit<LoadedModel, 'parameters'>): Record<string, string> {
   const json = (value: unknown) => `${JSON.stringify(value, null, 2)}\n`
   return {
     ...tokenizer.files(),

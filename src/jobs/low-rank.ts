@@ -45,7 +45,7 @@ export function lowRankShapes(model: Model, options: LoraOptions, section: 'lora
  * RecipeError where the model cannot have them.
  */
 export async function lowRank(
-  { model: source, lora, train }: Pick<Recipe, 'model' | 'lora' | 'train'>,
+  { model: source, lora, train }: Pick<Recipe, 'model' | 'lora'> & { train: Pick<Recipe['train'], 'seed'> },
   { model, parameters: base }: Pick<LoadedModel<InferenceParameter>, 'model' | 'parameters'>,
 ): Promise<LowRankWeights | undefined> {
   const { rank, dora } = lora

@@ -9,9 +9,9 @@ import { trainedObjectives } from '../objectives/index.ts'
 import { denoisingFields } from '../objectives/settings.ts'
 import { TASK_NAMES } from '../tasks/index.ts'
 
-const positive = z.number().positive()
+export const positive = z.number().positive()
 const share = z.number().min(0).max(1)
-const whole = z.int().min(1)
+export const whole = z.int().min(1)
 const wholeOrZero = z.int().min(0)
 
 /** A number of tokens: 300000, or with a suffix "300k", "4M", "1G". */
@@ -27,13 +27,13 @@ const tokenCount = z.union([
     .pipe(whole),
 ])
 
-const path = z.string().min(1)
+export const path = z.string().min(1)
 
 /** A list; a single text stands for a list of one. */
-const oneOrMore = <T extends z.ZodType>(item: T) =>
+export const oneOrMore = <T extends z.ZodType>(item: T) =>
   z.union([z.array(item).min(1), path.transform((text) => [text as z.output<T>])])
 
-const data = z.strictObject({
+export const data = z.strictObject({
   train_path: oneOrMore(z.union([path, z.strictObject({ path, weight: positive.optional() })])).describe(
     'training data: files, folders or globs of .txt, .jsonl and .parquet; {path, weight} in a file',
   ),
@@ -65,7 +65,7 @@ const data = z.strictObject({
   shuffle_buffer: whole.default(2048).describe('documents to shuffle among; 1 keeps the order'),
 })
 
-const train = z.strictObject({
+export const train = z.strictObject({
   total_tokens: tokenCount.default(1_000_000).describe('training tokens, each clean token counted once'),
   micro_batch_size: whole.default(1).describe('rows in one forward and backward pass'),
   global_batch_size: whole.default(8).describe('rows in one optimiser step; a multiple of micro_batch_size'),
@@ -182,7 +182,7 @@ const loraFields = {
     .describe('projections that get low-rank weights, by the last part of their names (default: all of a dense layer)'),
 }
 
-const lora = z.strictObject({
+export const lora = z.strictObject({
   rank: wholeOrZero
     .max(4096)
     .default(0)
@@ -390,7 +390,11 @@ export function parseSections(value: unknown, origin: Origin = (path) => path): 
 }
 
 /** A line for each problem; each names the key (through `origin`). */
-const problemLines = (problems: readonly Problem[], origin: Origin, schema: z.ZodType = recipeSchema): string[] =>
+export const problemLines = (
+  problems: readonly Problem[],
+  origin: Origin,
+  schema: z.ZodType = recipeSchema,
+): string[] =>
   problems.map(({ path, message, unknownKey }) => {
     const key = path.join('.')
     return `${origin(key)}: ${message}${unknownKey ? suggestion(key, schema) : ''}`
@@ -467,7 +471,7 @@ function findConflicts(recipe: Recipe): { path: string; message: string }[] {
   return found
 }
 
-function trainConflicts(train: Recipe['train']): { path: string; message: string }[] {
+export function trainConflicts(train: Omit<Recipe['train'], 'total_tokens'>): { path: string; message: string }[] {
   const found: { path: string; message: string }[] = []
   if (train.global_batch_size % train.micro_batch_size !== 0)
     found.push({

@@ -1,7 +1,8 @@
 // Next-token prediction under a causal mask: the state at i predicts token i + 1 of the same document.
-import { isScored } from '../data/scored.ts'
+import { scoredIn } from '../data/scored.ts'
 import type { Batch } from '../data/types.ts'
 import { blockCausal } from '../diffusion/attention.ts'
+import type { Scored } from './denoising.ts'
 import { lossFeeds, rowFeeds } from './feeds.ts'
 import { tokenLoss } from './token-loss.ts'
 import type { MicroBatch, Objective } from './types.ts'
@@ -13,7 +14,7 @@ export interface ArVariant {
 /** Prompts and padding carry no loss: what is trained on is what is scored. */
 function prepare(batch: Batch): MicroBatch<ArVariant> {
   const { rows, length, ids } = batch
-  const tokens = Int32Array.from(ids.keys()).filter((i) => isScored(batch, i))
+  const tokens = scoredIn(batch)
   const positions = { index: tokens.map((i) => i - 1), labels: tokens.map((i) => ids[i]!) }
   const weights = { loss: new Float32Array(tokens.length).fill(1) }
   return {
@@ -25,8 +26,13 @@ function prepare(batch: Batch): MicroBatch<ArVariant> {
   }
 }
 
-export const ar: Objective<unknown, ArVariant> = {
+export const ar: Objective<unknown, ArVariant> & { score(batch: Batch): Scored<ArVariant> } = {
   prepare,
+  /** As `score` of masked diffusion, but all of the likelihood. */
+  score(batch: Batch): Scored<ArVariant> {
+    const tokens = scoredIn(batch)
+    return { microBatch: prepare(batch), tokens }
+  },
   measure: (batch) => [{ microBatch: prepare(batch), tiles: undefined }],
   trace: (model, weights, _, sizes) =>
     tokenLoss(model, weights, {

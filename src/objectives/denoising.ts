@@ -61,13 +61,31 @@ interface Layout<Variant> {
   variant(settings: DenoisingSettings, noised: Noised): Variant
 }
 
-/** `prepare` and `measure` of an objective of masked diffusion. */
-export function denoising<Variant>(
-  layout: Layout<Variant>,
-): Pick<Objective<DenoisingSettings, Variant>, 'prepare' | 'measure'> {
+/** A micro-batch whose `nll` times `loss_weights` are parts of a likelihood, or of a bound of it. */
+export interface Scored<Variant> {
+  microBatch: MicroBatch<Variant>
+  /** Token that each prediction is of, an index into [copies, rows, length]: [M] without the padding. */
+  tokens: Int32Array
+}
+
+/** What an objective of masked diffusion can do beside `trace`. */
+interface Denoising<Variant> extends Pick<Objective<DenoisingSettings, Variant>, 'prepare' | 'measure'> {
+  /**
+   * The bound's part that given masks make: the scored tokens among them, each with the weight 1/t. Turns of a chat that share
+   * a block are scored in copies of their own; see `separateTurns`.
+   */
+  score(batch: Batch, noise: Noise, settings: BoundSettings & Pick<DenoisingSettings, 'blockSize'>): Scored<Variant>
+}
+
+/** What the bound of a model is measured with. */
+export type BoundSettings = Pick<DenoisingSettings, 'maskTokenId' | 'shift' | 'finalBlockSize' | 'hiddenSize'>
+
+/** `prepare`, `measure` and `score` of an objective of masked diffusion. */
+export function denoising<Variant>(layout: Layout<Variant>): Denoising<Variant> {
   return {
     prepare: (batch, at, settings) => prepare(batch, at, settings, layout),
     measure: (batch, options, settings) => measure(batch, options, settings, layout),
+    score: (batch, noise, settings) => score(batch, noise, settings, layout),
   }
 }
 
@@ -138,12 +156,10 @@ function measure<Variant>(
   const size = rows * length
   // At block size 1 all draws are the same.
   const strata = blockSize === 1 ? 1 : pairs
-  const scored = Uint8Array.from(batch.ids, (_, i) => (isScored(batch, i) ? 1 : 0))
   return Array.from({ length: strata }, (_, stratum) => {
     const drawn = drawBound(batch, { blockSize, seed, row, stratum, strata })
-    const noise = separateTurns(drawn, batch, blockSize, 'apart')
-    const { loss, feeds } = laidOut(batch, noise, scored, { ...settings, weighting: 'elbo' }, layout)
-    const tiles = Array.from(loss.tokens, (token): Tile => {
+    const { microBatch, tokens } = score(batch, drawn, settings, layout)
+    const tiles = Array.from(tokens, (token): Tile => {
       const at = token % size
       const start = (at % length) - (positions[at]! % blockSize)
       return {
@@ -152,15 +168,29 @@ function measure<Variant>(
         draw: 2 * stratum + (Math.floor(token / size) % drawn.copies),
       }
     })
-    const capacity = copiesOf(drawn, layout) * size
-    const microBatch = {
-      objective: layout.variant(settings, { copies: noise.copies }),
-      rows,
-      length,
-      feeds: { ...feeds, ...lossFeeds(loss, { loss: loss.weights }, capacity) },
-    }
     return { microBatch, tiles }
   })
+}
+
+function score<Variant>(
+  batch: Batch,
+  drawn: Noise,
+  bound: BoundSettings & Pick<DenoisingSettings, 'blockSize'>,
+  layout: Layout<Variant>,
+): Scored<Variant> {
+  const { rows, length } = batch
+  const settings: DenoisingSettings = { ...bound, weighting: 'elbo', noise: {}, embeddingNoise: 0 }
+  const noise = separateTurns(drawn, batch, bound.blockSize, 'apart')
+  const scored = Uint8Array.from(batch.ids, (_, i) => (isScored(batch, i) ? 1 : 0))
+  const { loss, feeds } = laidOut(batch, noise, scored, settings, layout)
+  const capacity = copiesOf(drawn, layout) * rows * length
+  const microBatch = {
+    objective: layout.variant(settings, { copies: noise.copies }),
+    rows,
+    length,
+    feeds: { ...feeds, ...lossFeeds(loss, { loss: loss.weights }, capacity) },
+  }
+  return { microBatch, tokens: loss.tokens }
 }
 
 const copiesOf = <Variant>({ copies }: Noise, { cleanCopy }: Layout<Variant>): number => copies + (cleanCopy ? 1 : 0)

@@ -3,6 +3,7 @@ import type { ModelConfig } from '../core/types.ts'
 import { ar } from './ar.ts'
 import { bdlm } from './bdlm.ts'
 import type { DenoisingSettings } from './denoising.ts'
+import { dpo } from './dpo.ts'
 import { hybrid } from './hybrid.ts'
 import { mdlm } from './mdlm.ts'
 import { strided } from './strided.ts'
@@ -13,7 +14,7 @@ import type { Objective } from './types.ts'
 const named = { ar, hybrid }
 
 /** What a program can be traced for. */
-export const objectives = { ...named, bdlm, mdlm, strided, tiles }
+export const objectives = { ...named, bdlm, dpo, mdlm, strided, tiles }
 
 type Objectives = typeof objectives
 export type Variant = { [K in keyof Objectives]: Parameters<Objectives[K]['trace']>[2] }[keyof Objectives]

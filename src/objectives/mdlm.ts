@@ -8,7 +8,7 @@ export interface MdlmVariant extends Noised {
   kind: 'mdlm'
 }
 
-export const mdlm: Objective<DenoisingSettings, MdlmVariant> = {
+export const mdlm = {
   ...denoising<MdlmVariant>({ cleanCopy: false, variant: (_, noised) => ({ kind: 'mdlm', ...noised }) }),
   trace: (model, weights, variant, sizes) =>
     tokenLoss(model, weights, {
@@ -16,4 +16,4 @@ export const mdlm: Objective<DenoisingSettings, MdlmVariant> = {
       ...variant,
       attend: (rows) => fullAttention(rows, variant.copies, model.dimensions),
     }),
-}
+} satisfies Objective<DenoisingSettings, MdlmVariant>

@@ -2,11 +2,15 @@
 import * as z from 'zod'
 import { turnRules } from '../diffusion/turns.ts'
 import type { DenoisingSettings } from './denoising.ts'
+import type { PreferenceSettings } from './dpo.ts'
 
 const share = z.number().min(0).max(1)
 
 /** As Nemotron-Labs-Diffusion has it. */
 const DIFFUSION_WEIGHT = 0.3
+
+/** As VRPO has it. */
+const DRAWS = 8
 
 export const denoisingFields = {
   noise_range_low: share.default(0).describe('lowest mask ratio t'),
@@ -95,4 +99,40 @@ export const denoisingOf = (
     section.confidence_beta > 0
       ? { beta: section.confidence_beta, temperature: section.confidence_temperature }
       : undefined,
+})
+
+/** Settings of preference training, which a recipe's section `preference` holds. */
+export const preferenceFields = {
+  beta: z.number().positive().default(0.1).describe('how far the model may move from the reference: less, the higher'),
+  label_smoothing: z
+    .number()
+    .min(0)
+    .lt(0.5)
+    .default(0)
+    .describe('share of the pairs that may be labelled the wrong way round'),
+  draws: z
+    .int()
+    .min(1)
+    .default(DRAWS)
+    .describe(
+      'noised copies that each answer is measured with; 1: DPO of LLaDA2.0; more: VRPO. The reference is measured with the ' +
+        'same masks',
+    ),
+  antithetic: z
+    .boolean()
+    .default(false)
+    .describe('every second draw masks what the one before it shows; needs even draws'),
+  length_normalization: z
+    .boolean()
+    .default(false)
+    .describe('divide log-likelihoods by the tokens of the answer; DPO, as published, does not'),
+}
+
+/** The settings of the objective `dpo` that a recipe's section `preference` holds. */
+export const preferenceOf = (section: z.output<z.ZodObject<typeof preferenceFields>>): PreferenceSettings => ({
+  beta: section.beta,
+  labelSmoothing: section.label_smoothing,
+  draws: section.draws,
+  antithetic: section.antithetic,
+  lengthNormalization: section.length_normalization,
 })

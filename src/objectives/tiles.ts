@@ -47,11 +47,11 @@ function trace(model: Model, weights: Weights, variant: TilesVariant, { rows, le
   })
 }
 
-export const tiles: Objective<DenoisingSettings, TilesVariant> = {
+export const tiles = {
   ...denoising<TilesVariant>({
     cleanCopy: true,
     tiles: (batch, { blockSize }, copies, index) => neededTiles(batch, blockSize, copies, index),
     variant: ({ blockSize }, { copies: _, ...noised }) => ({ kind: 'tiles', blockSize, ...noised }),
   }),
   trace,
-}
+} satisfies Objective<DenoisingSettings, TilesVariant>

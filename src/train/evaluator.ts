@@ -6,15 +6,12 @@ import type { Batch } from '../data/types.ts'
 import type { Model } from '../models/types.ts'
 import { formatsOf, loadInference } from '../nn/inference.ts'
 import { ar } from '../objectives/ar.ts'
-import type { DenoisingSettings } from '../objectives/denoising.ts'
+import type { BoundSettings } from '../objectives/denoising.ts'
 import { objectiveAt, type Variant } from '../objectives/index.ts'
 import type { Measurement, MeasureOptions, MicroBatch } from '../objectives/types.ts'
 import type { Executor, Session } from '../runtime/executor.ts'
 import { objectiveProgram } from './graph.ts'
 import type { Evaluation, EvaluationOptions, Trainer } from './types.ts'
-
-/** What the bound of a model is measured with. */
-export type BoundSettings = Pick<DenoisingSettings, 'maskTokenId' | 'shift' | 'finalBlockSize' | 'hiddenSize'>
 
 /** The draws of a batch: of the bound at a block size, or of the causal likelihood. */
 export function likelihoodDraws(

@@ -325,12 +325,10 @@ async function nextStepData(source: BatchSource, accumulation: number): Promise<
   return { batches, tokens, documentIds, position: structuredClone(source.position()) }
 }
 
-const validationRecord = ({ nll, stderr, bitsPerByte, bitsPerByteStderr }: Evaluation) => ({
-  nelbo: nll,
-  nelbo_stderr: stderr,
-  bits_per_byte: bitsPerByte,
-  bits_per_byte_stderr: bitsPerByteStderr,
-})
+function validationRecord({ nll, stderr, bitsPerByte, bitsPerByteStderr, metrics }: Evaluation) {
+  if (metrics) return Object.fromEntries(Object.entries(metrics).map(([name, value]) => [`validation_${name}`, value]))
+  return { nelbo: nll, nelbo_stderr: stderr, bits_per_byte: bitsPerByte, bits_per_byte_stderr: bitsPerByteStderr }
+}
 
 function rankedBest(entries: TrainerState['best'], count: number): TrainerState['best'] {
   return [...entries].sort((a, b) => a.nelbo - b.nelbo || a.step - b.step).slice(0, count)

@@ -17,7 +17,7 @@ const recipeHead = '# Written by unmask: all settings of the run in this folder.
 
 /** What a run writes into its folder. Metrics and answers of a run without checkpoints may be written anew. */
 const outputs = [recipeName, 'checkpoints', 'model', 'adapter', 'report', 'from-random']
-const restartable = ['metrics.jsonl', 'self-generated.jsonl']
+const restartable = ['metrics.jsonl', 'self-generated.jsonl', 'reference']
 
 /** The recipe that a run keeps in its folder. */
 export const runRecipePath = (folder: string): string => join(folder, recipeName)

@@ -44,7 +44,7 @@ export async function createTrainer(
     decays: (name) => isMatrix(model, name),
     ...(lora && { base: initial, loraScale: lora.scale }),
   })
-  return trainer(stepper, options.seed, {
+  return stepperTrainer(stepper, options.seed, {
     prepare(batch, at, { blockSize, embeddingNoise }) {
       const settings = { ...options, hiddenSize, blockSize, embeddingNoise }
       return objectiveAt(options.objective, settings, batch.length).prepare(batch, at, settings)
@@ -54,7 +54,7 @@ export async function createTrainer(
 }
 
 /** Weights that can be trained themselves: those in float32. */
-function trainable(weights: ReadonlyMap<string, InferenceParameter>): Map<string, InitialParameter> {
+export function trainable(weights: ReadonlyMap<string, InferenceParameter>): Map<string, InitialParameter> {
   const found = new Map<string, InitialParameter>()
   for (const [name, parameter] of weights) {
     if ('data' in parameter) found.set(name, parameter)
@@ -84,7 +84,7 @@ export async function createStridedTrainer(
   const settings = { size, count, distill, scale }
   const decays = (name: string) => isMatrix(model, name)
   const stepper = await createStepper(executor, model, initial, { ...options, decays, base })
-  const local = trainer(stepper, options.seed, {
+  const local = stepperTrainer(stepper, options.seed, {
     prepare: (batch, at) => strided.prepare(batch, at, settings),
     measure: (batch, draw) => strided.measure(batch, draw, settings),
   })
@@ -97,7 +97,8 @@ export async function createStridedTrainer(
   }
 }
 
-function trainer(
+/** A trainer that runs what an objective prepares on a stepper. */
+export function stepperTrainer(
   stepper: Stepper,
   seed: number,
   objective: {

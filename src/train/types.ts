@@ -38,6 +38,8 @@ export interface Evaluation {
   /** Scored tokens, and the bytes of text that they stand for. */
   tokens: number
   bytes: number
+  /** What else was measured, by its name in metrics.jsonl behind `validation_`; of what is no likelihood, all of it. */
+  metrics?: Readonly<Record<string, number>>
 }
 
 export interface EvaluationOptions {

@@ -29,11 +29,10 @@ const crossEntropyOperation = defineOperation({
   },
   // With P = softmax(logits) and one-hot labels Y: d logits = w (P - Y). Y never becomes a matrix:
   // d hidden = w (P E - E[labels]); d E = P^T (w hidden) - scatter(labels, w hidden).
-  // A gradient D of the log-probabilities adds D - P sum(D).
+  // A gradient of the nll adds to w; a gradient D of the log-probabilities adds D - P sum(D).
   gradient({ inputs: [hidden, head, labels, weights], outputs: [, , logProbabilities], gradients: [dy, dNll, dLog] }) {
-    if (dNll || !dy) throw new Error('crossEntropy: only the weighted sum and the log-probabilities are differentiable')
     const p = apply1(expOperation, [logProbabilities], null)
-    const w = mul(reshape(weights, [weights.shape[0], 1]), dy)
+    const w = gradientOfNll(weights, dy, dNll)
     const weighted = mul(w, hidden)
     if (dLog) {
       const matrix = add(mul(p, sub(w, sum(dLog, [1], true))), dLog)
@@ -52,6 +51,14 @@ const crossEntropyOperation = defineOperation({
     return [loss, nll, logProbabilities]
   },
 })
+
+/** The gradient that arrives at the nll, directly and by the loss: [M, 1]. */
+function gradientOfNll(weights: Tensor, dLoss: Tensor | undefined, dNll: Tensor | undefined): Tensor {
+  const ofLoss = dLoss && mul(weights, dLoss)
+  const all = ofLoss && dNll ? add(ofLoss, dNll) : (ofLoss ?? dNll)
+  if (!all) throw new Error('crossEntropy: log-probabilities are differentiable beside the loss or the nll only')
+  return reshape(all, [weights.shape[0], 1])
+}
 
 /** -log softmax(logits)[labels]. */
 function negativeLogLikelihood(emit: Emitter, logits: string, labels: string) {
@@ -73,10 +80,8 @@ const logitsOperation = defineOperation({
   ],
   // d logits = w (P - Y); a gradient D of the log-probabilities adds D - P sum(D).
   gradient({ inputs: [, labels, weights], outputs: [, , logProbabilities], gradients: [dy, dNll, dLog] }) {
-    if (dNll || !dy)
-      throw new Error('logitsCrossEntropy: only the weighted sum and the log-probabilities are differentiable')
     const p = apply1(expOperation, [logProbabilities], null)
-    const w = mul(reshape(weights, [weights.shape[0], 1]), dy)
+    const w = gradientOfNll(weights, dy, dNll)
     const dLogits = mul(w, apply1(lessLabelsOperation, [p, labels], null))
     const others = dLog && sub(dLog, mul(p, sum(dLog, [1], true)))
     return [others ? add(dLogits, others) : dLogits, undefined, undefined]
@@ -113,7 +118,7 @@ const expOperation = defineOperation({
 /**
  * loss = sum_i weights_i * nll_i with nll_i = -log softmax(hidden_i head^T)[labels_i].
  * hidden [M, H], head [V, H], labels [M] (int64), weights [M] -> { loss [], nll [M], logProbabilities [M, V] }; the last is
- * differentiable beside the loss. A quantised head has no gradient.
+ * differentiable beside one of the others. A quantised head has no gradient.
  */
 export function crossEntropy(
   hidden: Tensor,

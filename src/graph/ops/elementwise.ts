@@ -81,3 +81,5 @@ export const neg: Unary = unary('neg', 'Neg', (dy) => neg(dy))
 export const exp: Unary = unary('exp', 'Exp', (dy, _x, y) => mul(dy, y))
 export const sqrt: Unary = unary('sqrt', 'Sqrt', (dy, _x, y) => div(dy, mul(2, y)))
 export const sigmoid: Unary = unary('sigmoid', 'Sigmoid', (dy, _x, y) => mul(dy, mul(y, sub(1, y))))
+/** log(1 + exp(x)), without overflow. */
+export const softplus: Unary = unary('softplus', 'Softplus', (dy, x) => mul(dy, sigmoid(x)))

@@ -1,0 +1,125 @@
+// unmask dpo: trains a model on pairs of answers, of which one is the better.
+import { Command } from 'commander'
+import type { DpoEvent, DpoResult } from '../../jobs/dpo.ts'
+import { parsePreferenceRecipe, preferenceSchema } from '../../jobs/dpo-recipe.ts'
+import { recipeSettings } from '../../jobs/recipe.ts'
+import type { Evaluation } from '../../train/types.ts'
+import type { Context } from '../context.ts'
+import { exitCodes } from '../exit-codes.ts'
+import { fetchForTraining } from '../fetch.ts'
+import { runFolderOptions } from '../flags.ts'
+import { count, decimals, percent } from '../format.ts'
+import { addRecipeFlags, mergeRecipe, recipeFile, withOrigins } from '../recipe-flags.ts'
+import { action, type Session } from '../session.ts'
+import { describeInterruption, showTraining } from '../training-display.ts'
+import { convertDisplay } from './convert.ts'
+
+export function dpoCommand(session: Session): Command {
+  const settings = recipeSettings(preferenceSchema)
+  const command = new Command('dpo')
+    .description('Train a model on preferences: pairs of a chosen and a rejected answer (DPO, VRPO).')
+    .argument('[model]', 'folder, file, Hub repository or pypi:PACKAGE (default: model of the recipe)')
+    .option('-r, --recipe <file>', 'YAML file with the settings below; flags win over it')
+    .option('--data <paths...>', 'pairs, as --train-path')
+    .option('--dry-run', 'print the merged recipe and stop')
+  for (const option of runFolderOptions()) command.addOption(option)
+  addRecipeFlags(command, () => true, settings)
+  return command
+    .addHelpText(
+      'after',
+      `
+A row of the data has "prompt", "chosen" and "rejected": texts, or lists of messages. The reference is the model as it is. output_dir receives model/ (with --lora-rank also adapter/), reference/, checkpoints/, metrics.jsonl and recipe.yaml.
+
+Examples:
+  $ unmask dpo runs/quickstart/model --data pairs.jsonl --output-dir runs/dpo
+  $ unmask dpo runs/a/model --data pairs.jsonl --output-dir runs/dpo --lora-rank 16 --lr 5e-5 --draws 4
+  $ unmask dpo --output-dir runs/dpo --resume`,
+    )
+    .action(
+      action(session, async (context) => {
+        const flags = command.optsWithGlobals<{
+          recipe?: string
+          resume?: boolean
+          force?: boolean
+          outputDir?: string
+          dryRun?: boolean
+          data?: string[]
+        }>()
+        const [model] = command.args
+        const given = {
+          ...flags,
+          ...(model === undefined ? {} : { model }),
+          ...(flags.data === undefined ? {} : { trainPath: flags.data }),
+        }
+        const loaded = await mergeRecipe(await recipeFile(flags), given, settings, parsePreferenceRecipe)
+        const { recipe, yaml } = loaded
+        if (flags.dryRun) {
+          context.result(recipe, () => yaml.trimEnd())
+          return
+        }
+        const { dpo } = await import('../../jobs/dpo.ts')
+        const result = await withOrigins(loaded, () =>
+          dpo({
+            recipe,
+            resume: flags.resume,
+            force: flags.force,
+            signal: context.signal,
+            fetch: (model) => fetchForTraining(context, model),
+            onEvent: dpoDisplay(context),
+          }),
+        )
+        context.display.done()
+        context.result(result, () => describe(result, context, `unmask dpo --output-dir ${recipe.output_dir} --resume`))
+        if (result.status === 'interrupted') return exitCodes.interrupted
+      }),
+    )
+}
+
+function dpoDisplay(context: Context): (event: DpoEvent) => void {
+  const show = convertDisplay(context)
+  const { display } = context
+  return (event) => {
+    switch (event.type) {
+      case 'pairs':
+        display.line(`${count(event.training)} pairs to train on, ${count(event.heldOut)} held out`)
+        break
+      case 'reference': {
+        context.whenStopped('Stopping; what has been measured is kept.')
+        const text = `reference: ${event.done} of ${event.total} pairs`
+        display.update({ live: (_, colors) => colors.dim(text), plain: () => text })
+        break
+      }
+      case 'step':
+        showTraining(display, () => ({
+          ...event,
+          blockSize: undefined,
+          validation: undefined,
+          baseBitsPerByte: undefined,
+        }))
+        break
+      case 'validation':
+        display.line(`step ${event.step}: ${heldOut(event.validation)}`)
+        break
+      default:
+        show(event)
+    }
+  }
+}
+
+/** The held-out pairs in one line. */
+function heldOut({ nll, stderr, metrics = {} }: Evaluation): string {
+  return (
+    `held-out loss ${decimals(nll, 3)} ± ${decimals(stderr, 3)}, margin ${decimals(metrics.reward_margin!, 3)}, ` +
+    `the chosen answer has the higher reward in ${percent(metrics.reward_accuracy!)} of pairs ` +
+    `and is the more likely one in ${percent(metrics.likelihood_accuracy!)}`
+  )
+}
+
+function describe(result: DpoResult, { colors }: Pick<Context, 'colors'>, resume: string): string {
+  if (result.status === 'interrupted') return describeInterruption(result, resume)
+  const lines = [`${colors.bold('model')}   ${result.model}`]
+  if (result.adapter) lines.unshift(`${colors.bold('adapter')} ${result.adapter}`)
+  if (result.before) lines.push(`before: ${heldOut(result.before)}`)
+  if (result.after) lines.push(`after:  ${heldOut(result.after)}`)
+  return lines.join('\n')
+}

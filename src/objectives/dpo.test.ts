@@ -1,0 +1,81 @@
+// The preference objective: its loss against the formula, its gradients against finite differences, for every kind of likelihood.
+import { afterAll, describe, expect, it } from 'vitest'
+import { directionalDerivative, normal } from '../../test/graph/gradient-check.ts'
+import { pairedBatch } from '../../test/paired-batch.ts'
+import { tinyLlama } from '../../test/tiny-llama.ts'
+import { createExecutor } from '../runtime/onnxruntime/executor.ts'
+import { objectiveProgram } from '../train/graph.ts'
+import { countsOf, normalised } from '../train/stepper.ts'
+import { type DpoSettings, dpo, pairLikelihoods, preferenceLoss, rewards } from './dpo.ts'
+import type { Variant } from './index.ts'
+import type { MicroBatch } from './types.ts'
+
+const executor = createExecutor({ threads: 1 })
+afterAll(() => executor.dispose())
+
+const MASK = 39
+const STEP = 0.001
+const { model, weights } = tinyLlama()
+const at = { seed: 3, step: 0, row: 0 }
+const settings: DpoSettings = {
+  ...{ beta: 0.3, labelSmoothing: 0.1, draws: 2, antithetic: false, lengthNormalization: false },
+  ...{ exact: false, maskTokenId: MASK, blockSize: 4, finalBlockSize: 4, hiddenSize: 32 },
+}
+const batch = pairedBatch({ length: 16, blockSize: 4 })
+const cases: [string, DpoSettings][] = [
+  ['the bound of blocks', settings],
+  ['the bound of blocks, shifted', { ...settings, shift: true, antithetic: true }],
+  ['the bound of whole documents', { ...settings, blockSize: 16 }],
+  ['next-token prediction', { ...settings, exact: true, lengthNormalization: true, beta: 2 }],
+]
+
+const tensors = (parameters: typeof weights) =>
+  Object.fromEntries([...parameters].map(([name, value]) => [name, { dtype: 'float32' as const, ...value }]))
+
+async function run(microBatch: MicroBatch<Variant>, gradients: boolean, parameters = weights) {
+  const { objective, rows, length } = microBatch
+  const program = objectiveProgram(model, objective, { rows, length }, { gradients })
+  const session = await executor.load(program, { optimize: false })
+  const feeds = normalised(microBatch, countsOf([microBatch]))
+  const fetches = Object.fromEntries(Object.keys(program.outputs).map((name) => [name, null]))
+  const results = await session.run({ ...feeds, ...tensors(parameters) }, fetches)
+  await session.release()
+  return results
+}
+
+describe.each(cases)('dpo on %s', (_, of) => {
+  const prepared = dpo.prepare(batch, at, of)
+
+  it('has the loss and the rewards of its pairs', async () => {
+    const results = await run(prepared, true)
+    const { nll } = await run(prepared, false)
+    const likelihoods = pairLikelihoods(prepared, nll.data as Float32Array)
+    const found = likelihoods.map((likelihood, i) => rewards(likelihood, batch.pairs![i].reference!, of.beta))
+    const mean = (value: (reward: (typeof found)[number]) => number) =>
+      found.reduce((sum, reward) => sum + value(reward), 0) / found.length
+    const expected = {
+      loss: mean(({ chosen, rejected }) => preferenceLoss(chosen - rejected, of.labelSmoothing)),
+      chosen_reward: mean(({ chosen }) => chosen),
+      rejected_reward: mean(({ rejected }) => rejected),
+      reward_margin: mean(({ chosen, rejected }) => chosen - rejected),
+      reward_accuracy: mean(({ chosen, rejected }) => (chosen > rejected ? 1 : 0)),
+    }
+    for (const [name, value] of Object.entries(expected))
+      expect(Number(results[name].data[0]), name).toBeCloseTo(value, 4)
+  })
+
+  it('has the gradients of its loss', async () => {
+    const results = await run(prepared, true)
+    for (const [name, { shape, data }] of weights) {
+      const gradient = results[`grad.${name}`].data as Float32Array
+      const direction = normal(3, shape).data as Float32Array
+      const numeric = await directionalDerivative(async (t) => {
+        const moved = new Map(weights).set(name, { shape, data: data.map((x, i) => x + t * direction[i]) })
+        return Number((await run(prepared, false, moved)).loss.data[0])
+      }, STEP)
+      const traced = gradient.reduce((sum, g, i) => sum + g * direction[i], 0)
+      const size = Math.sqrt(gradient.reduce((sum, g, i) => sum + (g * direction[i]) ** 2, 0))
+      expect(Math.abs(traced - numeric), name).toBeLessThan(2e-3 * size + 4e-3)
+    }
+  })
+})
