@@ -79,3 +79,33 @@ describe.each(cases)('dpo on %s', (_, of) => {
     }
   })
 })
+
+// npx tsx scripts/dpo-case.ts CASE.json && python scripts/check_dpo.py CASE.json
+const pytorch = {
+  bound: {
+    ...{ loss: 2.66557963, reward_margin: -0.42531873 },
+    'grad.model.embed_tokens.weight': 12.49718941,
+    'grad.model.layers.0.self_attn.k_proj.weight': 7.86161453,
+    'grad.model.layers.1.mlp.down_proj.weight': 2.25147018,
+    'grad.lm_head.weight': 3.38293044,
+  },
+  exact: {
+    ...{ loss: 1.63687109, reward_margin: -0.62755102 },
+    'grad.model.embed_tokens.weight': 11.29337456,
+    'grad.model.layers.0.self_attn.k_proj.weight': 5.69396174,
+    'grad.model.layers.1.mlp.down_proj.weight': 2.35049218,
+    'grad.lm_head.weight': 3.06270125,
+  },
+}
+
+it.each([
+  ['bound', settings],
+  ['exact', { ...settings, exact: true }],
+] as const)('the %s likelihood gives what PyTorch computes from each answer alone', async (name, of) => {
+  const results = await run(dpo.prepare(batch, at, of), true)
+  for (const [output, expected] of Object.entries(pytorch[name])) {
+    const data = results[output].data as Float32Array
+    const found = output.startsWith('grad.') ? Math.sqrt(data.reduce((sum, x) => sum + x * x, 0)) : data[0]
+    expect(Math.abs(found / expected - 1), `${output}: ${found}, PyTorch ${expected}`).toBeLessThan(1e-4)
+  }
+})

@@ -28,11 +28,11 @@ export function dpoCommand(session: Session): Command {
     .addHelpText(
       'after',
       `
-A row of the data has "prompt", "chosen" and "rejected": texts, or lists of messages. The reference is the model as it is. output_dir receives model/ (with --lora-rank also adapter/), reference/, checkpoints/, metrics.jsonl and recipe.yaml.
+A row of the data has "prompt", "chosen" and "rejected": texts, or lists of messages. The reference is the model as it is. output_dir receives model/ (with --rank also adapter/), reference/, checkpoints/, metrics.jsonl and recipe.yaml.
 
 Examples:
   $ unmask dpo runs/quickstart/model --data pairs.jsonl --output-dir runs/dpo
-  $ unmask dpo runs/a/model --data pairs.jsonl --output-dir runs/dpo --lora-rank 16 --lr 5e-5 --draws 4
+  $ unmask dpo runs/a/model --data pairs.jsonl --output-dir runs/dpo --rank 16 --lr 5e-5 --draws 4
   $ unmask dpo --output-dir runs/dpo --resume`,
     )
     .action(
