@@ -59,7 +59,7 @@ export async function calibrateConfidence(
       const rows = masked.map((i) => i - shift)
       const { logits } = await forward.run(cache, {
         ...{ ids: given, blockSize, rows, store: 0, logits: true },
-        ...(signal ? { signal } : {}),
+        signal,
       })
       const width = model.dimensions.vocabSize
       for (const [i, target] of masked.map((at) => ids[at]).entries()) {

@@ -89,8 +89,8 @@ export async function augment(options: AugmentOptions): Promise<AugmentResult> {
     ...{ out: options.out, rows: 0, written: 0, unusable: 0, heldOut: 0, unchanged: 0, duplicates: 0, leaks: 0 },
   }
 
-  const loaded = await loadForInference(options.model, signal ? { signal } : {})
-  const executor = createExecutor(options.threads === undefined ? {} : { threads: options.threads })
+  const loaded = await loadForInference(options.model, { signal })
+  const executor = createExecutor({ threads: options.threads })
   try {
     const generator = await createGenerator(executor, loaded)
     const { maskTokenId, blockSize } = generator

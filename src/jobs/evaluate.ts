@@ -109,10 +109,7 @@ export async function evaluateLoaded(
   // Reports compare the usual way of such models with the base's, whatever mode is configured.
   const mode = adapter ? 'ar' : decoding.modes[0]!
   const blockSize = mode === 'ar' && !adapter ? 1 : (options.blockSize ?? decoding.blockSize)
-  const executor = createExecutor({
-    ...(options.threads ? { threads: options.threads } : {}),
-    ...(options.device ? { device: options.device } : {}),
-  })
+  const executor = createExecutor({ threads: options.threads, device: options.device })
   try {
     let own: Evaluation | undefined
     let baseline: Evaluation | undefined
@@ -138,13 +135,13 @@ export async function evaluateLoaded(
       baseline = base && (await measure(base, 'ar'))
     }
     signal?.throwIfAborted()
-    const prompts = await evaluationPrompts(settings, loaded, { documents, seed, ...options })
+    const prompts = await evaluationPrompts(settings, loaded, { ...options, documents, seed })
     const comparison = await compareModels({
       ...options,
       executor,
       prompts,
       base: mode === 'ar' ? (base ?? loaded) : base,
-      converted: mode === 'ar' && !adapter ? undefined : { loaded, blockSize, ...(adapter ? { adapter } : {}) },
+      converted: mode === 'ar' && !adapter ? undefined : { loaded, blockSize, adapter },
       sweep: settings.thresholds,
       onEvent,
     })
@@ -253,7 +250,8 @@ export async function compareModels(options: CompareModelsOptions): Promise<Comp
       converted &&
       (await open(executor, converted.loaded, {
         blockSize: converted.blockSize,
-        ...(adapter ? { adapter } : { mode: causal ? 'speculative' : 'diffusion' }),
+        adapter,
+        mode: adapter ? undefined : causal ? 'speculative' : 'diffusion',
       }))
     const comparison = await compareDecoding({
       prompts,

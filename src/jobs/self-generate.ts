@@ -42,7 +42,7 @@ export async function selfGenerate(options: SelfGenerateOptions): Promise<Comple
   const answer = async () => {
     const written = await Promise.all(
       waiting.map(async (prompt): Promise<Completion> => {
-        const { ids } = await complete(generator.generate(prompt, { maxNewTokens, ...(signal ? { signal } : {}) }))
+        const { ids } = await complete(generator.generate(prompt, { maxNewTokens, signal }))
         return { prompt, completion: ids }
       }),
     )

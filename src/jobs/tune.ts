@@ -119,10 +119,7 @@ export async function tune(options: TuneOptions): Promise<TuneResult> {
       `${options.model}: is autoregressive (no mask_token_id in config.json); there is nothing to tune`,
     )
   const base = options.base === undefined ? undefined : await loadForInference(options.base, loading)
-  const executor = createExecutor({
-    ...(options.threads ? { threads: options.threads } : {}),
-    ...(options.device ? { device: options.device } : {}),
-  })
+  const executor = createExecutor({ threads: options.threads, device: options.device })
   try {
     onEvent({ type: 'phase', message: 'measuring forwards' })
     const forwards = await measureForwards(executor, loaded, signal)
@@ -261,7 +258,7 @@ async function decodeAll(
   options: TuneOptions & { prompts: readonly Prompt[]; ways: readonly DecodingSettings[]; seed: number },
 ): Promise<{ ar: Output[] | undefined; outputs: Output[][] }> {
   const { prompts, ways, maxNewTokens, signal, onEvent } = options
-  const common = { maxNewTokens, ...(signal ? { signal } : {}) }
+  const common = { maxNewTokens, signal }
   const ar = base && (await createGenerator(executor, base, { mode: 'ar' }))
   // What an earlier tuning wrote must not fill in for what a way leaves out.
   const plain = { ...loaded, generationConfig: withoutTuned(loaded.generationConfig) }
@@ -357,7 +354,7 @@ async function measureForwards(
         const ids = Array.from({ length: rows }, () => draw.integer(model.dimensions.vocabSize))
         const start = performance.now()
         const all = ids.map((_, row) => row)
-        await forward.run(cache, { ids, blockSize: rows, rows: all, store: 0, ...(signal ? { signal } : {}) })
+        await forward.run(cache, { ids, blockSize: rows, rows: all, store: 0, signal })
         if (round > 0) times[i].push(performance.now() - start)
       }
   } finally {

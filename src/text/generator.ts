@@ -95,7 +95,7 @@ export async function createGenerator(
   const mode = checkedMode(options.mode ?? decoding.mode, modes)
   const eosTokenIds = endTokens({ tokenizer, model, generationConfig })
   const engine = await createEngine(executor, model, parameters, {
-    ...(maskTokenId === undefined ? {} : { maskTokenId }),
+    maskTokenId,
     eosTokenIds,
     specialTokenIds: tokenizer.specialTokenIds,
     bytesOf: tokenizer.bytesOf,
@@ -103,7 +103,7 @@ export async function createGenerator(
     softStates: model.config.soft_states === true,
     causalContext,
     keepPrefixes: options.keepPrefixes ?? 0,
-    ...(adapter ? { adapter: adapter.parameters } : {}),
+    adapter: adapter?.parameters,
   })
   /** Tokens that are decoded together, or masks of a draft. */
   const size = options.blockSize ?? decoding.blockSize

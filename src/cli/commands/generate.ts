@@ -83,7 +83,7 @@ Examples:
         try {
           const generator = await createGenerator(executor, loaded, {
             ...(flags.mode ? { mode: flags.mode } : {}),
-            ...(blockSize === undefined ? {} : { blockSize }),
+            blockSize,
             ...(flags.adapter === undefined ? {} : { adapter: await loadAdapterFor(loaded.model, flags.adapter) }),
           })
           const ids = promptIds(prompt, loaded, {
@@ -93,7 +93,7 @@ Examples:
           const writing = generator.write(ids, {
             // All that was asked for: what the way of decoding does not have is an error.
             ...settingsFromKeys(settings),
-            ...(seed === undefined ? {} : { seed }),
+            seed,
             stop,
             constraint,
             signal,
