@@ -1,10 +1,13 @@
-import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
+import { tinyLlama } from '../../test/tiny-llama.ts'
 import { valuesOf } from '../core/types.ts'
+import { initialLora, loraShapes } from '../models/lora.ts'
+import { saveAdapter } from './adapter.ts'
 import { saveCheckpoint } from './index.ts'
-import { load, loadForInference, loadForTraining } from './load.ts'
+import { load, loadAdapterFor, loadForInference, loadForTraining } from './load.ts'
 import { tinyModel as tiny } from './names.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'unmask-load-'))
@@ -87,5 +90,28 @@ describe('load', () => {
     cpSync(tiny, path, { recursive: true })
     writeFileSync(join(path, 'config.json'), '{}')
     await expect(load(path, { init: 'random' })).rejects.toThrow('model_type is missing')
+  })
+})
+
+describe('loadAdapterFor', () => {
+  it('says what to do with an adapter whose settings an earlier version measured', async () => {
+    const { model } = tinyLlama()
+    const path = join(folder, 'old-adapter')
+    const targetModules = ['q_proj']
+    const parameters = initialLora(loraShapes(model, { rank: 2, targetModules }), new Float32Array(32).fill(0.5), 3)
+    await saveAdapter(path, {
+      config: {
+        ...{ rank: 2, alpha: 4, targetModules, dora: false, base: 'models/base', maskTokenId: 39, blockSize: 6 },
+        decoding: { masks: 3, rowCost: 0.25 },
+      },
+      parameters,
+    })
+    const file = join(path, 'adapter_config.json')
+    const config = JSON.parse(readFileSync(file, 'utf8'))
+    expect((await loadAdapterFor(model, path)).config.decoding).toEqual({ masks: 3, rowCost: 0.25 })
+    writeFileSync(file, JSON.stringify({ ...config, decoding: { masks: 3, draft_threshold: 0.1 } }))
+    await expect(loadAdapterFor(model, path)).rejects.toThrow(
+      /old-adapter\/adapter_config\.json: decoding: row_cost took the place of draft_threshold: .*unmask accelerate/,
+    )
   })
 })

@@ -10,6 +10,7 @@ import {
   SettingError,
   UserError,
 } from '../core/types.ts'
+import { isRecord } from '../formats/json.ts'
 import { createModel, type Model } from '../models/index.ts'
 import { loraShapes } from '../models/lora.ts'
 import { loadTokenizer, type Tokenizer } from '../tokenizer/index.ts'
@@ -97,6 +98,7 @@ export function loadForInference(source: string, options: LoadOptions = {}): Pro
  * `lora_B`. Throws UserError where it is not an adapter of this model.
  */
 export async function loadAdapterFor(model: Model, folder: string): Promise<Adapter> {
+  await checkVersion(folder)
   const { config, parameters } = await loadAdapter(folder, ({ rank, targetModules }) => {
     try {
       return loraShapes(model, { rank, targetModules })
@@ -110,6 +112,19 @@ export async function loadAdapterFor(model: Model, folder: string): Promise<Adap
 
 /** What adapter_config.json calls settings of low-rank weights. */
 const adapterKeys: Readonly<Record<string, string>> = { rank: 'r', targetModules: 'target_modules' }
+
+/** Throws UserError for an adapter of an earlier version, whose measured settings are not read any more. */
+async function checkVersion(folder: string): Promise<void> {
+  const path = join(folder, adapterConfigFile)
+  const { decoding } = await readJsonObject(path)
+  if (!isRecord(decoding) || decoding.row_cost !== undefined) return
+  const old = ['draft_threshold', 'branch_threshold'].filter((key) => key in decoding)
+  if (old.length > 0)
+    throw new UserError(
+      `${path}: decoding: row_cost took the place of ${old.join(' and ')}: train the adapter anew with unmask accelerate, ` +
+        `or replace them with "row_cost": 0.05 (time of one more position, as a share of a forward of one)`,
+    )
+}
 
 /** The parameters of an adapter with the scale of its products in `lora_B`. */
 export function scaled(parameters: ReadonlyMap<string, Parameter>, scale: number): Map<string, Parameter> {

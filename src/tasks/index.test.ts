@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { check, splitOf, TASK_NAMES, taskName, taskRow, taskRows } from './index.ts'
+import { check, splitOf, TASK_NAMES, taskRow, taskRows } from './index.ts'
 
 const anyTask = fc.constantFrom(...TASK_NAMES)
 const anySeed = fc.integer({ min: 0, max: 2 ** 40 })
@@ -97,12 +97,5 @@ describe('check', () => {
 
   it('refuses what is not a prompt of the task', () => {
     expect(() => check('add', 'sort(abc)=', 'abc')).toThrow('not a prompt of the task add')
-  })
-})
-
-describe('taskName', () => {
-  it('names the tasks there are', () => {
-    expect(taskName('sort')).toBe('sort')
-    expect(() => taskName('toString')).toThrow('there is no task named "toString"; tasks: add, sort')
   })
 })

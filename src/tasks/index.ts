@@ -68,11 +68,3 @@ export function check(task: TaskName, prompt: string, output: string): boolean {
   if (answer === undefined) throw new UserError(`${JSON.stringify(prompt)} is not a prompt of the task ${task}`)
   return output === answer
 }
-
-/** The task with this name, for names that come from a user. */
-export function taskName(name: string): TaskName {
-  if (!Object.hasOwn(tasks, name)) {
-    throw new UserError(`there is no task named ${JSON.stringify(name)}; tasks: ${TASK_NAMES.join(', ')}`)
-  }
-  return name as TaskName
-}
