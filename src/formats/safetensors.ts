@@ -203,14 +203,16 @@ export const encodeTensors = (tensors: ReadonlyMap<string, TensorData>): Uint8Ar
 }
 
 /** The tensors of a whole file. Throws UserError naming `path` and the tensor where something is not right. */
-export const decodeTensors = (path: string, bytes: Uint8Array): Map<string, TensorData> => {
+export const decodeTensors = (path: string, content: Uint8Array): Map<string, TensorData> => {
+  // A Buffer's own slice would be a view of it.
+  const bytes = new Uint8Array(content.buffer, content.byteOffset, content.byteLength)
   const start = PREFIX_BYTES + headerLength(path, bytes, bytes.length)
   const { tensors } = parseHeader(path, bytes.subarray(PREFIX_BYTES, start), bytes.length)
   return new Map(
     [...tensors].map(([name, info]) => {
       const [dtype, View] = heldType(info)
-      const content = bytes.slice(info.byteOffset, info.byteOffset + info.byteLength)
-      return [name, { dtype, shape: info.shape, data: new View(content.buffer) }]
+      const copy = bytes.slice(info.byteOffset, info.byteOffset + info.byteLength)
+      return [name, { dtype, shape: info.shape, data: new View(copy.buffer) }]
     }),
   )
 }

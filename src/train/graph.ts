@@ -38,29 +38,12 @@ export interface ObjectiveOptions {
  * transformers does.
  */
 export function objectiveProgram(model: Model, variant: Variant, sizes: Sizes, options: ObjectiveOptions): Program {
-  const { adapter, formats, exact, loraScale } = options
-  const all = createWeights(new Map([...model.parameters, ...(adapter ?? [])]), formats, { exact })
-  const weights = loraScale === undefined ? all : all.gated(() => loraScale)
-  const objective = objectives[variant.kind] as AnyObjective<unknown, Variant>
-  const { loss, nll, metrics, routing, counted } = objective.trace(model, weights, variant, sizes)
-  const name = `${model.config.model_type}-${variant.kind}`
-  if (!options.gradients) return { name, outputs: { loss, nll } }
+  const { name, objective, nll, reported, trained } = traced(model, variant, sizes, options)
+  if (!options.gradients) return { name, outputs: { loss: reported.loss!, nll } }
 
-  const outputs: Record<string, Tensor> = { loss, ...metrics }
-  const { auxLossCoefficient = 0 } = options.routing ?? {}
-  let total = loss
-  if (routing.length > 0 && !adapter) {
-    outputs.expert_load = expertLoad(routing, counted)
-    if (auxLossCoefficient > 0) {
-      outputs.router_aux_loss = mul(balanceLoss(routing, counted), input('step_share', 'float32', []))
-      total = add(loss, mul(outputs.router_aux_loss, auxLossCoefficient))
-    }
-  }
-  const fixed = untrained(model, options.routing ?? {})
-  const isTrained = (name: string) => (adapter ? adapter.has(name) : !fixed.has(name))
-  const trained = [...weights.used].filter(([name]) => isTrained(name))
+  const outputs = { ...reported }
   const derivatives = gradients(
-    total,
+    objective,
     trained.map(([, tensor]) => tensor),
     options.gradientCheckpointing ? { segment: layerOf } : {},
   )
@@ -68,6 +51,43 @@ export function objectiveProgram(model: Model, variant: Variant, sizes: Sizes, o
     outputs[`grad.${name}`] = derivatives[i]!
   })
   return { name, outputs }
+}
+
+/**
+ * The same for an executor that differentiates programs itself: in place of gradients there is `objective`, what they are of,
+ * and `nll` [M].
+ */
+export function lossProgram(
+  model: Model,
+  variant: Variant,
+  sizes: Sizes,
+  options: Omit<ObjectiveOptions, 'gradients' | 'gradientCheckpointing'>,
+): Program {
+  const { name, objective, nll, reported } = traced(model, variant, sizes, { ...options, gradients: true })
+  return { name, outputs: { objective, nll, ...reported } }
+}
+
+/** An objective's parts: what is differentiated, what is reported, and the weights that are trained. */
+function traced(model: Model, variant: Variant, sizes: Sizes, options: ObjectiveOptions) {
+  const { adapter, formats, exact, loraScale } = options
+  const all = createWeights(new Map([...model.parameters, ...(adapter ?? [])]), formats, { exact })
+  const weights = loraScale === undefined ? all : all.gated(() => loraScale)
+  const kind = objectives[variant.kind] as AnyObjective<unknown, Variant>
+  const { loss, nll, metrics, routing, counted } = kind.trace(model, weights, variant, sizes)
+  const name = `${model.config.model_type}-${variant.kind}`
+  const reported: Record<string, Tensor> = { loss, ...metrics }
+  const { auxLossCoefficient = 0 } = options.routing ?? {}
+  let objective = loss
+  if (options.gradients && routing.length > 0 && !adapter) {
+    reported.expert_load = expertLoad(routing, counted)
+    if (auxLossCoefficient > 0) {
+      reported.router_aux_loss = mul(balanceLoss(routing, counted), input('step_share', 'float32', []))
+      objective = add(loss, mul(reported.router_aux_loss, auxLossCoefficient))
+    }
+  }
+  const fixed = untrained(model, options.routing ?? {})
+  const isTrained = (name: string) => (adapter ? adapter.has(name) : !fixed.has(name))
+  return { name, objective, nll, reported, trained: [...weights.used].filter(([name]) => isTrained(name)) }
 }
 
 /** The layer that a scope such as `model.layers.3.self_attn` lies in: up to the first number, whatever layers are called. */

@@ -10,8 +10,10 @@ import { objectiveAt, type TrainedObjective, type Variant } from '../objectives/
 import { type StridedSettings, strided } from '../objectives/strided.ts'
 import type { Measurement, MeasureOptions, MicroBatch } from '../objectives/types.ts'
 import type { Executor } from '../runtime/executor.ts'
+import type { TorchProcess } from '../runtime/torch/process.ts'
 import { likelihoodDraws, meanLikelihood } from './evaluator.ts'
 import { createStepper, isMatrix, type Stepper, type StepperOptions } from './stepper.ts'
+import { createTorchStepper, type TorchType } from './torch-stepper.ts'
 import { trainedFiles } from './trained-files.ts'
 import type { EvaluationOptions, StepInput, Trainer } from './types.ts'
 
@@ -25,6 +27,8 @@ export interface TrainerOptions
   seed: number
   /** Low-rank weights that are trained in place of the model's own, and what their products are multiplied with. */
   lora?: { parameters: ReadonlyMap<string, Parameter>; scale: number } | undefined
+  /** PyTorch trains in place of the executor. The process belongs to the trainer. */
+  torch?: { process: TorchProcess; dtype: TorchType } | undefined
 }
 
 /**
@@ -38,12 +42,20 @@ export async function createTrainer(
   options: TrainerOptions,
 ): Promise<LocalTrainer> {
   const { hiddenSize } = model.dimensions
-  const { lora } = options
-  const stepper = await createStepper(executor, model, lora?.parameters ?? trainable(initial), {
+  const { lora, torch } = options
+  const trained = lora?.parameters ?? trainable(initial)
+  const settings: StepperOptions = {
     ...options,
     decays: (name) => isMatrix(model, name),
     ...(lora && { base: initial, loraScale: lora.scale }),
-  })
+  }
+  const stepper = torch
+    ? await createTorchStepper(torch.process, model, trained, {
+        ...settings,
+        dtype: torch.dtype,
+        threads: executor.threads,
+      })
+    : await createStepper(executor, model, trained, settings)
   return stepperTrainer(stepper, options.seed, {
     prepare(batch, at, { blockSize, embeddingNoise }) {
       const settings = { ...options, hiddenSize, blockSize, embeddingNoise }

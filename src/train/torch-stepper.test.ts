@@ -1,0 +1,151 @@
+// PyTorch as the one that trains: the same losses, gradients and updates as ONNX Runtime. Needs a Python with PyTorch, which
+// UNMASK_PYTHON names; without one these tests are skipped.
+import { execFileSync } from 'node:child_process'
+import { afterAll, describe, expect, it } from 'vitest'
+import { normal } from '../../test/graph/gradient-check.ts'
+import { packedBatch } from '../../test/packed-batch.ts'
+import { tinyLlama } from '../../test/tiny-llama.ts'
+import { randomParameters } from '../checkpoint/load.ts'
+import type { ModelConfig, Parameter } from '../core/types.ts'
+import { createModel } from '../models/index.ts'
+import { defaultTargetModules, initialLora, loraShapes } from '../models/lora.ts'
+import type { Model } from '../models/types.ts'
+import { trainedObjectives } from '../objectives/index.ts'
+import { createExecutor } from '../runtime/onnxruntime/executor.ts'
+import { startTorch } from '../runtime/torch/process.ts'
+import { createTrainer, type TrainerOptions } from './trainer.ts'
+import type { StepResult } from './types.ts'
+
+const python = process.env.UNMASK_PYTHON ?? 'python3'
+
+function hasTorch(): boolean {
+  try {
+    execFileSync(python, ['-c', 'import torch, safetensors'], { stdio: 'ignore' })
+    return true
+  } catch {
+    return false
+  }
+}
+
+const executor = createExecutor({ threads: 1 })
+afterAll(() => executor.dispose())
+
+const STEPS = 4
+const maskTokenId = 39
+
+interface Trained {
+  results: StepResult[]
+  nll: number
+  parameters: Map<string, Parameter>
+  moments: Map<string, Parameter>
+}
+
+/** A few steps, on both. */
+async function onBoth(
+  model: Model,
+  weights: ReadonlyMap<string, Parameter>,
+  change: Partial<TrainerOptions>,
+  blockSize = 4,
+): Promise<[Trained, Trained]> {
+  const options: TrainerOptions = {
+    objective: 'diffusion',
+    maskTokenId,
+    finalBlockSize: 4,
+    weighting: 'elbo',
+    noise: { copies: 2 },
+    seed: 1,
+    ...{ beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0.1, maxGradNorm: 1 },
+    ...change,
+  }
+  const batch = packedBatch(maskTokenId)
+  async function train(torch?: TrainerOptions['torch']): Promise<Trained> {
+    const trainer = await createTrainer(executor, model, weights, { ...options, torch })
+    const results: StepResult[] = []
+    for (let step = 0; step < STEPS; step++)
+      results.push(
+        await trainer.step({ step, batches: [batch, batch], blockSize, learningRate: 1e-2, embeddingNoise: 0 }),
+      )
+    const { nll } = await trainer.evaluate([batch], {
+      blockSize: options.objective === 'diffusion' ? 4 : 'ar',
+      seed: 5,
+    })
+    const parameters = await trainer.parameters()
+    const { step, tensors: moments } = await trainer.optimizerState()
+    expect(step).toBe(STEPS)
+    await trainer.dispose()
+    return { results, nll, parameters, moments }
+  }
+  return [await train(), await train({ process: await startTorch(python), dtype: 'float32' })]
+}
+
+function expectAlike([onnx, torch]: [Trained, Trained], within = 2e-4): void {
+  for (const [i, { loss, gradNorm, metrics }] of torch.results.entries()) {
+    const expected = onnx.results[i]!
+    expect(Math.abs(loss / expected.loss - 1)).toBeLessThan(within)
+    expect(Math.abs(gradNorm / expected.gradNorm - 1)).toBeLessThan(within)
+    expect(Object.keys(metrics).sort()).toEqual(Object.keys(expected.metrics).sort())
+  }
+  expect(Math.abs(torch.nll / onnx.nll - 1)).toBeLessThan(within)
+  for (const [name, { shape, data }] of onnx.parameters) {
+    const own = torch.parameters.get(name)!
+    expect(own.shape).toEqual(shape)
+    // AdamW's first updates are as large where gradients are as small as rounding.
+    const differing = data.filter((value, at) => Math.abs(value - own.data[at]!) > 1e-3).length
+    expect(differing / data.length).toBeLessThan(0.02)
+  }
+  expect([...torch.moments.keys()].sort()).toEqual([...onnx.moments.keys()].sort())
+}
+
+describe.skipIf(!hasTorch())('training by PyTorch', () => {
+  const { model, weights } = tinyLlama()
+
+  it.each(trainedObjectives)('does what ONNX Runtime does, objective %s', async (objective) => {
+    expectAlike(await onBoth(model, weights, { objective }))
+  })
+
+  it('does so where a block is the row, and where the next token is predicted', async () => {
+    expectAlike(await onBoth(model, weights, {}, 12))
+    expectAlike(await onBoth(model, weights, { shift: true, weighting: 'mean' }))
+  })
+
+  it('trains low-rank weights alone', async () => {
+    const shapes = loraShapes(model, { rank: 3, targetModules: defaultTargetModules(model), maskEmbedding: false })
+    const parameters = initialLora(shapes, undefined, 1)
+    for (const [name, { shape, data }] of parameters)
+      if (name.endsWith('lora_B.weight')) data.set((normal(3, shape).data as Float32Array).map((x) => 0.2 * x))
+    expectAlike(await onBoth(model, weights, { objective: 'hybrid', lora: { parameters, scale: 0.7 } }))
+  })
+
+  it('trains a mixture of experts, and balances its load', async () => {
+    const config: ModelConfig = {
+      ...{ model_type: 'llada2_moe', vocab_size: 40, hidden_size: 16, num_hidden_layers: 2, num_attention_heads: 2 },
+      ...{ num_key_value_heads: 1, num_experts: 8, num_experts_per_tok: 2, moe_intermediate_size: 8 },
+      ...{
+        num_shared_experts: 1,
+        n_group: 2,
+        topk_group: 2,
+        moe_router_enable_expert_bias: true,
+        initializer_range: 0.2,
+      },
+    }
+    const mixture = createModel(config)
+    const all = randomParameters(mixture, 3)
+    for (const { bias } of mixture.mixtures) all.set(bias!, { shape: [8], data: new Float32Array(8) })
+    expectAlike(
+      await onBoth(mixture, all, {
+        routing: { trainRouter: true, auxLossCoefficient: 0.01, biasUpdateRate: 1e-3 } as never,
+      }),
+      1e-3,
+    )
+  })
+
+  it('starts again from what it saved, and says what is wrong', async () => {
+    const process = await startTorch(python)
+    await expect(process.request('load', { id: 'x', program: '/nowhere', constants: '/nowhere' })).rejects.toThrow(
+      'not a program',
+    )
+    await process.dispose()
+    await expect(process.request('norm')).rejects.toThrow('PyTorch was ended')
+    await expect(startTorch('python-that-is-not-there')).rejects.toThrow('UNMASK_PYTHON')
+  })
+})
