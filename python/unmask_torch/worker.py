@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -135,6 +136,9 @@ REQUESTS = ("start", "fill", "load", "gradients", "nll", "norm", "update", "para
 
 
 def main() -> None:
+    # Signals to the group are for whoever started it, who finishes the step and then closes standard input.
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
     worker = Worker()
     answers = os.fdopen(os.dup(1), "w")
     # Whatever else prints must not stand between the answers.

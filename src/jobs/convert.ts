@@ -26,6 +26,7 @@ import { objectiveOf, traits } from '../objectives/index.ts'
 import { denoisingOf } from '../objectives/settings.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
+import { startTorch } from '../runtime/torch/process.ts'
 import { documentStyle, promptStyle, withPromptStyle } from '../text/prompt.ts'
 import { type TrainEvent, type TrainResult, train } from '../train/loop.ts'
 import { withMaskToken } from '../train/mask.ts'
@@ -126,8 +127,9 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
   const source = await openData(dataOptions)
   if (!resume) await writeRunRecipe(folder, stringify(recipe))
   const executor = createExecutor(recipe.threads > 0 ? { threads: recipe.threads } : {})
+  const torch = recipe.executor === 'torch' ? { process: await startTorch(), dtype: recipe.dtype } : undefined
   try {
-    const training = { ...trainerOptions(recipe, maskToken), lora }
+    const training = { ...trainerOptions(recipe, maskToken), lora, torch }
     const trainer = await createTrainer(executor, loaded.model, loaded.parameters, training)
     phase('training')
     const result = await train({
@@ -201,6 +203,7 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
     return { ...outcome, status: 'completed', model, ...adapter, report, evaluation, comparison }
   } finally {
     await source.close()
+    await torch?.process.dispose()
     await executor.dispose()
   }
 }

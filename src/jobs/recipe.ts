@@ -8,6 +8,7 @@ import { check, type Problem } from '../formats/check.ts'
 import { trainedObjectives } from '../objectives/index.ts'
 import { denoisingFields } from '../objectives/settings.ts'
 import { TASK_NAMES } from '../tasks/index.ts'
+import { torchTypes } from '../train/torch-stepper.ts'
 
 export const positive = z.number().positive()
 const share = z.number().min(0).max(1)
@@ -249,6 +250,14 @@ export const recipeSchema = z.strictObject({
     .default('pretrained')
     .describe('start from the weights of the model, or from random ones with its config.json and tokenizer'),
   threads: wholeOrZero.default(0).describe('threads of the executor; 0 for one per core'),
+  executor: z
+    .enum(['onnxruntime', 'torch'])
+    .default('onnxruntime')
+    .describe('what trains: ONNX Runtime, or PyTorch in the Python that UNMASK_PYTHON names'),
+  dtype: z
+    .enum(torchTypes)
+    .default('float32')
+    .describe('executor torch: what products and activations are computed in; weights and losses stay float32'),
   data,
   train: train.prefault({}),
   moe: moe.prefault({}),
@@ -414,6 +423,10 @@ function findConflicts(recipe: Recipe): { path: string; message: string }[] {
   const { train, diffusion, data } = recipe
   const found = trainConflicts(train)
   const add = (path: string, message: string) => found.push({ path, message })
+  if (recipe.executor === 'torch') {
+    if (recipe.train.enable_gradient_checkpointing)
+      add('train.enable_gradient_checkpointing', 'is not there with executor: torch')
+  } else if (recipe.dtype !== 'float32') add('dtype', 'has a meaning only with executor: torch')
   if (recipe.moe.router === 'frozen' && recipe.moe.router_aux_loss_coef > 0) {
     add('moe.router_aux_loss_coef', 'balances through the routers: needs moe.router: trained')
   }

@@ -123,7 +123,7 @@ function conversation(child: ChildProcessWithoutNullStreams, python: string) {
     const end = `${python} ended with ${signal ?? code}${lastLines.length > 0 ? `:\n${lastLines.join('\n')}` : ''}`
     const isMissing = !isReady && lastLines.some((line) => /No module named '(torch|safetensors)'/.test(line))
     if (isMissing) fail(new UserError(`${python} lacks ${VERSIONS_NEEDED}; name another in UNMASK_PYTHON`))
-    else fail(ended ? new Error('PyTorch was ended') : new Error(end))
+    else fail(ended ? new Error('PyTorch was ended') : new UserError(end))
   })
   child.stdin.on('error', () => {
     // 'close' says why.
@@ -141,7 +141,7 @@ function conversation(child: ChildProcessWithoutNullStreams, python: string) {
     end() {
       ended = true
       child.stdin.end()
-      child.kill()
+      child.kill('SIGKILL')
     },
   }
 }
