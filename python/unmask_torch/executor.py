@@ -7,7 +7,7 @@ from typing import Mapping
 import torch
 from torch import Tensor
 
-from .operations import OPERATIONS
+from .operations import OPERATIONS, Context
 from .program import Program, ProgramError, Sizes
 
 
@@ -34,8 +34,9 @@ def run(program: Program, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
             outputs = [program.constants[node.attributes["tensor"]]]
         else:
             inputs = [values[value] for value in node.inputs]
+            context = Context(sizes, [value in program.last_use for value in node.outputs])
             try:
-                outputs = OPERATIONS[node.operation](inputs, node.attributes, sizes)
+                outputs = OPERATIONS[node.operation](inputs, node.attributes, context)
             except (RuntimeError, IndexError, KeyError) as error:
                 raise ProgramError(f"{program.name}, node {index} ({node.scope}/{node.operation}): {error}") from error
         values.update(zip(node.outputs, outputs))

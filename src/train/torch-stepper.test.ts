@@ -8,7 +8,7 @@ import { tinyLlama } from '../../test/tiny-llama.ts'
 import { randomParameters } from '../checkpoint/load.ts'
 import type { ModelConfig, Parameter } from '../core/types.ts'
 import { createModel } from '../models/index.ts'
-import { defaultTargetModules, initialLora, loraShapes } from '../models/lora.ts'
+import { defaultTargetModules, initialLora, initialMagnitudes, loraShapes } from '../models/lora.ts'
 import type { Model } from '../models/types.ts'
 import { trainedObjectives } from '../objectives/index.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
@@ -108,9 +108,14 @@ describe.skipIf(!hasTorch())('training by PyTorch', () => {
     expectAlike(await onBoth(model, weights, { shift: true, weighting: 'mean' }))
   })
 
-  it('trains low-rank weights alone', async () => {
-    const shapes = loraShapes(model, { rank: 3, targetModules: defaultTargetModules(model), maskEmbedding: false })
-    const parameters = initialLora(shapes, undefined, 1)
+  it('does so with confidence-aware training', async () => {
+    expectAlike(await onBoth(model, weights, { confidence: { beta: 2, temperature: 0.5 } }))
+  })
+
+  it.each([false, true])('trains low-rank weights alone, DoRA %s', async (dora) => {
+    const targetModules = defaultTargetModules(model)
+    const shapes = loraShapes(model, { rank: 3, targetModules, dora, maskEmbedding: false })
+    const parameters = new Map([...initialLora(shapes, undefined, 1), ...(await initialMagnitudes(shapes, weights))])
     for (const [name, { shape, data }] of parameters)
       if (name.endsWith('lora_B.weight')) data.set((normal(3, shape).data as Float32Array).map((x) => 0.2 * x))
     expectAlike(await onBoth(model, weights, { objective: 'hybrid', lora: { parameters, scale: 0.7 } }))
