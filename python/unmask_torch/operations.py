@@ -172,6 +172,7 @@ OPERATIONS: dict[str, Operation] = {
     "exp": _one(torch.exp),
     "sqrt": _one(torch.sqrt),
     "sigmoid": _one(torch.sigmoid),
+    "softplus": _one(F.softplus),
     "softmax": _one(lambda x: x.float().softmax(dim=-1)),
     "rowMaximum": _one(lambda x: x.detach().amax(dim=-1, keepdim=True)),
     "after": _one(lambda x, y: x),
