@@ -19,6 +19,7 @@ function threadsOf(args: readonly string[]): number {
 
 const benchmarks: Record<string, () => Promise<Benchmark>> = {
   train: () => import('./train.ts'),
+  adapter: () => import('./adapter.ts'),
   decode: () => import('./decode.ts'),
   moe: () => import('./moe.ts'),
   quantize: () => import('./quantize.ts'),

@@ -167,6 +167,19 @@ async function readLoraConfig(folder: string) {
   return { json, bad, whole, config }
 }
 
+/** What the folder of an adapter is. */
+export interface AdapterSummary extends LoraConfig {
+  method: 'LoRA' | 'DoRA'
+  /** It drafts for its base; otherwise it makes a model of it. */
+  drafts: boolean
+}
+
+/** What adapter_config.json says of an adapter of either kind. Throws UserError that names the key. */
+export async function adapterSummary(folder: string): Promise<AdapterSummary> {
+  const { json, config } = await readLoraConfig(folder)
+  return { ...config, method: config.dora ? 'DoRA' : 'LoRA', drafts: isRecord(json.decoding) }
+}
+
 /** Reads and checks the config of an adapter that makes a model of its base. Throws UserError that names the key. */
 export async function readModelAdapterConfig(folder: string): Promise<ModelAdapterConfig> {
   const { json, bad, config } = await readLoraConfig(folder)

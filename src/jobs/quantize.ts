@@ -200,7 +200,8 @@ export function storedTensors(
   parameters: ReadonlyMap<string, readonly number[]>,
 ): Map<string, WritableTensor> {
   return writableTensors(parameters, {
-    formatOf: (name) => (checkpoint.format === 'safetensors' ? checkpoint.tensors.get(name)?.blocks : undefined),
+    // An adapter's base may be quantised; what it makes of that is not, as a whole.
+    formatOf: (name) => (checkpoint.config.quantization_config ? checkpoint.tensors.get(name)?.blocks : undefined),
     read: checkpoint.read,
     make: checkpoint.readQuantized,
   })

@@ -1,6 +1,7 @@
 // unmask info: what a checkpoint is, from its headers alone, or what a config.json describes.
 import { basename } from 'node:path'
 import { Command } from 'commander'
+import type { AdapterSummary } from '../../checkpoint/adapter.ts'
 import type { CheckpointInfo } from '../../checkpoint/index.ts'
 import { type ModelConfig, UserError } from '../../core/types.ts'
 import type { Model } from '../../models/index.ts'
@@ -27,6 +28,14 @@ Examples:
         const { createModel, parameterCounts } = await import('../../models/index.ts')
         const { path } = await fetchModel(context, command.args[0]!)
         if (basename(path) === 'config.json') return describeConfig(path, context)
+        const { isAdapterFolder } = await import('../../checkpoint/adapted.ts')
+        const { adapterSummary } = await import('../../checkpoint/adapter.ts')
+        const adapter = (await isAdapterFolder(path)) ? await adapterSummary(path) : undefined
+        // What drafts is no model of its own.
+        if (adapter?.drafts)
+          return context.result({ path, format: 'adapter', adapter }, () =>
+            lines([['path', path], ...adapterRows(adapter)]),
+          )
         const checkpoint = await openCheckpoint(path)
         try {
           // An architecture that unmask does not know is worth describing too.
@@ -43,8 +52,8 @@ Examples:
           const active = model ? parameterCounts(model).active : undefined
           const parameters = { ...info.parameters, active }
           context.result(
-            { ...info, parameters, config, supported: unsupported === undefined, reason: unsupported },
-            () => describe(info, active, config, unsupported),
+            { ...info, parameters, config, adapter, supported: unsupported === undefined, reason: unsupported },
+            () => describe(info, active, config, unsupported, adapter),
           )
         } finally {
           await checkpoint.close()
@@ -72,6 +81,15 @@ async function describeConfig(path: string, context: Context): Promise<void> {
   )
 }
 
+/** What an adapter is, beside the model that it makes of its base. */
+const adapterRows = ({ method, base, rank, alpha, targetModules, drafts }: AdapterSummary): [string, string][] => [
+  ['adapter', `${method}${drafts ? ', drafts' : ''}`],
+  ['base', base],
+  ['rank', String(rank)],
+  ['alpha', `${alpha} (products are multiplied with ${Number((alpha / rank).toPrecision(4))})`],
+  ['targets', targetModules.join(', ')],
+]
+
 const lines = (rows: readonly (readonly string[])[]): string =>
   rows.map(([name, value]) => `${name!.padEnd(13)}${value}`).join('\n')
 
@@ -92,10 +110,12 @@ function describe(
   active: number | undefined,
   config: Record<string, unknown>,
   unsupported: string | undefined,
+  adapter: AdapterSummary | undefined,
 ): string {
   const { parameters, memory, tokenizer, differences } = info
   const rows = [
     ['path', info.path],
+    ...(adapter ? adapterRows(adapter) : []),
     ['format', info.format],
     ['architecture', `${info.architecture}${unsupported === undefined ? '' : ' (not supported)'}`],
     ['kind', kindOf(config)],

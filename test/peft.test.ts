@@ -1,0 +1,78 @@
+// Adapters beside Python's peft, where the environment names a Python that has it: PYTHON=FILE.
+import { execFile, execFileSync } from 'node:child_process'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { saveModelAdapter } from '../src/checkpoint/adapter.ts'
+import { saveCheckpoint } from '../src/checkpoint/index.ts'
+import { load } from '../src/checkpoint/load.ts'
+import { tinyModel } from '../src/checkpoint/names.ts'
+import { random } from '../src/core/random.ts'
+import { mergeAdapter } from '../src/jobs/merge-adapter.ts'
+import { defaultTargetModules, initialLora, initialMagnitudes, isMagnitude, loraShapes } from '../src/models/lora.ts'
+
+const python = process.env.PYTHON ?? ''
+
+function hasPeft(): boolean {
+  try {
+    execFileSync(python, ['-c', 'import peft, torch, transformers'], { stdio: 'ignore' })
+    return true
+  } catch {
+    return false
+  }
+}
+
+const check = async (...args: string[]): Promise<string> => {
+  const { stdout } = await promisify(execFile)(python, ['scripts/check_peft.py', ...args])
+  return stdout
+}
+
+describe.skipIf(python === '' || !hasPeft())('beside peft', () => {
+  let folder: string
+  let base: string
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'unmask-peft-'))
+    base = join(folder, 'base')
+    const { model, parameters, tokenizer } = await load(tinyModel)
+    await saveCheckpoint(base, { config: model.config, parameters, tokenizerFiles: tokenizer.files() })
+  })
+  afterAll(() => rm(folder, { recursive: true }))
+
+  it.each([false, true])(
+    'an adapter of unmask gives the same logits (DoRA: %s)',
+    { timeout: 300_000 },
+    async (dora) => {
+      const loaded = await load(base)
+      const targetModules = defaultTargetModules(loaded.model)
+      const shapes = loraShapes(loaded.model, { rank: 4, targetModules, dora, maskEmbedding: false })
+      const magnitudes = await initialMagnitudes(shapes, loaded.parameters)
+      const parameters = new Map([...initialLora(shapes, undefined, 3), ...magnitudes])
+      for (const [name, { data }] of parameters) {
+        if (name.includes('lora_B'))
+          data.set(
+            random(1, 2)
+              .fillNormal(data)
+              .map((x) => x / 4),
+          )
+        if (isMagnitude(name)) data.set(data.map((length, i) => length * (1 + (i % 5) / 20)))
+      }
+      const adapter = join(folder, `adapter-${dora}`)
+      const config = { rank: 4, alpha: 8, targetModules, dora, base, modelConfig: {} }
+      await saveModelAdapter(adapter, { config, parameters })
+      const merged = join(folder, `merged-${dora}`)
+      await mergeAdapter({ adapter, out: merged })
+      const result = JSON.parse(await check(base, adapter, merged))
+      expect(result.changed).toBeGreaterThan(1e-2)
+    },
+  )
+
+  it.each([false, true])('an adapter of peft gives the same logits (DoRA: %s)', { timeout: 300_000 }, async (dora) => {
+    const adapter = join(folder, `from-peft-${dora}`)
+    await check('--write', base, adapter, ...(dora ? ['--dora'] : []))
+    const merged = join(folder, `from-peft-merged-${dora}`)
+    await mergeAdapter({ adapter, out: merged })
+    await check(base, adapter, merged)
+  })
+})
