@@ -129,5 +129,7 @@ function createServerSlot(folder: string) {
 
 async function isReady(port: number): Promise<boolean> {
   const response = await fetch(`http://127.0.0.1:${port}/ready`).catch(() => undefined)
+  // Read, or the connection stays open, and with it the server that is to stop.
+  await response?.arrayBuffer()
   return response?.ok ?? false
 }

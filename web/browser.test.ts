@@ -106,7 +106,9 @@ describe.skipIf(!chromiumPath)('in Chromium', () => {
     await withPage(async (page) => {
       await set(page, 'Longest answer', '24')
       await set(page, 'Threshold', '0.3')
+      const sent = page.waitForRequest((request) => request.url().endsWith('/v1/completions'))
       await ask(page, 'The people of the ')
+      expect((await sent).postDataJSON()).toMatchObject({ max_tokens: 24, unmask: { threshold: 0.3 } })
       const answer = finished(page, 'chat')
       await answer.waitFor()
       await answer.getByRole('button', { name: 'Text' }).click()

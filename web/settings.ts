@@ -40,6 +40,8 @@ interface NumberField {
   max: number
   step: number | 'any'
   placeholder: string
+  /** The modes that read it. */
+  modes: readonly string[]
   /** Whether the strategy of this name reads it; '' is the model's own. */
   readBy(strategy: string): boolean
 }
@@ -50,7 +52,7 @@ const requestNames: Partial<Record<SettingName, string>> = { maxNewTokens: 'max_
 const largest: Partial<Record<SettingName, number>> = { maxNewTokens: 100_000, seed: Number.MAX_SAFE_INTEGER }
 
 function numberField(name: SettingName): NumberField[] {
-  const { type, help, exposed, strategies } = settingRow(name)
+  const { type, help, exposed, modes, strategies } = settingRow(name)
   const { playground, http } = exposed
   if (typeof playground === 'string' || (type.kind !== 'number' && type.kind !== 'whole')) return []
   const limits: { least?: number; most?: number } = typeof http === 'object' ? http : {}
@@ -64,15 +66,16 @@ function numberField(name: SettingName): NumberField[] {
       max: largest[name] ?? limits.most ?? type.most ?? Number.MAX_SAFE_INTEGER,
       step: type.kind === 'whole' ? 1 : 'any',
       placeholder: name === 'seed' ? 'random' : (value?.toString() ?? 'default'),
+      modes,
       readBy: (strategy) =>
         strategies === undefined || strategyReads((strategy || settingDefault('strategy')) as StrategyName, name),
     },
   ]
 }
 
-const isOfBlocks = (name: SettingName) => settingRow(name).modes.every((mode) => mode === 'diffusion')
-const sampling = settingNames.filter((name) => !isOfBlocks(name)).flatMap(numberField)
-const decoding = settingNames.filter(isOfBlocks).flatMap(numberField)
+const isSampling = (name: SettingName) => settingRow(name).modes.includes('ar')
+const sampling = settingNames.filter(isSampling).flatMap(numberField)
+const decoding = settingNames.filter((name) => !isSampling(name)).flatMap(numberField)
 const strategies = [['', 'model default'], ...strategyNames.map((name) => [name, name.replaceAll('_', ' ')])] as const
 
 export function createSettings(onChange: () => void): Settings {
@@ -185,9 +188,11 @@ export function createSettings(onChange: () => void): Settings {
       const common = given({ temperature: number('temperature'), top_p: number('top_p'), seed: number('seed') })
       if (model.mode === 'ar') return common
       const chosen = strategy.value
-      const reads = decoding.filter(({ readBy }) => readBy(chosen))
+      const { mode = 'diffusion' } = model
+      const inBlocks = mode === 'diffusion'
+      const reads = decoding.filter(({ modes, readBy }) => modes.includes(mode) && (!inBlocks || readBy(chosen)))
       const unmask = given({
-        strategy: chosen,
+        strategy: inBlocks ? chosen : '',
         ...Object.fromEntries(reads.map(({ name }) => [name, number(name)])),
       })
       return { ...common, ...(Object.keys(unmask).length > 0 ? { unmask } : {}) }
