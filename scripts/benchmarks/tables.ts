@@ -1,6 +1,7 @@
 // The tables of docs/benchmarks.md: what stands in a report's file, as Markdown.
 import type { ModelSummary, ReportData } from '../../src/eval/report/types.ts'
 import type { LoadResult } from '../../src/serve/load-test.ts'
+import type { MetricsRecord } from '../../src/train/metrics.ts'
 import type { Line } from './lines.ts'
 import { change, figure, percent, table, times } from './markdown.ts'
 
@@ -359,6 +360,43 @@ export function constrained(lines: readonly Line[]): string {
       }),
     ]),
     ...(compile ? [`A schema compiles in ${figure(compile.value)} ms (median).`] : []),
+  ].join('\n\n')
+}
+
+/** Variances of gradients beside that of the first way, with the positions that they cost. */
+export function scattered(lines: readonly Line[]): string {
+  const of = (unit: string) => lines.filter((line) => line.unit === unit)
+  const positions = of('positions of a step')
+  return table([
+    ['an answer is measured with', 'variance', 'beside one draw', 'positions beside one draw'],
+    ...of('variance of the gradient').map(({ case: way, value, error, ratio }) => [
+      way,
+      `${figure(value)} ± ${figure(error!)}`,
+      times(ratio!),
+      times(positions.find((line) => line.case === way)!.ratio!),
+    ]),
+  ])
+}
+
+/** Held-out pairs over the steps of preference training. */
+export function preferred(records: readonly MetricsRecord[]): string {
+  const of = (record: MetricsRecord, name: string) => Number(record[`validation_${name}`])
+  const validated = records.filter((record) => record.validation_loss !== undefined)
+  const pairs = of(validated[0]!, 'pairs')
+  const error = (accuracy: number) =>
+    `${percent(accuracy)} ± ${(100 * Math.sqrt((accuracy * (1 - accuracy)) / pairs)).toFixed(1)}`
+  return [
+    table([
+      ['step', 'held-out loss', 'reward margin', 'the chosen answer has the higher reward', 'is the more likely one'],
+      ...validated.map((record) => [
+        String(record.step),
+        of(record, 'loss').toFixed(3),
+        of(record, 'reward_margin').toFixed(3),
+        error(of(record, 'reward_accuracy')),
+        error(of(record, 'likelihood_accuracy')),
+      ]),
+    ]),
+    `${pairs} held-out pairs. At step 0 all rewards are 0, and a tie counts half.`,
   ].join('\n\n')
 }
 

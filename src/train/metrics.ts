@@ -19,7 +19,8 @@ export interface MetricsRecord {
   /**
    * What else the objective reports, by name: `loss_positions`, the positions that carried loss in this step; of masked
    * diffusion `text_loss` and `padding_loss`, what `loss` is on the text and on the EOS padding behind it, each per token of
-   * its kind; with `confidence_beta` those of `withConfidence`; of mixtures of experts `LoadMetrics` and `router_aux_loss`,
+   * its kind; with `confidence_beta` those of `withConfidence`; of preference pairs rewards, their margin and accuracy, and with
+   * `validation_` before the name those of held-out pairs; of mixtures of experts `LoadMetrics` and `router_aux_loss`,
    * which is not part of `loss`.
    */
   [metric: string]: Metric | undefined
