@@ -5,6 +5,7 @@ import * as z from 'zod'
 import { random } from '../core/random.ts'
 import type { NameOf } from '../core/types.ts'
 import { bodyFields, requestSettings, unmaskFields } from '../decode/settings-zod.ts'
+import { table } from '../formats/list.ts'
 import type { Sampling } from './worker/protocol.ts'
 
 const unmask = z
@@ -28,10 +29,7 @@ export const decodingFields = {
     .refine(Number.isInteger, 'expected a whole number')
     .nullish()
     .describe('whole number of 64 bits: the same seed gives the same answer on the same machine'),
-  logit_bias: z
-    .record(z.string().regex(/^\d{1,9}$/, 'keys are token ids'), z.number().min(-100).max(100))
-    .refine((value) => Object.keys(value).length <= 1024, 'at most 1024 tokens')
-    .nullish(),
+  logit_bias: table(z.string().regex(/^\d{1,9}$/, 'keys are token ids'), z.number().min(-100).max(100), 1024).nullish(),
   frequency_penalty: penalty,
   presence_penalty: penalty,
   unmask: unmask.nullish(),

@@ -1,5 +1,6 @@
 // What was said so far, in the forms of both APIs, and as messages of a chat template. Knows no route.
 import * as z from 'zod'
+import { list } from '../formats/list.ts'
 import type { ChatMessage } from '../tokenizer/types.ts'
 
 const text = z.string()
@@ -13,7 +14,8 @@ const part = z.discriminatedUnion(
   ],
   'only parts of text are understood',
 )
-const content = z.union([text, z.array(part)], 'expected a text or a list of parts of text')
+const parts = list(part, { max: 4096 })
+const content = z.union([text, parts], 'expected a text or a list of parts of text')
 const name = id.nullish().describe('shown to the model where its chat template does so')
 const args = text.nullish().describe('JSON; empty for none')
 
@@ -34,7 +36,7 @@ export const message = z.discriminatedUnion(
       refusal: text.nullish(),
       reasoning_content: text.nullish().describe('not part of the OpenAI API'),
       name,
-      tool_calls: z.array(toolCall).max(128).nullish(),
+      tool_calls: list(toolCall, { max: 128 }).nullish(),
       function_call: z.null('is not supported: use tool_calls').optional(),
       audio: z.null('is not supported: send the text').optional(),
     }),
@@ -56,8 +58,8 @@ export const inputItem = z.discriminatedUnion(
     }),
     z.object({
       type: z.literal('reasoning'),
-      summary: z.array(part).nullish(),
-      content: z.array(part).nullish(),
+      summary: parts.nullish(),
+      content: parts.nullish(),
     }),
     z.object({ type: z.literal('function_call'), call_id: id, name: id, arguments: args }),
     z.object({ type: z.literal('function_call_output'), call_id: id, output: content }),

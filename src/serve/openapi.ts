@@ -1,6 +1,7 @@
 // The OpenAPI document, made from the schemas that requests are checked with.
 import * as z from 'zod'
 import { packageVersion } from '../core/versions.ts'
+import { entriesOf } from '../formats/list.ts'
 import {
   chatRequest,
   completionRequest,
@@ -160,6 +161,15 @@ export function openApiDocument(): OpenApiDocument {
 }
 
 function jsonSchema(schema: z.ZodType): JsonSchema {
-  const { $schema: _, ...rest } = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' })
+  const { $schema: _, ...rest } = z.toJSONSchema(schema, {
+    io: 'input',
+    unrepresentable: 'any',
+    override({ zodSchema, jsonSchema: made }) {
+      const entries = entriesOf(zodSchema)
+      if (!entries) return
+      delete made.entriesOf
+      Object.assign(made, { [made.type === 'array' ? 'items' : 'additionalProperties']: jsonSchema(entries) })
+    },
+  })
   return rest as JsonSchema
 }

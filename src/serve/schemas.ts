@@ -1,12 +1,20 @@
 // Requests as zod schemas, from which the OpenAPI document is made. Fields that a schema does not know are left out, so that
 // nothing obeys them; those that would change what comes back are known and refused by name.
 import * as z from 'zod'
+import { list } from '../formats/list.ts'
 import { decodingFields } from './decoding.ts'
 import { inputItem, message } from './messages.ts'
 
 const whole = z.int().min(0)
 const text = z.string()
 const tokenId = z.int().min(0).max(0x7fff_ffff)
+/** Token ids of one text; a body of the default size holds hardly more. */
+const tokenIds = (min: number) => list(tokenId, { min, max: 1 << 18 })
+/** The most sequences of a request, whatever the configuration says. */
+const PROMPTS = 128
+const TOOLS = 128
+/** Messages of a chat, or items of an input. */
+const MESSAGES = 4096
 
 const model = text.max(256).nullish().describe('a name that GET /v1/models lists; default: the first')
 
@@ -26,7 +34,7 @@ const generating = {
 }
 
 const stop = z
-  .union([text.min(1).max(256), z.array(text.min(1).max(256)).max(16)], 'expected a text or up to 16 texts')
+  .union([text.min(1).max(256), list(text.min(1).max(256), { max: 16 })], 'expected a text or up to 16 texts')
   .nullish()
   .describe('the answer ends before the first of these')
 
@@ -44,7 +52,7 @@ const plainFormat = z.object({ type: z.enum(['text', 'json_object']) })
 
 export const chatRequest = z.object({
   ...generating,
-  messages: z.array(message).min(1).max(4096),
+  messages: list(message, { min: 1, max: MESSAGES }),
   max_tokens: z.int().min(1).nullish().describe('the older name of max_completion_tokens'),
   max_completion_tokens: z.int().min(1).nullish(),
   stop,
@@ -68,10 +76,9 @@ export const chatRequest = z.object({
       'expected text, json_object or json_schema',
     )
     .nullish(),
-  tools: z
-    .array(z.object({ type: z.literal('function', 'only functions'), function: functionTool }))
-    .max(128)
-    .nullish(),
+  tools: list(z.object({ type: z.literal('function', 'only functions'), function: functionTool }), {
+    max: TOOLS,
+  }).nullish(),
   tool_choice: z
     .union(
       [
@@ -82,7 +89,7 @@ export const chatRequest = z.object({
     )
     .nullish(),
   parallel_tool_calls: z.boolean().nullish(),
-  modalities: z.array(z.literal('text', 'only text is generated')).nullish(),
+  modalities: list(z.literal('text', 'only text is generated'), { max: 8 }).nullish(),
   functions: unsupported('use tools'),
   function_call: unsupported('use tool_choice'),
   audio: unsupported('only text is generated'),
@@ -98,7 +105,7 @@ export const completionRequest = z.object({
   ...generating,
   prompt: z
     .union(
-      [text, z.array(tokenId).min(1), z.array(text).min(1), z.array(z.array(tokenId).min(1)).min(1)],
+      [text, tokenIds(1), list(text, { min: 1, max: PROMPTS }), list(tokenIds(1), { min: 1, max: PROMPTS })],
       'expected a text, token ids, or a list of either',
     )
     .describe('a text, token ids, or a list of either'),
@@ -117,11 +124,10 @@ const revising = { ...generating, stop: unsupported('the text is given'), n: onl
 
 export const infillRequest = z.object({
   ...revising,
-  parts: z
-    .array(z.union([text, z.strictObject({ mask: z.int().min(1).max(512) })], 'expected a text or {"mask": N}'))
-    .min(1)
-    .max(512)
-    .describe('the text in order; {"mask": N} is a hole of N tokens'),
+  parts: list(z.union([text, z.strictObject({ mask: z.int().min(1).max(512) })], 'expected a text or {"mask": N}'), {
+    min: 1,
+    max: 512,
+  }).describe('the text in order; {"mask": N} is a hole of N tokens'),
 })
 
 export const rewriteRequest = z.object({
@@ -133,7 +139,7 @@ const notKept = unsupported('nothing is kept; send all input')
 
 export const responsesRequest = z.object({
   ...generating,
-  input: z.union([text, z.array(inputItem).min(1).max(4096)], 'expected a text or a list of items'),
+  input: z.union([text, list(inputItem, { min: 1, max: MESSAGES })], 'expected a text or a list of items'),
   instructions: text.nullish(),
   max_output_tokens: z.int().min(1).nullish(),
   stop: stop.describe('not part of this API of OpenAI'),
@@ -158,10 +164,7 @@ export const responsesRequest = z.object({
         .nullish(),
     })
     .nullish(),
-  tools: z
-    .array(functionTool.extend({ type: z.literal('function', 'only functions') }))
-    .max(128)
-    .nullish(),
+  tools: list(functionTool.extend({ type: z.literal('function', 'only functions') }), { max: TOOLS }).nullish(),
   tool_choice: z
     .union(
       [z.enum(['none', 'auto', 'required']), z.object({ type: z.literal('function'), name: functionName })],
@@ -182,13 +185,13 @@ export const tokenizeRequest = z
   .object({
     model,
     prompt: text.nullish(),
-    messages: z.array(message).min(1).max(4096).nullish(),
+    messages: list(message, { min: 1, max: MESSAGES }).nullish(),
     add_special_tokens: z.boolean().nullish(),
     parse_special: parseSpecial,
   })
   .refine(({ prompt, messages }) => absent(prompt) !== absent(messages), 'give either prompt or messages')
 
-export const detokenizeRequest = z.object({ model, tokens: z.array(tokenId) })
+export const detokenizeRequest = z.object({ model, tokens: tokenIds(0) })
 
 export const moderationRequest = z.object({
   model: text.max(256).nullish().describe('any name is accepted; there is one judge'),
@@ -196,11 +199,8 @@ export const moderationRequest = z.object({
     .union(
       [
         text,
-        z.array(text).min(1).max(128),
-        z
-          .array(z.object({ type: z.literal('text', 'only text'), text }))
-          .min(1)
-          .max(128),
+        list(text, { min: 1, max: PROMPTS }),
+        list(z.object({ type: z.literal('text', 'only text'), text }), { min: 1, max: PROMPTS }),
       ],
       'expected a text, a list of texts or a list of text parts',
     )
