@@ -20,6 +20,8 @@ export interface ServedModel {
   /** Undefined while no process is ready. */
   readonly worker: ModelWorker | undefined
   readonly queue: Queue
+  /** For short pieces of work beside what is generated: one at a time. */
+  readonly errands: Queue
   /** Throws 503 while the model's process starts again after it crashed, so that no client waits for a crash to repeat. */
   check(): void
   /**
@@ -107,6 +109,7 @@ function createModel(
   const name = initial.name ?? defaultName(initial.path)
   const { limits, threads, device } = config
   const queue = createQueue({ concurrency: limits.concurrency, limit: limits.queue, seconds: limits.queue_seconds })
+  const errands = createQueue({ concurrency: 1, limit: limits.queue, seconds: limits.queue_seconds })
   let state: ModelState = 'unloaded'
   let worker: ModelWorker | undefined
   let loading: Promise<ModelWorker> | undefined
@@ -215,6 +218,7 @@ function createModel(
     name,
     created: Math.floor(Date.now() / 1000),
     queue,
+    errands,
     get aliases() {
       return settings.aliases
     },
@@ -274,6 +278,7 @@ function createModel(
       closing.abort(workerGone())
       clearTimeout(idle)
       queue.clear(workerGone())
+      errands.clear(workerGone())
       await Promise.allSettled(starting)
       await Promise.all([...alive].map((process) => process.close(now)))
     },

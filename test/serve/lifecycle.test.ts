@@ -144,3 +144,37 @@ test.each(['SIGHUP', 'SIGTERM'] as const)(
   },
   60_000,
 )
+
+test('a text that cannot fit is refused by its length, before it is tokenised', async () => {
+  const server = await testServer({ models: [{ name: 'd', path: folder.path }], limits: { prompt_tokens: 100 } })
+  try {
+    const text = 'a'.repeat(3201)
+    const messages = [{ role: 'user', content: text }]
+    for (const [path, body] of [
+      ['/v1/completions', { prompt: text, max_tokens: 1 }],
+      ['/v1/completions', { prompt: text, max_tokens: 0, echo: true, logprobs: 1 }],
+      ['/v1/chat/completions', { messages, max_tokens: 1 }],
+      ['/v1/responses', { input: messages, max_output_tokens: 1 }],
+      ['/v1/infill', { parts: [text, { mask: 1 }] }],
+      ['/v1/rewrite', { input: text }],
+      ['/tokenize', { prompt: text }],
+      ['/tokenize', { messages }],
+    ] as const) {
+      const answer = await post(`${server.url}${path}`, body)
+      expect(answer.status, path).toBe(400)
+      expect(await answer.json(), path).toMatchObject({
+        error: { code: 'context_length_exceeded', message: expect.stringContaining('characters; at most 3200') },
+      })
+    }
+    // Whoever asks for tokens is one of many: a client that leaves is not worked for.
+    const gone = new AbortController()
+    const asked = Array.from({ length: 20 }, () =>
+      post(`${server.url}/tokenize`, { prompt: text.slice(1) }, { signal: gone.signal }).catch(() => undefined),
+    )
+    gone.abort()
+    await Promise.all(asked)
+    expect((await post(`${server.url}/tokenize`, { prompt: 'a' })).status).toBe(200)
+  } finally {
+    await server.close()
+  }
+}, 60_000)

@@ -86,7 +86,7 @@ export async function* answerChat(
   const asked = Array.from({ length: chat.n }, (_, index) => job(index))
   const { jobs, blocked } = await judgeJobs(safety, asked, {
     ...{ asker, signal: run.signal },
-    detokenize: (ids) => worker.detokenize(ids),
+    detokenize: (ids) => worker.detokenize(ids, run.signal),
   })
   const events = blocked ? refuseAll(chat.n) : safety.answers(runChoices(model, jobs, run), jobs, asker)
   for await (const event of events) yield* chatEvents(event, filters[event.index], chat.parallelToolCalls)

@@ -69,7 +69,7 @@ export const completionsRoute = (context: RouteContext) => async (c: Context<Env
   const asker = askerOf(model, c.var)
   const { jobs, blocked } = await judgeJobs(safety, asked, {
     ...{ asker, signal: run.signal },
-    detokenize: (ids) => worker.detokenize(ids),
+    detokenize: (ids) => worker.detokenize(ids, run.signal),
   })
   const generate = () => (blocked ? refuseAll(asked.length) : safety.answers(runChoices(model, jobs, run), jobs, asker))
   if (body.stream) {

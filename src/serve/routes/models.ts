@@ -36,21 +36,26 @@ export const metricsRoute =
   async (c: Context<Env>) =>
     c.body(await metrics.text(), 200, { 'content-type': metrics.contentType })
 
-/** Runs a short piece of work in the model's process. */
+/** Runs a short piece of work in the model's process. One at a time, clients in turns: it holds up those who generate. */
 async function inWorker<T>(
   { models, limits: { seconds } }: RouteContext,
   c: Context<Env>,
   name: string | null | undefined,
-  work: (worker: ModelWorker) => Promise<T>,
+  work: (worker: ModelWorker, signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const model = models.find(name)
   model.check()
+  const { client, gone } = c.var
+  const { signal } = gone
+  model.errands.admit(client, 1)
   const leave = model.enter()
-  const { signal } = c.var.gone
+  let release = () => {}
   try {
+    release = await model.errands.acquire(client, signal)
     const worker = await model.ready(signal)
-    return await within(work(worker), { signal, seconds, late: () => notAnswering(seconds) })
+    return await within(work(worker, signal), { signal, seconds, late: () => notAnswering(seconds) })
   } finally {
+    release()
     leave()
   }
 }
@@ -61,11 +66,15 @@ export const tokenize = (context: RouteContext) => async (c: Context<Env>) => {
   const prompt: Prompt = isSet(body.prompt)
     ? { kind: 'text', text: body.prompt, special: body.parse_special ? 'tokens' : 'text' }
     : { kind: 'chat', messages: fromMessages(body.messages!) }
-  const { tokens, most } = await inWorker(context, c, body.model, async (worker) => {
+  const { tokens, most } = await inWorker(context, c, body.model, async (worker, signal) => {
     if (prompt.kind === 'chat' && !worker.info.chat && !worker.info.plainPrompts)
       throw badRequest('this model has no chat template', 'messages')
     return {
-      tokens: await worker.tokenize(prompt, body.add_special_tokens ?? true),
+      tokens: await worker.tokenize(
+        prompt,
+        { addSpecialTokens: body.add_special_tokens ?? true, maxPromptTokens: context.limits.prompt_tokens },
+        signal,
+      ),
       most: worker.info.maxPositions,
     }
   })
@@ -74,7 +83,7 @@ export const tokenize = (context: RouteContext) => async (c: Context<Env>) => {
 
 export const detokenize = (context: RouteContext) => async (c: Context<Env>) => {
   const body = await readBody(c, detokenizeRequest, context.limits)
-  const prompt = await inWorker(context, c, body.model, (worker) => worker.detokenize(body.tokens))
+  const prompt = await inWorker(context, c, body.model, (worker, signal) => worker.detokenize(body.tokens, signal))
   return c.json({ prompt })
 }
 

@@ -66,7 +66,9 @@ process.on('message', async (request: WorkerRequest) => {
     case 'score':
       return answer(request.id, (served, signal) => served.score(request.job, signal))
     case 'tokenize':
-      return answer(request.id, async (served) => served.tokenize(request.prompt, request.addSpecialTokens))
+      return answer(request.id, async (served) =>
+        served.tokenize(request.prompt, request.addSpecialTokens, request.maxPromptTokens),
+      )
     case 'detokenize':
       return answer(request.id, async (served) => served.detokenize(request.ids))
     case 'cancel':

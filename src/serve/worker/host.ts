@@ -25,8 +25,12 @@ export interface ModelWorker {
   readonly responsive: boolean
   generate(job: GenerateJob, signal: AbortSignal, onEvent: (event: GenerateEvent) => void): Promise<GenerateResult>
   score(job: ScoreJob, signal: AbortSignal): Promise<ScoreResult>
-  tokenize(prompt: Prompt, addSpecialTokens: boolean): Promise<number[]>
-  detokenize(ids: number[]): Promise<string>
+  tokenize(
+    prompt: Prompt,
+    options: { addSpecialTokens: boolean; maxPromptTokens: number },
+    signal: AbortSignal,
+  ): Promise<number[]>
+  detokenize(ids: number[], signal: AbortSignal): Promise<string>
   /** Resolves when the process is gone, for whatever reason. */
   readonly gone: Promise<void>
   /** Ends the process after its work; `now` ends it at once. */
@@ -186,8 +190,8 @@ export async function startWorker(
     },
     generate: (job, signal, onEvent) => request((id) => ({ kind: 'generate', id, job }), signal, onEvent),
     score: (job, signal) => request((id) => ({ kind: 'score', id, job }), signal),
-    tokenize: (prompt, addSpecialTokens) => request((id) => ({ kind: 'tokenize', id, prompt, addSpecialTokens })),
-    detokenize: (ids) => request((id) => ({ kind: 'detokenize', id, ids })),
+    tokenize: (prompt, options, signal) => request((id) => ({ kind: 'tokenize', id, prompt, ...options }), signal),
+    detokenize: (ids, signal) => request((id) => ({ kind: 'detokenize', id, ids }), signal),
     gone,
     close,
   }

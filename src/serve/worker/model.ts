@@ -1,6 +1,7 @@
 // A model as a server uses it: prompts to tokens, tokens to text, stop strings, log-probabilities. Knows no HTTP.
 
 import { loadAdapterFor, loadForInference } from '../../checkpoint/load.ts'
+import { remembering } from '../../core/remember.ts'
 import { createExecutor } from '../../runtime/onnxruntime/executor.ts'
 import { assemble, type TextToken, type Writing } from '../../text/assemble.ts'
 import { createGenerator } from '../../text/generator.ts'
@@ -14,6 +15,7 @@ import type {
   GenerateResult,
   ModelInfo,
   Prompt,
+  Revision,
   ScoreJob,
   ScoreResult,
   TokenLogprob,
@@ -26,10 +28,15 @@ export interface ServedModel {
   /** Reports events as they come. Rejects with RequestError, or the signal's reason. */
   generate(job: GenerateJob, signal: AbortSignal, onEvent: (event: GenerateEvent) => void): Promise<GenerateResult>
   score(job: ScoreJob, signal: AbortSignal): Promise<ScoreResult>
-  tokenize(prompt: Prompt, addSpecialTokens: boolean): number[]
+  tokenize(prompt: Prompt, addSpecialTokens: boolean, maxPromptTokens: number): number[]
   detokenize(ids: number[]): string
   dispose(): Promise<void>
 }
+
+/** Characters per token beyond which a text is refused before it is tokenised; real text has 1 to 8. */
+const MOST_CHARACTERS = 32
+/** Prompts whose tokens are remembered. */
+const PROMPTS = 8
 
 /** What a call begins with where the chat template says so; elsewhere it is a bare object. */
 const CALL = '<tool_call>'
@@ -61,7 +68,31 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
     throw new RequestError(`token ${generator.maskTokenId} is the mask of this model: no prompt can hold it`, { param })
   }
 
-  function encode(prompt: Prompt, param: string): number[] {
+  /** Refuses what cannot fit by its length alone, before any work is done for it. */
+  function checkCharacters(prompt: Prompt | Revision, param: string, maxTokens: number): void {
+    if (prompt.kind === 'ids') return
+    const { length } =
+      prompt.kind === 'text'
+        ? prompt.text
+        : prompt.kind === 'chat'
+          ? JSON.stringify([prompt.messages, prompt.tools])
+          : prompt.parts.join('')
+    const most = MOST_CHARACTERS * Math.min(maxTokens, maxPositions)
+    if (length > most)
+      throw new RequestError(`the prompt has ${length} characters; at most ${most} are possible here`, {
+        param,
+        code: 'context_length_exceeded',
+      })
+  }
+
+  function encode(prompt: Prompt, param: string, maxTokens: number): number[] {
+    checkCharacters(prompt, param, maxTokens)
+    return prompt.kind === 'ids' ? encodeOnce({ prompt, param }) : remembered({ prompt, param })
+  }
+
+  const remembered = remembering(encodeOnce, (given) => JSON.stringify(given), PROMPTS)
+
+  function encodeOnce({ prompt, param }: { prompt: Prompt; param: string }): number[] {
     if (prompt.kind === 'ids') {
       const wrong = prompt.ids.find((id) => id >= vocabSize)
       if (wrong !== undefined)
@@ -142,10 +173,11 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
     },
 
     async generate(given, signal, onEvent) {
+      checkCharacters(given.prompt, given.promptParam, given.maxPromptTokens)
       const job = asWritten(given)
       const { prompt: asked } = job
       if (asked.kind === 'revise') return revise(asked, job, { generator, maxPositions, signal, onEvent })
-      const prompt = encode(asked, job.promptParam)
+      const prompt = encode(asked, job.promptParam, job.maxPromptTokens)
       checkLength(prompt.length, job, 1)
       const { unmasking, logprobs } = job
       const writing = begin(prompt, job, signal)
@@ -174,7 +206,7 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
     },
 
     async score(job, signal) {
-      const ids = encode(job.prompt, job.promptParam)
+      const ids = encode(job.prompt, job.promptParam, job.maxPromptTokens)
       checkLength(ids.length, job, 0)
       const stream = createTextStream(tokenizer, { special: 'written' })
       let text = ''
@@ -203,10 +235,12 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
       }
     },
 
-    tokenize(prompt, addSpecialTokens) {
+    tokenize(prompt, addSpecialTokens, maxPromptTokens) {
+      const param = prompt.kind === 'text' ? 'prompt' : 'messages'
+      checkCharacters(prompt, param, maxPromptTokens)
       if (prompt.kind === 'text')
         return tokenizer.encode(prompt.text, { addSpecialTokens, special: prompt.special ?? 'text' })
-      return encode(prompt, 'messages')
+      return encode(prompt, param, maxPromptTokens)
     },
     detokenize: (ids) => textOf(tokenizer, ids, { special: 'written' }),
     async dispose() {

@@ -163,7 +163,7 @@ export type WorkerRequest =
   | { kind: 'load'; settings: WorkerSettings }
   | { kind: 'generate'; id: number; job: GenerateJob }
   | { kind: 'score'; id: number; job: ScoreJob }
-  | { kind: 'tokenize'; id: number; prompt: Prompt; addSpecialTokens: boolean }
+  | { kind: 'tokenize'; id: number; prompt: Prompt; addSpecialTokens: boolean; maxPromptTokens: number }
   | { kind: 'detokenize'; id: number; ids: number[] }
   | { kind: 'cancel'; id: number }
   /** Asks for a `pong`, to know that the process still answers. */
