@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { type Parameter, UserError } from '../core/types.ts'
 import { isRecord } from '../formats/json.ts'
 import { isMagnitude } from '../models/lora.ts'
-import { readJsonObject, writeTextAtomically } from './file.ts'
+import { readModelJson, writeTextAtomically } from './file.ts'
 import { openSafetensors } from './safetensors.ts'
 import { writeSafetensors } from './safetensors-write.ts'
 
@@ -127,7 +127,7 @@ const peftJson = ({ base, rank, alpha, targetModules, dora }: LoraConfig) => ({
 /** Reads what every adapter_config.json says, and how to complain about the rest. Throws UserError that names the key. */
 async function readLoraConfig(folder: string) {
   const path = join(folder, adapterConfigFile)
-  const json = await readJsonObject(path)
+  const json = await readModelJson(path)
   const bad = (key: string, expected: string): never => {
     throw new UserError(`${path}: ${key} must be ${expected}, got ${JSON.stringify(json[key])?.slice(0, 100)}`)
   }

@@ -1,7 +1,7 @@
 // Files: random access with checked ranges, bounded text and JSON, atomic writes. Knows nothing about checkpoint formats.
 import { randomBytes } from 'node:crypto'
-import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { type FileHandle, lstat, mkdir, open, realpath, rename, rm, stat } from 'node:fs/promises'
+import { basename, dirname, join, sep } from 'node:path'
 import { UserError } from '../core/types.ts'
 import { isRecord } from '../formats/json.ts'
 
@@ -148,6 +148,39 @@ export const readJsonObject = async (path: string): Promise<Record<string, unkno
   }
   if (!isRecord(value)) throw new UserError(`${path}: expected a JSON object`)
   return value
+}
+
+/**
+ * Refuses a file of a model's folder that is a link out of it: it could be any file of this machine, and a chat template is
+ * shown to others. Links into the blobs of a Hub cache are how that stores a model. Throws UserError.
+ */
+const checkEnclosed = async (path: string): Promise<void> => {
+  let target: string
+  try {
+    if (!(await lstat(path)).isSymbolicLink()) return
+    target = await realpath(path)
+  } catch (error) {
+    throw openError(path, error)
+  }
+  const folder = await realpath(dirname(path))
+  const blobs = join(dirname(dirname(folder)), 'blobs')
+  const inCache = basename(dirname(folder)) === 'snapshots' && dirname(target) === blobs
+  if (inCache || target.startsWith(folder + sep)) return
+  throw new UserError(
+    `${path}: is a link to a file outside of the model's folder; put a copy of that file in its place`,
+  )
+}
+
+/** `readText` for a file of a model's folder, which may come from anyone. */
+export const readModelText = async (path: string): Promise<string> => {
+  await checkEnclosed(path)
+  return readText(path)
+}
+
+/** `readJsonObject` for a file of a model's folder, which may come from anyone. */
+export const readModelJson = async (path: string): Promise<Record<string, unknown>> => {
+  await checkEnclosed(path)
+  return readJsonObject(path)
 }
 
 export const exists = async (path: string): Promise<boolean> => {

@@ -8,8 +8,8 @@ import {
   errorCode,
   exists,
   makeFolder,
-  readJsonObject,
-  readText,
+  readModelJson,
+  readModelText,
   syncFolder,
   temporaryName,
   writeTextAtomically,
@@ -102,7 +102,7 @@ const openGgufCheckpoint = async (opened: string, path: string): Promise<Checkpo
 }
 
 const readConfig = async (path: string): Promise<ModelConfig> => {
-  const config = await readJsonObject(path)
+  const config = await readModelJson(path)
   if (typeof config.model_type !== 'string') throw new UserError(`${path}: model_type is missing`)
   return config as ModelConfig
 }
@@ -113,7 +113,7 @@ export const readGenerationConfig = async (
 ): Promise<Pick<Checkpoint, 'generationConfig' | 'generationConfigPath'>> => {
   const path = join(folder, GENERATION_CONFIG)
   if (!(await exists(path))) return { generationConfig: undefined }
-  return { generationConfig: await readJsonObject(path), generationConfigPath: path }
+  return { generationConfig: await readModelJson(path), generationConfigPath: path }
 }
 
 /** Opens weights (.safetensors files or an index) with config.json and the tokenizer beside them. */
@@ -144,7 +144,7 @@ const openSafetensorsCheckpoint = async (path: string, ...weights: [string, ...s
     tokenizerFiles: async () => {
       const files: Record<string, string> = {}
       for (const name of tokenizerFileNames)
-        if (await exists(join(folder, name))) files[name] = await readText(join(folder, name))
+        if (await exists(join(folder, name))) files[name] = await readModelText(join(folder, name))
       return files
     },
     close: file.close,

@@ -15,7 +15,7 @@ import { createModel, type Model } from '../models/index.ts'
 import { loraShapes } from '../models/lora.ts'
 import { loadTokenizer, type Tokenizer } from '../tokenizer/index.ts'
 import { type Adapter, adapterConfigFile, loadAdapter } from './adapter.ts'
-import { exists, readJsonObject, readText } from './file.ts'
+import { exists, readModelJson, readModelText } from './file.ts'
 import { readGenerationConfig, tokenizerFileNames } from './huggingface.ts'
 import { type Checkpoint, compareTensors, openCheckpoint, type PullOptions, pull } from './index.ts'
 
@@ -116,7 +116,7 @@ const adapterKeys: Readonly<Record<string, string>> = { rank: 'r', targetModules
 /** Throws UserError for an adapter of an earlier version, whose measured settings are not read any more. */
 async function checkVersion(folder: string): Promise<void> {
   const path = join(folder, adapterConfigFile)
-  const { decoding } = await readJsonObject(path)
+  const { decoding } = await readModelJson(path)
   if (!isRecord(decoding) || decoding.row_cost !== undefined) return
   const old = ['draft_threshold', 'branch_threshold'].filter((key) => key in decoding)
   if (old.length > 0)
@@ -149,11 +149,11 @@ async function loadWith<P extends InferenceParameter>(
   const { path } = await pull(source, options)
   const name = basename(resolve(source.replace(/^pypi:/, ''))).replace(/(?<=.)(==|@).+$/, '')
   if (init === 'random' && (await stat(path)).isDirectory() && (await exists(join(path, 'config.json')))) {
-    const config = await readJsonObject(join(path, 'config.json'))
+    const config = await readModelJson(join(path, 'config.json'))
     if (typeof config.model_type !== 'string') throw new UserError(`${path}/config.json: model_type is missing`)
     const files: Record<string, string> = {}
     for (const file of tokenizerFileNames) {
-      if (await exists(join(path, file))) files[file] = await readText(join(path, file))
+      if (await exists(join(path, file))) files[file] = await readModelText(join(path, file))
     }
     const model = createModel(config as ModelConfig)
     return {

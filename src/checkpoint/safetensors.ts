@@ -4,7 +4,7 @@ import { type TensorData, UserError } from '../core/types.ts'
 import { decodeBFloat16, decodeFloat16 } from '../formats/float.ts'
 import { isRecord } from '../formats/json.ts'
 import { type Header, headerLength, heldType, PREFIX_BYTES, parseHeader } from '../formats/safetensors.ts'
-import { exists, openFile, type RandomAccessFile, readJsonObject } from './file.ts'
+import { exists, openFile, type RandomAccessFile, readModelJson } from './file.ts'
 import type { TensorInfo } from './types.ts'
 
 /** Tensors of one safetensors file or of all shards of an index. */
@@ -116,7 +116,7 @@ const openShards = async (path: string, paths: readonly string[]): Promise<Safet
 
 /** The shards that an index names, each once, as paths beside it. Only plain file names are followed. */
 const readIndex = async (path: string): Promise<Map<string, string>> => {
-  const { weight_map: map } = await readJsonObject(path)
+  const { weight_map: map } = await readModelJson(path)
   if (!isRecord(map)) throw new UserError(`${path}: has no weight_map object`)
   const places = new Map<string, string>()
   for (const [name, shard] of Object.entries(map)) {

@@ -6,6 +6,7 @@ import pc from 'picocolors'
 import type { Device } from '../core/types.ts'
 import { createDisplay, type Display } from './display.ts'
 import type { Session } from './session.ts'
+import { writeText } from './terminal.ts'
 
 export type Colors = ReturnType<typeof pc.createColors>
 
@@ -60,7 +61,7 @@ export function createContext(command: Command, session: Session): Context {
     result(value, text) {
       // A live display would erase what is written below it.
       display.done()
-      process.stdout.write(`${json ? JSON.stringify(value) : text()}\n`)
+      writeText(process.stdout, `${json ? JSON.stringify(value) : text()}\n`)
     },
     display,
   }

@@ -2,6 +2,7 @@
 // Knows nothing about what progresses.
 import { createLogUpdate } from 'log-update'
 import type { Colors } from './context.ts'
+import { forTerminal } from './terminal.ts'
 
 export interface Display {
   /** Whether `update` redraws in place. */
@@ -66,15 +67,15 @@ export function createDisplay(stream: NodeJS.WriteStream, options: DisplayOption
       current = () => live(stream.columns || 80, colors)
       if (now() - last < redraw) return
       last = now()
-      log(current())
+      log(forTerminal(current()))
     },
     line(text) {
       log.clear()
-      stream.write(`${text}\n`)
-      if (current) log(current())
+      stream.write(`${forTerminal(text)}\n`)
+      if (current) log(forTerminal(current()))
     },
     done() {
-      if (current) log(current())
+      if (current) log(forTerminal(current()))
       log.done()
       current = undefined
       last = Number.NEGATIVE_INFINITY

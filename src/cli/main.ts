@@ -5,6 +5,7 @@ import { createProgram } from './command-line.ts'
 import { failureOf } from './errors.ts'
 import { exitCodes } from './exit-codes.ts'
 import type { Session } from './session.ts'
+import { writeText } from './terminal.ts'
 
 const stop = new AbortController()
 const session: Session = { signal: stop.signal, exitCode: exitCodes.ok, onStop: 'Stopping; nothing is saved.' }
@@ -55,12 +56,12 @@ function report(error: unknown, json: boolean): number {
   const { message, code } = failureOf(error)
   if (json) process.stdout.write(`${JSON.stringify({ error: { message, code } })}\n`)
   if (code === exitCodes.internal) {
-    process.stderr.write(`${(error instanceof Error && error.stack) || message}\n`)
+    writeText(process.stderr, `${(error instanceof Error && error.stack) || message}\n`)
     process.stderr.write(
       `\nThis is a defect in unmask ${packageVersion()} (Node ${process.version}); please report it with the lines above and the command.\n`,
     )
   } else if (!(error instanceof CommanderError)) {
-    process.stderr.write(`unmask: ${message}\n`)
+    writeText(process.stderr, `unmask: ${message}\n`)
   }
   return code
 }

@@ -116,3 +116,23 @@ describe('flags', () => {
     expect(() => parseRecipe(flags())).toThrow('model: is required')
   })
 })
+
+it.each([
+  [
+    'aliases that multiply',
+    [
+      'a: &a [x, x]',
+      ...Array.from({ length: 30 }, (_, i) => {
+        const [of, name] = [i === 0 ? 'a' : `a${i}`, `a${i + 1}`]
+        return `${name}: &${name} [${`*${of}, `.repeat(9)}*${of}]`
+      }),
+    ].join('\n'),
+  ],
+  ['an alias of itself', 'a: &a [*a]'],
+  ['depth', `a: ${'['.repeat(200_000)}`],
+  ['depth in keys', '? '.repeat(50_000)],
+  ['a tag', 'a: !!js/function x'],
+])('a recipe with %s is an error that names the file', async (_, text) => {
+  const file = written(text)
+  await expect(loadRecipe(file, {})).rejects.toThrow(file)
+})

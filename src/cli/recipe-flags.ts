@@ -207,13 +207,23 @@ async function readRecipeFile(
   const text = await readText(file)
   if (text.length > maxRecipeBytes) throw new UserError(`Recipe ${file}: larger than 1 MiB; is it a recipe?`)
   const lines = new LineCounter()
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false })
+  let document: ReturnType<typeof parseDocument>
+  try {
+    document = parseDocument(text, { lineCounter: lines, prettyErrors: false })
+  } catch {
+    throw new UserError(`${file}: is nested too deeply for a recipe`)
+  }
   const problem = document.errors[0] ?? document.warnings[0]
   if (problem) {
     const { line, col } = lines.linePos(problem.pos[0])
     throw new UserError(`${file}:${line}:${col}: not valid YAML: ${problem.message}`)
   }
-  const value: unknown = document.toJS({ maxAliasCount: 100 }) ?? {}
+  let value: unknown
+  try {
+    value = document.toJS({ maxAliasCount: 100 }) ?? {}
+  } catch (error) {
+    throw new UserError(`${file}: cannot be used: ${error instanceof Error ? error.message : error}`)
+  }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new UserError(`${file}: a recipe is a list of "key: value" lines; see \`unmask convert --help\`.`)
   }

@@ -66,6 +66,7 @@ const limits = z.strictObject({
     .describe('sequences that may wait for a place, those of one client half of what others leave'),
   queue_seconds: seconds.default(60).describe('longest wait for a place'),
   seconds: seconds.default(300).describe('longest generation; then the answer ends, with finish_reason length'),
+  load_seconds: seconds.default(600).describe('longest time in which a model loads; then its process is ended'),
   prompt_tokens: whole.default(32_768).describe('most tokens of a prompt, within the positions of the model'),
   output_tokens: whole.default(4096).describe('largest max_tokens, and its default for chats'),
   choices: whole.max(128).default(128).describe('most sequences of one request: prompts times n'),

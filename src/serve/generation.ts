@@ -11,6 +11,9 @@ import type { GenerateEvent, GenerateJob, GenerateResult, ScoreJob, ScoreResult 
 /** Tokens in whose multiples prompts share, so that nobody guesses another user's prompt bit by bit. */
 const SHARED_STEP = 64
 
+/** Events that may wait for a client that does not read. */
+const MOST_UNREAD = 4096
+
 export interface RunContext {
   /** Who the places are shared with fairly. */
   client: string
@@ -85,6 +88,7 @@ export async function* runChoices(
             metrics.firstTokenSeconds.observe(labels, (performance.now() - since) / 1000)
           }
           events.push({ index, kind: 'text', ...event })
+          if (events.length > MOST_UNREAD) stop.abort(new ApiError(499, 'the client reads too slowly'))
           wake()
         },
       )

@@ -54,9 +54,11 @@ export function createModels(config: ServeConfig, options: Options): Models {
   let models = config.models.map((settings) => createModel(settings, config, options))
   /** No longer served, but not ended yet. */
   const leaving = new Set<(typeof models)[number]>()
-  let reloads = Promise.resolve()
+  let closed = false
+  let reloading: Promise<void> | undefined
+  let pending: { config: Pick<ServeConfig, 'models'>; done: Promise<void> } | undefined
 
-  async function reload(next: Pick<ServeConfig, 'models'>): Promise<void> {
+  async function exchange(next: Pick<ServeConfig, 'models'>): Promise<void> {
     const old = models
     models = next.models.map((settings) => {
       const same = old.find((model) => model.name === (settings.name ?? defaultName(settings.path)))
@@ -64,9 +66,33 @@ export function createModels(config: ServeConfig, options: Options): Models {
     })
     const gone = old.filter((model) => !models.includes(model))
     for (const model of gone) leaving.add(model)
-    await Promise.all(gone.map((model) => model.close(false)))
-    for (const model of gone) leaving.delete(model)
-    await Promise.all(models.map((model, index) => model.reload(next.models[index]!)))
+    await Promise.all([
+      ...gone.map((model) => model.close(false).finally(() => leaving.delete(model))),
+      ...models.map((model, index) => model.reload(next.models[index]!)),
+    ])
+  }
+
+  /** One at a time, and one that waits, with what was asked for last. */
+  function reload(config: Pick<ServeConfig, 'models'>): Promise<void> {
+    if (closed) return Promise.resolve()
+    if (!reloading) {
+      reloading = exchange(config).finally(() => {
+        reloading = undefined
+      })
+      return reloading
+    }
+    if (pending) pending.config = config
+    else {
+      const next = reloading
+        .catch(() => {})
+        .then(() => {
+          const { config: last } = pending!
+          pending = undefined
+          return reload(last)
+        })
+      pending = { config, done: next }
+    }
+    return pending.done
   }
 
   return {
@@ -84,12 +110,9 @@ export function createModels(config: ServeConfig, options: Options): Models {
     async preload() {
       await Promise.all(models.filter((model) => model.settings.preload).map((model) => model.load()))
     },
-    reload(next) {
-      // One after the other.
-      reloads = reloads.then(() => reload(next))
-      return reloads
-    },
+    reload,
     async close(now) {
+      closed = true
       await Promise.all([...models, ...leaving].map((model) => model.close(now)))
     },
   }
@@ -132,7 +155,11 @@ function createModel(
         ...(threads > 0 ? { threads } : {}),
         device,
       },
-      { signal: closing.signal, onInternalError: (message) => log.error({ model: name, message }, 'model process') },
+      {
+        signal: closing.signal,
+        seconds: limits.load_seconds,
+        onInternalError: (message) => log.error({ model: name, message }, 'model process'),
+      },
     )
     starting.add(started)
     try {

@@ -7,11 +7,12 @@ import {
   auditFrom,
   createFilters,
   type EndpointVerdict,
-  type FilterStream,
+  type Filter,
   type Finding,
   type Judgement,
   strongest,
 } from '../safety/index.ts'
+import type { Tool } from '../tokenizer/types.ts'
 import type { ServeConfig } from './config.ts'
 import type { ChoiceEvent } from './generation.ts'
 import type { Log } from './log.ts'
@@ -50,6 +51,8 @@ export interface Safety {
     jobs: readonly GenerateJob[],
     asker: Asker,
   ): AsyncGenerator<ChoiceEvent, void>
+  /** Judges the arguments of a call as the client gets them: reading them from the answer may have changed how they are written. */
+  call(given: string, asker: Asker, signal: AbortSignal): Promise<{ text: string; blocked: boolean }>
   /** Rejects with the signal's reason. */
   moderate(text: string, signal: AbortSignal): Promise<Moderation>
   close(): Promise<void>
@@ -122,7 +125,7 @@ export async function createSafety(
   ): AsyncGenerator<ChoiceEvent, void> {
     const { answers: filter } = filters
     if (!filter && !endpoint && !audit) return yield* events
-    const choices = jobs.map(({ prompt }) => createChoice(filter?.stream(), prompt.kind === 'revise'))
+    const choices = jobs.map(({ prompt }) => createChoice(filter, prompt.kind === 'revise'))
     try {
       for await (const event of events) {
         const choice = choices[event.index]!
@@ -151,6 +154,8 @@ export async function createSafety(
           }
         if (!last && !judged.blocked) continue
         choice.done = true
+        const holes = event.kind === 'end' && !judged.blocked ? await choice.holes(event.holes) : undefined
+        if (holes?.blocked) judged.blocked = [holes.blocked.category]
         const { findings, scores } = choice
         record(
           { ...asker, direction: 'answer', text: choice.original },
@@ -160,7 +165,7 @@ export async function createSafety(
         )
         yield judged.blocked
           ? { ...choice.result(), index, kind: 'end', finish: 'content_filter' }
-          : choice.end(event as ChoiceEvent)
+          : choice.end(event as Extract<ChoiceEvent, { kind: 'end' }>, holes?.texts)
         if (choices.every(({ done }) => done)) return
       }
     } finally {
@@ -191,6 +196,20 @@ export async function createSafety(
       }
     },
     answers,
+    async call(given, asker, signal) {
+      const judged = await filters.answers?.judge(given, signal)
+      const text = judged?.text ?? given
+      const verdict = judged?.blocked ? undefined : await ask(text, signal)
+      const blocked = judged?.blocked !== undefined || verdict?.flagged === true
+      if (judged || verdict)
+        record(
+          { ...asker, direction: 'answer', text: given },
+          judged?.findings ?? [],
+          judged?.scores ?? new Map(),
+          blocked,
+        )
+      return { text, blocked }
+    },
     async moderate(text, signal) {
       const { scores } = await filters.moderation.judge(text, signal)
       const names = new Set(filters.moderation.flagged(scores))
@@ -207,7 +226,8 @@ export async function createSafety(
  * One answer: its text as it was judged, and what waits with it. Tokens of a text that is revised count from the start of the
  * text, so they wait until all of it has been judged.
  */
-function createChoice(stream: FilterStream | undefined, revised: boolean) {
+function createChoice(filter: Filter | undefined, revised: boolean) {
+  const stream = filter?.stream()
   /** What belongs to text up to `end` of the original: sent when that is. */
   let waiting: { end: number; tokens: number; logprobs: TokenLogprob[] }[] = []
   let unmasked: UnmaskedToken[] = []
@@ -276,11 +296,19 @@ function createChoice(stream: FilterStream | undefined, revised: boolean) {
         unmasked: shown.filter((token) => final.get(token.position) === token),
       }
     },
+    /** Texts of holes, each judged by itself as the client gets it: what stands around it may have hidden a word. */
+    async holes(given: readonly string[] | undefined): Promise<{ texts: string[]; blocked: Finding | undefined }> {
+      const parts = await Promise.all((given ?? []).map((text) => filter?.judge(text)))
+      return {
+        texts: (given ?? []).map((text, i) => parts[i]?.text ?? text),
+        blocked: parts.find((part) => part?.blocked)?.blocked,
+      }
+    },
     /** The end of a choice, without the texts of its holes where something was taken out of them. */
-    end(event: ChoiceEvent): ChoiceEvent {
-      if (!altered || event.kind !== 'end' || !event.holes) return event
+    end(event: Extract<ChoiceEvent, { kind: 'end' }>, texts: string[] | undefined): ChoiceEvent {
+      if (!event.holes) return event
       const { holes: _, ...rest } = event
-      return rest
+      return altered ? rest : { ...rest, holes: texts ?? event.holes }
     },
     result: () => ({ promptTokens, cachedTokens: 0, completionTokens, forwards }),
   }
@@ -309,7 +337,7 @@ export async function judgeJobs(
     const { prompt, suffix } = job
     const parts =
       prompt.kind === 'chat'
-        ? prompt.messages.flatMap(textsOf)
+        ? [...prompt.messages.flatMap(textsOf), ...(prompt.tools ?? []).map((tool) => JSON.stringify(tool))]
         : prompt.kind === 'revise'
           ? prompt.parts.filter((part) => typeof part === 'string')
           : [prompt.kind === 'ids' ? await detokenize(prompt.ids) : prompt.text]
@@ -333,9 +361,10 @@ export async function judgeJobs(
 
 type Message = Extract<GenerateJob['prompt'], { kind: 'chat' }>['messages'][number]
 
-/** What a message says: its content, its reasoning, and the arguments of its calls as JSON. */
-const textsOf = ({ content, reasoning_content: reasoning, tool_calls: calls = [] }: Message): string[] => [
+/** What a message says: its content, who it is from, its reasoning, and the arguments of its calls as JSON. */
+const textsOf = ({ content, name, reasoning_content: reasoning, tool_calls: calls = [] }: Message): string[] => [
   content,
+  ...(name === undefined ? [] : [name]),
   ...(reasoning === undefined ? [] : [reasoning]),
   ...calls.map((call) => JSON.stringify(call.function.arguments) ?? ''),
 ]
@@ -347,6 +376,7 @@ function withTexts(prompt: GenerateJob['prompt'], texts: readonly string[]): Gen
   if (prompt.kind !== 'chat') return { kind: 'text', text: texts[0] ?? '' }
   const messages = prompt.messages.map((message) => {
     const replaced: Message = { ...message, content: texts[next++] ?? '' }
+    if (message.name !== undefined) replaced.name = texts[next++]
     if (message.reasoning_content !== undefined) replaced.reasoning_content = texts[next++]
     if (message.tool_calls)
       replaced.tool_calls = message.tool_calls.map((call) => ({
@@ -355,7 +385,14 @@ function withTexts(prompt: GenerateJob['prompt'], texts: readonly string[]): Gen
       }))
     return replaced
   })
-  return { ...prompt, messages }
+  const tools = prompt.tools?.map((tool) => toolFrom(texts[next++] ?? '', tool))
+  return { ...prompt, messages, ...(tools ? { tools } : {}) }
+}
+
+/** A tool whose texts were replaced in its JSON; its name alone where a rule's replacement broke it. */
+function toolFrom(text: string, { type, function: { name } }: Tool): Tool {
+  const read = fromJson(text)
+  return typeof read === 'object' ? (read as Tool) : { type, function: { name } }
 }
 
 /** A value whose texts were replaced in its JSON; the text where a rule's replacement broke it. */

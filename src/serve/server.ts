@@ -5,6 +5,7 @@ import { createAdaptorServer } from '@hono/node-server'
 import { UserError } from '../core/types.ts'
 import { createApp } from './app.ts'
 import type { ServeConfig } from './config.ts'
+import { guardConnections } from './connections.ts'
 import { createLog } from './log.ts'
 import { createMetrics } from './metrics.ts'
 import { createModels } from './models.ts'
@@ -49,6 +50,7 @@ export async function startServer(config: ServeConfig, signal?: AbortSignal): Pr
     },
   }) as Server
   server.maxConnections = limits.connections
+  guardConnections(server, limits.body_seconds)
 
   const abort = () => void models.close(true)
   signal?.addEventListener('abort', abort, { once: true })

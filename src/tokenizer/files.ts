@@ -47,6 +47,7 @@ export function parseTokenizerJson(text: string): TokenizerJson {
     }
     checkId(token.id, token.content)
   }
+  checkGrowth(json)
   return {
     normalizer: null,
     pre_tokenizer: null,
@@ -56,6 +57,36 @@ export function parseTokenizerJson(text: string): TokenizerJson {
     model,
     added_tokens: added,
   }
+}
+
+/** Characters that a normaliser may make of one; those in use make one or two. */
+const MOST_GROWTH = 64
+const MOST_STEPS = 256
+
+/** Refuses normalisers that make a short text a long one: each step may multiply what the one before made. */
+function checkGrowth({ normalizer, pre_tokenizer }: Json): void {
+  let growth = 1
+  let steps = 0
+  const visit = (node: unknown, depth: number): void => {
+    if (!isObject(node)) return
+    if (++steps > MOST_STEPS || depth > 16) throw new UserError('tokenizer.json: its normalizer has too many steps')
+    if (node.type === 'Replace') growth *= growthOf(node)
+    for (const parts of [node.normalizers, node.pretokenizers])
+      if (Array.isArray(parts)) for (const part of parts) visit(part, depth + 1)
+  }
+  visit(normalizer, 0)
+  visit(pre_tokenizer, 0)
+  if (growth > MOST_GROWTH)
+    throw new UserError(
+      `tokenizer.json: its normalizer makes up to ${growth} characters of one; at most ${MOST_GROWTH} are accepted`,
+    )
+}
+
+/** The most characters that a replacement makes of one. */
+function growthOf({ pattern, content }: Json): number {
+  const length = typeof content === 'string' ? content.length : 0
+  const text = isObject(pattern) && typeof pattern.String === 'string' ? pattern.String.length : 1
+  return Math.max(1, length / Math.max(1, text))
 }
 
 function checkId(id: unknown, token: string): void {

@@ -293,3 +293,26 @@ describe('BOS and EOS around a text', () => {
     expect(around(config, processor)).toEqual(expected)
   })
 })
+
+test.each([
+  ['doubling', Array.from({ length: 30 }, () => ({ type: 'Replace', pattern: { String: 'a' }, content: 'aa' }))],
+  ['one long replacement', [{ type: 'Replace', pattern: { String: 'a' }, content: 'a'.repeat(65) }]],
+  ['regular expressions', [1, 2].map(() => ({ type: 'Replace', pattern: { Regex: '.' }, content: '123456789' }))],
+  ['many steps', Array.from({ length: 300 }, () => ({ type: 'Lowercase' }))],
+])('a normaliser that makes long texts of short ones is refused: %s', (_, normalizers) => {
+  const json = {
+    model: { type: 'BPE', vocab: { a: 0 }, merges: [] },
+    normalizer: { type: 'Sequence', normalizers },
+  }
+  expect(() => loadTokenizer({ 'tokenizer.json': JSON.stringify(json) })).toThrow('tokenizer.json: its normalizer')
+})
+
+test.each([
+  ['a sequence of processors that is none', { type: 'TemplateProcessing', single: 5, special_tokens: {} }],
+  ['a template of texts', { type: 'TemplateProcessing', single: ['aaaa'], special_tokens: {} }],
+])('what the library cannot do with a file is an error of that file: %s', (_, processor) => {
+  const json = { model: { type: 'BPE', vocab: { a: 0 }, merges: [] }, post_processor: processor }
+  expect(() =>
+    loadTokenizer({ 'tokenizer.json': JSON.stringify(json) }).encode('a', { addSpecialTokens: true }),
+  ).toThrow(UserError)
+})

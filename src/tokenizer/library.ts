@@ -54,6 +54,7 @@ export function createLibraryTokenizers(json: TokenizerJson, config: Json): Libr
   } catch (error) {
     throw new UserError(`tokenizer.json cannot be used: ${error instanceof Error ? error.message : error}`)
   }
+  tellFaults(tokenizer)
   // Its LRU cache deletes and sets a Map entry on every hit, which takes longer than the rest of the encoding.
   if (tokenizer.model.cache) Object.assign(tokenizer.model.cache, wordCache<string[]>())
   for (const part of tokenizer.decoder?.decoders ?? [tokenizer.decoder]) {
@@ -66,7 +67,7 @@ export function createLibraryTokenizers(json: TokenizerJson, config: Json): Libr
       { ...forLibrary(source, independent), model: empty, added_tokens: added, post_processor: null },
       config,
     )
-    return Object.assign(text, { model: tokenizer.model })
+    return tellFaults(Object.assign(text, { model: tokenizer.model }))
   }
   const { normalizer, pre_tokenizer: preTokenizer } = json
   return {
@@ -78,6 +79,27 @@ export function createLibraryTokenizers(json: TokenizerJson, config: Json): Libr
       pre_tokenizer: withoutPrefix(preTokenizer),
     }),
   }
+}
+
+/** What the library cannot do with a file that it accepted is an error of that file. */
+function tellFaults(tokenizer: LibraryTokenizer): LibraryTokenizer {
+  const telling =
+    <A extends unknown[], R>(work: (...given: A) => R) =>
+    (...given: A): R => {
+      try {
+        return work(...given)
+      } catch (error) {
+        throw new UserError(
+          `tokenizer.json cannot be used: ${error instanceof Error ? error.message.slice(0, 200) : error}`,
+        )
+      }
+    }
+  const { post_processor: process } = tokenizer
+  return Object.assign(tokenizer, {
+    encode: telling(tokenizer.encode.bind(tokenizer)),
+    decode: telling(tokenizer.decode.bind(tokenizer)),
+    ...(process ? { post_processor: telling(process) } : {}),
+  })
 }
 
 /** Whether a space is put before every text, before every text between added tokens, or before none. */

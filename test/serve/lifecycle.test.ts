@@ -100,6 +100,37 @@ test('closing during a reload ends the process that starts', async () => {
   await until(async () => (await modelProcesses()).length <= before.length)
 })
 
+test('however often a reload is asked for, one runs and one waits, with the last settings', async () => {
+  const before = await modelProcesses()
+  const server = await testServer({ models: [{ name: 'd', path: folder.path }] })
+  try {
+    const sizes = [2, 3, 4, 5, 6, 8]
+    const asked = sizes.map((size) =>
+      server.reload(parseConfig({ models: [{ name: 'd', path: folder.path, block_size: size }] })),
+    )
+    let most = 0
+    const watch = setInterval(async () => {
+      most = Math.max(most, (await modelProcesses()).length - before.length)
+    }, 50)
+    await Promise.all(asked)
+    clearInterval(watch)
+    expect(most).toBeLessThanOrEqual(3)
+    const { data } = (await (await fetch(`${server.url}/v1/models`)).json()) as { data: { block_size: number }[] }
+    expect(data[0]!.block_size).toBe(8)
+  } finally {
+    await server.close()
+  }
+  await server.reload(parseConfig({ models: [{ name: 'e', path: folder.path }] }))
+  await until(async () => (await modelProcesses()).length <= before.length)
+}, 300_000)
+
+test('a process that is not loaded in time is ended', async () => {
+  const before = await modelProcesses()
+  const starting = testServer({ models: [{ name: 'd', path: folder.path }], limits: { load_seconds: 0.01 } })
+  await expect(starting).rejects.toThrow('not loaded within 0.01 s')
+  await until(async () => (await modelProcesses()).length <= before.length)
+}, 60_000)
+
 test('a port that is taken is found out before any model is loaded', async () => {
   const other = createServer().listen(0, '127.0.0.1')
   await once(other, 'listening')

@@ -1,5 +1,5 @@
 // Models for the tests of the server: the embedded one, also with a mask token and with a chat template that knows tools.
-import { mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { copyFile, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -38,8 +38,9 @@ export async function modelFolder(
   const prompts = 'chat_template' in tokenizer ? { prompt_template: 'chat' } : {}
   await change('config.json', { ...prompts, ...config })
   await change('tokenizer_config.json', tokenizer)
-  for (const file of ['model.safetensors', 'tokenizer.json', 'special_tokens_map.json', 'generation_config.json'])
-    await symlink(join(tiny, file), join(path, file))
+  for (const file of ['tokenizer.json', 'special_tokens_map.json', 'generation_config.json'])
+    await copyFile(join(tiny, file), join(path, file))
+  await symlink(join(tiny, 'model.safetensors'), join(path, 'model.safetensors'))
   return { path, remove: () => rm(path, { recursive: true }) }
 }
 

@@ -10,6 +10,7 @@ import { deviceOption, wholeNumber } from '../flags.ts'
 import { describeSpeed, follow } from '../generation.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
+import { writeText } from '../terminal.ts'
 
 interface Flags {
   system?: string
@@ -137,7 +138,7 @@ async function reply(
   const { json, colors, display } = context
   try {
     const { text, result, firstTokens } = await follow(writing, signal, ({ added }) => {
-      if (!json) process.stdout.write(added)
+      if (!json) writeText(process.stdout, added)
     })
     context.result({ role: 'assistant', content: text, ...(result ?? { stop: 'interrupted' }) }, () => '')
     if (interactive && result) display.line(colors.dim(describeSpeed(result, firstTokens)))

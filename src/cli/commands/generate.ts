@@ -11,6 +11,7 @@ import { deviceOption, mandatory, wholeNumber } from '../flags.ts'
 import { describeSpeed, showWriting } from '../generation.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
+import { writeText } from '../terminal.ts'
 
 interface Flags {
   prompt: string
@@ -110,7 +111,7 @@ Examples:
             generator,
             show: flags.show ?? false,
             onEvent: (event) => {
-              if (streams) process.stdout.write(event.added)
+              if (streams) writeText(process.stdout, event.added)
               committed.push(...event.committed.map((token) => ({ ...token, step: event.step })))
             },
           })

@@ -64,9 +64,9 @@ Examples:
 
 /** The model that a config.json describes, of which there need be no weights. Throws UserError where it is unknown. */
 async function describeConfig(path: string, context: Context): Promise<void> {
-  const { readJsonObject } = await import('../../checkpoint/file.ts')
+  const { readModelJson } = await import('../../checkpoint/file.ts')
   const { createModel, parameterCounts } = await import('../../models/index.ts')
-  const model = createModel((await readJsonObject(path)) as ModelConfig)
+  const model = createModel((await readModelJson(path)) as ModelConfig)
   const parameters = parameterCounts(model)
   const { config } = model
   const memory = { inferenceBytes: 4 * parameters.total, trainingBytes: 16 * parameters.total }

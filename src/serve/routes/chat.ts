@@ -89,7 +89,24 @@ export async function* answerChat(
     detokenize: (ids) => worker.detokenize(ids, run.signal),
   })
   const events = blocked ? refuseAll(chat.n) : safety.answers(runChoices(model, jobs, run), jobs, asker)
-  for await (const event of events) yield* chatEvents(event, filters[event.index], chat.parallelToolCalls)
+  for await (const event of events)
+    for (const shown of chatEvents(event, filters[event.index], chat.parallelToolCalls)) {
+      if (shown.kind !== 'calls') {
+        yield shown
+        continue
+      }
+      const { index } = shown
+      const calls: ToolCall[] = []
+      for (const call of shown.calls) {
+        const { text, blocked } = await safety.call(call.arguments, asker, run.signal)
+        if (blocked) break
+        calls.push({ ...call, arguments: text })
+      }
+      if (calls.length > 0) yield { kind: 'calls', index, calls }
+      if (calls.length === shown.calls.length) continue
+      yield { kind: 'end', index, finish: 'content_filter', result: event as GenerateResult }
+      break
+    }
 }
 
 const isForced = ({ toolChoice }: Chat): boolean => typeof toolChoice === 'object' || toolChoice === 'required'

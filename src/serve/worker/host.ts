@@ -40,6 +40,8 @@ export interface ModelWorker {
 export interface HostOptions {
   /** Ends the process where it is not loaded yet. */
   signal: AbortSignal
+  /** Longest time that loading may take. */
+  seconds: number
   /** What a worker reports of errors that are not the client's. */
   onInternalError(message: string): void
 }
@@ -75,7 +77,7 @@ interface Pending {
  */
 export async function startWorker(
   settings: WorkerSettings,
-  { signal, onInternalError }: HostOptions,
+  { signal, seconds, onInternalError }: HostOptions,
 ): Promise<ModelWorker> {
   const child = forkChild()
   const pending = new Map<number, Pending>()
@@ -164,6 +166,8 @@ export async function startWorker(
   const abort = () => unloadable(signal.reason)
   signal.addEventListener('abort', abort, { once: true })
   if (signal.aborted) abort()
+  const tooLong = () => unloadable(new UserError(`the model was not loaded within ${seconds} s (limits.load_seconds)`))
+  const limit = setTimeout(tooLong, seconds * 1000)
   send({ kind: 'load', settings })
   let info: ModelInfo
   try {
@@ -172,6 +176,7 @@ export async function startWorker(
     await close(true)
     throw error
   } finally {
+    clearTimeout(limit)
     signal.removeEventListener('abort', abort)
   }
   // Counted, not timed: neither a machine that slept nor a busy server makes a process look stuck.

@@ -1,0 +1,64 @@
+// What clients do to their connections beside sending requests: they leave, wholly or with one direction, send more requests
+// than they wait for, or read nothing of what they asked for. Knows no routes.
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+
+/** Requests that may be open on one connection: more is what only an attacker sends before it reads an answer. */
+const MOST_PIPELINED = 16
+/** When a client that has ended its direction is asked whether it still reads, in milliseconds; the last repeats. */
+const PROBES = [0, 20, 250]
+
+/**
+ * Ends what nobody waits for. A response whose client is gone emits `close`, also one that is not yet the connection's turn.
+ * A client that ends its own direction alone gets its answer. A connection of which nothing is read for `seconds` while
+ * bytes wait for it is closed.
+ */
+export function guardConnections(server: Server, seconds: number): void {
+  const connections = new WeakMap<Socket, Set<ServerResponse>>()
+  // Otherwise Node drops the answers of clients that have ended their direction.
+  Object.assign(server, { httpAllowHalfOpen: true })
+
+  server.prependListener('request', (request: IncomingMessage, response: ServerResponse) => {
+    const { socket } = request
+    const open = connections.get(socket) ?? watch(socket)
+    open.add(response)
+    response.once('close', () => open.delete(response))
+    if (open.size > MOST_PIPELINED) socket.destroy()
+  })
+
+  function watch(socket: Socket): Set<ServerResponse> {
+    const open = new Set<ServerResponse>()
+    connections.set(socket, open)
+    socket.once('close', () => {
+      // Node tells the response whose turn it is alone.
+      for (const response of [...open]) if (!response.socket) response.emit('close')
+    })
+    socket.once('end', () => {
+      let tries = 0
+      const ask = () => {
+        const [current] = open
+        if (socket.destroyed || !current) return
+        probe(socket, current)
+        setTimeout(ask, PROBES[Math.min(++tries, PROBES.length - 1)]).unref()
+      }
+      ask()
+    })
+    return open
+  }
+
+  server.setTimeout(seconds * 1000, (socket: Socket) => {
+    const answering = (connections.get(socket)?.size ?? 0) > 0
+    if (!answering || socket.writableLength > 0) socket.destroy()
+  })
+}
+
+/** Sends what a client that reads passes over; of one that is gone the system then says so. */
+function probe(socket: Socket, response: ServerResponse): void {
+  // Before HTTP/1.1 nothing can be sent that is not the answer.
+  if (response.req.httpVersionMinor === 0) socket.destroy()
+  else if (!response.headersSent) response.writeContinue()
+  else if (/^content-type: text\/event-stream/im.test(sentHeader(response))) response.write(':\n\n')
+}
+
+/** The header as it was sent: `getHeader` knows nothing of what was given to `writeHead`. */
+const sentHeader = (response: ServerResponse): string => (response as { _header?: string | null })._header ?? ''
