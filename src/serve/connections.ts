@@ -46,9 +46,9 @@ export function guardConnections(server: Server, seconds: number): void {
     return open
   }
 
+  // Requests of which a part has arrived are answered by Node, after times of their own.
   server.setTimeout(seconds * 1000, (socket: Socket) => {
-    const answering = (connections.get(socket)?.size ?? 0) > 0
-    if (!answering || socket.writableLength > 0) socket.destroy()
+    if (socket.bytesRead === 0 || socket.writableLength > 0) socket.destroy()
   })
 }
 
