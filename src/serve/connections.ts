@@ -15,6 +15,8 @@ const PROBES = [0, 20, 250]
  */
 export function guardConnections(server: Server, seconds: number): void {
   const connections = new WeakMap<Socket, Set<ServerResponse>>()
+  /** Bytes that had been read when the last answer ended. */
+  const answered = new WeakMap<Socket, number>()
   // Otherwise Node drops the answers of clients that have ended their direction.
   Object.assign(server, { httpAllowHalfOpen: true })
 
@@ -22,7 +24,10 @@ export function guardConnections(server: Server, seconds: number): void {
     const { socket } = request
     const open = connections.get(socket) ?? watch(socket)
     open.add(response)
-    response.once('close', () => open.delete(response))
+    response.once('close', () => {
+      open.delete(response)
+      answered.set(socket, socket.bytesRead)
+    })
     if (open.size > MOST_PIPELINED) socket.destroy()
   })
 
@@ -48,7 +53,9 @@ export function guardConnections(server: Server, seconds: number): void {
 
   // Requests of which a part has arrived are answered by Node, after times of their own.
   server.setTimeout(seconds * 1000, (socket: Socket) => {
-    if (socket.bytesRead === 0 || socket.writableLength > 0) socket.destroy()
+    const isAnswering = (connections.get(socket)?.size ?? 0) > 0
+    const isArriving = socket.bytesRead > (answered.get(socket) ?? 0)
+    if ((!isAnswering && !isArriving) || socket.writableLength > 0) socket.destroy()
   })
 }
 
