@@ -104,7 +104,8 @@ class Worker:
         torch._foreach_add_(first, gradients, alpha=1 - beta1)
         torch._foreach_mul_(second, beta2)
         torch._foreach_addcmul_(second, gradients, gradients, 1 - beta2)
-        decayed = [value for name, value in self.trained.items() if name in set(options["decays"])]
+        decays = set(options["decays"])
+        decayed = [value for name, value in self.trained.items() if name in decays]
         if decayed and options["weight_decay"] > 0:
             torch._foreach_mul_(decayed, 1 - lr * options["weight_decay"])
         denominators = torch._foreach_sqrt(second)

@@ -40,8 +40,14 @@ interface Known {
 }
 
 const unknown = (way: Way): Known => ({
-  ...{ way, trying: false, speeds: {}, since: 0, trial: FIRST_TRIAL },
-  ...{ elapsed: 0, tokens: 0, forwards: 0 },
+  way,
+  trying: false,
+  speeds: {},
+  since: 0,
+  trial: FIRST_TRIAL,
+  elapsed: 0,
+  tokens: 0,
+  forwards: 0,
 })
 
 /** Takes turns with and without drafts, then keeps to the faster way. `now` is in milliseconds. */

@@ -2,10 +2,9 @@
 import { join } from 'node:path'
 import { stringify } from 'yaml'
 import { exists } from '../checkpoint/file.ts'
-import { saveCheckpoint } from '../checkpoint/index.ts'
 import { type LoadedModel, load, loadForInference, loadForTraining } from '../checkpoint/load.ts'
 import { plainConfig } from '../checkpoint/quantized.ts'
-import { type InferenceParameter, type ModelConfig, valuesOf } from '../core/types.ts'
+import type { InferenceParameter, ModelConfig } from '../core/types.ts'
 import { versions } from '../core/versions.ts'
 import { type DataOptions, type DataReport, openData, validationBatches } from '../data/index.ts'
 import { modelDecoding, unreadSettings } from '../decode/model-decoding.ts'
@@ -40,6 +39,7 @@ import { allDocuments, compareModels, type EvaluateEvent, evaluationPrompts } fr
 import { adapterFolder, lowRank, withAdapter } from './low-rank.ts'
 import { parseRecipe, type Recipe, RecipeError, type RecipeInput } from './recipe.ts'
 import { runReport } from './run-report.ts'
+import { saveTrained } from './save-trained.ts'
 
 export interface ConvertOptions extends RunFolderOptions {
   recipe: RecipeInput
@@ -162,17 +162,7 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
     await trainer.dispose()
     const weights = await storedWeights(result.checkpoint!)
     const trained = recipe.lora.rank > 0 ? await withAdapter(recipe, { loaded, weights, baseConfig }) : weights
-    await saveCheckpoint(model, {
-      config: loaded.model.config,
-      parameters: new Map(
-        [...trained].map(([name, parameter]) => [
-          name,
-          { shape: parameter.shape, read: async () => (await valuesOf(parameter)).data },
-        ]),
-      ),
-      tokenizerFiles: loaded.tokenizer.files(),
-      generationConfig: loaded.generationConfig,
-    })
+    await saveTrained(model, loaded, trained)
     // The last validation: the final weights, on the same text and with the same draws.
     const evaluation = result.validation!
 

@@ -2,10 +2,8 @@
 // and holds no method of its own.
 import { join } from 'node:path'
 import { stringify } from 'yaml'
-import { saveCheckpoint } from '../checkpoint/index.ts'
 import { type InferenceModel, loadForInference, loadForTraining } from '../checkpoint/load.ts'
 import { plainConfig } from '../checkpoint/quantized.ts'
-import { valuesOf } from '../core/types.ts'
 import { versions } from '../core/versions.ts'
 import { eosId } from '../data/document.ts'
 import type { PackOptions } from '../data/pack.ts'
@@ -31,6 +29,7 @@ import { type PreferenceRecipe, type PreferenceRecipeInput, parsePreferenceRecip
 import { adapterFolder, lowRank, withAdapter } from './low-rank.ts'
 import { RecipeError } from './recipe.ts'
 import { measureReference, referenceKey } from './reference.ts'
+import { saveTrained } from './save-trained.ts'
 
 export interface DpoOptions extends RunFolderOptions {
   recipe: PreferenceRecipeInput
@@ -174,17 +173,7 @@ export async function dpoInFolder(recipe: PreferenceRecipe, options: Omit<DpoOpt
     const weights = await storedWeights(result.checkpoint!)
     const trained = lora ? await withAdapter(recipe, { loaded, weights, baseConfig: read.model.config }) : weights
     const path = join(folder, 'model')
-    await saveCheckpoint(path, {
-      config: model.config,
-      parameters: new Map(
-        [...trained].map(([name, parameter]) => [
-          name,
-          { shape: parameter.shape, read: async () => (await valuesOf(parameter)).data },
-        ]),
-      ),
-      tokenizerFiles: tokenizer.files(),
-      generationConfig: loaded.generationConfig,
-    })
+    await saveTrained(path, loaded, trained)
     const adapter = lora ? adapterFolder(recipe) : undefined
     return { ...outcome, status: 'completed', model: path, adapter, after: result.validation ?? undefined }
   } finally {

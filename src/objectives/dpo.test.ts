@@ -1,11 +1,9 @@
 // The preference objective: its loss against the formula, its gradients against finite differences, for every kind of likelihood.
 import { afterAll, describe, expect, it } from 'vitest'
-import { directionalDerivative, normal } from '../../test/graph/gradient-check.ts'
 import { pairedBatch } from '../../test/paired-batch.ts'
 import { tinyLlama } from '../../test/tiny-llama.ts'
+import { expectGradients, runObjective } from '../../test/train/objective.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
-import { objectiveProgram } from '../train/graph.ts'
-import { countsOf, normalised } from '../train/stepper.ts'
 import { type DpoSettings, dpo, pairLikelihoods, preferenceLoss, rewards } from './dpo.ts'
 import type { Variant } from './index.ts'
 import type { MicroBatch } from './types.ts'
@@ -29,19 +27,8 @@ const cases: [string, DpoSettings][] = [
   ['next-token prediction', { ...settings, exact: true, lengthNormalization: true, beta: 2 }],
 ]
 
-const tensors = (parameters: typeof weights) =>
-  Object.fromEntries([...parameters].map(([name, value]) => [name, { dtype: 'float32' as const, ...value }]))
-
-async function run(microBatch: MicroBatch<Variant>, gradients: boolean, parameters = weights) {
-  const { objective, rows, length } = microBatch
-  const program = objectiveProgram(model, objective, { rows, length }, { gradients })
-  const session = await executor.load(program, { optimize: false })
-  const feeds = normalised(microBatch, countsOf([microBatch]))
-  const fetches = Object.fromEntries(Object.keys(program.outputs).map((name) => [name, null]))
-  const results = await session.run({ ...feeds, ...tensors(parameters) }, fetches)
-  await session.release()
-  return results
-}
+const run = (microBatch: MicroBatch<Variant>, gradients: boolean, parameters: typeof weights = weights) =>
+  runObjective({ executor, model }, microBatch, { gradients, weights: parameters })
 
 describe.each(cases)('dpo on %s', (_, of) => {
   const prepared = dpo.prepare(batch, at, of)
@@ -64,20 +51,8 @@ describe.each(cases)('dpo on %s', (_, of) => {
       expect(Number(results[name].data[0]), name).toBeCloseTo(value, 4)
   })
 
-  it('has the gradients of its loss', async () => {
-    const results = await run(prepared, true)
-    for (const [name, { shape, data }] of weights) {
-      const gradient = results[`grad.${name}`].data as Float32Array
-      const direction = normal(3, shape).data as Float32Array
-      const numeric = await directionalDerivative(async (t) => {
-        const moved = new Map(weights).set(name, { shape, data: data.map((x, i) => x + t * direction[i]) })
-        return Number((await run(prepared, false, moved)).loss.data[0])
-      }, STEP)
-      const traced = gradient.reduce((sum, g, i) => sum + g * direction[i], 0)
-      const size = Math.sqrt(gradient.reduce((sum, g, i) => sum + (g * direction[i]) ** 2, 0))
-      expect(Math.abs(traced - numeric), name).toBeLessThan(2e-3 * size + 4e-3)
-    }
-  })
+  it('has the gradients of its loss', () =>
+    expectGradients((gradients, moved) => run(prepared, gradients, moved as typeof weights), weights, STEP))
 })
 
 // npx tsx scripts/dpo-case.ts CASE.json && python scripts/check_dpo.py CASE.json

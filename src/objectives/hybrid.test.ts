@@ -1,14 +1,12 @@
 // The hybrid objective: its parts against next-token prediction and against what decoding predicts at masks, its gradients.
 import { afterAll, describe, expect, it } from 'vitest'
-import { directionalDerivative, normal } from '../../test/graph/gradient-check.ts'
 import { packedBatch } from '../../test/packed-batch.ts'
 import { tinyLlama } from '../../test/tiny-llama.ts'
+import { expectGradients, runObjective } from '../../test/train/objective.ts'
 import { layOut } from '../decode/draft-tree.ts'
 import { createForward } from '../decode/forward.ts'
 import { drawStrides } from '../diffusion/strides.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
-import { objectiveProgram } from '../train/graph.ts'
-import { countsOf, normalised } from '../train/stepper.ts'
 import { ar } from './ar.ts'
 import type { DenoisingSettings } from './denoising.ts'
 import { hybrid } from './hybrid.ts'
@@ -34,18 +32,8 @@ const settings: DenoisingSettings = {
   embeddingNoise: 0,
   diffusionWeight: 0.3,
 }
-const tensors = (parameters: typeof weights) =>
-  Object.fromEntries([...parameters].map(([name, value]) => [name, { dtype: 'float32' as const, ...value }]))
-
-async function run(microBatch: MicroBatch<Variant>, gradients: boolean, parameters = weights) {
-  const program = objectiveProgram(model, microBatch.objective, { rows, length }, { gradients })
-  const session = await executor.load(program, { optimize: false })
-  const feeds = normalised(microBatch, countsOf([microBatch]))
-  const fetches = Object.fromEntries(Object.keys(program.outputs).map((name) => [name, null]))
-  const results = await session.run({ ...feeds, ...tensors(parameters) }, fetches)
-  await session.release()
-  return results
-}
+const run = (microBatch: MicroBatch<Variant>, gradients: boolean, parameters: typeof weights = weights) =>
+  runObjective({ executor, model }, microBatch, { gradients, weights: parameters })
 
 describe('hybrid', () => {
   const prepared = hybrid.prepare(batch, at, settings)
@@ -99,20 +87,8 @@ describe('hybrid', () => {
     await forward.dispose()
   })
 
-  it('has the gradients of its loss, through the text that masks see too', async () => {
-    const results = await run(prepared, true)
-    for (const [name, { shape, data }] of weights) {
-      const gradient = results[`grad.${name}`].data as Float32Array
-      const direction = normal(3, shape).data as Float32Array
-      const numeric = await directionalDerivative(async (t) => {
-        const moved = new Map(weights).set(name, { shape, data: data.map((x, i) => x + t * direction[i]) })
-        return Number((await run(prepared, false, moved)).loss.data[0])
-      }, STEP)
-      const traced = gradient.reduce((sum, g, i) => sum + g * direction[i], 0)
-      const size = Math.sqrt(gradient.reduce((sum, g, i) => sum + (g * direction[i]) ** 2, 0))
-      expect(Math.abs(traced - numeric), name).toBeLessThan(2e-3 * size + 4e-3)
-    }
-  })
+  it('has the gradients of its loss, through the text that masks see too', () =>
+    expectGradients((gradients, moved) => run(prepared, gradients, moved as typeof weights), weights, STEP))
 
   it('is measured by next-token prediction', () => {
     const [{ microBatch, tiles }] = hybrid.measure(batch, { seed: 1, pairs: 2, row: 0 }, settings)

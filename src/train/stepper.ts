@@ -82,6 +82,23 @@ export function normalised(
   return divided
 }
 
+/** What a step reports, of the sums of its micro-batches' outputs; `load` is that of each mixture's experts. */
+export function summed(
+  sums: ReadonlyMap<string, ArrayLike<number>>,
+  totals: Readonly<Record<string, number>>,
+  mixtures: Model['mixtures'],
+): { loss: number; metrics: StepResult['metrics']; load: number[][] | undefined } {
+  const metrics: StepResult['metrics'] = {}
+  if (totals.loss_positions !== undefined) metrics.loss_positions = totals.loss_positions
+  // A part of the loss that no token belongs to has no value.
+  for (const [name, values] of sums)
+    if (name !== 'loss' && name !== 'expert_load' && totals[name] !== 0) metrics[name] = values[0]!
+  const counts = sums.get('expert_load')
+  const load = counts && mixtures.map(({ experts }, at) => Array.from(counts).slice(at * experts, (at + 1) * experts))
+  if (load) Object.assign(metrics, loadMetrics(load))
+  return { loss: sums.get('loss')![0]!, metrics, load }
+}
+
 /**
  * Puts what is trained on the executor: the model's weights, or with `options.base` those of an adapter.
  * Throws UserError where the model cannot be trained as `options.routing` says, or a weight is missing or of another shape.
@@ -154,15 +171,7 @@ export async function createStepper(
           sums.set(name, sums.get(name)?.map((value, at) => value + values[at]) ?? values)
         }
       }
-      const metrics: StepResult['metrics'] = {}
-      if (totals.loss_positions !== undefined) metrics.loss_positions = totals.loss_positions
-      // A part of the loss that no token belongs to has no value.
-      for (const [name, [value]] of sums)
-        if (name !== 'loss' && name !== 'expert_load' && totals[name] !== 0) metrics[name] = value
-      const counts = sums.get('expert_load')
-      const load = counts && mixtures.map(({ experts }, at) => [...counts.subarray(at * experts, (at + 1) * experts)])
-      if (load) Object.assign(metrics, loadMetrics(load))
-      const [loss] = sums.get('loss')!
+      const { loss, metrics, load } = summed(sums, totals, mixtures)
       const gradNorm = await optimizer.norm()
       if (Number.isFinite(loss) && Number.isFinite(gradNorm)) {
         await optimizer.update(gradNorm, learningRate)

@@ -17,9 +17,8 @@ import type { Source } from '../runtime/executor.ts'
 import type { TorchProcess } from '../runtime/torch/process.ts'
 import { lossProgram } from './graph.ts'
 import { scalar } from './optimizer.ts'
-import { balanceBiases, checkRouting, loadMetrics, untrained } from './routing.ts'
-import { countsOf, normalised, type Stepper, type StepperOptions } from './stepper.ts'
-import type { StepResult } from './types.ts'
+import { balanceBiases, checkRouting, untrained } from './routing.ts'
+import { countsOf, normalised, type Stepper, type StepperOptions, summed } from './stepper.ts'
 
 /** What products and activations are computed in. Weights, moments, norms, softmax and losses are float32. */
 export const torchTypes = ['float32', 'bfloat16'] as const
@@ -51,13 +50,17 @@ export async function createTorchStepper(
   let fixed = await namedValues(initial, [...fixedNames])
   let loaded: string | undefined
 
-  const options_ = {
-    ...{ beta1: options.beta1, beta2: options.beta2, epsilon: options.epsilon, weight_decay: options.weightDecay },
-    ...{ max_grad_norm: options.maxGradNorm, dtype: options.dtype, threads: options.threads },
-    decays: trainedNames.filter((name) => options.decays?.(name) ?? true),
-  }
   await torch.request('start', {
-    options: options_,
+    options: {
+      beta1: options.beta1,
+      beta2: options.beta2,
+      epsilon: options.epsilon,
+      weight_decay: options.weightDecay,
+      max_grad_norm: options.maxGradNorm,
+      decays: trainedNames.filter((name) => options.decays?.(name) ?? true),
+      dtype: options.dtype,
+      threads: options.threads,
+    },
     trained: await stored(await namedValues(initial, trainedNames)),
     frozen: base ? await stored(await namedValues(floats(base), [...model.parameters.keys()])) : null,
   })
@@ -118,14 +121,16 @@ export async function createTorchStepper(
         const share = (microBatch.counts?.tokens ?? 1) / (totals.tokens ?? microBatches.length)
         const feeds = await given({ ...normalised(microBatch, totals), step_share: scalar(share) })
         const { outputs } = await torch.request<{ outputs: Record<string, number[]> }>('gradients', {
-          ...{ id, feeds, first: i === 0 },
+          id,
+          feeds,
+          first: i === 0,
         })
         await torch.remove(feeds)
         for (const [name, values] of Object.entries(outputs))
           sums.set(name, sums.get(name)?.map((value, at) => value + values[at]!) ?? values)
       }
       const { norm: gradNorm } = await torch.request<{ norm: number }>('norm')
-      const { loss, metrics, load } = reported(sums, totals)
+      const { loss, metrics, load } = summed(sums, totals, mixtures)
       if (Number.isFinite(loss) && Number.isFinite(gradNorm)) {
         await torch.request('update', { norm: gradNorm, learning_rate: learningRate })
         if (load && routing.biasUpdateRate) balanceBiases(mixtures, load, routing.biasUpdateRate, fixed)
@@ -142,7 +147,9 @@ export async function createTorchStepper(
     },
 
     async parameters() {
-      const values = await read('parameters')
+      const out = torch.file()
+      await torch.request('parameters', { out })
+      const values = asParameters(await torch.take(out))
       return new Map([...shapes.keys()].map((name) => [name, (values.get(name) ?? fixed.get(name)) as Parameter]))
     },
 
@@ -162,24 +169,6 @@ export async function createTorchStepper(
     },
 
     dispose: () => torch.dispose(),
-  }
-
-  async function read(what: 'parameters'): Promise<Map<string, Parameter>> {
-    const out = torch.file()
-    await torch.request(what, { out })
-    return asParameters(await torch.take(out))
-  }
-
-  function reported(sums: ReadonlyMap<string, readonly number[]>, totals: Readonly<Record<string, number>>) {
-    const metrics: StepResult['metrics'] = {}
-    if (totals.loss_positions !== undefined) metrics.loss_positions = totals.loss_positions
-    // A part of the loss that no token belongs to has no value.
-    for (const [name, [value]] of sums)
-      if (name !== 'loss' && name !== 'expert_load' && totals[name] !== 0) metrics[name] = value!
-    const counts = sums.get('expert_load')
-    const load = counts && mixtures.map(({ experts }, at) => counts.slice(at * experts, (at + 1) * experts))
-    if (load) Object.assign(metrics, loadMetrics(load))
-    return { loss: sums.get('loss')![0]!, metrics, load }
   }
 }
 

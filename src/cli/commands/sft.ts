@@ -1,23 +1,20 @@
 // unmask sft: fine-tunes a model on chats or prompts and completions, with the objective that it has.
-import { Command } from 'commander'
+import type { Command } from 'commander'
 import { parseSftRecipe, sftSettings } from '../../jobs/sft-recipe.ts'
 import { exitCodes } from '../exit-codes.ts'
 import { fetchForTraining } from '../fetch.ts'
-import { runFolderOptions } from '../flags.ts'
-import { addRecipeFlags, mergeRecipe, recipeFile, withOrigins } from '../recipe-flags.ts'
+import { mergeRecipe, recipeFile, withOrigins } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
+import { trainingCommand, trainingFlags } from '../training-command.ts'
 import { convertDisplay, describeConversion } from './convert.ts'
 
 export function sftCommand(session: Session): Command {
   const settings = sftSettings()
-  const command = new Command('sft')
-    .description('Fine-tune a model on chats, or on prompts and completions, with the objective that it has.')
-    .argument('[model]', 'folder, file, Hub repository or pypi:PACKAGE (default: model of the recipe)')
-    .option('-r, --recipe <file>', 'YAML file with the settings below; flags win over it')
-    .option('--data <paths...>', 'training data, as --train-path')
-    .option('--dry-run', 'print the merged recipe and stop')
-  for (const option of runFolderOptions()) command.addOption(option)
-  addRecipeFlags(command, () => true, settings)
+  const command = trainingCommand('sft', {
+    description: 'Fine-tune a model on chats, or on prompts and completions, with the objective that it has.',
+    data: 'training data',
+    settings,
+  })
   return command
     .addHelpText(
       'after',
@@ -31,20 +28,7 @@ Examples:
     )
     .action(
       action(session, async (context) => {
-        const flags = command.optsWithGlobals<{
-          recipe?: string
-          resume?: boolean
-          force?: boolean
-          outputDir?: string
-          dryRun?: boolean
-          data?: string[]
-        }>()
-        const [model] = command.args
-        const given = {
-          ...flags,
-          ...(model === undefined ? {} : { model }),
-          ...(flags.data === undefined ? {} : { trainPath: flags.data }),
-        }
+        const { flags, given } = trainingFlags(command)
         const file = await recipeFile(flags)
         const named = await mergeRecipe(file, given, settings, (value) => (value as { model?: unknown }).model)
         const config = typeof named.recipe === 'string' ? await configOf(named.recipe) : { model_type: '' }
