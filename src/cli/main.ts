@@ -28,6 +28,7 @@ process.on('SIGTERM', onSignal)
 for (const stream of [process.stdout, process.stderr]) {
   // A reader that closed the pipe (`unmask info x | head`) wants no more output: not an error.
   stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (session.serves) return
     if (error.code === 'EPIPE') process.exit(exitCodes.ok)
     const { message } = failureOf(error)
     if (stream === process.stdout) process.stderr.write(`unmask: the output cannot be written: ${message}\n`)
@@ -36,6 +37,8 @@ for (const stream of [process.stdout, process.stderr]) {
 }
 
 process.exitCode = await run(process.argv)
+// What nobody reads would keep the process.
+if (session.serves) setTimeout(() => process.exit(), 1000).unref()
 
 async function run(argv: readonly string[]): Promise<number> {
   try {

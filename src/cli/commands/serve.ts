@@ -76,6 +76,7 @@ Settings come from the file, then the environment (UNMASK_PORT, UNMASK_LIMITS_CO
         try {
           const config = await loadConfig(settings)
           context.display.line(`loading ${config.models.length === 1 ? 'the model' : `${config.models.length} models`}`)
+          session.serves = true
           server = await startServer(config, context.signal)
           const { url } = server
           context.whenStopped('Stopping; requests that run are answered first.')
