@@ -7,6 +7,8 @@ export type Log = Pick<pino.Logger, 'debug' | 'info' | 'warn' | 'error'>
 /** Bytes that may wait for whoever reads the log: lines beyond them are lost, and counted. */
 const MOST_UNREAD = 1 << 20
 
+type Handle = { setBlocking?(blocking: boolean): void } | null | undefined
+
 /** A log that waits for nobody: a reader of stderr that stalls or goes away holds up no request. */
 export function createLog(level: ServeConfig['log_level']): Log {
   const { stderr } = process
@@ -19,6 +21,8 @@ export function createLog(level: ServeConfig['log_level']): Log {
         lost++
         return
       }
+      // Whoever shares stderr may have made writes to it wait: libuv does so for what it starts.
+      if (!stderr.isTTY) (stderr as unknown as { _handle?: Handle })._handle?.setBlocking?.(false)
       stderr.write(stderr.isTTY ? `${readableLine(line)}\n` : line)
       if (lost === 0) return
       const lines = lost

@@ -159,6 +159,7 @@ function createModel(
         signal: closing.signal,
         seconds: limits.load_seconds,
         onInternalError: (message) => log.error({ model: name, message }, 'model process'),
+        onOutput: (text) => log.warn({ model: name, text }, 'printed by the model process'),
       },
     )
     starting.add(started)

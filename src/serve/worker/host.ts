@@ -44,6 +44,8 @@ export interface HostOptions {
   seconds: number
   /** What a worker reports of errors that are not the client's. */
   onInternalError(message: string): void
+  /** What a process prints, ONNX Runtime's warnings for instance. */
+  onOutput(text: string): void
 }
 
 /** For clients whose work a process has not taken up. */
@@ -64,6 +66,8 @@ export const workerGone = (): ApiError =>
 const PING_MS = 2000
 const LATE_PINGS = 2
 const MISSED_PINGS = 4
+/** Characters of what a process prints at a time. */
+const MOST_OUTPUT = 4096
 
 interface Pending {
   resolve(value: unknown): void
@@ -77,7 +81,7 @@ interface Pending {
  */
 export async function startWorker(
   settings: WorkerSettings,
-  { signal, seconds, onInternalError }: HostOptions,
+  { signal, seconds, onInternalError, onOutput }: HostOptions,
 ): Promise<ModelWorker> {
   const child = forkChild()
   const pending = new Map<number, Pending>()
@@ -98,6 +102,8 @@ export async function startWorker(
       resolve()
     })
   })
+  for (const stream of [child.stdout!, child.stderr!])
+    stream.setEncoding('utf8').on('data', (text: string) => onOutput(text.trimEnd().slice(0, MOST_OUTPUT)))
   // An error of the channel is followed by the exit, which is reported.
   child.on('error', () => {})
 
@@ -211,5 +217,5 @@ function forkChild(): ChildProcess {
   const env = Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !/^UNMASK_(API|AUDIT|MODERATION)_KEY/.test(name)),
   )
-  return fork(entry, [], { execArgv: loader, env, serialization: 'advanced', stdio: ['ignore', 2, 2, 'ipc'] })
+  return fork(entry, [], { execArgv: loader, env, serialization: 'advanced', stdio: ['ignore', 'pipe', 'pipe', 'ipc'] })
 }
