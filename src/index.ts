@@ -30,6 +30,9 @@ export {
 export { sft } from './jobs/sft.ts'
 export type { Executor } from './runtime/executor.ts'
 export { createExecutor } from './runtime/onnxruntime/executor.ts'
+export { openTask, parseTask } from './tasks/open.ts'
+export { createSandbox, type RunProgram, type SandboxLimits } from './tasks/sandbox.ts'
+export type { Task, Verdict } from './tasks/task.ts'
 export type { TextEvent, TextResult, Writing } from './text/assemble.ts'
 export { createGenerator, type GenerateSettings, type Generator } from './text/generator.ts'
 export {

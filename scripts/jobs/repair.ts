@@ -10,9 +10,9 @@ import { random } from '../../src/core/random.ts'
 import { UserError } from '../../src/core/types.ts'
 import { writeJsonl } from '../../src/data/synthetic.ts'
 import { characterErrorRate } from '../../src/eval/text-score.ts'
+import { addNoise, drawFrom, noiseKinds } from '../../src/tasks/text-noise.ts'
 import { gsm8kRows } from '../gsm8k.ts'
 import { speeches } from '../tiny/text.ts'
-import { addNoise, drawFrom, noiseKinds } from './noise.ts'
 
 export const INSTRUCTION = 'Correct the errors in this text.'
 

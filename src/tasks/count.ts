@@ -1,10 +1,10 @@
 // Counting: `count(deaddee)=` is completed by each letter that occurs with how often it does, `a1 d3 e3`.
-import { between, symbols, type Task } from './task.ts'
+import { between, type SeededTask, symbols } from './seeded-task.ts'
 
 const ALPHABET = 'abcdef'
 const PROMPT = /^count\(([a-f]+)\)=$/
 
-export const count: Task = {
+export const count: SeededTask = {
   prompt: (random) => `count(${symbols(random, ALPHABET, between(random, 8, 16))})=`,
   solve(prompt) {
     const text = PROMPT.exec(prompt)?.[1]

@@ -5,10 +5,10 @@ import { UserError } from '../core/types.ts'
 import { add } from './add.ts'
 import { count } from './count.ts'
 import { reverse } from './reverse.ts'
+import type { SeededTask } from './seeded-task.ts'
 import { sort } from './sort.ts'
-import type { Task } from './task.ts'
 
-const tasks = { add, sort, reverse, count } satisfies Record<string, Task>
+const tasks = { add, sort, reverse, count } satisfies Record<string, SeededTask>
 
 export type TaskName = keyof typeof tasks
 

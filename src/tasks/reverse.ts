@@ -1,9 +1,9 @@
 // Reversal: `reverse(qbzkbae)=` is completed by the letters from last to first, `eabkzbq`.
-import { between, symbols, type Task } from './task.ts'
+import { between, type SeededTask, symbols } from './seeded-task.ts'
 
 const PROMPT = /^reverse\(([a-z]+)\)=$/
 
-export const reverse: Task = {
+export const reverse: SeededTask = {
   prompt: (random) => `reverse(${symbols(random, 'abcdefghijklmnopqrstuvwxyz', between(random, 4, 16))})=`,
   solve: (prompt) => PROMPT.exec(prompt)?.[1]?.split('').reverse().join(''),
 }

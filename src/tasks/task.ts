@@ -1,16 +1,55 @@
-// What a seeded task with an exact answer is. Knows nothing about models, tokens or files.
-import type { Random } from '../core/random.ts'
+// What a task is: rows, the prompt of each, and the score of an answer. Knows nothing about models, tokens or files.
 
-export interface Task {
-  /** Draws one problem, up to and including the `=` after which the answer stands. */
-  prompt(random: Random): string
-  /** The only right completion of a prompt; undefined if the text is not one of this task's prompts. */
-  solve(prompt: string): string | undefined
+/** What a score says of an answer. */
+export interface Verdict {
+  /** 0 to 1 by metric. */
+  scores: Readonly<Record<string, number>>
+  /** What was read out of the answer; undefined where nothing was found. */
+  extracted?: string
+  /** Why it is wrong, where there is more to say. */
+  detail?: string
 }
 
-/** A whole number drawn uniformly from `low` to `high`, both included. */
-export const between = (random: Random, low: number, high: number): number => low + random.integer(high - low + 1)
+/** Alters the part of a prompt that a person would have written: the question, not the frame around it. */
+export type Alter = (text: string) => string
 
-/** `length` symbols drawn independently from `alphabet`. */
-export const symbols = (random: Random, alphabet: string, length: number): string =>
-  Array.from({ length }, () => alphabet[random.integer(alphabet.length)]).join('')
+export interface Task<Row = unknown> {
+  readonly name: string
+  readonly rows: readonly Row[]
+  /** What decides a score besides the model, for printing beside it: shots, extraction, where answers end. */
+  readonly settings: Readonly<Record<string, string | number>>
+  /** The first is the main one. */
+  readonly metrics: readonly [string, ...string[]]
+  /** Most tokens of an answer, unless settings say otherwise. */
+  readonly maxNewTokens: number
+  /** An answer ends before the first of these. */
+  readonly stop: readonly string[]
+  /** The name of a row, unlike all others of the task. */
+  id(row: Row): string
+  prompt(row: Row, alter?: Alter): string
+  /** Whether `prompt` has a part that can be altered and still asks the same. */
+  readonly alterable: boolean
+  /** With a chat template: text with which the answer begins already. */
+  answerPrefix?(row: Row): string
+  /** What may follow the prompt, of which the likelihood chooses. An answer is then a number from 0. */
+  choices?(row: Row): readonly string[]
+  /** The right answer, for people; undefined where many are right. */
+  reference(row: Row): string | undefined
+  score(row: Row, answer: string): Promise<Verdict>
+  /** What an answer is worth to reinforcement learning, 0 to 1. */
+  reward(row: Row, answer: string): Promise<number>
+}
+
+/** A task whose reward is its main metric. */
+export function defineTask<Row>(parts: Omit<Task<Row>, 'reward'>): Task<Row> {
+  return {
+    ...parts,
+    reward: async (row, answer) => (await parts.score(row, answer)).scores[parts.metrics[0]] ?? 0,
+  }
+}
+
+/** A verdict with one metric. */
+export const verdict = (metric: string, right: boolean, rest: Omit<Verdict, 'scores'> = {}): Verdict => ({
+  scores: { [metric]: Number(right) },
+  ...rest,
+})

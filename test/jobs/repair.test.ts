@@ -3,7 +3,6 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { addNoise, drawFrom, inWords, noiseKinds } from '../../scripts/jobs/noise.ts'
 import {
   INSTRUCTION,
   noisePercent,
@@ -15,6 +14,7 @@ import {
 import { packaged } from '../../src/checkpoint/names.ts'
 import { random } from '../../src/core/random.ts'
 import { readTexts } from '../../src/data/synthetic.ts'
+import { addNoise, drawFrom, inWords, noiseKinds } from '../../src/tasks/text-noise.ts'
 
 const textsOf = (split: 'train' | 'test') => {
   const file = join(packaged('models'), 'tiny', 'data', `speeches.${split}.jsonl`)

@@ -1,5 +1,5 @@
 // Noise as keyboards, optical character recognition and speech recognition make it. Seeded; knows nothing about rows or files.
-import type { Random } from '../../src/core/random.ts'
+import type { Random } from '../core/random.ts'
 
 export const noiseKinds = ['keyboard', 'ocr', 'speech'] as const
 export type NoiseKind = (typeof noiseKinds)[number]
