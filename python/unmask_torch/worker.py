@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ContextManager
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -61,6 +62,23 @@ class Worker:
         check(program)
         self.programs = {request["id"]: program}
 
+    def run(self, request: dict[str, Any]) -> None:
+        """Runs a program on feeds alone, and writes its outputs; with the name of a scalar output also its gradients."""
+        feeds = load_file(request["feeds"])
+        wanted = request["gradients_of"]
+        with torch.set_grad_enabled(wanted is not None):
+            inputs = {name: value.requires_grad_(wanted is not None and value.is_floating_point()) for name, value in feeds.items()}
+            outputs = run(self._program(request), inputs)
+        if wanted is not None:
+            outputs[wanted].backward()
+            outputs |= {f"grad.{name}": value.grad for name, value in inputs.items() if value.grad is not None}
+        save_file({name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in outputs.items()}, request["out"])
+
+    def _program(self, request: dict[str, Any]) -> Program:
+        if request["id"] not in self.programs:
+            raise ProgramError(f"program {request['id']!r} is not loaded")
+        return self.programs[request["id"]]
+
     def gradients(self, request: dict[str, Any]) -> dict[str, Any]:
         """Runs a micro-batch, and adds its gradients to those of the step so far. Returns all outputs but the negative log-likelihoods."""
         if request["first"]:
@@ -81,7 +99,7 @@ class Worker:
         if self.options["dtype"] == "bfloat16":
             computing = torch.autocast("cpu", torch.bfloat16)
         with computing:
-            return run(self.programs[request["id"]], {**self.frozen, **self.trained, **feeds})
+            return run(self._program(request), {**self.frozen, **self.trained, **feeds})
 
     def norm(self, request: dict[str, Any]) -> dict[str, Any]:
         norms = torch._foreach_norm([value.grad for value in self.trained.values() if value.grad is not None])
@@ -133,7 +151,7 @@ def _taken(path: str) -> dict[str, Tensor]:
     return tensors
 
 
-REQUESTS = ("start", "fill", "load", "gradients", "nll", "norm", "update", "parameters", "state")
+REQUESTS = ("start", "fill", "load", "run", "gradients", "nll", "norm", "update", "parameters", "state")
 
 
 def main() -> None:
@@ -159,7 +177,7 @@ def main() -> None:
             answer({"id": request["request"], **result})
         except ProgramError as error:
             answer({"id": request["request"], "error": str(error)})
-        except (RuntimeError, MemoryError) as error:
+        except (RuntimeError, MemoryError, OSError, SafetensorError) as error:
             answer({"id": request["request"], "error": f"{request['kind']}: {error}"})
 
 

@@ -1,10 +1,9 @@
-// PyTorch as the one that trains: the same losses, gradients and updates as ONNX Runtime. Needs a Python with PyTorch, which
-// UNMASK_PYTHON names; without one these tests are skipped.
-import { execFileSync } from 'node:child_process'
+// PyTorch as the one that trains: the same losses, gradients and updates as ONNX Runtime. Skipped without PyTorch: test/torch.ts.
 import { afterAll, describe, expect, it } from 'vitest'
 import { normal } from '../../test/graph/gradient-check.ts'
 import { packedBatch } from '../../test/packed-batch.ts'
 import { tinyLlama } from '../../test/tiny-llama.ts'
+import { hasTorch, python } from '../../test/torch.ts'
 import { randomParameters } from '../checkpoint/load.ts'
 import type { ModelConfig, Parameter } from '../core/types.ts'
 import { createModel } from '../models/index.ts'
@@ -15,17 +14,6 @@ import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import { startTorch } from '../runtime/torch/process.ts'
 import { createTrainer, type TrainerOptions } from './trainer.ts'
 import type { StepResult } from './types.ts'
-
-const python = process.env.UNMASK_PYTHON ?? 'python3'
-
-function hasTorch(): boolean {
-  try {
-    execFileSync(python, ['-c', 'import torch, safetensors'], { stdio: 'ignore' })
-    return true
-  } catch {
-    return false
-  }
-}
 
 const executor = createExecutor({ threads: 1 })
 afterAll(() => executor.dispose())
@@ -96,7 +84,7 @@ function expectAlike([onnx, torch]: [Trained, Trained], within = 2e-4): void {
   expect([...torch.moments.keys()].sort()).toEqual([...onnx.moments.keys()].sort())
 }
 
-describe.skipIf(!hasTorch())('training by PyTorch', () => {
+describe.skipIf(!hasTorch)('training by PyTorch', () => {
   const { model, weights } = tinyLlama()
 
   it.each(trainedObjectives)('does what ONNX Runtime does, objective %s', async (objective) => {

@@ -9,12 +9,12 @@ import {
   UserError,
   valuesOf,
 } from '../core/types.ts'
-import { serializeProgram } from '../graph/serialize.ts'
 import type { Model } from '../models/types.ts'
 import type { Variant } from '../objectives/index.ts'
 import type { MicroBatch } from '../objectives/types.ts'
 import type { Source } from '../runtime/executor.ts'
 import type { TorchProcess } from '../runtime/torch/process.ts'
+import { loadProgram } from '../runtime/torch/run.ts'
 import { lossProgram } from './graph.ts'
 import { scalar } from './optimizer.ts'
 import { balanceBiases, checkRouting, untrained } from './routing.ts'
@@ -92,12 +92,7 @@ export async function createTorchStepper(
   async function loadFor({ objective, rows, length }: MicroBatch<Variant>): Promise<string> {
     const id = JSON.stringify([objective, rows, length])
     if (loaded === id) return id
-    const { json, constants } = serializeProgram(
-      lossProgram(model, objective, { rows, length }, { routing, adapter, loraScale }),
-    )
-    const files = [await torch.putFile(json), await torch.putFile(constants)]
-    await torch.request('load', { id, program: files[0], constants: files[1] })
-    await torch.remove(...files)
+    await loadProgram(torch, id, lossProgram(model, objective, { rows, length }, { routing, adapter, loraScale }))
     loaded = id
     return id
   }

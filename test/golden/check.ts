@@ -4,14 +4,12 @@ import { existsSync, readFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { openCheckpoint, openSafetensors } from '../../src/checkpoint/index.ts'
 import { createModel, type Model, supportedModelTypes } from '../../src/models/index.ts'
-import type { Executor } from '../../src/runtime/executor.ts'
-import { createExecutor } from '../../src/runtime/onnxruntime/executor.ts'
 import type { Variant } from '../../src/objectives/index.ts'
 import { objectiveProgram } from '../../src/train/graph.ts'
 import type { ModelConfig, Parameter, TensorData } from '../../src/core/types.ts'
+import { type BackEnd, type BackEndName, openBackEnd } from './back-ends.ts'
 import { type DecodeCases, decodeDifferences } from './decode.ts'
-import { logits, type Mask } from './logits.ts'
-import { createStepper } from '../../src/train/stepper.ts'
+import { type LogitsInput, logitsProgram, type Mask } from './logits.ts'
 
 export interface CaseResult {
   folder: string
@@ -59,19 +57,19 @@ function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): 
   return error === 0 ? 0 : error / largest
 }
 
-/** Runs every case of one folder. */
-export async function checkFolder(folder: string): Promise<CaseResult[]> {
+/** Runs every case of one folder; PyTorch does not decode. */
+export async function checkFolder(folder: string, backEnd: BackEndName = 'onnxruntime'): Promise<CaseResult[]> {
   const name = basename(folder)
   const config = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')) as ModelConfig
   if (!supportedModelTypes.includes(config.model_type)) {
     const note = `model_type ${config.model_type} is not supported`
     return [{ folder: name, case: 'architecture', error: null, tolerance: null, pass: null, note }]
   }
-  const executor = createExecutor()
+  const opened = await openBackEnd(backEnd)
   try {
-    return await checkModel(executor, folder, name, createModel(config))
+    return await checkModel(opened, folder, name, createModel(config))
   } finally {
-    await executor.dispose()
+    await opened.dispose()
   }
 }
 
@@ -89,7 +87,7 @@ async function readAll(file: string): Promise<Map<string, Parameter>> {
   }
 }
 
-async function checkModel(executor: Executor, folder: string, name: string, model: Model): Promise<CaseResult[]> {
+async function checkModel(backEnd: BackEnd, folder: string, name: string, model: Model): Promise<CaseResult[]> {
   const cases = JSON.parse(readFileSync(join(folder, 'cases.json'), 'utf8')) as Cases
   const expected = await readAll(join(folder, 'cases.safetensors'))
   const weights = new Map<string, Parameter>()
@@ -120,37 +118,36 @@ async function checkModel(executor: Executor, folder: string, name: string, mode
     ['block_causal', { blockCausal: cases.block_size }, one],
     ['block_causal_documents', { blockCausal: cases.block_size }, documents],
   ]
+  async function logits(mask: Mask, input: LogitsInput): Promise<Float32Array> {
+    const { program, feeds } = logitsProgram(model, mask, input)
+    return (await backEnd.run(program, { ...feeds, ...parameterFeeds(weights) })).logits.data as Float32Array
+  }
   for (const [label, mask, documentIds] of masks) {
-    const actual = await logits(executor, model, weights, mask, { rows, length, ids, documents: documentIds })
+    const actual = await logits(mask, { rows, length, ids, documents: documentIds })
     report(`logits.${label}`, relativeError(actual, take(`logits.${label}`)), LOGITS)
   }
   const both = new Float32Array(2 * rows * length)
   both.set(noised)
   both.set(ids, rows * length)
-  const all = await logits(
-    executor,
-    model,
-    weights,
-    { blockDiffusion: cases.block_size },
-    { rows, length, ids: both, documents },
-  )
+  const all = await logits({ blockDiffusion: cases.block_size }, { rows, length, ids: both, documents })
   const half = all.subarray(0, all.length / 2)
   report('logits.bdlm_noised_half', relativeError(half, take('logits.bdlm_noised_half')), LOGITS)
 
-  const context = { executor, model, weights, cases, expected: take, documents, masked, rows, length }
+  const context = { backEnd, model, weights, cases, expected: take, documents, masked, rows, length }
   for (const [label, value] of Object.entries(cases.losses)) {
     const actual = await lossOf(label, context)
     report(`loss.${label}`, Math.abs(actual - value) / Math.abs(value), LOSS)
   }
   results.push(...(await checkGradients(folder, name, context)))
   results.push(...(await checkAdamw(name, context)))
-  const decoded = await decodeDifferences(executor, model, weights, cases.decode, cases.mask_token_id)
+  if (!backEnd.executor) return results
+  const decoded = await decodeDifferences(backEnd.executor, model, weights, cases.decode, cases.mask_token_id)
   for (const [i, different] of decoded.entries()) report(`decode.${i} (tokens that differ)`, different, 0)
   return results
 }
 
 interface Context {
-  executor: Executor
+  backEnd: BackEnd
   model: Model
   weights: Map<string, Parameter>
   cases: Cases
@@ -202,7 +199,7 @@ const parameterFeeds = (weights: ReadonlyMap<string, Parameter>) =>
   Object.fromEntries([...weights].map(([name, { shape, data }]) => [name, { dtype: 'float32' as const, shape, data }]))
 
 async function lossOf(label: string, context: Context): Promise<number> {
-  const { executor, model, weights, cases, rows, length, expected, documents } = context
+  const { backEnd, model, weights, cases, rows, length, expected, documents } = context
   const cap = label.startsWith('cap_ids.')
   const [kind, weighting, penalty] = label.replace('cap_ids.', '').split('.') as ['bdlm' | 'mdlm', string, string?]
   const clean = expected(cap ? 'cap_input_ids' : 'input_ids')
@@ -213,9 +210,7 @@ async function lossOf(label: string, context: Context): Promise<number> {
   const each = new Float32Array(index.length).fill(1 / index.length)
   const masks = confidence && { entropy_weights: { dtype: 'float32' as const, shape: [index.length], data: each } }
   const program = objectiveProgram(model, objective, { rows, length }, noExtras)
-  const session = await executor.load(program, { optimize: false })
-  const outputs = await session.run({ ...feeds, ...masks, ...parameterFeeds(weights) }, { loss: null })
-  await session.release()
+  const outputs = await backEnd.run(program, { ...feeds, ...masks, ...parameterFeeds(weights) })
   return Number(outputs.loss.data[0])
 }
 
@@ -224,19 +219,10 @@ const noExtras = { gradients: false }
 async function checkGradients(folder: string, name: string, context: Context): Promise<CaseResult[]> {
   const file = join(folder, 'gradients.bdlm.elbo.safetensors')
   if (!existsSync(file)) return []
-  const { executor, model, weights, cases, rows, length, expected } = context
+  const { backEnd, model, weights, cases, rows, length, expected } = context
   const { feeds } = feedsFor(context, 'bdlm', 'elbo', expected('input_ids'))
-  const program = objectiveProgram(
-    model,
-    objectiveOf('bdlm', cases.block_size),
-    { rows, length },
-    { gradients: true },
-  )
-  const session = await executor.load(program, { optimize: false })
-  const names = Object.keys(program.outputs).filter((output) => output.startsWith('grad.'))
-  const fetches = Object.fromEntries(names.map((output) => [output, null]))
-  const outputs = await session.run({ ...feeds, ...parameterFeeds(weights) }, fetches)
-  await session.release()
+  const objective = objectiveOf('bdlm', cases.block_size)
+  const outputs = await backEnd.gradients(model, objective, { rows, length }, { ...feeds, ...parameterFeeds(weights) })
   let worst = 0
   for (const [tensor, { data }] of await readAll(file))
     worst = Math.max(worst, relativeError(outputs[`grad.${tensor}`].data as Float32Array, data))
@@ -247,10 +233,10 @@ async function checkGradients(folder: string, name: string, context: Context): P
 
 /** Six updates of the real optimiser on the golden batch. */
 async function checkAdamw(name: string, context: Context): Promise<CaseResult[]> {
-  const { executor, model, weights, cases, expected, rows, length } = context
+  const { backEnd, model, weights, cases, expected, rows, length } = context
   const { adamw } = cases
   const { feeds } = feedsFor(context, 'bdlm', 'elbo', expected('input_ids'))
-  const stepper = await createStepper(executor, model, weights, {
+  const stepper = await backEnd.stepper(model, weights, {
     beta1: adamw.betas[0],
     beta2: adamw.betas[1],
     epsilon: adamw.eps,

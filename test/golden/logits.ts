@@ -3,10 +3,11 @@ import { type Attend, blockCausal, blockDiffusion, fullAttention } from '../../s
 import { input } from '../../src/graph/ops/input.ts'
 import { slice } from '../../src/graph/ops/layout.ts'
 import { linear } from '../../src/graph/ops/linear.ts'
+import type { Program } from '../../src/graph/program.ts'
 import type { Model } from '../../src/models/index.ts'
 import { createWeights } from '../../src/nn/weights.ts'
 import type { Executor } from '../../src/runtime/executor.ts'
-import type { Parameter } from '../../src/core/types.ts'
+import type { Parameter, TensorData } from '../../src/core/types.ts'
 
 export type Mask =
   | 'causal'
@@ -25,14 +26,12 @@ export interface LogitsInput {
   positions?: ArrayLike<number>
 }
 
-/** Logits [copies * rows, length, vocabulary]. */
-export async function logits(
-  executor: Executor,
+/** A program whose output `logits` is [copies * rows, length, vocabulary], and its feeds without the weights. */
+export function logitsProgram(
   model: Model,
-  weights: ReadonlyMap<string, Parameter>,
   mask: Mask,
   { rows, length, ids, documents, positions: given }: LogitsInput,
-): Promise<Float32Array> {
+): { program: Program; feeds: Record<string, TensorData> } {
   const copies = ids.length / (rows * length)
   const positions = input('position_ids', 'int64', [copies * rows, length])
   const layout = { documents: input('document_ids', 'int64', [rows, length]), positions: slice(positions, 0, 0, rows) }
@@ -51,9 +50,6 @@ export async function logits(
     positionCount: length,
     attention,
   })
-  const session = await executor.load({ name: 'logits', outputs: { logits: linear(hidden, head) } }, {
-    optimize: false,
-  })
   const whole = (shape: number[], values: ArrayLike<number>) => ({
     dtype: 'int64' as const,
     shape,
@@ -67,9 +63,22 @@ export async function logits(
     ),
     document_ids: whole([rows, length], documents),
   }
+  return { program: { name: 'logits', outputs: { logits: linear(hidden, head) } }, feeds }
+}
+
+/** Logits [copies * rows, length, vocabulary]. */
+export async function logits(
+  executor: Executor,
+  model: Model,
+  weights: ReadonlyMap<string, Parameter>,
+  mask: Mask,
+  input: LogitsInput,
+): Promise<Float32Array> {
+  const { program, feeds } = logitsProgram(model, mask, input)
   const parameters = Object.fromEntries(
     [...weights].map(([name, { shape, data }]) => [name, { dtype: 'float32' as const, shape, data }]),
   )
+  const session = await executor.load(program, { optimize: false })
   try {
     const outputs = await session.run({ ...feeds, ...parameters }, { logits: null })
     return outputs.logits.data as Float32Array
