@@ -6,6 +6,7 @@ import { defaultName, type ModelConfig, type ServeConfig } from './config.ts'
 import { ApiError } from './errors.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
+import { createRestarts } from './restarts.ts'
 import { createQueue, type Queue } from './scheduler.ts'
 import { within } from './wait.ts'
 import { type ModelWorker, startWorker, workerGone } from './worker/host.ts'
@@ -118,10 +119,8 @@ export function createModels(config: ServeConfig, options: Options): Models {
   }
 }
 
-/** Pauses before a process that keeps crashing is started again, in seconds. */
-const PAUSES = [0, 1, 2, 5, 10, 30]
-/** A process that lived so long counts as having been well. */
-const WELL_MS = 60_000
+/** How long nobody tries to load a model that has failed, in ms. */
+const RETRY_MS = 30_000
 
 function createModel(
   initial: ModelConfig,
@@ -142,7 +141,8 @@ function createModel(
   const starting = new Set<Promise<unknown>>()
   let using = 0
   let idle: NodeJS.Timeout | undefined
-  let crashes = 0
+  const restarts = createRestarts()
+  let failed: { at: number; error: unknown } | undefined
 
   async function start(): Promise<ModelWorker> {
     const started = startWorker(
@@ -176,9 +176,12 @@ function createModel(
   /** Makes a process the one that gets the work, and watches it. One before it finishes what it has begun. */
   function adopt(fresh: ModelWorker): ModelWorker {
     if (closing.signal.aborted) throw workerGone()
-    void worker?.close()
+    const before = worker
+    // Who has just been given it sends it work in this turn.
+    setImmediate(() => void before?.close())
     worker = fresh
     state = 'ready'
+    failed = undefined
     const since = performance.now()
     log.info({ model: name, pid: fresh.pid, mode: fresh.info.mode }, 'model ready')
     void fresh.gone.then(() => {
@@ -186,40 +189,54 @@ function createModel(
       worker = undefined
       if (closing.signal.aborted) return
       metrics.restarts.inc({ model: name })
-      if (performance.now() - since > WELL_MS) crashes = 0
-      log.error({ model: name, pid: fresh.pid, crashes }, 'model process ended; starting it again')
+      restarts.ended(performance.now() - since)
+      log.error({ model: name, pid: fresh.pid }, 'model process ended; starting it again')
       void restart()
     })
     restIdle()
     return fresh
   }
 
-  /** Starts processes until one lives. Who waits for it learns of each attempt that fails. */
+  /** Starts processes until one lives, or too many have failed. Who waits for it learns of each attempt that fails. */
   async function restart(): Promise<void> {
     state = 'restarting'
     while (!worker && !closing.signal.aborted) {
-      const pause = PAUSES[Math.min(crashes++, PAUSES.length - 1)]!
+      const pause = restarts.pause()
+      if (pause === undefined) {
+        state = 'failed'
+        failed = { at: performance.now(), error: workerGone() }
+        log.error({ model: name }, 'model given up: it is loaded again with SIGHUP, or when a client asks for it')
+        break
+      }
       loading = sleep(pause * 1000, undefined, { ref: false, signal: closing.signal })
         .then(start)
         .then(adopt)
       try {
         await loading
       } catch (error) {
-        if (!closing.signal.aborted) log.error({ model: name, message: messageOf(error) }, 'model cannot be loaded')
+        noteFailure(error)
       }
     }
     loading = undefined
+  }
+
+  function noteFailure(error: unknown): void {
+    failed = { at: performance.now(), error }
+    // Its text may hold paths, so it is for the log.
+    if (!closing.signal.aborted) log.error({ model: name, message: messageOf(error) }, 'model cannot be loaded')
   }
 
   function load(): Promise<ModelWorker> {
     if (worker) return Promise.resolve(worker)
     if (loading) return loading
     if (closing.signal.aborted) return Promise.reject(workerGone())
+    if (failed && performance.now() - failed.at < RETRY_MS) return Promise.reject(failed.error)
     state = 'loading'
     loading = start()
       .then(adopt)
       .catch((error) => {
         state = 'failed'
+        noteFailure(error)
         throw error
       })
       .finally(() => {
@@ -268,8 +285,6 @@ function createModel(
         return await within(load(), { signal, seconds: limits.queue_seconds, late: stillLoading })
       } catch (error) {
         if (error instanceof ApiError) throw error
-        // Its text may hold paths, so it is for the log.
-        log.error({ model: name, message: messageOf(error) }, 'model cannot be loaded')
         throw new ApiError(503, 'the model cannot be loaded; the log of the server says why', {
           code: 'model_unavailable',
           retryAfter: 30,
@@ -294,9 +309,10 @@ function createModel(
       settings = next
       // What is loading now may have begun with the old settings.
       await loading?.catch(() => {})
-      if (!worker) return
+      if (!worker && state !== 'failed') return
       try {
         adopt(await start())
+        restarts.clear()
       } catch (error) {
         settings = before
         if (!closing.signal.aborted) log.error({ model: name, message: messageOf(error) }, 'model kept as it was')

@@ -76,6 +76,28 @@ test('who waits for a process that cannot be started again is told so', async ()
   }
 }, 60_000)
 
+test('a model that cannot be loaded is not tried with every request; /ready says so; a reload tries at once', async () => {
+  const model = await modelFolder({})
+  const settings = { models: [{ name: 't', path: model.path, preload: false }] }
+  const server = await testServer(settings)
+  const ask = () => post(`${server.url}/v1/completions`, { prompt: 'a', max_tokens: 1 })
+  try {
+    await rename(model.path, `${model.path}-gone`)
+    expect((await ask()).status).toBe(503)
+    const ready = await fetch(`${server.url}/ready`)
+    expect(ready.status).toBe(503)
+    expect(await ready.json()).toMatchObject({ models: [{ name: 't', state: 'failed' }] })
+    await rename(`${model.path}-gone`, model.path)
+    expect(await (await ask()).json()).toMatchObject({ error: { code: 'model_unavailable' } })
+    await server.reload(parseConfig(settings))
+    expect((await ask()).status).toBe(200)
+    expect((await fetch(`${server.url}/ready`)).status).toBe(200)
+  } finally {
+    await server.close()
+    await model.remove()
+  }
+}, 60_000)
+
 test('a model that takes longer to load than a request may wait', async () => {
   const settings = { models: [{ name: 't', path: folder.path, preload: false }], limits: { queue_seconds: 0.01 } }
   const server = await testServer(settings)

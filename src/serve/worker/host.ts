@@ -63,9 +63,9 @@ export const workerGone = (): ApiError =>
   })
 
 /** How often a process is asked whether it still answers; how often in a row it may not before it counts, and is killed. */
-const PING_MS = 2000
-const LATE_PINGS = 2
-const MISSED_PINGS = 4
+const PING_MS = 1000
+const LATE_PINGS = 3
+const MISSED_PINGS = 6
 /** Characters of what a process prints at a time. */
 const MOST_OUTPUT = 4096
 
