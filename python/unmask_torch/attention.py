@@ -112,12 +112,13 @@ def draft_attention(inputs: list[Tensor], attributes: dict[str, Any]) -> Tensor:
 
 
 def tile_columns(column_of: Tensor, before: Tensor, ranges: Tensor, attributes: dict[str, Any]) -> list[Tensor]:
-    """For each group: whether a query [rows, places] sees a clean tile of the group's range: [rows, places, tiles]."""
+    """For each group: whether a query [rows, places] sees a tile of the group's range: [rows, places, tiles]."""
     visible: list[Tensor] = []
     for group in range(column_of.shape[0]):
         tiles = torch.arange(int(ranges[group, 0]), int(ranges[group, 1]), device=before.device)
-        limits = before[group].gather(1, column_of[group].unsqueeze(2).expand(-1, -1, 2))
-        visible.append((tiles >= limits[..., :1]) & (tiles < limits[..., 1:]))
+        index = column_of[group][..., None, None].expand(-1, -1, *before.shape[3:])
+        limits = before[group].gather(1, index).unsqueeze(4)
+        visible.append(((tiles >= limits[..., 0, :]) & (tiles < limits[..., 1, :])).any(dim=2))
     # Its first output is a table that only ONNX Runtime needs.
     return [column_of, *visible]
 

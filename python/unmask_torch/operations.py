@@ -163,6 +163,13 @@ def _experts(inputs: list[Tensor], attributes: Attributes, context: Context) -> 
     return [y.view(x.shape)]
 
 
+def _predict(inputs: list[Tensor], attributes: Attributes, context: Context) -> list[Tensor]:
+    logits, bias, scale = (x.detach() for x in inputs)
+    scores = logits.float() * scale[:, None] + bias
+    confidence, token = scores.softmax(dim=-1).max(dim=-1)
+    return [token, confidence]
+
+
 OPERATIONS: dict[str, Operation] = {
     "add": _one(torch.add),
     "sub": _one(torch.sub),
@@ -199,6 +206,7 @@ OPERATIONS: dict[str, Operation] = {
     "crossEntropy": _cross_entropy,
     "logitsCrossEntropy": _of_logits,
     "softCrossEntropy": _soft_cross_entropy,
+    "predict": _predict,
     "logSoftmax": _one(lambda x: x.float().log_softmax(dim=-1)),
     "entropyOfRight": _entropy_of_right,
     "adaptedNorms": _adapted_norms,

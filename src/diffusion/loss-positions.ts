@@ -26,7 +26,8 @@ export interface PredictionOptions {
   /**
    * false (default): the state at i predicts token i. true: the state at i - 1 does, as in the autoregressive model that
    * the weights come from; for the first token of a block that is the clean token before the block, which every earlier
-   * block already is in decoding. The first token of a document then has nothing that predicts it and carries no loss.
+   * block already is in decoding. The first token of a document then has nothing that predicts it and carries no loss, nor
+   * has that of a block behind another one of its group that ends with a mask.
    */
   shift?: boolean
   /** Block size, for `shift`. */
@@ -44,7 +45,8 @@ export function supervisedTokens(
 }
 
 /**
- * Positions, labels and weights of the loss of the masked ones among the `supervised` tokens [rows, length]. Weights are
+ * Positions, labels and weights of the loss of the masked ones among the `supervised` tokens [rows, length]; of all of them where
+ * the noise has edits. Weights are
  * 1/t for `elbo`, to be divided by drawn copies * supervised tokens of the whole step: each copy is one estimate of the negative
  * ELBO in nats per token, and the copies are averaged (LLaDA2.0, equation 1, with w(t) = 1/t). For `mean` they are 1, to be
  * divided by the number of loss positions of the step.
@@ -65,11 +67,14 @@ export function lossPositions(
     )
   }
   const found: number[] = []
-  const { masked, unscored } = noise
+  const { masked, unscored, joined, edits } = noise
+  const carries = (i: number) => masked[i] === 1 || (edits !== undefined && noise.t[i]! > 0)
+  const isFirst = (i: number) => batch.positions[i % size]! % blockSize === 0
+  const fromClean = (i: number) => cleanCopy && isFirst(i) && joined?.[i] !== 1
+  const waits = (i: number) => shift && joined?.[i] === 1 && isFirst(i) && masked[i - 1] === 1
   for (let i = 0; i < masked.length; i++)
-    if (masked[i] === 1 && supervised[i % size] === 1 && unscored?.[i] !== 1) found.push(i)
+    if (carries(i) && supervised[i % size] === 1 && unscored?.[i] !== 1 && !waits(i)) found.push(i)
   const tokens = Int32Array.from(found)
-  const fromClean = (i: number) => cleanCopy && batch.positions[i % size]! % blockSize === 0
   return {
     tokens,
     index: shift ? tokens.map((i) => (fromClean(i) ? noise.copies * size + (i % size) : i) - 1) : tokens,
@@ -79,11 +84,18 @@ export function lossPositions(
 }
 
 /**
- * The noised copies: `ids` [rows, length] repeated for every copy, with the mask token where `masked`
- * [copies, rows, length] is 1.
+ * The noised copies: `ids` [rows, length] repeated for every copy, with the mask token where it is masked, and with the tokens
+ * that stand in place of others.
  */
-export function noisedIds(ids: Int32Array, masked: Uint8Array, maskTokenId: number): Int32Array {
+export function noisedIds(
+  ids: Int32Array,
+  { masked, edits }: Pick<Noise, 'masked' | 'edits'>,
+  maskTokenId: number,
+): Int32Array {
   const noised = new Int32Array(masked.length)
-  for (let i = 0; i < masked.length; i++) noised[i] = masked[i] === 1 ? maskTokenId : ids[i % ids.length]!
+  for (let i = 0; i < masked.length; i++) {
+    const replaced = edits?.replaced[i] ?? -1
+    noised[i] = masked[i] === 1 ? maskTokenId : replaced === -1 ? ids[i % ids.length]! : replaced
+  }
   return noised
 }

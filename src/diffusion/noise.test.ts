@@ -284,7 +284,7 @@ describe('lossPositions', () => {
     fc.assert(
       fc.property(batches, noiseOptions, counters, (batch, options, draw) => {
         const noise = drawNoise(batch, { ...options, ...draw })
-        const noised = noisedIds(batch.ids, noise.masked, 99)
+        const noised = noisedIds(batch.ids, noise, 99)
         const { index, labels, weights } = lossPositions(noise, batch, batch.maskable, 'mean')
         const restored = noised.slice()
         for (const [at, flat] of index.entries()) restored[flat] = labels[at]!

@@ -5,12 +5,14 @@ import { type Random, random } from '../core/random.ts'
 import { UserError } from '../core/types.ts'
 import { isScored } from '../data/scored.ts'
 import type { Batch } from '../data/types.ts'
+import { drawEdits, type EditOptions, type Edits, hasEdits } from './edits.ts'
+import { drawGroups, type Joined } from './groups.ts'
 
 /** Smallest mask ratio, and with complementary copies the smallest of the inverse: it bounds the weight 1/t. */
 export const minimumMaskRatio = 1e-3
 
 /** How masks are drawn: part of a run's configuration. */
-export interface NoiseOptions {
+export interface NoiseOptions extends EditOptions {
   /** Noised copies per clean copy, K. Default 1. */
   copies?: number
   /** Copy 2j+1 hides exactly the maskable tokens that copy 2j shows; `copies` must be even. Default false. */
@@ -31,6 +33,12 @@ export interface NoiseOptions {
    * finds what lies behind the end of a text.
    */
   supervisePadding?: boolean
+  /**
+   * Most neighbouring blocks that are noised together, each seeing the noised ones before it; see `drawGroups`. Their mask
+   * ratios rise: the first is drawn from the band, each of the others between the one before it and the band's upper end.
+   * Default 1.
+   */
+  groupSize?: number
 }
 
 /** Where a batch stands: with the seed of the run, all that a draw is a function of. */
@@ -58,6 +66,10 @@ export interface Noise {
   elboWeight: Float32Array | undefined
   /** 1 where a mask carries no loss: the token is predicted in another copy, or in none. Absent where there are none. */
   unscored?: Uint8Array
+  /** Which blocks see the noised block before them. Absent where none does. */
+  joined?: Joined
+  /** Where tokens are wrong, or the model's own. Absent where they are not: then masks alone carry loss, else all tokens. */
+  edits?: Edits
 }
 
 // First element of the random streams, so that no other user of the same seed shares them.
@@ -78,7 +90,7 @@ const MASK_STREAM = 0x6d61736b
  */
 export function drawNoise(batch: Batch, options: NoiseOptions & NoiseDraw): Noise {
   const { copies = 1, complementary = false, perBlock = true, positionDependent = 0, blockSize } = options
-  const { seed, step, row: firstRow, supervisePadding = true } = options
+  const { seed, step, row: firstRow, supervisePadding = true, groupSize = 1 } = options
   const [low, high] = ratioBand(options)
   if (!(Number.isInteger(blockSize) && blockSize >= 1)) {
     throw new UserError(`Noise: block_size is ${blockSize}; give a whole number of at least 1.`)
@@ -90,6 +102,8 @@ export function drawNoise(batch: Batch, options: NoiseOptions & NoiseDraw): Nois
   const t = new Float32Array(copies * size)
   const elboWeight = positionDependent > 0 && blockSize > 1 ? new Float32Array(copies * size) : undefined
   const lengths = elboWeight && documentLengths(batch)
+  const joined =
+    groupSize > 1 ? drawGroups(batch, { blockSize, size: groupSize, copies, seed, step, row: firstRow }) : undefined
   const ratioDraws = new Float32Array(length)
   const maskDraws = new Float32Array(length)
 
@@ -107,7 +121,10 @@ export function drawNoise(batch: Batch, options: NoiseOptions & NoiseDraw): Nois
       const position = positions[i]!
       const offset = position % blockSize
       const start = column - (perBlock ? offset : position)
-      const ratio = blockSize === 1 ? (complementary ? 0.5 : 1) : Math.fround(low + (high - low) * ratioDraws[start]!)
+      // Of the group's block before this one, or the band's lower end.
+      const least = joined?.[first + i] ? t[first + i - offset - 1]! : low
+      const ratio =
+        blockSize === 1 ? (complementary ? 0.5 : 1) : Math.fround(least + (high - least) * ratioDraws[start]!)
       t[first + i] = ratio
       if (complementary) t[second + i] = 1 - ratio
 
@@ -126,7 +143,8 @@ export function drawNoise(batch: Batch, options: NoiseOptions & NoiseDraw): Nois
       if (complementary) masked[second + i] = isMasked && !always ? 0 : 1
     }
   }
-  return { copies, masked, t, elboWeight }
+  const noise: Noise = { copies, masked, t, elboWeight, ...(joined && { joined }) }
+  return hasEdits(options) ? { ...noise, edits: drawEdits(batch, noise, options) } : noise
 }
 
 /** Length of the document that each position belongs to, its padding included. */
@@ -252,6 +270,7 @@ function blockEnd({ length, documents, positions }: Batch, start: number, blockS
 /** The band that t is drawn from, after the limits at its ends. Throws UserError where an option is out of range. */
 function ratioBand(options: NoiseOptions): [low: number, high: number] {
   const { copies = 1, complementary = false, noiseRangeLow = 0, noiseRangeHigh = 1, positionDependent = 0 } = options
+  const { groupSize = 1, perBlock = true } = options
   if (!(Number.isInteger(copies) && copies >= 1)) {
     throw new UserError(`Noise: copies is ${copies}; give a whole number of at least 1.`)
   }
@@ -266,6 +285,10 @@ function ratioBand(options: NoiseOptions): [low: number, high: number] {
   if (!(positionDependent >= 0 && positionDependent <= 8)) {
     throw new UserError(`Noise: position_dependent is ${positionDependent}; give a number from 0 to 8.`)
   }
+  if (groupSize > 1 && (complementary || !perBlock))
+    throw new UserError(
+      'Noise: the mask ratios of a group rise: group_size goes without complementary copies, and per block.',
+    )
   const low = Math.max(noiseRangeLow, minimumMaskRatio)
   const high = Math.max(noiseRangeHigh, minimumMaskRatio)
   if (!complementary) return [low, high]

@@ -40,18 +40,26 @@ export function separateTurns(noise: Noise, batch: Batch, blockSize: number, rul
   if (ranks === 1) return noise
 
   const copies = rule === 'first' ? noise.copies : noise.copies * ranks
-  const grown = <T extends Uint8Array | Float32Array>(values: T): T => {
+  const grown = <T extends Uint8Array | Int32Array | Float32Array>(values: T): T => {
     const out = new (values.constructor as new (length: number) => T)(copies * size)
     for (let start = 0; start < out.length; start += values.length) out.set(values, start)
     return out
   }
   const masked = grown(noise.masked)
   const unscored = new Uint8Array(copies * size)
+  const edits = noise.edits && {
+    ...(noise.edits.own && { own: grown(noise.edits.own) }),
+    replaced: grown(noise.edits.replaced),
+  }
   for (let at = 0; at < masked.length; at++) {
     const i = at % size
     if (documents[i]! < 0) continue
     const own = Math.floor(at / (noise.copies * size))
-    if (rank[i] !== own) unscored[at] = 1
+    if (rank[i] !== own) {
+      unscored[at] = 1
+      if (edits?.own) edits.own[at] = 0
+      if (edits) edits.replaced[at] = -1
+    }
     if (rank[i]! < own) masked[at] = 0
     else if (rank[i]! > own) masked[at] = 1
   }
@@ -61,6 +69,8 @@ export function separateTurns(noise: Noise, batch: Batch, blockSize: number, rul
     t: grown(noise.t),
     elboWeight: noise.elboWeight && grown(noise.elboWeight),
     unscored,
+    ...(noise.joined && { joined: grown(noise.joined) }),
+    ...(edits && { edits }),
   }
 }
 

@@ -384,17 +384,23 @@ export function checkLength(
 /** The config with what decoding needs to know, as LLaDA2's checkpoints have it; what it says already is left unsaid. */
 export function decodingConfig(
   config: ModelConfig,
-  { objective, diffusion: { block_size, same_token_labels } }: DecodingRecipe,
+  { objective, diffusion: { block_size, same_token_labels, own_predictions = 0 } }: DecodingRecipe,
 ): ModelConfig {
   if (objective === 'hybrid') return { ...config, block_size, causal_context: true }
   const { causal_context: _, ...others } = config
   const said = config.same_token_labels ?? true
-  return { ...others, block_size, ...(same_token_labels === said ? {} : { same_token_labels }) }
+  return {
+    ...others,
+    block_size,
+    ...(same_token_labels === said ? {} : { same_token_labels }),
+    ...(own_predictions > 0 && { soft_states: true }),
+  }
 }
 
 interface DecodingRecipe {
   objective: Recipe['objective']
-  diffusion: Pick<Recipe['diffusion'], 'block_size' | 'same_token_labels'>
+  diffusion: Pick<Recipe['diffusion'], 'block_size' | 'same_token_labels'> &
+    Partial<Pick<Recipe['diffusion'], 'own_predictions'>>
 }
 
 /** Documents are padded to multiples of this. */

@@ -233,7 +233,7 @@ async function prepareBatches(
   const settings = { ...sizes, maskTokenId, shift, noise: {}, weighting: 'elbo', embeddingNoise: 0 } as const
   return batches.map((batch, index) => {
     const at = { seed: 0, step: 0, row: index * batch.rows }
-    const objective = objectiveAt(name, sizes, batch.length)
+    const objective = objectiveAt(name, settings, batch.length)
     // Sums over every position, also of blocks that no loss depends on.
     const microBatch = (objective === tiles ? bdlm : objective).prepare(batch, at, settings)
     return { ...microBatch, feeds: { ...microBatch.feeds, ...countedRows(batch, microBatch) } }

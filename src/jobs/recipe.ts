@@ -472,6 +472,22 @@ function findConflicts(recipe: Recipe): { path: string; message: string }[] {
   if (diffusion.complementary_masking && diffusion.copies % 2 !== 0) {
     add('diffusion.complementary_masking', `needs an even diffusion.copies, not ${diffusion.copies}`)
   }
+  for (const name of ['own_predictions', 'corrupted_tokens'] as const) {
+    if (diffusion[name] === 0) continue
+    if (diffusion.loss_weighting === 'elbo')
+      add(`diffusion.${name}`, 'the loss is over visible tokens too, which no bound weighs: needs loss_weighting: mean')
+    if (diffusion.schedule !== 'constant') add(`diffusion.${name}`, 'needs schedule: constant')
+  }
+  if (diffusion.own_predictions === 0 && diffusion.own_turns > 1)
+    add('diffusion.own_turns', 'has a meaning only with diffusion.own_predictions')
+  if (diffusion.group_size > 1) {
+    if (diffusion.complementary_masking)
+      add('diffusion.group_size', 'the mask ratios of a group rise: needs complementary_masking: false')
+    if (diffusion.noise_per === 'sequence')
+      add('diffusion.group_size', 'blocks of a group have mask ratios of their own: needs noise_per: block')
+    if (diffusion.schedule !== 'constant')
+      add('diffusion.group_size', 'groups are of blocks of one size: needs schedule: constant')
+  }
   if (diffusion.block_size > data.max_seq_len || data.max_seq_len % diffusion.block_size !== 0) {
     add('diffusion.block_size', `${diffusion.block_size} does not divide data.max_seq_len ${data.max_seq_len}`)
   }

@@ -32,7 +32,8 @@ function defaultsOf(config: ModelConfig, { diffusion: given }: Record<string, un
     ofModel[objective].filter((key) => config[key] !== undefined).map((key) => [key, config[key]]),
   )
   const copies = isRecord(given) && typeof given.copies === 'number' ? given.copies : DIFFUSION.copies
-  const noise = { ...DIFFUSION, complementary_masking: copies % 2 === 0 }
+  const isGrouped = isRecord(given) && typeof given.group_size === 'number' && given.group_size > 1
+  const noise = { ...DIFFUSION, complementary_masking: copies % 2 === 0 && !isGrouped }
   return {
     objective,
     train: TRAIN,

@@ -15,7 +15,7 @@ import { type Counters, drawBound, drawNoise, type Noise, type NoiseOptions } fr
 import { placesIn, type Tiles } from '../diffusion/tiles.ts'
 import { scoredTurns, separateTurns, type TurnRule } from '../diffusion/turns.ts'
 import { CONFIDENCE, type Confidence } from './confidence.ts'
-import { float32, inTiles, lossFeeds, rowFeeds, tileFeeds } from './feeds.ts'
+import { float32, inTiles, lossFeeds, ownFeeds, rowFeeds, tileFeeds } from './feeds.ts'
 import type { Measurement, MeasureOptions, MicroBatch, Objective, Tile } from './types.ts'
 
 /** Settings of masked diffusion. */
@@ -46,6 +46,8 @@ export interface DenoisingSettings {
 export interface Noised {
   /** Noised copies of each row. */
   copies: number
+  /** Blocks are noised in groups; see `drawGroups`. */
+  grouped?: boolean
   embeddingNoise?: boolean
   confidence?: Confidence
   /** Parts of the loss that are metrics. */
@@ -53,11 +55,11 @@ export interface Noised {
 }
 
 /** How an objective lays out the copies of a row. */
-interface Layout<Variant> {
+export interface Layout<Variant> {
   /** Whether the clean copy follows the noised ones. */
   cleanCopy: boolean
   /** The tiles that states at `index` depend on, where they alone are computed. Absent: the copies are computed whole. */
-  tiles?(batch: Batch, settings: DenoisingSettings, copies: number, index: Int32Array): Tiles
+  tiles?(batch: Batch, settings: DenoisingSettings, noise: Noise, index: Int32Array): Tiles
   variant(settings: DenoisingSettings, noised: Noised): Variant
 }
 
@@ -102,7 +104,7 @@ function prepare<Variant>(
   const noise = separateTurns(drawn, batch, blockSize, settings.turns ?? 'apart')
   const maskable = supervisedTokens(batch, { shift, supervisePadding: settings.noise.supervisePadding })
   const supervised = scoredTurns(maskable, noise)
-  const { loss, feeds, tiles } = laidOut(batch, noise, supervised, settings, layout)
+  const { loss, feeds, tiles, places } = laidOut(batch, noise, supervised, settings, layout)
   const ofPadding = loss.tokens.map((token) => padding[token % padding.length]!)
   const weights = {
     loss: loss.weights,
@@ -115,11 +117,13 @@ function prepare<Variant>(
       : [drawn.copies * sum(supervised), drawn.copies * sum(supervised.map((flag, i) => flag * padding[i]!))]
   const embeddingNoise = settings.embeddingNoise > 0
   const { confidence } = settings
-  const masks = confidence && { [CONFIDENCE]: new Float32Array(loss.index.length).fill(1) }
+  const masks = confidence && { [CONFIDENCE]: Float32Array.from(loss.tokens, (token) => noise.masked[token]!) }
   const inputs: Record<string, TensorData> = {
     ...feeds,
     ...lossFeeds(loss, { ...weights, ...masks }, copiesOf(drawn, layout) * rows * length),
   }
+  const own = noise.edits?.own
+  if (own) Object.assign(inputs, ownFeeds(feeds.input_ids!.shape, loss, places, own))
   if (embeddingNoise) {
     const values = noiseAt(noise, copiesOf(noise, layout) * rows, batch, settings, at)
     const shape = [...feeds.input_ids!.shape, hiddenSize]
@@ -128,6 +132,7 @@ function prepare<Variant>(
   return {
     objective: layout.variant(settings, {
       ...{ copies: noise.copies, embeddingNoise, parts: ['text_loss', 'padding_loss'] },
+      ...(noise.joined && { grouped: true }),
       ...(confidence && { confidence }),
     }),
     rows,
@@ -137,7 +142,7 @@ function prepare<Variant>(
       loss: all,
       text_loss: all - padded,
       padding_loss: padded,
-      ...(confidence && { [CONFIDENCE]: loss.tokens.length }),
+      ...(masks && { [CONFIDENCE]: sum(masks[CONFIDENCE]) }),
       loss_positions: loss.tokens.length,
       tokens: batch.tokens,
     },
@@ -201,16 +206,27 @@ function laidOut<Variant>(
   supervised: Uint8Array,
   settings: DenoisingSettings,
   layout: Layout<Variant>,
-): { loss: LossPositions; feeds: Record<string, TensorData>; tiles?: Tiles } {
+): {
+  loss: LossPositions
+  /** Of each token of the loss its place among the positions that are computed. */
+  places: Int32Array
+  feeds: Record<string, TensorData>
+  tiles?: Tiles
+} {
   const { maskTokenId, weighting, shift, blockSize } = settings
   const { cleanCopy } = layout
   if (maskTokenId === undefined) throw new UserError('a diffusion objective needs a mask token')
-  const noised = noisedIds(batch.ids, noise.masked, maskTokenId)
+  const noised = noisedIds(batch.ids, noise, maskTokenId)
   const ids = cleanCopy ? Int32Array.from([...noised, ...batch.ids]) : noised
   const loss = lossPositions(noise, batch, supervised, weighting, { shift, blockSize, cleanCopy })
-  const tiles = layout.tiles?.(batch, settings, noise.copies, loss.index)
-  if (!tiles) return { loss, feeds: rowFeeds(batch, ids) }
-  return { loss: { ...loss, index: placesIn(tiles, loss.index) }, feeds: tileFeeds(batch, tiles, ids), tiles }
+  const tiles = layout.tiles?.(batch, settings, noise, loss.index)
+  if (!tiles) return { loss, places: loss.tokens, feeds: rowFeeds(batch, ids) }
+  return {
+    loss: { ...loss, index: placesIn(tiles, loss.index) },
+    places: placesIn(tiles, loss.tokens),
+    feeds: tileFeeds(batch, tiles, ids),
+    tiles,
+  }
 }
 
 const EMBEDDING_NOISE_STREAM = 0x656d6264

@@ -45,8 +45,8 @@ export function tileFeeds(
   ids: Int32Array,
 ): Record<string, TensorData> {
   const { starts, blockSize, attention } = tiles
-  const { groups, places, order, placeOf, contextLength, context, contextOf, ranges, columns, columnOf, before } =
-    attention
+  const { groups, places, order, placeOf, contextLength, context, contextOf, ranges, columns, columnOf } = attention
+  const { spans, before } = attention
   const shape = [starts.length, blockSize]
   const copies = ids.length / (rows * length)
   return {
@@ -58,7 +58,7 @@ export function tileFeeds(
     context_places: int64([starts.length], contextOf),
     context_ranges: int64([groups, 2], ranges),
     tile_columns: int64([groups, rows, places], columnOf),
-    context_limits: int64([groups, rows, columns, 2], before),
+    context_limits: int64([groups, rows, columns, spans, 2], before),
   }
 }
 
@@ -84,4 +84,25 @@ export function lossFeeds(
   for (const [name, values] of Object.entries(weights))
     feeds[`${name}_weights`] = float32([size], padded(new Float32Array(size), values))
   return feeds
+}
+
+/**
+ * Which tokens of the loss the model fills in itself: `own_index` [N], the states that predict them, and `token_sources` [P, B],
+ * where each token comes from: a place in the flattened [P, B], or behind that one of the N predictions. N is padded to a multiple
+ * of 64.
+ */
+export function ownFeeds(
+  shape: readonly number[],
+  { index, tokens }: Pick<LossPositions, 'index' | 'tokens'>,
+  places: Int32Array,
+  own: Uint8Array,
+): Record<string, TensorData> {
+  const size = shape.reduce((a, b) => a * b, 1)
+  const sources = Int32Array.from({ length: size }, (_, place) => place)
+  const states: number[] = []
+  for (const [i, token] of tokens.entries())
+    if (own[token] === 1) sources[places[i]!] = size + states.push(index[i]!) - 1
+  const padded = new Int32Array(Math.max(1, Math.ceil(states.length / 64)) * 64)
+  padded.set(states)
+  return { own_index: int64([padded.length], padded), token_sources: int64(shape, sources) }
 }

@@ -1,9 +1,11 @@
 // The training objectives by name.
 import type { ModelConfig } from '../core/types.ts'
+import { hasEdits } from '../diffusion/edits.ts'
 import { ar } from './ar.ts'
 import { bdlm } from './bdlm.ts'
 import type { DenoisingSettings } from './denoising.ts'
 import { dpo } from './dpo.ts'
+import { edits } from './edits.ts'
 import { hybrid } from './hybrid.ts'
 import { mdlm } from './mdlm.ts'
 import { strided } from './strided.ts'
@@ -14,7 +16,7 @@ import type { Objective } from './types.ts'
 const named = { ar, hybrid }
 
 /** What a program can be traced for. */
-export const objectives = { ...named, bdlm, dpo, mdlm, strided, tiles }
+export const objectives = { ...named, bdlm, dpo, edits, mdlm, strided, tiles }
 
 type Objectives = typeof objectives
 export type Variant = { [K in keyof Objectives]: Parameters<Objectives[K]['trace']>[2] }[keyof Objectives]
@@ -49,14 +51,15 @@ export function objectiveOf({ mask_token_id, causal_context }: ModelConfig): Tra
 
 /**
  * The objective of a step. `diffusion` is `mdlm` where a block is the whole row, `tiles` where documents start at multiples of
- * the block size, else `bdlm`.
+ * the block size (`edits` where noised copies hold wrong tokens), else `bdlm`.
  */
 export function objectiveAt(
   name: TrainedObjective,
-  { blockSize, finalBlockSize }: Pick<DenoisingSettings, 'blockSize' | 'finalBlockSize'>,
+  { blockSize, finalBlockSize, noise }: Pick<DenoisingSettings, 'blockSize' | 'finalBlockSize' | 'noise'>,
   length: number,
 ): Objective<DenoisingSettings, Variant> {
   if (name !== 'diffusion') return named[name]
   if (blockSize >= length) return mdlm
-  return finalBlockSize % blockSize === 0 && length % blockSize === 0 ? tiles : bdlm
+  if (finalBlockSize % blockSize !== 0 || length % blockSize !== 0) return bdlm
+  return hasEdits(noise) ? edits : tiles
 }

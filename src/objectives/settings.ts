@@ -71,6 +71,29 @@ export const denoisingFields = {
     .positive()
     .default(1)
     .describe('divides the logits before that entropy; below 1 it acts on the predictions that are less sure'),
+  own_predictions: share
+    .default(0)
+    .describe(
+      'share of the noised blocks whose masks hold what the model predicts there, as it is at the time; DMax trains so (on-policy ' +
+        'uniform training) for strategy soft, LLaDA2.1 for edit',
+    ),
+  own_turns: z
+    .int()
+    .min(1)
+    .max(8)
+    .default(1)
+    .describe('forwards that make those predictions, each from what the one before it left'),
+  corrupted_tokens: share
+    .default(0)
+    .describe('share of the visible tokens that are replaced by others, which the model learns to correct'),
+  group_size: z
+    .int()
+    .min(1)
+    .default(1)
+    .describe(
+      'most neighbouring blocks that are noised together, each seeing those before it as they are noised (multi-block ' +
+        'teacher forcing), so that decoding may refine as many at a time; 1: each block sees clean text alone',
+    ),
   position_dependent: z
     .number()
     .min(0)
@@ -91,6 +114,10 @@ export const denoisingOf = (
     perBlock: section.noise_per === 'block',
     positionDependent: section.position_dependent,
     supervisePadding: section.supervise_padding,
+    groupSize: section.group_size,
+    ownPredictions: section.own_predictions,
+    ownTurns: section.own_turns,
+    corruptedTokens: section.corrupted_tokens,
   },
   shift: !section.same_token_labels,
   turns: section.turns_in_block,

@@ -164,8 +164,8 @@ describe('tiles of block diffusion', () => {
   })
 
   it('are what block diffusion computes where documents start at multiples of the block size', () => {
-    expect(objectiveAt('diffusion', { blockSize: 8, finalBlockSize: 32 }, 64)).toBe(tiles)
-    expect(objectiveAt('diffusion', { blockSize: 32, finalBlockSize: 8 }, 64)).toBe(bdlm)
-    expect(objectiveAt('diffusion', { blockSize: 64, finalBlockSize: 8 }, 64)).toBe(mdlm)
+    expect(objectiveAt('diffusion', { ...base, finalBlockSize: 32 }, 64)).toBe(tiles)
+    expect(objectiveAt('diffusion', { ...base, blockSize: 32 }, 64)).toBe(bdlm)
+    expect(objectiveAt('diffusion', { ...base, blockSize: 64 }, 64)).toBe(mdlm)
   })
 })

@@ -6,7 +6,7 @@ import type { Batch } from '../data/types.ts'
 import type { Model } from '../models/types.ts'
 import { formatsOf, loadInference } from '../nn/inference.ts'
 import { ar } from '../objectives/ar.ts'
-import type { BoundSettings } from '../objectives/denoising.ts'
+import type { BoundSettings, DenoisingSettings } from '../objectives/denoising.ts'
 import { objectiveAt, type Variant } from '../objectives/index.ts'
 import type { Measurement, MeasureOptions, MicroBatch } from '../objectives/types.ts'
 import type { Executor, Session } from '../runtime/executor.ts'
@@ -20,13 +20,8 @@ export function likelihoodDraws(
   settings: BoundSettings,
 ): Measurement<Variant>[] {
   if (blockSize === 'ar') return ar.measure(batch, options, {})
-  const sizes = { ...settings, blockSize }
-  return objectiveAt('diffusion', sizes, batch.length).measure(batch, options, {
-    ...sizes,
-    weighting: 'elbo',
-    noise: {},
-    embeddingNoise: 0,
-  })
+  const bound: DenoisingSettings = { ...settings, blockSize, weighting: 'elbo', noise: {}, embeddingNoise: 0 }
+  return objectiveAt('diffusion', bound, batch.length).measure(batch, options, bound)
 }
 
 /** Sums over a tile in one draw. */

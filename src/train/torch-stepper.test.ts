@@ -100,6 +100,15 @@ describe.skipIf(!hasTorch)('training by PyTorch', () => {
     expectAlike(await onBoth(model, weights, { confidence: { beta: 2, temperature: 0.5 } }))
   })
 
+  it('does so where blocks are noised in groups', async () => {
+    expectAlike(await onBoth(model, weights, { noise: { copies: 2, groupSize: 2 }, weighting: 'mean' }))
+  })
+
+  it('does so with wrong tokens, and own predictions', async () => {
+    const noise = { copies: 2, groupSize: 2, ownPredictions: 0.5, corruptedTokens: 0.2 }
+    expectAlike(await onBoth(model, weights, { noise, weighting: 'mean' }))
+  })
+
   it.each([false, true])('trains low-rank weights alone, DoRA %s', async (dora) => {
     const targetModules = defaultTargetModules(model)
     const shapes = loraShapes(model, { rank: 3, targetModules, dora, maskEmbedding: false })

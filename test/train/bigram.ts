@@ -86,7 +86,7 @@ export function bigramTrainer(seed: number): LocalTrainer {
     gradient?: Float64Array,
   ): { loss: number; positions: number } {
     const noise = drawNoise(batch, { ...draw, copies: 2, complementary: true })
-    const noised = noisedIds(batch.ids, noise.masked, maskTokenId)
+    const noised = noisedIds(batch.ids, noise, maskTokenId)
     const { index, labels, weights } = lossPositions(noise, batch, batch.maskable, 'elbo')
     const tokens = 2 * batch.maskable.filter((flag) => flag === 1).length
     const share = weights.map((value) => value / tokens)

@@ -15,10 +15,14 @@ type Weights = ReadonlyMap<string, Parameter>
 export async function runObjective(
   { executor, model }: { executor: Executor; model: Model },
   microBatch: MicroBatch<Variant>,
-  { gradients, weights }: { gradients: boolean; weights: Weights },
+  {
+    gradients,
+    gradientCheckpointing,
+    weights,
+  }: { gradients: boolean; gradientCheckpointing?: boolean; weights: Weights },
 ): Promise<Record<string, TensorData>> {
   const { objective, rows, length } = microBatch
-  const program = objectiveProgram(model, objective, { rows, length }, { gradients })
+  const program = objectiveProgram(model, objective, { rows, length }, { gradients, gradientCheckpointing })
   const session = await executor.load(program, { optimize: false })
   const parameters = Object.fromEntries(
     [...weights].map(([name, value]) => [name, { dtype: 'float32' as const, ...value }]),

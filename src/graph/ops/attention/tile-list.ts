@@ -1,9 +1,9 @@
-// Attention over a list of tiles, each a block of a noised or of the clean copy of a row: a query sees its own tile, and the
-// clean tiles of its document before its block. How many tiles there are is known when the program runs. One node forward and
-// one node backward.
+// Attention over a list of tiles, each a block of a noised or of the clean copy of a row: a query sees its own tile, and one or
+// several ranges of those that others see, its row's context. How many tiles there are is known when the program runs. One node
+// forward and one node backward.
 //
-// For the products the tiles of a row are spread over the places of a few groups; a group meets only the clean tiles that one
-// of its queries sees. Which of them a query sees is said by a few extra columns of the product q k^T: a one-hot of the query's
+// For the products the tiles of a row are spread over the places of a few groups; a group meets only the tiles of the context
+// that one of its queries sees. Which of them a query sees is said by a few extra columns of the product q k^T: a one-hot of the query's
 // block against 0 or -1e30 per key, so that no bias is ever added to the scores.
 import { z } from 'zod'
 import { count } from '../../attributes.ts'
@@ -90,7 +90,7 @@ function arrange(
     /** -> [groups, rows, kvHeads, bundles, bundle * tile, D] */
     key: (x: string) =>
       transpose(reshape(gather(x, order), [groups, rows, -1, size, kvHeads, headDim]), [0, 1, 4, 2, 3, 5]),
-    /** Keys or values of the clean tiles of each row -> [rows, kvHeads, C * tile, D] */
+    /** Keys or values of the context of each row -> [rows, kvHeads, C * tile, D] */
     clean: (x: string) => transpose(reshape(gather(x, context), [rows, -1, kvHeads, headDim]), [0, 2, 1, 3]),
     /** Those that a group meets. */
     part: (clean: string, group: number) => emit.op('Slice', [clean, limit(group, 0), limit(group, 1), emit.ints([2])]),
@@ -98,7 +98,7 @@ function arrange(
     fromKey(own: string, parts: readonly string[], clean: string): string {
       const width = kvHeads * headDim
       const ownRows = gather(reshape(transpose(own, [0, 1, 3, 4, 2, 5]), [-1, tile, width]), placeOf)
-      // One tile of zeros behind the context of each row is what noised tiles get.
+      // One tile of zeros behind the context of each row is what tiles get that no other sees.
       const end = emit.op('Add', [emit.op('Shape', [clean], { start: 2, end: 3 }), emit.ints([tile])])
       const padded = parts.map((part, group) => {
         const around = emit.op('Concat', [limit(group, 0), emit.op('Sub', [end, limit(group, 1)])], { axis: 0 })
@@ -285,9 +285,11 @@ const columnsOperation = defineOperation({
     if (
       typeof groups !== 'number' ||
       columnOf.shape.length !== 3 ||
-      !sameShape(before.shape, [groups, rows, columns, 2])
+      before.shape.length !== 5 ||
+      !sameShape(before.shape, [groups, rows, columns, before.shape[3], 2])
     )
-      return fail('the columns must be [groups, rows, places], what is before them [groups, rows, X, 2]')
+      return fail('the columns must be [groups, rows, places], what is before them [groups, rows, X, ranges, 2]')
+    if (typeof before.shape[3] !== 'number') fail('the number of ranges must be known')
     const queries = product([places, (heads / kvHeads) * tile])
     return [
       { dtype: 'float32', shape: [groups, rows, kvHeads, queries, columns] },
@@ -299,6 +301,7 @@ const columnsOperation = defineOperation({
   },
   onnx(emit, [columnOf, before, ranges], { heads, kvHeads, bundle, tile }, node) {
     const [groups, rows] = node.inputs[0].shape.map(Number)
+    const spans = Number(node.inputs[1].shape[3])
     const columns = emit.op('Shape', [before], { start: 2, end: 3 })
     const range = (start: string, end: string) => emit.op('Range', [start, end, emit.int(1)])
     const gather = (x: string, index: number, axis: number) => emit.op('Gather', [x, emit.int(index)], { axis })
@@ -317,9 +320,13 @@ const columnsOperation = defineOperation({
     const keys = Array.from({ length: groups }, (_, group) => {
       const limits = gather(ranges, group, 0)
       const key = emit.op('Reshape', [range(gather(limits, 0, 0), gather(limits, 1, 0)), emit.ints([1, 1, -1, 1, 1])])
-      const limit = (side: number) =>
-        emit.op('Unsqueeze', [gather(gather(before, group, 0), side, 2), emit.ints([1, 2, 3])])
-      const visible = emit.op('And', [emit.op('GreaterOrEqual', [key, limit(0)]), emit.op('Less', [key, limit(1)])])
+      const spansOf = gather(before, group, 0)
+      const inside = (span: number) => {
+        const limit = (side: number) =>
+          emit.op('Unsqueeze', [gather(gather(spansOf, span, 2), side, 2), emit.ints([1, 2, 3])])
+        return emit.op('And', [emit.op('GreaterOrEqual', [key, limit(0)]), emit.op('Less', [key, limit(1)])])
+      }
+      const visible = Array.from({ length: spans }, (_, span) => inside(span)).reduce((a, b) => emit.op('Or', [a, b]))
       // Finite, since it is multiplied by the 0 of the other blocks.
       const bias = emit.op('Where', [visible, emit.float(0), emit.float(-1e30)])
       return spread(bias, [1, kvHeads, 1, tile, 1], [rows, kvHeads, -1])
@@ -333,14 +340,14 @@ export interface TileListMask {
   /** Tile at each place [groups, rows, places], and place of each tile [P]. */
   order: Tensor
   placeOf: Tensor
-  /** Clean tiles of each row [rows, C], and place of each tile in [rows, C + 1]. */
+  /** Context of each row: tiles that others see [rows, C], and place of each tile in [rows, C + 1]. */
   context: Tensor
   contextOf: Tensor
-  /** The clean tiles that a group meets, [groups, 2]: the first, and the one behind the last. */
+  /** The part of the context that a group meets, [groups, 2]: the first tile, and the one behind the last. */
   ranges: Tensor
-  /** Block of each place among those of its group, [groups, rows, places]. */
+  /** Which of the group's sets the tile at each place sees, [groups, rows, places]. */
   columnOf: Tensor
-  /** The clean tiles of the row that each block sees, [groups, rows, X, 2]: the first, and the one behind the last. */
+  /** The ranges of the context that make up a set, [groups, rows, X, ranges, 2]: the first tile, and the one behind the last. */
   before: Tensor
 }
 
