@@ -6,6 +6,7 @@ import type { Model } from '../models/types.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { type Cache, type CacheView, createCaches, type Prefix } from './cache.ts'
 import { createDraftSwitch } from './draft-switch.ts'
+import { type BatchEntry, layOut, nextBatch, resultsOf } from './forward-batch.ts'
 import { type DecodeExtras, loadDecodeProgram } from './forward-program.ts'
 import type { Predictions } from './types.ts'
 
@@ -64,16 +65,12 @@ export interface Forward {
   dispose(): Promise<void>
 }
 
-interface Waiting {
-  cache: Cache
-  request: ForwardRequest
+interface Waiting extends BatchEntry {
   resolve(result: ForwardResult): void
   reject(error: unknown): void
 }
 
-/** The most sequences that share a forward, and the most positions with their padding. */
-const MOST_ROWS = 64
-const MOST_POSITIONS = 2048
+const NOT_NUMBERS = 'the model predicts values that are not numbers: its weights are broken or diverged in training'
 
 /** Turns of the microtask queue in which those whose forward has ended may ask for the next, to share it. */
 const TURNS = 256
@@ -87,9 +84,6 @@ const TURNS = 256
 const LEAST_ROWS = 2
 
 let instances = 0
-
-/** New positions without an end are seen by all that come later. */
-const ENDLESS = 2n ** 62n
 
 export interface ForwardOptions extends DecodeExtras {
   /** Free caches that keep their tokens for texts that begin alike; see `createCaches`. Default 0. */
@@ -107,7 +101,6 @@ export async function createForward(
   const { dimensions } = model
   const { vocabSize } = dimensions
   const name = `decode${instances++}`
-  const { adapter, softMask } = extras
   // Experts get as many rows as chose them, whatever the forward has.
   const least = model.mixtures.length > 0 ? 1 : LEAST_ROWS
   const session = await loadDecodeProgram(executor, model, weights, extras)
@@ -150,94 +143,24 @@ export async function createForward(
   async function runBatch(batch: readonly Waiting[]): Promise<void> {
     const first = batch[0].cache.slot
     const rows = batch[batch.length - 1].cache.slot - first + 1
-    const longest = Math.max(...batch.map(({ request: { ids } }) => ids.length))
-    const length = rows === 1 ? Math.max(longest, least) : longest
-    const shape = [rows, length]
-    const int64s = (value: bigint) => new BigInt64Array(rows * length).fill(value)
-    const [ids, positions] = [int64s(0n), int64s(0n)]
-    // Padding sees only itself, and nothing else sees it.
-    const [blocks, ends] = [int64s(-1n), int64s(0n)]
-    const gate = new Float32Array(adapter ? rows * length : 0)
-    const maskShares = new Float32Array(softMask === undefined ? 0 : rows * length)
-    const lengths = BigInt64Array.from(caches.lengths(first, rows), BigInt)
-    const rowIndex: number[] = []
-    const scales: number[] = []
-    for (const { cache, request } of batch) {
-      const row = cache.slot - first
-      const start = row * length
-      const { blockSize } = request
-      for (const [j, id] of request.ids.entries()) {
-        const position = typeof blockSize === 'number' ? cache.length + j : blockSize.positions[j]
-        const block = typeof blockSize === 'number' ? Math.floor(position / blockSize) : blockSize.blocks[j]
-        const end = typeof blockSize === 'number' ? undefined : blockSize.ends?.[j]
-        ids[start + j] = BigInt(id)
-        positions[start + j] = BigInt(position)
-        blocks[start + j] = BigInt(block)
-        ends[start + j] = end === undefined ? ENDLESS : BigInt(end)
-      }
-      for (const index of request.masks ?? []) gate[start + index] = 1
-      for (const [index, share] of request.maskShares ?? []) maskShares[start + index] = share
-      for (const index of request.rows) {
-        rowIndex.push(start + index)
-        scales.push(request.logitScale ?? 1)
-      }
-    }
-    if (rowIndex.length > 0)
-      while (rowIndex.length < least) {
-        rowIndex.push(rowIndex[0])
-        scales.push(1)
-      }
-    await caches.reserve(first, rows, length)
-    const view = caches.view(first, rows, length)
+    const forward = layOut(batch, { rows, least, lengths: caches.lengths(first, rows), extras })
+    await caches.reserve(first, rows, forward.length)
+    const view = caches.view(first, rows, forward.length)
     // The worker does what it is sent in order: nothing waits for the binding alone.
     const binding = view === bound ? undefined : session.bind(view.feeds, view.fetches)
     bound = view
-    const logits = batch.some(({ request }) => request.logits)
-    const run = session.run(
-      {
-        input_ids: { dtype: 'int64', shape, data: ids },
-        position_ids: { dtype: 'int64', shape, data: positions },
-        block_ids: { dtype: 'int64', shape, data: blocks },
-        block_ends: { dtype: 'int64', shape, data: ends },
-        cache_length: { dtype: 'int64', shape: [rows], data: lengths },
-        row_index: { dtype: 'int64', shape: [rowIndex.length], data: BigInt64Array.from(rowIndex, BigInt) },
-        logit_scale: { dtype: 'float32', shape: [scales.length], data: Float32Array.from(scales) },
-        token_bias: bias,
-        ...(adapter ? { gate: { dtype: 'float32' as const, shape: [...shape, 1], data: gate } } : {}),
-        ...(softMask === undefined
-          ? {}
-          : { mask_share: { dtype: 'float32' as const, shape: [...shape, 1], data: maskShares } }),
-      },
-      { token: null, confidence: null, ...(logits ? { logits: null } : {}) },
-    )
+    const run = session.run({ ...forward.feeds, token_bias: bias }, forward.fetches)
     const [outputs] = await Promise.all([run, binding])
-    const tokens = outputs.token.data as BigInt64Array
-    const confidence = outputs.confidence.data as Float32Array
-    let row = 0
-    for (const { cache, request, resolve, reject } of batch) {
-      const end = row + request.rows.length
-      const result = {
-        tokens: Array.from(tokens.subarray(row, end), Number),
-        // Rounding may put a probability just above 1.
-        confidence: Array.from(confidence.subarray(row, end), (p) => Math.min(p, 1)),
-        logits: request.logits
-          ? (outputs.logits.data as Float32Array).slice(row * vocabSize, end * vocabSize)
-          : undefined,
-      }
-      row = end
-      const indices =
-        typeof request.store === 'number' ? Array.from({ length: request.store }, (_, j) => j) : request.store
+    for (const [i, result] of resultsOf(outputs, batch, vocabSize).entries()) {
+      const { cache, request, resolve, reject } = batch[i]
+      const { store, ids } = request
+      const stored = typeof store === 'number' ? Array.from({ length: store }, (_, j) => j) : store
       await caches.store(
         cache,
-        indices,
-        indices.map((index) => request.ids[index]),
+        stored,
+        stored.map((index) => ids[index]),
       )
-      if (result.confidence.some(Number.isNaN))
-        reject(
-          new UserError(
-            'the model predicts values that are not numbers: its weights are broken or diverged in training',
-          ),
-        )
+      if (result.confidence.some(Number.isNaN)) reject(new UserError(NOT_NUMBERS))
       else resolve(result)
     }
   }
@@ -291,34 +214,4 @@ export async function createForward(
       await executor.free(bias.resident)
     },
   }
-}
-
-/**
- * The request that waits longest with those like it, ascending by slot. Rows of a forward are neighbours in the buffers, so
- * a slot between them takes part without a request: at most as many as have one. Alike are requests of at most twice the
- * length, as a block with the one before it is, which bounds what padding costs.
- */
-function nextBatch(queue: readonly Waiting[]): Waiting[] {
-  const [oldest] = queue
-  if (!oldest) return []
-  const { slot } = oldest.cache
-  const distance = (waiting: Waiting) => Math.abs(waiting.cache.slot - slot)
-  const alike = queue.slice(1).filter(({ request }) => isAlike(oldest.request, request))
-  const batch = [oldest]
-  let [low, high, longest] = [slot, slot, oldest.request.ids.length]
-  for (const waiting of alike.sort((a, b) => distance(a) - distance(b))) {
-    const from = Math.min(low, waiting.cache.slot)
-    const to = Math.max(high, waiting.cache.slot)
-    const length = Math.max(longest, waiting.request.ids.length)
-    const rows = to - from + 1
-    if (rows > MOST_ROWS || rows * length > MOST_POSITIONS || rows > 2 * (batch.length + 1)) continue
-    batch.push(waiting)
-    ;[low, high, longest] = [from, to, length]
-  }
-  return batch.sort((a, b) => a.cache.slot - b.cache.slot)
-}
-
-function isAlike(a: ForwardRequest, b: ForwardRequest): boolean {
-  const [short, long] = [a.ids.length, b.ids.length].sort((x, y) => x - y)
-  return long <= 2 * short
 }
