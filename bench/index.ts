@@ -37,7 +37,7 @@ const usage = `usage: npm run bench -- NAME [flags]
 NAME is one of: ${Object.keys(benchmarks).join(', ')}. "npm run bench -- NAME --help" lists its flags.
 
 The first JSON line, {"run"}, says what was measured with: date, command, versions, machine. Each measurement is one more,
-{"bench","case","value","unit","peer","peer_value","ratio"}; the last three are null without a peer. Values are medians of runs that alternate with the peer's. PYTHON=FILE names a Python that has torch
+{"bench","case","value","unit","peer","peer_value","ratio"}; the last three are null without a peer. Values are medians of runs that alternate with the peer's. UNMASK_PYTHON=FILE names a Python that has torch
 and transformers; without it the peers are left out.
 `
 

@@ -11,7 +11,7 @@ import { trainShapes } from './shapes.ts'
 export const usage = `usage: npm run bench -- train [flags]
 
 A training step of a model with random weights: [x_t ; x_0], blocks of 32, t per sequence, loss weighted by 1/t, AdamW.
-With PYTHON=FILE a Llama alternates with transformers' in PyTorch, in float32 and in bfloat16 (autocast).
+With UNMASK_PYTHON=FILE a Llama alternates with transformers' in PyTorch, in float32 and in bfloat16 (autocast).
 
   --models LIST   shapes, of ${Object.keys(trainShapes).join(',')} (default: all)
   --parts LIST    step: tokens/s and peak memory; profile: where the time goes; copies: several noised copies;
@@ -85,7 +85,7 @@ const own = (model: string, { threads }: Options, extra: readonly string[] = [])
 function torch(model: string, dtype: string, { threads }: Options): Promise<Child> {
   const { config, rows, length, blockSize } = trainShapes[model]
   const sizes = JSON.stringify({ config, rows, length, block_size: blockSize, threads, dtype })
-  return startChild(process.env.PYTHON as string, ['bench/peers/train_torch.py', sizes])
+  return startChild(process.env.UNMASK_PYTHON as string, ['bench/peers/train_torch.py', sizes])
 }
 
 const seconds = async (child: Child): Promise<number> => (await child.ask<{ seconds: number }>('step')).seconds
@@ -95,7 +95,7 @@ async function step(model: string, dtypes: readonly string[], options: Options):
   const { rows, length } = trainShapes[model]
   const children = [await own(model, options)]
   try {
-    const peers = process.env.PYTHON && trainShapes[model].config.model_type === 'llama'
+    const peers = process.env.UNMASK_PYTHON && trainShapes[model].config.model_type === 'llama'
     if (peers) for (const dtype of dtypes) children.push(await torch(model, dtype, options))
     const contestants = Object.fromEntries(children.map((child) => [child.name, () => seconds(child)]))
     const medians = await alternate(contestants, { rounds: options.steps, warmup: options.warmup })

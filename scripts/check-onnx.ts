@@ -1,4 +1,4 @@
-// PYTHON=FILE npx tsx scripts/check-onnx.ts [FOLDER]: are the programs that unmask runs valid ONNX, also outside unmask?
+// UNMASK_PYTHON=FILE npx tsx scripts/check-onnx.ts [FOLDER]: are the programs that unmask runs valid ONNX, also outside unmask?
 // Trains and decodes a little with the model in FOLDER (the golden model by default), writes every program that was
 // loaded for it with the values it read and gave, and has Python check and run them: onnx and onnxruntime are needed.
 import { spawnSync } from 'node:child_process'
@@ -143,11 +143,11 @@ async function exercise(executor: Executor, folder: string): Promise<void> {
   await forward.dispose()
 }
 
-const python = process.env.PYTHON
+const python = process.env.UNMASK_PYTHON
 const [model = fileURLToPath(new URL('../test/golden/llama-tied', import.meta.url))] = process.argv.slice(2)
 if (!python) {
   process.stderr.write(
-    'usage: PYTHON=FILE npx tsx scripts/check-onnx.ts [FOLDER]   (a Python with onnx, onnxruntime)\n',
+    'usage: UNMASK_PYTHON=FILE npx tsx scripts/check-onnx.ts [FOLDER]   (a Python with onnx, onnxruntime)\n',
   )
   process.exit(2)
 }

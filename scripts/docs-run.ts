@@ -93,7 +93,7 @@ function commandOf({ language, code }: Block, folder: string): [string, string[]
   if (language === 'sh') return ['sh', ['-ec', code]]
   const file = join(folder, `block.${language === 'python' ? 'py' : language}`)
   writeFileSync(file, code)
-  return language === 'python' ? [process.env.PYTHON ?? 'python3', [file]] : ['npx', ['tsx', file]]
+  return language === 'python' ? [process.env.UNMASK_PYTHON ?? 'python3', [file]] : ['npx', ['tsx', file]]
 }
 
 /** One server at a time, as a page starts it. */

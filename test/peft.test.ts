@@ -1,4 +1,4 @@
-// Adapters beside Python's peft, where the environment names a Python that has it: PYTHON=FILE.
+// Adapters beside Python's peft, where the environment names a Python that has it: UNMASK_PYTHON=FILE.
 import { execFile, execFileSync } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -13,7 +13,7 @@ import { random } from '../src/core/random.ts'
 import { mergeAdapter } from '../src/jobs/merge-adapter.ts'
 import { defaultTargetModules, initialLora, initialMagnitudes, isMagnitude, loraShapes } from '../src/models/lora.ts'
 
-const python = process.env.PYTHON ?? ''
+const python = process.env.UNMASK_PYTHON ?? ''
 
 function hasPeft(): boolean {
   try {

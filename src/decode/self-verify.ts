@@ -3,7 +3,7 @@
 import type { Cache } from './cache.ts'
 import type { Forward, ForwardRequest } from './forward.ts'
 
-export interface Draft {
+export interface DraftedText {
   /** The text up to the draft's end, the cached part included, with the drafted tokens in place. */
   ids: readonly number[]
   /** Positions that are drafted, ascending; those between them have their tokens. */
@@ -20,7 +20,7 @@ export interface Draft {
 export async function verify(
   forward: Forward,
   cache: Cache,
-  { ids, positions, maskTokenId, shift }: Draft,
+  { ids, positions, maskTokenId, shift }: DraftedText,
   request: Pick<ForwardRequest, 'logitScale' | 'signal'>,
 ): Promise<{ position: number; token: number; confidence: number }[]> {
   const known = cache.length
