@@ -28,6 +28,9 @@ class Context:
 #: Takes the inputs; returns the outputs. Those that are not used may be left out, from the last.
 Operation = Callable[[list[Tensor], Attributes, Context], list[Tensor]]
 
+#: Experts whose matrices are stacked: x [..., H], weights and choice [..., experts] to [..., H].
+StackedExperts = Callable[[Tensor, Tensor, Tensor], Tensor]
+
 #: Logits of a chunk of a cross-entropy, in numbers: 256 MB in float32.
 MOST_LOGITS = 1 << 26
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Union
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 FORMAT, VERSION = "unmask-program", 1
@@ -50,31 +51,46 @@ class Program:
     last_use: dict[int, int]
 
 
-def read_program(program: Path, constants: Path) -> Program:
+def read_program(program: Path, constants: Path, device: str = "cpu") -> Program:
     """Reads the two files. Raises ProgramError where a file is not what docs/programs.md describes."""
     try:
-        data = json.loads(program.read_text())
-    except (OSError, ValueError) as error:
+        data = json.loads(program.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
         raise ProgramError(f"{program}: not a program: {error}") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT or data.get("version") != VERSION:
         raise ProgramError(f"{program}: expected {FORMAT} version {VERSION}")
+    try:
+        nodes, outputs, last_use = _parsed(data)
+    except ProgramError as error:
+        raise ProgramError(f"{program}: {error}") from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ProgramError(f"{program}: not a program: {type(error).__name__}: {error}") from error
+    try:
+        tensors = load_file(constants, device=device)
+    except (OSError, SafetensorError) as error:
+        raise ProgramError(f"{constants}: not the constants of a program: {error}") from error
+    return Program(str(data.get("name")), nodes, tensors, outputs, last_use)
+
+
+def _parsed(data: dict[str, Any]) -> tuple[list[Node], dict[str, int], dict[int, int]]:
     nodes: list[Node] = []
     last_use: dict[int, int] = {}
     values = 0
     for index, node in enumerate(data["nodes"]):
-        for value in node["inputs"]:
+        inputs = [int(value) for value in node["inputs"]]
+        for value in inputs:
             if not 0 <= value < values:
-                raise ProgramError(f"{program}: node {index} uses value {value}, which no node before it makes")
+                raise ProgramError(f"node {index} uses value {value}, which no node before it makes")
             last_use[value] = index
         outputs = list(range(values, values + len(node["outputs"])))
         values += len(outputs)
-        nodes.append(Node(node["operation"], node["attributes"] or {}, node["inputs"], outputs, node["scope"]))
-    outputs = {output["name"]: output["value"] for output in data["outputs"]}
-    for name, value in outputs.items():
+        nodes.append(Node(str(node["operation"]), dict(node["attributes"] or {}), inputs, outputs, str(node["scope"])))
+    results = {str(output["name"]): int(output["value"]) for output in data["outputs"]}
+    for name, value in results.items():
         if not 0 <= value < values:
-            raise ProgramError(f"{program}: output {name} is value {value}, which no node makes")
+            raise ProgramError(f"output {name} is value {value}, which no node makes")
         last_use[value] = len(nodes)
-    return Program(data["name"], nodes, load_file(constants), outputs, last_use)
+    return nodes, results, last_use
 
 
 class Sizes:

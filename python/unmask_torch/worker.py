@@ -1,184 +1,240 @@
 """Trains the parameters of programs: requests as JSON lines on standard input, answers on standard output.
 
 Tensors come and go in safetensors files whose paths the requests name. The first line that it writes says which versions run.
+Under torchrun the first process reads, passes every request on to the others, and answers; files must lie where all can read them.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 import sys
 from contextlib import nullcontext
+from datetime import timedelta
 from pathlib import Path
-from typing import Any, ContextManager
+from typing import Any, ContextManager, Iterator, TextIO
 
 import torch
+import torch.distributed as dist
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .executor import check, run
+from .executor import Runner
+from .files import Tensors
+from .modules import Scope
 from .program import Program, ProgramError, read_program
+from .sharding import make_meshes, start_processes, sums, world_size
+from .training import Model
 
-#: Moments of AdamW, as checkpoints name them.
-MOMENTS = ("exp_avg", "exp_avg_sq")
+#: Between requests, the other processes wait for as long as it takes.
+PATIENCE = timedelta(days=30)
 
 
 class Worker:
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.rank = dist.get_rank() if world_size() > 1 else 0
         self.programs: dict[str, Program] = {}
-        #: Trained and frozen parameters by name, float32.
-        self.trained: dict[str, Tensor] = {}
-        self.frozen: dict[str, Tensor] = {}
-        self.moments: dict[str, list[Tensor]] = {}
-        self.updates = 0
+        self.runners: dict[str, Runner] = {}
+        self.model: Model | None = None
         self.options: dict[str, Any] = {}
 
+    @property
+    def trained(self) -> Model:
+        if self.model is None:
+            raise ProgramError("there are no parameters yet")
+        return self.model
+
     def start(self, request: dict[str, Any]) -> None:
-        """Takes the parameters. `trained` is a file; `frozen` a file, or null; `options` those of AdamW and the type to compute in."""
-        self.options = request["options"]
-        if self.options["threads"] > 0:
-            torch.set_num_threads(self.options["threads"])
-        self.frozen = _taken(request["frozen"]) if request["frozen"] else {}
+        """Takes the parameters. `trained` is a file; `frozen` a file, or null; `options` those of AdamW, the type to compute in,
+        and how the work is divided."""
+        self.options = options = request["options"]
+        if options["threads"] > 0:
+            torch.set_num_threads(options["threads"])
+        meshes = make_meshes(self.device, options["expert_parallel"]) if world_size() > 1 else None
+        trained = Tensors(Path(request["trained"]))
+        frozen = Tensors(Path(request["frozen"])) if request["frozen"] else None
+        shapes = [{name: file.shape(name) for name in file.files} if file else {} for file in (trained, frozen)]
+        self.model = Model(shapes[0], shapes[1], self.device, meshes, options["dtype"])
+        self.model.materialise()
+        if frozen:
+            self.model.fill(frozen, list(frozen.files))
         self.fill(request)
 
     def fill(self, request: dict[str, Any]) -> None:
         """Replaces the trained parameters, and the moments: by zeros without a file."""
-        self.trained = {name: value.requires_grad_() for name, value in _taken(request["trained"]).items()}
-        self.updates = request.get("updates", 0)
-        state = _taken(request["moments"]) if request.get("moments") else {}
-        self.moments = {
-            moment: [
-                state[f"{moment}.{name}"].clone() if state else torch.zeros_like(value, requires_grad=False)
-                for name, value in self.trained.items()
-            ]
-            for moment in MOMENTS
-        }
+        self.trained.fill(Tensors(Path(request["trained"])), self.trained.names)
+        moments = request.get("moments")
+        self.trained.start_moments(Tensors(Path(moments)) if moments else None, request.get("updates", 0))
 
     def load(self, request: dict[str, Any]) -> None:
-        program = read_program(Path(request["program"]), Path(request["constants"]))
-        check(program)
-        self.programs = {request["id"]: program}
+        program = read_program(Path(request["program"]), Path(request["constants"]), self.device)
+        if request["alone"]:
+            self.programs, self.runners = {}, {}
+        self.programs[request["id"]] = program
+        # Checked now, though a run of weights that are fed has no model.
+        model = self.model
+        self.runners[request["id"]] = Runner(
+            program,
+            model.root if model else Scope(),
+            model.places if model else {},
+            model.experts if model else _no_experts,
+            self.options.get("recompute", False),
+        )
 
     def run(self, request: dict[str, Any]) -> None:
         """Runs a program on feeds alone, and writes its outputs; with the name of a scalar output also its gradients."""
-        feeds = load_file(request["feeds"])
+        feeds = self._feeds(request["feeds"])
         wanted = request["gradients_of"]
+        runner = Runner(self._program(request["id"]), Scope(), {}, _no_experts)
         with torch.set_grad_enabled(wanted is not None):
-            inputs = {name: value.requires_grad_(wanted is not None and value.is_floating_point()) for name, value in feeds.items()}
-            outputs = run(self._program(request), inputs)
+            inputs = {
+                name: value.requires_grad_(wanted is not None and value.is_floating_point())
+                for name, value in feeds.items()
+            }
+            outputs = runner(inputs)
         if wanted is not None:
             outputs[wanted].backward()
             outputs |= {f"grad.{name}": value.grad for name, value in inputs.items() if value.grad is not None}
-        save_file({name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in outputs.items()}, request["out"])
-
-    def _program(self, request: dict[str, Any]) -> Program:
-        if request["id"] not in self.programs:
-            raise ProgramError(f"program {request['id']!r} is not loaded")
-        return self.programs[request["id"]]
+        save_file(
+            {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in outputs.items()},
+            request["out"],
+        )
 
     def gradients(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Runs a micro-batch, and adds its gradients to those of the step so far. Returns all outputs but the negative log-likelihoods."""
+        """Each process runs its micro-batch of `batches`, and adds its gradients to those of the step so far. Returns the sums of all
+        outputs but the negative log-likelihoods."""
         if request["first"]:
-            for value in self.trained.values():
-                value.grad = None
-        outputs = self._run(request)
+            self.trained.clear_gradients()
+        batch = request["batches"][self.rank]
+        outputs = self._run(batch)
         outputs["objective"].backward()
-        reported = {name: value for name, value in outputs.items() if name not in ("objective", "nll")}
-        return {"outputs": {name: value.detach().double().flatten().tolist() for name, value in reported.items()}}
+        reported = sorted(name for name in outputs if name not in ("objective", "nll"))
+        lists = {name: outputs[name].detach().double().flatten().tolist() for name in reported}
+        total = iter(sums([value for name in reported for value in lists[name]], self.device))
+        return {"outputs": {name: [next(total) for _ in lists[name]] for name in reported}}
 
     def nll(self, request: dict[str, Any]) -> None:
         with torch.no_grad():
-            save_file({"nll": self._run(request)["nll"].float().contiguous()}, request["out"])
+            nll = self._run(request)["nll"].float().cpu().contiguous()
+        # No backward pass gives back what was gathered.
+        self.trained.release()
+        if self.rank == 0:
+            save_file({"nll": nll}, request["out"])
+
+    def _program(self, name: str) -> Program:
+        if name not in self.programs:
+            raise ProgramError(f"program {name!r} is not loaded")
+        return self.programs[name]
+
+    def _feeds(self, path: str) -> dict[str, Tensor]:
+        return load_file(path, device=self.device)
 
     def _run(self, request: dict[str, Any]) -> dict[str, Tensor]:
-        feeds = load_file(request["feeds"])
+        self._program(request["id"])
         computing: ContextManager[Any] = nullcontext()
         if self.options["dtype"] == "bfloat16":
-            computing = torch.autocast("cpu", torch.bfloat16)
+            computing = torch.autocast(self.device, torch.bfloat16)
         with computing:
-            return run(self._program(request), {**self.frozen, **self.trained, **feeds})
+            return self.runners[request["id"]](self._feeds(request["feeds"]))
 
     def norm(self, request: dict[str, Any]) -> dict[str, Any]:
-        norms = torch._foreach_norm([value.grad for value in self.trained.values() if value.grad is not None])
-        return {"norm": float(torch.stack(norms).double().square().sum().sqrt()) if norms else 0.0}
+        return {"norm": self.trained.norm()}
 
-    @torch.no_grad()
     def update(self, request: dict[str, Any]) -> None:
-        """AdamW (Loshchilov and Hutter, 2019), with the gradients scaled down to `max_grad_norm`."""
-        options = self.options
-        self.updates += 1
-        norm, lr = request["norm"], request["learning_rate"]
-        clip = min(1.0, options["max_grad_norm"] / (norm + 1e-6)) if options["max_grad_norm"] > 0 else 1.0
-        beta1, beta2 = options["beta1"], options["beta2"]
-        correction = math.sqrt(1 - beta2**self.updates)
-        values = list(self.trained.values())
-        gradients = [torch.zeros_like(value) if value.grad is None else value.grad for value in values]
-        torch._foreach_mul_(gradients, clip)
-        first, second = (self.moments[moment] for moment in MOMENTS)
-        torch._foreach_mul_(first, beta1)
-        torch._foreach_add_(first, gradients, alpha=1 - beta1)
-        torch._foreach_mul_(second, beta2)
-        torch._foreach_addcmul_(second, gradients, gradients, 1 - beta2)
-        decays = set(options["decays"])
-        decayed = [value for name, value in self.trained.items() if name in decays]
-        if decayed and options["weight_decay"] > 0:
-            torch._foreach_mul_(decayed, 1 - lr * options["weight_decay"])
-        denominators = torch._foreach_sqrt(second)
-        torch._foreach_add_(denominators, options["epsilon"] * correction)
-        step = lr * correction / (1 - beta1**self.updates)
-        torch._foreach_addcdiv_(values, first, denominators, -step)
+        self.trained.update(self.options, request["norm"], request["learning_rate"])
 
     def parameters(self, request: dict[str, Any]) -> None:
-        save_file({name: value.detach().contiguous() for name, value in self.trained.items()}, request["out"])
+        self.trained.write_parameters(request["out"])
 
     def state(self, request: dict[str, Any]) -> dict[str, Any]:
-        tensors = {
-            f"{moment}.{name}": value
-            for moment, values in self.moments.items()
-            for name, value in zip(self.trained, values)
-        }
-        save_file(tensors, request["out"])
-        return {"updates": self.updates}
+        self.trained.write_moments(request["out"])
+        return {"updates": self.trained.updates}
+
+    def save(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Writes a checkpoint into a folder, with the tensors of the file `extra` beside those that are trained."""
+        self.trained.save(Path(request["folder"]), Tensors(Path(request["extra"])) if request["extra"] else None)
+        return {"updates": self.trained.updates}
+
+    def restore(self, request: dict[str, Any]) -> None:
+        self.trained.restore(Path(request["folder"]), request["updates"])
 
 
-def _taken(path: str) -> dict[str, Tensor]:
-    """The tensors of a file that is only there to bring them."""
-    tensors = load_file(path)
-    os.unlink(path)
-    return tensors
+def _no_experts(path: str) -> Any:
+    raise ProgramError(f"{path}: the experts are not there")
 
 
-REQUESTS = ("start", "fill", "load", "run", "gradients", "nll", "norm", "update", "parameters", "state")
+REQUESTS = (
+    *("start", "fill", "load", "run", "gradients", "nll", "norm", "update"),
+    *("parameters", "state", "save", "restore"),
+)
+
+
+class Conversation:
+    """Requests of standard input on every process, and the answers of the first."""
+
+    def __init__(self, answers: TextIO) -> None:
+        self.answers = answers
+        self.several = world_size() > 1
+        self.rank = dist.get_rank() if self.several else 0
+        self.group = dist.new_group(backend="gloo", timeout=PATIENCE) if self.several else None
+
+    def requests(self) -> Iterator[dict[str, Any]]:
+        lines = iter(sys.stdin) if self.rank == 0 else None
+        while True:
+            passed = [next(lines, None) if lines else None]
+            if self.several:
+                dist.broadcast_object_list(passed, src=0, group=self.group)
+            if passed[0] is None:
+                return
+            yield json.loads(passed[0])
+
+    def answer(self, value: dict[str, Any]) -> None:
+        """Answers when every process is done, so that files may go."""
+        if self.several:
+            dist.barrier(self.group)
+        if self.rank == 0:
+            self.answers.write(json.dumps(value) + "\n")
+            self.answers.flush()
+
+    def fail(self, request: int, error: str) -> None:
+        """Answers with an error. Of several processes the others may be in the middle of a sum: all end."""
+        if not self.several:
+            self.answer({"id": request, "error": error})
+            return
+        print(f"unmask: process {self.rank}: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
 
 
 def main() -> None:
     # Signals to the group are for whoever started it, who finishes the step and then closes standard input.
-    for each in (signal.SIGINT, signal.SIGTERM):
+    # torchrun has a group of its own, and ends its processes by SIGTERM.
+    for each in (signal.SIGINT,) if world_size() > 1 else (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
-    worker = Worker()
     answers = os.fdopen(os.dup(1), "w")
     # Whatever else prints must not stand between the answers.
+    os.dup2(2, 1)
     sys.stdout = sys.stderr
-
-    def answer(value: dict[str, Any]) -> None:
-        answers.write(json.dumps(value) + "\n")
-        answers.flush()
-
-    answer({"python": sys.version.split()[0], "torch": torch.__version__})
-    for line in sys.stdin:
-        request = json.loads(line)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    size = world_size()
+    if size > 1:
+        start_processes(device)
+    worker = Worker(device)
+    conversation = Conversation(answers)
+    conversation.answer({"python": sys.version.split()[0], "torch": torch.__version__, "processes": size})
+    for request in conversation.requests():
         try:
             if request["kind"] not in REQUESTS:
                 raise ProgramError(f"no request {request['kind']!r}")
             result = getattr(worker, request["kind"])(request) or {}
-            answer({"id": request["request"], **result})
         except ProgramError as error:
-            answer({"id": request["request"], "error": str(error)})
+            conversation.fail(request["request"], str(error))
         except (RuntimeError, MemoryError, OSError, SafetensorError) as error:
-            answer({"id": request["request"], "error": f"{request['kind']}: {error}"})
+            conversation.fail(request["request"], f"{request['kind']}: {error}")
+        else:
+            conversation.answer({"id": request["request"], **result})
 
 
 if __name__ == "__main__":

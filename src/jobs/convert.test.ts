@@ -108,8 +108,9 @@ describe('the settings', () => {
       expect(whole.generationConfig?.max_new_tokens).not.toBe(4)
       expect(evaluation!.stderr).toBeGreaterThan(0)
       const offered = recipeSettings().map(({ path }) => path)
-      // The names of columns are taken together, the rows of tasks where there are tasks, the type where PyTorch trains.
-      const others = (path: string) => !path.startsWith('data.columns.') && !['eval.task_rows', 'dtype'].includes(path)
+      // The names of columns are taken together, the rows of tasks where there are tasks, the others where PyTorch trains.
+      const elsewhere = ['eval.task_rows', 'dtype', 'processes', 'expert_parallel']
+      const others = (path: string) => !path.startsWith('data.columns.') && !elsewhere.includes(path)
       expect(offered.filter((path) => others(path) && !read.has(path))).toEqual([])
     } finally {
       await rm(folder, { recursive: true })

@@ -127,7 +127,14 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
   const source = await openData(dataOptions)
   if (!resume) await writeRunRecipe(folder, stringify(recipe))
   const executor = createExecutor(recipe.threads > 0 ? { threads: recipe.threads } : {})
-  const torch = recipe.executor === 'torch' ? { process: await startTorch(), dtype: recipe.dtype } : undefined
+  const torch =
+    recipe.executor === 'torch'
+      ? {
+          process: await startTorch({ processes: recipe.processes }),
+          dtype: recipe.dtype,
+          expertParallel: recipe.expert_parallel,
+        }
+      : undefined
   try {
     const training = { ...trainerOptions(recipe, maskToken), lora, torch }
     const trainer = await createTrainer(executor, loaded.model, loaded.parameters, training)

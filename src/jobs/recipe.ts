@@ -258,6 +258,13 @@ export const recipeSchema = z.strictObject({
     .enum(torchTypes)
     .default('float32')
     .describe('executor torch: what products and activations are computed in; weights and losses stay float32'),
+  processes: whole
+    .max(4096)
+    .default(1)
+    .describe('executor torch: processes that share each step, one per GPU; global_batch_size is for all of them'),
+  expert_parallel: whole
+    .default(1)
+    .describe('executor torch: processes among which the experts of a layer are divided; divides processes'),
   data,
   train: train.prefault({}),
   moe: moe.prefault({}),
@@ -424,9 +431,22 @@ function findConflicts(recipe: Recipe): { path: string; message: string }[] {
   const found = trainConflicts(train)
   const add = (path: string, message: string) => found.push({ path, message })
   if (recipe.executor === 'torch') {
-    if (recipe.train.enable_gradient_checkpointing)
-      add('train.enable_gradient_checkpointing', 'is not there with executor: torch')
-  } else if (recipe.dtype !== 'float32') add('dtype', 'has a meaning only with executor: torch')
+    const { processes, expert_parallel } = recipe
+    if (train.global_batch_size % (train.micro_batch_size * processes) !== 0)
+      add(
+        'processes',
+        `train.global_batch_size ${train.global_batch_size} is not a multiple of train.micro_batch_size ${train.micro_batch_size} x ${processes} processes`,
+      )
+    if (processes % expert_parallel !== 0)
+      add('expert_parallel', `${expert_parallel} does not divide processes ${processes}`)
+  } else {
+    for (const [name, byDefault] of [
+      ['dtype', 'float32'],
+      ['processes', 1],
+      ['expert_parallel', 1],
+    ] as const)
+      if (recipe[name] !== byDefault) add(name, 'has a meaning only with executor: torch')
+  }
   if (recipe.moe.router === 'frozen' && recipe.moe.router_aux_loss_coef > 0) {
     add('moe.router_aux_loss_coef', 'balances through the routers: needs moe.router: trained')
   }

@@ -13,7 +13,7 @@ import { UserError } from '../core/types.ts'
 import type { DataPosition } from '../data/types.ts'
 import { isRecord } from '../formats/json.ts'
 import type { RecentSteps } from './divergence.ts'
-import { openOptimizer, openWeights } from './trained-files.ts'
+import { checkTrainedFiles } from './trained-files.ts'
 import type { Evaluation, Trainer } from './types.ts'
 
 /** trainer_state.json: what a run needs beside weights and moments to continue exactly. */
@@ -112,7 +112,7 @@ export async function latestCheckpoint(
   for (const entry of (await listCheckpoints(runDirectory)).reverse()) {
     try {
       await readState(entry.path)
-      for (const open of [openWeights, openOptimizer]) await (await open(entry.path)).close()
+      await checkTrainedFiles(entry.path)
       return entry
     } catch (error) {
       if (!(error instanceof UserError)) throw error

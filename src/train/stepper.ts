@@ -12,7 +12,7 @@ import type { Executor, Session, Source } from '../runtime/executor.ts'
 import { objectiveProgram } from './graph.ts'
 import { createOptimizer, type OptimizerOptions, type OptimizerState, scalar } from './optimizer.ts'
 import { balanceBiases, checkRouting, loadMetrics, type RoutingOptions, untrained } from './routing.ts'
-import type { StepResult } from './types.ts'
+import type { StepResult, Trainer } from './types.ts'
 
 export interface StepperOptions extends OptimizerOptions {
   /** Activations within a layer are computed again in the backward pass instead of being kept. Default false. */
@@ -56,6 +56,8 @@ export interface Stepper {
     parameters: ReadonlyMap<string, InitialParameter>
     optimizer?: OptimizerState<InitialParameter>
   }): Promise<void>
+  /** How checkpoints are written where the weights are not here. Default: by way of what the others return. */
+  files?: Pick<Trainer, 'save' | 'restore'>
   dispose(): Promise<void>
 }
 

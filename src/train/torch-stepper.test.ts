@@ -1,9 +1,11 @@
 // PyTorch as the one that trains: the same losses, gradients and updates as ONNX Runtime. Skipped without PyTorch: test/torch.ts.
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { afterAll, describe, expect, it } from 'vitest'
 import { normal } from '../../test/graph/gradient-check.ts'
 import { packedBatch } from '../../test/packed-batch.ts'
 import { tinyLlama } from '../../test/tiny-llama.ts'
-import { hasTorch, python } from '../../test/torch.ts'
+import { hasTorch } from '../../test/torch.ts'
 import { randomParameters } from '../checkpoint/load.ts'
 import type { ModelConfig, Parameter } from '../core/types.ts'
 import { createModel } from '../models/index.ts'
@@ -63,7 +65,7 @@ async function onBoth(
     await trainer.dispose()
     return { results, nll, parameters, moments }
   }
-  return [await train(), await train({ process: await startTorch(python), dtype: 'float32' })]
+  return [await train(), await train({ process: await startTorch(), dtype: 'float32' })]
 }
 
 function expectAlike([onnx, torch]: [Trained, Trained], within = 2e-4): void {
@@ -141,13 +143,42 @@ describe.skipIf(!hasTorch)('training by PyTorch', () => {
     )
   })
 
+  it.each(['llama-tied', 'qwen3', 'llada2-moe'])('follows ONNX Runtime for 50 steps, %s', async (name) => {
+    const config = fileURLToPath(new URL(`../../test/golden/${name}/config.json`, import.meta.url))
+    const model = createModel(JSON.parse(readFileSync(config, 'utf8')) as ModelConfig)
+    const parameters = randomParameters(model, 4)
+    for (const { bias, experts } of model.mixtures)
+      parameters.set(bias!, { shape: [experts], data: new Float32Array(experts) })
+    const batch = packedBatch(maskTokenId)
+    async function losses(torch?: TrainerOptions['torch']): Promise<number[]> {
+      const trainer = await createTrainer(executor, model, parameters, {
+        ...{ objective: 'diffusion', maskTokenId, finalBlockSize: 4, weighting: 'mean', noise: { copies: 2 }, seed: 2 },
+        ...{ beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weightDecay: 0.1, maxGradNorm: 1, torch },
+      })
+      const found: number[] = []
+      for (let step = 0; step < 50; step++) {
+        const at = { step, batches: [batch], blockSize: 4, learningRate: 1e-3, embeddingNoise: 0 }
+        found.push((await trainer.step(at)).loss)
+      }
+      await trainer.dispose()
+      return found
+    }
+    const expected = await losses()
+    const own = await losses({ process: await startTorch(), dtype: 'float32' })
+    expect(Math.max(...own.map((loss, step) => Math.abs(loss / expected[step]! - 1)))).toBeLessThan(1e-4)
+  })
+
+  it('computes activations again where asked to, and the same', async () => {
+    expectAlike(await onBoth(model, weights, { gradientCheckpointing: true }))
+  })
+
   it('starts again from what it saved, and says what is wrong', async () => {
-    const process = await startTorch(python)
+    const process = await startTorch()
     await expect(process.request('load', { id: 'x', program: '/nowhere', constants: '/nowhere' })).rejects.toThrow(
       'not a program',
     )
     await process.dispose()
     await expect(process.request('norm')).rejects.toThrow('PyTorch was ended')
-    await expect(startTorch('python-that-is-not-there')).rejects.toThrow('UNMASK_PYTHON')
+    await expect(startTorch({ python: 'python-that-is-not-there' })).rejects.toThrow('UNMASK_PYTHON')
   })
 })

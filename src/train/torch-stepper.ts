@@ -1,6 +1,7 @@
 // A stepper whose programs PyTorch runs and differentiates. Weights, moments and gradients lie in its process; batches,
 // noise and objectives are prepared here as for any other.
-import { writeSafetensors } from '../checkpoint/safetensors-write.ts'
+import { resolve } from 'node:path'
+import { type DeferredParameter, type WritableTensors, writeSafetensors } from '../checkpoint/safetensors-write.ts'
 import {
   type InitialParameter,
   isQuantized,
@@ -19,6 +20,7 @@ import { lossProgram } from './graph.ts'
 import { scalar } from './optimizer.ts'
 import { balanceBiases, checkRouting, untrained } from './routing.ts'
 import { countsOf, normalised, type Stepper, type StepperOptions, summed } from './stepper.ts'
+import { storedWeights } from './trained-files.ts'
 
 /** What products and activations are computed in. Weights, moments, norms, softmax and losses are float32. */
 export const torchTypes = ['float32', 'bfloat16'] as const
@@ -26,8 +28,10 @@ export type TorchType = (typeof torchTypes)[number]
 
 export interface TorchStepperOptions extends StepperOptions {
   dtype: TorchType
-  /** Threads of PyTorch. 0: as many as it likes. */
+  /** Threads of PyTorch, of all processes together. 0: as many as it likes. */
   threads: number
+  /** Processes among which the experts of a layer are divided; divides the number of processes. Default 1. */
+  expertParallel?: number
 }
 
 /**
@@ -47,9 +51,11 @@ export async function createTorchStepper(
   const mixtures = adapter ? [] : model.mixtures
   const fixedNames = adapter ? new Set<string>() : untrained(model, routing)
   const trainedNames = [...shapes.keys()].filter((name) => !fixedNames.has(name))
-  let fixed = await namedValues(initial, [...fixedNames])
-  let loaded: string | undefined
+  let fixed = await fixedOf(initial)
+  const loaded = new Set<string>()
 
+  const files = [await stored(namedValues(initial, trainedNames))]
+  if (base) files.push(await stored(namedValues(floats(base), [...model.parameters.keys()])))
   await torch.request('start', {
     options: {
       beta1: options.beta1,
@@ -59,42 +65,59 @@ export async function createTorchStepper(
       max_grad_norm: options.maxGradNorm,
       decays: trainedNames.filter((name) => options.decays?.(name) ?? true),
       dtype: options.dtype,
-      threads: options.threads,
+      threads: options.threads > 0 ? Math.max(1, Math.floor(options.threads / torch.processes)) : 0,
+      expert_parallel: options.expertParallel ?? 1,
+      recompute: options.gradientCheckpointing ?? false,
     },
-    trained: await stored(await namedValues(initial, trainedNames)),
-    frozen: base ? await stored(await namedValues(floats(base), [...model.parameters.keys()])) : null,
+    trained: files[0],
+    frozen: files[1] ?? null,
   })
+  await torch.remove(...files)
 
-  async function stored(values: ReadonlyMap<string, Parameter>): Promise<string> {
+  /** Writes tensors to a new file, one after the other, so that they are never all here. */
+  async function stored(values: WritableTensors): Promise<string> {
     const path = torch.file()
     await writeSafetensors(path, values)
     return path
   }
 
-  /** Parameters of these names, of the shapes that the model needs. */
-  async function namedValues(
+  /** Parameters of these names, of the shapes that the model needs; read when they are used. */
+  function namedValues(
     values: ReadonlyMap<string, InitialParameter>,
     names: readonly string[],
-  ): Promise<Map<string, Parameter>> {
-    const found = new Map<string, Parameter>()
+  ): Map<string, DeferredParameter> {
+    const found = new Map<string, DeferredParameter>()
     for (const name of names) {
       const value = values.get(name)
       const shape = shapes.get(name) ?? model.parameters.get(name)
       if (!value) throw new UserError(`tensor ${name} is missing`)
       if (value.shape.join() !== shape?.join())
         throw new UserError(`tensor ${name} has shape [${value.shape}], the model needs [${shape}]`)
-      found.set(name, { shape: value.shape, data: (await valuesOf(value)).data })
+      found.set(name, { shape: value.shape, read: async () => (await valuesOf(value)).data })
     }
     return found
   }
 
-  /** The program of a micro-batch is the one that is loaded; its name. */
-  async function loadFor({ objective, rows, length }: MicroBatch<Variant>): Promise<string> {
-    const id = JSON.stringify([objective, rows, length])
-    if (loaded === id) return id
-    await loadProgram(torch, id, lossProgram(model, objective, { rows, length }, { routing, adapter, loraScale }))
-    loaded = id
-    return id
+  async function fixedOf(values: ReadonlyMap<string, InitialParameter>): Promise<Map<string, Parameter>> {
+    const found = new Map<string, Parameter>()
+    for (const [name, { shape, read }] of namedValues(values, [...fixedNames]))
+      found.set(name, { shape, data: await read() })
+    return found
+  }
+
+  /** Sees to it that the programs of these micro-batches are loaded, and others are not; their names. */
+  async function loadFor(microBatches: readonly MicroBatch<Variant>[]): Promise<string[]> {
+    const ids = microBatches.map(({ objective, rows, length }) => JSON.stringify([objective, rows, length]))
+    const missing = [...new Set(ids)].filter((id) => !loaded.has(id))
+    for (const [i, id] of missing.entries()) {
+      const { objective, rows, length } = microBatches[ids.indexOf(id)]!
+      const alone = i === 0 && ids.every((other) => !loaded.has(other))
+      if (alone) loaded.clear()
+      const program = lossProgram(model, objective, { rows, length }, { routing, adapter, loraScale })
+      await loadProgram(torch, id, program, alone)
+      loaded.add(id)
+    }
+    return ids
   }
 
   /** Feeds as a file. */
@@ -110,17 +133,27 @@ export async function createTorchStepper(
 
   return {
     async update(microBatches, learningRate, totals = countsOf(microBatches)) {
+      const { processes } = torch
+      if (microBatches.length % processes !== 0)
+        throw new UserError(
+          `a step of ${microBatches.length} micro-batches cannot be shared by ${processes} processes; ` +
+            'make train.global_batch_size a multiple of train.micro_batch_size x processes',
+        )
       const sums = new Map<string, number[]>()
-      for (const [i, microBatch] of microBatches.entries()) {
-        const id = await loadFor(microBatch)
-        const share = (microBatch.counts?.tokens ?? 1) / (totals.tokens ?? microBatches.length)
-        const feeds = await given({ ...normalised(microBatch, totals), step_share: scalar(share) })
+      for (let start = 0; start < microBatches.length; start += processes) {
+        // One for each process. Which process runs one does not change what it is.
+        const round = microBatches.slice(start, start + processes)
+        const ids = await loadFor(round)
+        const files: string[] = []
+        for (const microBatch of round) {
+          const share = (microBatch.counts?.tokens ?? 1) / (totals.tokens ?? microBatches.length)
+          files.push(await given({ ...normalised(microBatch, totals), step_share: scalar(share) }))
+        }
         const { outputs } = await torch.request<{ outputs: Record<string, number[]> }>('gradients', {
-          id,
-          feeds,
-          first: i === 0,
+          batches: files.map((feeds, i) => ({ id: ids[i], feeds })),
+          first: start === 0,
         })
-        await torch.remove(feeds)
+        await torch.remove(...files)
         for (const [name, values] of Object.entries(outputs))
           sums.set(name, sums.get(name)?.map((value, at) => value + values[at]!) ?? values)
       }
@@ -134,7 +167,7 @@ export async function createTorchStepper(
     },
 
     async nll(microBatch) {
-      const id = await loadFor(microBatch)
+      const [id] = await loadFor([microBatch])
       const [feeds, out] = [await given({ ...microBatch.feeds, step_share: scalar(1) }), torch.file()]
       await torch.request('nll', { id, feeds, out })
       await torch.remove(feeds)
@@ -155,12 +188,27 @@ export async function createTorchStepper(
     },
 
     async fill({ parameters, optimizer }) {
-      fixed = await namedValues(parameters, [...fixedNames])
-      const moments = optimizer && (await allValues(optimizer.tensors))
+      fixed = await fixedOf(parameters)
+      const files = [await stored(namedValues(parameters, trainedNames))]
+      if (optimizer) files.push(await stored(deferred(optimizer.tensors)))
       await torch.request('fill', {
-        trained: await stored(await namedValues(parameters, trainedNames)),
-        ...(moments && { moments: await stored(moments), updates: optimizer.step }),
+        trained: files[0],
+        ...(optimizer && { moments: files[1], updates: optimizer.step }),
       })
+      await torch.remove(...files)
+    },
+
+    files: {
+      async save(folder) {
+        const extra = fixed.size > 0 ? await stored(fixed) : null
+        const { updates } = await torch.request<{ updates: number }>('save', { folder: resolve(folder), extra })
+        if (extra) await torch.remove(extra)
+        return updates
+      },
+      async restore(folder, updates) {
+        fixed = await fixedOf(await storedWeights(folder))
+        await torch.request('restore', { folder: resolve(folder), updates })
+      },
     },
 
     dispose: () => torch.dispose(),
@@ -170,11 +218,13 @@ export async function createTorchStepper(
 const asParameters = (tensors: ReadonlyMap<string, TensorData>): Map<string, Parameter> =>
   new Map([...tensors].map(([name, { shape, data }]) => [name, { shape: [...shape], data: data as Float32Array }]))
 
-async function allValues(tensors: ReadonlyMap<string, InitialParameter>): Promise<Map<string, Parameter>> {
-  const values = new Map<string, Parameter>()
-  for (const [name, tensor] of tensors) values.set(name, { shape: tensor.shape, data: (await valuesOf(tensor)).data })
-  return values
-}
+const deferred = (tensors: ReadonlyMap<string, InitialParameter>): Map<string, DeferredParameter> =>
+  new Map(
+    [...tensors].map(([name, tensor]) => [
+      name,
+      { shape: tensor.shape, read: async () => (await valuesOf(tensor)).data },
+    ]),
+  )
 
 /** The weights of a base. Throws UserError where they are quantised. */
 function floats(base: NonNullable<StepperOptions['base']>): Map<string, InitialParameter> {

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { exists } from '../checkpoint/file.ts'
 import { openSafetensors, type SafetensorsFile } from '../checkpoint/safetensors.ts'
 import { writeSafetensors, writeShardedSafetensors } from '../checkpoint/safetensors-write.ts'
-import type { Parameter, StoredParameter } from '../core/types.ts'
+import { type Parameter, type StoredParameter, UserError } from '../core/types.ts'
 import type { Stepper } from './stepper.ts'
 import type { Trainer } from './types.ts'
 
@@ -16,7 +16,21 @@ export async function openWeights(folder: string): Promise<SafetensorsFile> {
   return openSafetensors((await exists(index)) ? index : join(folder, 'model.safetensors'))
 }
 
-export const openOptimizer = (folder: string): Promise<SafetensorsFile> => openSafetensors(join(folder, optimizerFile))
+/** Moments, and weights once more, of a checkpoint that several processes of PyTorch wrote. The file comes last. */
+const distributedState = join('distributed', '.metadata')
+
+/** Opens the moments of a folder. Throws UserError where only the processes that wrote them can read them. */
+async function openOptimizer(folder: string): Promise<SafetensorsFile> {
+  if (await exists(join(folder, distributedState)))
+    throw new UserError(`${folder} was saved by several processes of PyTorch; resume it with executor: torch`)
+  return openSafetensors(join(folder, optimizerFile))
+}
+
+/** Throws UserError where weights or moments of a folder are missing, or not whole. */
+export async function checkTrainedFiles(folder: string): Promise<void> {
+  await (await openWeights(folder)).close()
+  if (!(await exists(join(folder, distributedState)))) await (await openOptimizer(folder)).close()
+}
 
 /** The weights of a folder, which are read when they are used. */
 export const storedWeights = async (folder: string) => storedTensors(await openWeights(folder))

@@ -28,7 +28,7 @@ export interface TrainerOptions
   /** Low-rank weights that are trained in place of the model's own, and what their products are multiplied with. */
   lora?: { parameters: ReadonlyMap<string, Parameter>; scale: number } | undefined
   /** PyTorch trains in place of the executor. The process belongs to the trainer. */
-  torch?: { process: TorchProcess; dtype: TorchType } | undefined
+  torch?: { process: TorchProcess; dtype: TorchType; expertParallel?: number } | undefined
 }
 
 /**
@@ -53,6 +53,7 @@ export async function createTrainer(
     ? await createTorchStepper(torch.process, model, trained, {
         ...settings,
         dtype: torch.dtype,
+        expertParallel: torch.expertParallel,
         threads: executor.threads,
       })
     : await createStepper(executor, model, trained, settings)
@@ -120,7 +121,7 @@ export function stepperTrainer(
 ): LocalTrainer {
   return {
     ...stepper,
-    ...trainedFiles(stepper),
+    ...(stepper.files ?? trainedFiles(stepper)),
 
     /** The batches of a step count their rows together. */
     async step(input) {

@@ -12,8 +12,15 @@ import { decodeTensors, encodeTensors } from '../../formats/safetensors.ts'
 /** The oldest PyTorch that is known to do. */
 const OLDEST = [2, 6] as const
 
-/** Lines of standard error that an error message ends with. */
+/** Lines of standard error that are kept, and those that an error message ends with. */
+const KEPT_LINES = 200
 const LAST_LINES = 12
+
+/** Of what torchrun and its processes wrote, why one of them ended; else the last lines. */
+function tellingLines(lines: readonly string[]): readonly string[] {
+  const telling = lines.filter((line) => /^unmask: process \d+: |failed \(exitcode: /.test(line))
+  return (telling.length > 0 ? telling : lines).slice(-LAST_LINES)
+}
 
 /** Where `python -m unmask_torch.worker` finds it: the package's own folder. */
 const PACKAGE = fileURLToPath(new URL('../../../python', import.meta.url))
@@ -22,6 +29,10 @@ const VERSIONS_NEEDED = `PyTorch ${OLDEST.join('.')} or later and safetensors (p
 
 export interface TorchProcess {
   readonly torch: string
+  /** Of the process that was started, whose children are the others. */
+  readonly pid: number | undefined
+  /** Processes that share the work. */
+  readonly processes: number
   /** What a request answers. Rejects with what Python says, or with its last lines where the process has ended. */
   request<T extends object>(kind: string, fields?: object): Promise<T>
   /** Writes tensors to a new file. */
@@ -36,13 +47,27 @@ export interface TorchProcess {
   dispose(): Promise<void>
 }
 
-/** Starts `python`, by default what UNMASK_PYTHON names, else python3. Throws UserError where it, or PyTorch, is not there or too old. */
-export async function startTorch(python = process.env.UNMASK_PYTHON ?? 'python3'): Promise<TorchProcess> {
+export interface TorchOptions {
+  /** Default: what UNMASK_PYTHON names, else python3. */
+  python?: string
+  /** More than one are started by torchrun. Default 1. */
+  processes?: number
+}
+
+/** Starts PyTorch. Throws UserError where it, or its Python, is not there or too old. */
+export async function startTorch({
+  python = process.env.UNMASK_PYTHON ?? 'python3',
+  processes = 1,
+}: TorchOptions = {}): Promise<TorchProcess> {
   const folder = await mkdtemp(join(tmpdir(), 'unmask-torch-'))
-  const child = spawn(python, ['-m', 'unmask_torch.worker'], {
-    env: { ...process.env, PYTHONPATH: PACKAGE },
+  const launcher = processes > 1 ? ['-m', 'torch.distributed.run', '--standalone', `--nproc-per-node=${processes}`] : []
+  const child = spawn(python, [...launcher, '-m', 'unmask_torch.worker'], {
+    // Else torchrun says that it has set it to 1; the worker is told how many threads to use.
+    env: { OMP_NUM_THREADS: '1', ...process.env, PYTHONPATH: PACKAGE },
+    // Ctrl-C in a terminal would have torchrun end its processes in the middle of a step.
+    detached: processes > 1,
   })
-  const talk = conversation(child, python)
+  const talk = conversation(child, python, processes > 1 ? 'SIGTERM' : 'SIGKILL')
   let files = 0
   const file = () => join(folder, `${files++}`)
   async function dispose(): Promise<void> {
@@ -61,6 +86,8 @@ export async function startTorch(python = process.env.UNMASK_PYTHON ?? 'python3'
       throw new UserError(`${python} has PyTorch ${torch}; needed: ${VERSIONS_NEEDED}`)
     return {
       torch,
+      pid: child.pid,
+      processes,
       request: talk.request,
       put: (tensors) => putFile(encodeTensors(tensors)),
       putFile,
@@ -87,7 +114,7 @@ interface Waiting {
 }
 
 /** Sends requests and takes answers, until the process ends. */
-function conversation(child: ChildProcessWithoutNullStreams, python: string) {
+function conversation(child: ChildProcessWithoutNullStreams, python: string, ending: NodeJS.Signals) {
   const lastLines: string[] = []
   const waiting = new Map<number, Waiting>()
   let next = 0
@@ -97,7 +124,7 @@ function conversation(child: ChildProcessWithoutNullStreams, python: string) {
 
   createInterface({ input: child.stderr }).on('line', (line) => {
     lastLines.push(line)
-    if (lastLines.length > LAST_LINES) lastLines.shift()
+    if (lastLines.length > KEPT_LINES) lastLines.shift()
   })
   const fail = (error: Error) => {
     failure ??= error
@@ -120,7 +147,8 @@ function conversation(child: ChildProcessWithoutNullStreams, python: string) {
     fail(new UserError(`${python}: ${error.message}; name a Python with ${VERSIONS_NEEDED} in UNMASK_PYTHON`))
   })
   child.on('close', (code, signal) => {
-    const end = `${python} ended with ${signal ?? code}${lastLines.length > 0 ? `:\n${lastLines.join('\n')}` : ''}`
+    const said = tellingLines(lastLines)
+    const end = `${python} ended with ${signal ?? code}${said.length > 0 ? `:\n${said.join('\n')}` : ''}`
     const isMissing = !isReady && lastLines.some((line) => /No module named '(torch|safetensors)'/.test(line))
     if (isMissing) fail(new UserError(`${python} lacks ${VERSIONS_NEEDED}; name another in UNMASK_PYTHON`))
     else fail(ended ? new Error('PyTorch was ended') : new UserError(end))
@@ -141,7 +169,8 @@ function conversation(child: ChildProcessWithoutNullStreams, python: string) {
     end() {
       ended = true
       child.stdin.end()
-      child.kill('SIGKILL')
+      // torchrun has to end its processes, too.
+      child.kill(ending)
     },
   }
 }

@@ -4,11 +4,11 @@ import type { Program } from '../../graph/program.ts'
 import { serializeProgram } from '../../graph/serialize.ts'
 import type { TorchProcess } from './process.ts'
 
-/** Loads a program under `id`, by which requests name it. It takes the place of the one that was loaded. */
-export async function loadProgram(torch: TorchProcess, id: string, program: Program): Promise<void> {
+/** Loads a program under `id`, by which requests name it; in place of the others, unless `alone` is false. */
+export async function loadProgram(torch: TorchProcess, id: string, program: Program, alone = true): Promise<void> {
   const { json, constants } = serializeProgram(program)
   const files = [await torch.putFile(json), await torch.putFile(constants)]
-  await torch.request('load', { id, program: files[0], constants: files[1] })
+  await torch.request('load', { id, program: files[0], constants: files[1], alone })
   await torch.remove(...files)
 }
 
