@@ -1,7 +1,7 @@
 // Medians of alternating runs, peak memory and the JSON lines of a run. Knows nothing of what is measured.
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { type Provenance, provenance } from '../src/eval/report/provenance.ts'
+import { type Provenance, provenance } from '../src/account/provenance.ts'
 
 /** One measurement; the last three are null without a peer. */
 export interface Measurement {

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { RunLine } from '../../bench/measure.ts'
-import type { Provenance } from '../../src/eval/report/provenance.ts'
+import type { Provenance } from '../../src/account/provenance.ts'
 import type { ReportData } from '../../src/eval/report/types.ts'
 import type { LoadResult } from '../../src/serve/load-test.ts'
 

@@ -1,5 +1,5 @@
 // docs/benchmarks.md and the table of README, made from the files under docs/reports.
-import type { Provenance } from '../../src/eval/report/provenance.ts'
+import type { Provenance } from '../../src/account/provenance.ts'
 import type { ReportData } from '../../src/eval/report/types.ts'
 import { type Line, readLines, readReport } from './lines.ts'
 import { percent, table, times } from './markdown.ts'

@@ -1,5 +1,5 @@
 // Every measured report: the command that makes its file under docs/reports, and the table that shows it.
-import type { Provenance } from '../../src/eval/report/provenance.ts'
+import type { Provenance } from '../../src/account/provenance.ts'
 import type { MetricsRecord } from '../../src/train/metrics.ts'
 import { type Recorded, readLines, readReport, readServe } from './lines.ts'
 import {

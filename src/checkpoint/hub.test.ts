@@ -50,7 +50,7 @@ describe('a repository', () => {
     const calls: [number, number, string][] = []
     const { path } = await pull('owner/model', { progress: (...call) => calls.push(call) })
     expect(path).toBe(snapshot())
-    expect(await visible()).toEqual(['config.json', 'model.safetensors', 'tokenizer.json'])
+    expect(await visible()).toEqual(['README.md', 'config.json', 'model.safetensors', 'tokenizer.json'])
     expect(weights.equals(await readFile(join(path, 'model.safetensors')))).toBe(true)
     const progress = calls.filter(([, , file]) => file === 'model.safetensors')
     expect(progress[0]).toEqual([0, weights.length, 'model.safetensors'])
@@ -105,6 +105,7 @@ describe('a repository', () => {
     })
     await pull('owner/model')
     expect(await visible()).toEqual([
+      'README.md',
       'config.json',
       shard(1),
       shard(2),

@@ -197,7 +197,8 @@ const fetchSnapshot = async (
     path = file
   } else {
     const names = [...listing.keys()].filter((name) => !name.includes('/'))
-    const small = ['config.json', 'generation_config.json', INDEX, ...tokenizerFileNames]
+    // The card says the licence.
+    const small = ['config.json', 'generation_config.json', 'README.md', INDEX, ...tokenizerFileNames]
     for (const name of small) if (names.includes(name)) await get(name)
     const weights = await weightFiles(snapshot, repository, names)
     for (const name of weights) await get(name)

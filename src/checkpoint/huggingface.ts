@@ -216,6 +216,8 @@ export interface SaveOptions {
   /** File name -> text, as `Checkpoint.tokenizerFiles` and `Tokenizer.files` give them. */
   tokenizerFiles?: Readonly<Record<string, string>>
   generationConfig?: Readonly<Record<string, unknown>>
+  /** Further files, name -> text, such as a model card. Default none. */
+  files?: Readonly<Record<string, string>>
   /** Type of the stored weights. Default F32. */
   dtype?: StoredDType
   /** Weights larger than this are split into shards. Default 5 GB. */
@@ -301,7 +303,7 @@ const generationConfigOf = (metadata: GgufMetadata, config: ModelConfig): Record
 
 /** Writes a model in Hugging Face layout to a folder that exists; see `saveCheckpoint`. */
 export const writeCheckpoint = async (folder: string, options: SaveOptions): Promise<void> => {
-  const { config, parameters, tokenizerFiles = {}, generationConfig, dtype = 'F32', maxShardBytes } = options
+  const { config, parameters, tokenizerFiles = {}, generationConfig, files, dtype = 'F32', maxShardBytes } = options
   for (const name of Object.keys(tokenizerFiles))
     if (!tokenizerFileNames.includes(name)) throw new UserError(`${name} is not the name of a tokenizer file`)
   const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`
@@ -310,7 +312,8 @@ export const writeCheckpoint = async (folder: string, options: SaveOptions): Pro
   await writeShardedSafetensors(folder, parameters, { dtype, maxShardBytes })
   await writeTextAtomically(join(folder, 'config.json'), json({ ...config, ...dtypeKeys }))
   if (generationConfig !== undefined) await writeTextAtomically(join(folder, GENERATION_CONFIG), json(generationConfig))
-  for (const [name, text] of Object.entries(tokenizerFiles)) await writeTextAtomically(join(folder, name), text)
+  for (const [name, text] of Object.entries({ ...tokenizerFiles, ...files }))
+    await writeTextAtomically(join(folder, name), text)
 }
 
 /**

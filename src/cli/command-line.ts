@@ -18,6 +18,7 @@ import { mergeCommand } from './commands/merge.ts'
 import { pullCommand } from './commands/pull.ts'
 import { quantizeCommand } from './commands/quantize.ts'
 import { quickstartCommand } from './commands/quickstart.ts'
+import { reportCommand } from './commands/report.ts'
 import { rewriteCommand } from './commands/rewrite.ts'
 import { rmCommand } from './commands/rm.ts'
 import { serveCommand } from './commands/serve.ts'
@@ -62,6 +63,7 @@ ${exitCodeHelp}`,
     dpoCommand,
     accelerateCommand,
     evalCommand,
+    reportCommand,
     generateCommand,
     chatCommand,
     infillCommand,

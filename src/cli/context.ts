@@ -13,6 +13,8 @@ export type Colors = ReturnType<typeof pc.createColors>
 export interface Context {
   json: boolean
   quiet: boolean
+  /** The command as it was given. */
+  commandLine: string
   /** Threads for the executor: --threads, or one per core. */
   threads: number
   /** --device, of a command that has `deviceOption`. */
@@ -51,6 +53,7 @@ export function createContext(command: Command, session: Session): Context {
   return {
     json,
     quiet,
+    commandLine: `unmask ${process.argv.slice(2).join(' ')}`,
     threads: flags.threads === undefined || flags.threads === 0 ? availableParallelism() : flags.threads,
     device: flags.device ?? 'cpu',
     signal: session.signal,

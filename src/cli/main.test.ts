@@ -58,6 +58,7 @@ const names = [
   'dpo',
   'accelerate',
   'eval',
+  'report',
   'generate',
   'chat',
   'infill',

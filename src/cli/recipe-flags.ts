@@ -6,6 +6,7 @@ import { readText } from '../checkpoint/file.ts'
 import { UserError } from '../core/types.ts'
 import {
   type Origin,
+  parsePrices,
   parseRecipe,
   parseSections,
   type Recipe,
@@ -144,15 +145,26 @@ export async function mergeRecipe<R>(
 }
 
 /** The decoding and evaluation settings among the flags of a command. */
-export function sectionFlags(options: Record<string, unknown>): Pick<Recipe, 'decode' | 'eval'> {
-  const settings = recipeSettings().filter(({ section }) => section === 'decode' || section === 'eval')
+export const sectionFlags = (options: Record<string, unknown>): Pick<Recipe, 'decode' | 'eval'> =>
+  parseFlags(options, ['decode', 'eval'], parseSections)
+
+/** The prices among the flags of a command; those that are not given are left out. */
+export const priceFlags = (options: Record<string, unknown>): Partial<Recipe['cost']> =>
+  parseFlags(options, ['cost'], parsePrices)
+
+function parseFlags<T>(
+  options: Record<string, unknown>,
+  sections: readonly string[],
+  parse: (value: unknown, origin: Origin) => T,
+): T {
+  const settings = recipeSettings().filter(({ section }) => sections.includes(section))
   const value: Record<string, unknown> = {}
   for (const setting of settings) {
     const given = options[optionKey(setting)]
     if (given !== undefined) setAt(value, setting.path.split('.'), fromFlag(setting, given))
   }
   try {
-    return parseSections(value, (path) => {
+    return parse(value, (path) => {
       const setting = settings.find((known) => path === known.path || path.startsWith(`${known.path}.`))
       return setting ? recipeFlag(setting.path) : path
     })

@@ -3,6 +3,7 @@
 
 import { join } from 'node:path'
 import { stringify } from 'yaml'
+import { recordFile, recordText } from '../account/record.ts'
 import { type AdapterConfig, saveAdapter } from '../checkpoint/adapter.ts'
 import { type LoadedModel, load, scaled } from '../checkpoint/load.ts'
 import { type Parameter, UserError } from '../core/types.ts'
@@ -29,12 +30,16 @@ import { checkLength, heldOut, loopSettings, toDataOptions, updateSettings } fro
 import { evaluationPrompts } from './evaluate.ts'
 import { lowRankShapes } from './low-rank.ts'
 import { type AcceleratorRecipe, type AcceleratorRecipeInput, parseAcceleratorRecipe } from './recipe.ts'
+import { runRecord } from './run-record.ts'
+import { writeCard } from './save-trained.ts'
 import { selfGenerate } from './self-generate.ts'
 
 export interface AccelerateOptions extends RunFolderOptions {
   recipe: AcceleratorRecipeInput
   /** As of `ConvertOptions`. */
   fetch?: (model: string) => Promise<unknown>
+  /** The command to record. Default: `unmask accelerate --recipe recipe.yaml`. */
+  command?: string
   /** On abort the step under way is finished and saved. */
   signal?: AbortSignal
   onEvent?: (event: AccelerateEvent) => void
@@ -95,6 +100,9 @@ export async function accelerateInFolder(
   const maskToken = maskTokenOf(loaded, recipe.adapter.mask_token)
   if (!resume) await writeRunRecipe(folder, stringify(recipe))
 
+  phase('hashing base and data')
+  const command = options.command ?? 'unmask accelerate --recipe recipe.yaml'
+  const recordAt = await runRecord(recipe, { method: 'accelerate', command, signal })
   const executor = createExecutor(recipe.threads > 0 ? { threads: recipe.threads } : {})
   try {
     const { source, validation, prompts } = await openBatches(recipe, loaded, {
@@ -130,6 +138,7 @@ export async function accelerateInFolder(
         resume,
         config: resumeConfig(recipe, targetModules),
         versions: versions(),
+        files: (spent) => ({ [recordFile]: recordText(recordAt(spent)) }),
         signal,
         onEvent,
       })
@@ -154,6 +163,7 @@ export async function accelerateInFolder(
       }
       const adapter = join(folder, 'adapter')
       await saveAdapter(adapter, { config, parameters })
+      await writeCard(adapter, recordAt(result.spent), { config: model.config, isAdapter: true })
       phase('measuring how it decodes fastest')
       const decoding = await chooseSettings({
         executor,

@@ -41,6 +41,10 @@ export const trainPaths = ({ train_path }: Pick<Recipe['data'], 'train_path'>) =
       : entry.path,
   )
 
+/** The same without their weights. */
+export const filePaths = (paths: Recipe['data']['train_path']): string[] =>
+  paths.map((entry) => (typeof entry === 'string' ? entry : entry.path))
+
 /** Throws RecipeError where the newest checkpoint in the folder was trained with other settings. */
 export async function checkResumed(folder: string, settings: RunSettings): Promise<void> {
   const recorded = await recordedConfig(folder)

@@ -3,15 +3,16 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { recorded } from '../../test/recorded.ts'
+import { publishable } from '../account/provenance.ts'
 import { saveModelAdapter } from '../checkpoint/adapter.ts'
 import { load, loadForInference } from '../checkpoint/load.ts'
-import { publishable } from '../eval/report/provenance.ts'
 import { floatValues } from '../quant/layout.ts'
 import { taskRows } from '../tasks/index.ts'
 import { blockSchedule, convert, convertInFolder, decodingConfig } from './convert.ts'
 import { quantize } from './quantize.ts'
 import { tinyModel } from './quickstart.ts'
 import { parseRecipe, type RecipeInput, recipeSettings } from './recipe.ts'
+import { runCost } from './run-cost.ts'
 
 const recipe = (change: Partial<RecipeInput>) =>
   parseRecipe({
@@ -97,7 +98,7 @@ describe('the settings', () => {
           eval: { prompts: 1, thresholds: [] },
         }),
       )
-      const { status, evaluation, model, adapter } = await convertInFolder(recipe, {})
+      const { status, evaluation, model, adapter, checkpoint } = await convertInFolder(recipe, {})
       expect(status).toBe('completed')
       // The low-rank weights with their base are the model.
       const [whole, small] = [await load(model!), await load(adapter!)]
@@ -107,6 +108,18 @@ describe('the settings', () => {
       for (const { generationConfig } of [whole, small]) expect(generationConfig).toMatchObject({ threshold: 0.8 })
       expect(whole.generationConfig?.max_new_tokens).not.toBe(4)
       expect(evaluation!.stderr).toBeGreaterThan(0)
+      // Both say what they came from and cost.
+      for (const path of [model!, adapter!]) {
+        const { record, total } = await runCost(path, { watts: 10 })
+        expect(record).toMatchObject({ method: 'convert', base: { name: 'tiny', license: 'apache-2.0' } })
+        expect(record.data.map(({ name }) => name)).toEqual(['data.jsonl'])
+        expect(record.scores.length).toBeGreaterThan(0)
+        expect(total.tokens).toBeGreaterThanOrEqual(300)
+        expect(total.flops).toBeGreaterThan(0)
+        if (total.energy === 'estimated') expect(total.joules).toBeCloseTo(10 * total.seconds)
+        expect(await readFile(join(path, 'README.md'), 'utf8')).toContain('## Known limits')
+      }
+      expect((await runCost(checkpoint!)).total.tokens).toBe((await runCost(folder)).total.tokens)
       const offered = recipeSettings().map(({ path }) => path)
       // The names of columns are taken together, the rows of tasks where there are tasks, the others where PyTorch trains.
       const elsewhere = ['eval.task_rows', 'dtype', 'processes', 'expert_parallel']

@@ -1,6 +1,7 @@
 // The main path: a recipe in, a trained model and its report out. It composes the layers and holds no method of its own.
 import { join } from 'node:path'
 import { stringify } from 'yaml'
+import { recordFile, recordText } from '../account/record.ts'
 import { exists } from '../checkpoint/file.ts'
 import { type LoadedModel, load, loadForInference, loadForTraining } from '../checkpoint/load.ts'
 import { plainConfig } from '../checkpoint/quantized.ts'
@@ -38,8 +39,9 @@ import { checkData, checkResumed, columnsOf, trainPaths } from './before-trainin
 import { allDocuments, compareModels, type EvaluateEvent, evaluationPrompts } from './evaluate.ts'
 import { adapterFolder, lowRank, withAdapter } from './low-rank.ts'
 import { parseRecipe, type Recipe, RecipeError, type RecipeInput } from './recipe.ts'
-import { runReport } from './run-report.ts'
-import { saveTrained } from './save-trained.ts'
+import { runRecord } from './run-record.ts'
+import { runReport, scoresOf } from './run-report.ts'
+import { saveTrained, writeCard } from './save-trained.ts'
 
 export interface ConvertOptions extends RunFolderOptions {
   recipe: RecipeInput
@@ -125,6 +127,13 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
   const documents = heldOut(recipe, dataOptions)
   const validation = await validationBatches(documents, recipe.data.validation_tokens)
   const source = await openData(dataOptions)
+  const command = options.command ?? 'unmask convert --recipe recipe.yaml'
+  const isFineTuned = start === recipe.objective && recipe.init === 'pretrained'
+  phase('hashing base and data')
+  const recordAt = await runRecord(recipe, {
+    method: isFineTuned ? 'sft' : recipe.objective === 'ar' || recipe.init === 'random' ? 'train' : 'convert',
+    ...{ command, signal },
+  })
   if (!resume) await writeRunRecipe(folder, stringify(recipe))
   const executor = createExecutor(recipe.threads > 0 ? { threads: recipe.threads } : {})
   const torch =
@@ -148,7 +157,10 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
       runDirectory: folder,
       resume,
       // Low-rank weights alone are no model.
-      files: recipe.lora.rank > 0 ? {} : modelFiles(loaded),
+      files: (spent) => ({
+        ...(recipe.lora.rank > 0 ? {} : modelFiles(loaded)),
+        [recordFile]: recordText(recordAt(spent)),
+      }),
       versions: versions(),
       signal,
       onEvent,
@@ -169,7 +181,8 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
     await trainer.dispose()
     const weights = await storedWeights(result.checkpoint!)
     const trained = recipe.lora.rank > 0 ? await withAdapter(recipe, { loaded, weights, baseConfig }) : weights
-    await saveTrained(model, loaded, trained)
+    const finished = recordAt(result.spent)
+    await saveTrained(model, loaded, trained, finished)
     // The last validation: the final weights, on the same text and with the same draws.
     const evaluation = result.validation!
 
@@ -179,18 +192,21 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
     const fromRandom = recipe.eval.from_random > 0 ? await trainFromRandom(recipe, options) : undefined
     if (fromRandom === 'interrupted') return { ...outcome, ...unfinished }
     phase('writing the report')
+    const card = { ...finished, scores: scoresOf(recipe, { evaluation, baseline: outcome.baseline, comparison }) }
+    await writeCard(model, card, loaded.model)
+    if (lora) await writeCard(adapterFolder(recipe), card, { config: loaded.model.config, isAdapter: true })
     const report = await writeReport(
       join(folder, 'report'),
       runReport({
         recipe,
-        isFineTuned: start === recipe.objective && recipe.init === 'pretrained',
+        isFineTuned,
         loaded,
         maskToken,
         schedule: settings.schedule,
         evaluation,
         comparison,
         baseline: outcome.baseline,
-        command: options.command ?? 'unmask convert --recipe recipe.yaml',
+        command,
         threads: executor.threads,
         metrics: await readMetrics(join(folder, 'metrics.jsonl')),
         fromRandom,

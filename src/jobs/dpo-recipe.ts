@@ -5,6 +5,7 @@ import { UserError } from '../core/types.ts'
 import { check } from '../formats/check.ts'
 import { preferenceFields } from '../objectives/settings.ts'
 import {
+  accountSections,
   data,
   lora,
   type Origin,
@@ -72,6 +73,7 @@ export const preferenceSchema = z.strictObject({
     })
     .prefault({}),
   lora: lora.prefault({}),
+  ...accountSections,
 })
 
 export type PreferenceRecipe = z.output<typeof preferenceSchema>

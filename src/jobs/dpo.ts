@@ -2,6 +2,7 @@
 // and holds no method of its own.
 import { join } from 'node:path'
 import { stringify } from 'yaml'
+import { recordFile, recordText, type Score } from '../account/record.ts'
 import { type InferenceModel, loadForInference, loadForTraining } from '../checkpoint/load.ts'
 import { plainConfig } from '../checkpoint/quantized.ts'
 import { versions } from '../core/versions.ts'
@@ -29,12 +30,15 @@ import { type PreferenceRecipe, type PreferenceRecipeInput, parsePreferenceRecip
 import { adapterFolder, lowRank, withAdapter } from './low-rank.ts'
 import { RecipeError } from './recipe.ts'
 import { measureReference, referenceKey } from './reference.ts'
-import { saveTrained } from './save-trained.ts'
+import { runRecord } from './run-record.ts'
+import { saveTrained, writeCard } from './save-trained.ts'
 
 export interface DpoOptions extends RunFolderOptions {
   recipe: PreferenceRecipeInput
   /** As of `ConvertOptions`. */
   fetch?: (model: string) => Promise<unknown>
+  /** The command to record. Default: `unmask dpo --recipe recipe.yaml`. */
+  command?: string
   /** On abort the step under way is finished and saved. */
   signal?: AbortSignal
   onEvent?: (event: DpoEvent) => void
@@ -107,6 +111,10 @@ export async function dpoInFolder(recipe: PreferenceRecipe, options: Omit<DpoOpt
   if (resume) await checkResumed(folder, settings)
   else await writeRunRecipe(folder, stringify(recipe))
 
+  phase('hashing base and data')
+  const command = options.command ?? 'unmask dpo --recipe recipe.yaml'
+  const recordAt = await runRecord(recipe, { method: 'dpo', command, signal })
+
   const { total: parameters } = parameterCounts(model)
   phase(
     `${loaded.name}: ${parameters} parameters, ${exact ? 'exact likelihoods' : `the bound in blocks of ${blockSize}`}`,
@@ -156,7 +164,7 @@ export async function dpoInFolder(recipe: PreferenceRecipe, options: Omit<DpoOpt
       runDirectory: folder,
       resume,
       // Low-rank weights alone are no model.
-      files: lora ? {} : modelFiles(loaded),
+      files: (spent) => ({ ...(lora ? {} : modelFiles(loaded)), [recordFile]: recordText(recordAt(spent)) }),
       versions: versions(),
       signal,
       onEvent(event) {
@@ -173,13 +181,35 @@ export async function dpoInFolder(recipe: PreferenceRecipe, options: Omit<DpoOpt
     const weights = await storedWeights(result.checkpoint!)
     const trained = lora ? await withAdapter(recipe, { loaded, weights, baseConfig: read.model.config }) : weights
     const path = join(folder, 'model')
-    await saveTrained(path, loaded, trained)
+    const after = result.validation ?? undefined
+    const finished = { ...recordAt(result.spent), scores: scoresOf(before, after) }
+    await saveTrained(path, loaded, trained, finished)
     const adapter = lora ? adapterFolder(recipe) : undefined
-    return { ...outcome, status: 'completed', model: path, adapter, after: result.validation ?? undefined }
+    if (adapter) await writeCard(adapter, finished, { config, isAdapter: true })
+    return { ...outcome, status: 'completed', model: path, adapter, after }
   } finally {
     await executor.dispose()
   }
 }
+
+/** What was measured, for the model's card. */
+const scoresOf = (before: Evaluation | undefined, after: Evaluation | undefined): Score[] =>
+  (
+    [
+      ['held-out pairs before training', before],
+      ['held-out pairs after training', after],
+    ] as const
+  ).flatMap(([name, evaluation]) =>
+    evaluation?.metrics
+      ? [
+          {
+            name,
+            value: `${(100 * evaluation.metrics.reward_accuracy!).toFixed(1)} % with the higher reward, margin ${evaluation.metrics.reward_margin!.toFixed(3)}`,
+            settings: `${evaluation.metrics.pairs} pairs`,
+          },
+        ]
+      : [],
+  )
 
 const interrupted = { status: 'interrupted', model: undefined, adapter: undefined, after: undefined } as const
 

@@ -1,5 +1,7 @@
 // Makes a whole model of an adapter: its base with the low-rank weights fused into it. Composes reading, rounding and writing,
 // one tensor in memory at a time.
+import { cardFiles } from '../account/card.ts'
+import { derivedRecord } from '../account/record.ts'
 import { isAdapterFolder } from '../checkpoint/adapted.ts'
 import { claimOutput, openCheckpoint, type StoredDType, saveCheckpoint } from '../checkpoint/index.ts'
 import { checkTensors } from '../checkpoint/load.ts'
@@ -21,11 +23,14 @@ export interface MergeAdapterOptions {
    * are not quantised, whatever the base is.
    */
   bits?: 4 | 8 | undefined
+  /** The command to record. Default `unmask merge`. */
+  command?: string | undefined
   signal?: AbortSignal | undefined
 }
 
 /** Writes the model that an adapter makes of its base. Throws UserError where it does not fit or `out` may not be written. */
-export async function mergeAdapter({ adapter, out, force, dtype, bits, signal }: MergeAdapterOptions): Promise<void> {
+export async function mergeAdapter(options: MergeAdapterOptions): Promise<void> {
+  const { adapter, out, force, dtype, bits, command = 'unmask merge', signal } = options
   if (!(await isAdapterFolder(adapter))) throw new UserError(`${adapter}: is not the folder of an adapter`)
   if (bits && dtype) throw new UserError('a model in bits has no --dtype: choose one')
   await claimOutput(out, { inputs: [adapter], force })
@@ -41,9 +46,11 @@ export async function mergeAdapter({ adapter, out, force, dtype, bits, signal }:
             ...{ groupSize: base.blockSize, offsets: base.offsets ?? false },
             symmetric: !base.asymmetric && !base.offsets,
           }
-      await quantize({ model: adapter, out, bits, force, ...format, ...(signal && { signal }) })
+      await quantize({ model: adapter, out, bits, force, command, ...format, ...(signal && { signal }) })
       return
     }
+    const base = { name: adapter, path: adapter }
+    const record = await derivedRecord({ method: 'merge', command, base, settings: { dtype }, signal })
     await saveCheckpoint(out, {
       config: checkpoint.config,
       parameters: new Map(
@@ -57,6 +64,7 @@ export async function mergeAdapter({ adapter, out, force, dtype, bits, signal }:
       ),
       tokenizerFiles: await checkpoint.tokenizerFiles(),
       generationConfig: checkpoint.generationConfig,
+      files: cardFiles(record, model),
       dtype,
     })
   } finally {

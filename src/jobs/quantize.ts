@@ -1,6 +1,8 @@
 // Makes a model small: its matrices in 4 or 8 bits, in a folder of its own. Composes reading, calibration, rounding and
 // writing, one tensor in memory at a time.
 import { isDeepStrictEqual } from 'node:util'
+import { cardFiles } from '../account/card.ts'
+import { derivedRecord } from '../account/record.ts'
 import {
   type Checkpoint,
   claimOutput,
@@ -60,6 +62,8 @@ export interface QuantizeOptions {
   /** How its rows are written. Default: the chat template where the tokenizer has one. */
   template?: 'none' | 'chat'
   threads?: number
+  /** The command to record. Default `unmask quantize`. */
+  command?: string
   signal?: AbortSignal
   onEvent?: (event: QuantizeEvent) => void
 }
@@ -169,6 +173,11 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
       make,
     })
     const { generationConfig } = checkpoint
+    const record = await derivedRecord({
+      ...{ method: 'quantize', command: options.command ?? 'unmask quantize', signal },
+      base: { name: options.model, path },
+      settings: { method, ...formatOf([]), calibration: options.calibration },
+    })
     await saveCheckpoint(out, {
       config: {
         ...model.config,
@@ -177,6 +186,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
       parameters,
       tokenizerFiles,
       generationConfig,
+      files: cardFiles(record, model),
     })
     const floatBytes = [...model.parameters.values()].reduce((sum, shape) => sum + 4 * elements(shape), 0)
     return {

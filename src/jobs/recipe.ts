@@ -1,6 +1,7 @@
 // The recipe of a run: one schema for YAML files, command-line flags and the library. It knows names, ranges and defaults;
 // it reads no files and knows nothing about models.
 import * as z from 'zod'
+import { cardSettings, costSettings } from '../account/settings.ts'
 import { editDistance } from '../core/edit-distance.ts'
 import { UserError } from '../core/types.ts'
 import { recipeDecodingFields } from '../decode/settings-zod.ts'
@@ -214,6 +215,9 @@ const adapter = z.strictObject({
     .describe('token or id that other tools take for the mask (default: an unused special token, else a new one)'),
 })
 
+/** What every recipe of a training has beside it. */
+export const accountSections = { cost: costSettings.prefault({}), card: cardSettings.prefault({}) }
+
 /** What `accelerate` takes: the sections of a conversion, with an adapter instead of blocks. */
 export const acceleratorSchema = z.strictObject({
   model: z.string().min(1).describe('autoregressive model: folder, .gguf or .safetensors file, or Hub repository'),
@@ -230,6 +234,7 @@ export const acceleratorSchema = z.strictObject({
       prompts: whole.default(32).describe('held-out prompts to choose the settings of decoding with'),
     })
     .prefault({}),
+  ...accountSections,
 })
 
 export type AcceleratorRecipe = z.output<typeof acceleratorSchema>
@@ -272,6 +277,7 @@ export const recipeSchema = z.strictObject({
   lora: lora.prefault({}),
   decode: decode.prefault({}),
   eval: evaluation.prefault({}),
+  ...accountSections,
 })
 
 /** A checked recipe with every default filled in. */
@@ -403,6 +409,14 @@ export function parseSections(value: unknown, origin: Origin = (path) => path): 
   const result = check(z.strictObject({ decode: decode.prefault({}), eval: evaluation.prefault({}) }), value)
   if ('data' in result) return result.data
   throw new UserError(problemLines(result.problems, origin).join('\n'))
+}
+
+/** Checks prices that replace those of a recipe: only those that are given are returned. Errors as in `parseRecipe`. */
+export function parsePrices(value: unknown, origin: Origin = (path) => path): Partial<Recipe['cost']> {
+  const { cost = {} } = value as { cost?: object }
+  const result = check(z.strictObject({ cost: costSettings }), { cost })
+  if ('problems' in result) throw new UserError(problemLines(result.problems, origin).join('\n'))
+  return Object.fromEntries(Object.entries(result.data.cost).filter(([key]) => key in cost))
 }
 
 /** A line for each problem; each names the key (through `origin`). */

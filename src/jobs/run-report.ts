@@ -1,12 +1,14 @@
 // From a finished training run to the data of its report. It reads nothing and measures nothing.
 
+import { accountOf } from '../account/account.ts'
+import { provenance } from '../account/provenance.ts'
+import { publishableSettings, type Score } from '../account/record.ts'
 import type { LoadedModel } from '../checkpoint/load.ts'
 import { settingDefault } from '../decode/index.ts'
 import type { MaskToken } from '../diffusion/mask-token.ts'
 import type { Stage } from '../diffusion/schedule.ts'
 import type { ComparisonResult } from '../eval/compare.ts'
 import { tokenEfficiency } from '../eval/report/efficiency.ts'
-import { provenance, publishable } from '../eval/report/provenance.ts'
 import type { EvaluationPoint, ReportData } from '../eval/report/types.ts'
 import { parameterCounts } from '../models/index.ts'
 import { traits } from '../objectives/index.ts'
@@ -66,7 +68,7 @@ export function runReport(input: RunOutcome): ReportData {
       seconds,
       tokensPerSecond: tokens / seconds,
       peakMemoryBytes: last?.peak_rss_bytes,
-      energyJoules: last?.energy_j,
+      account: last && accountOf({ tokens, flops: last.flops ?? 0, seconds, joules: last.energy_j }, recipe.cost),
       interrupted: false,
       schedule: [...input.schedule],
       points: metrics.flatMap((record) =>
@@ -112,6 +114,52 @@ export function runReport(input: RunOutcome): ReportData {
   }
 }
 
+/** What was measured, for the model's card. */
+export function scoresOf(
+  { objective, diffusion, decode, eval: settings }: Recipe,
+  { evaluation, baseline, comparison }: Pick<RunOutcome, 'evaluation' | 'baseline' | 'comparison'>,
+): Score[] {
+  const scores: Score[] = []
+  const text = `${evaluation.tokens} tokens of held-out text`
+  const bits = ({ bitsPerByte, bitsPerByteStderr }: Evaluation) =>
+    `${bitsPerByte.toFixed(3)}${bitsPerByteStderr > 0 ? ` ± ${bitsPerByteStderr.toFixed(3)}` : ''}`
+  scores.push({
+    name: traits[objective].exact ? 'bits per byte' : 'bits per byte, upper bound',
+    value: bits(evaluation),
+    settings: traits[objective].exact ? text : `${text}, blocks of ${diffusion.block_size}`,
+  })
+  if (baseline) scores.push({ name: 'bits per byte of the base', value: bits(baseline), settings: text })
+  const rows =
+    settings.tasks.length > 0 ? `${settings.tasks.join(', ')}: ${settings.task_rows} rows of each` : 'held-out prompts'
+  for (const [name, summary, threshold] of [
+    ['base, one token at a time', comparison?.ar, undefined],
+    ['one token at a time', comparison?.own, undefined],
+    ['in drafts or blocks', comparison?.diffusion, comparison?.threshold],
+  ] as const) {
+    if (!summary) continue
+    const { score, tokensPerForward, tokensPerSecond } = summary
+    const measured = [
+      rows,
+      `at most ${decode.max_new_tokens} tokens`,
+      ...(threshold === undefined ? [] : [`threshold ${threshold}`]),
+    ]
+    scores.push({
+      name,
+      value: [
+        ...(score
+          ? [
+              `${(100 * score.accuracy).toFixed(1)} % (${(100 * score.low).toFixed(1)} to ${(100 * score.high).toFixed(1)})`,
+            ]
+          : []),
+        `${tokensPerForward.toFixed(2)} tokens per forward`,
+        `${tokensPerSecond.toFixed(0)} tokens/s`,
+      ].join(', '),
+      settings: measured.join('; '),
+    })
+  }
+  return scores
+}
+
 const goal = ({ objective, diffusion: { block_size } }: Recipe): string =>
   objective === 'hybrid'
     ? `to predict the next token, and ${block_size} tokens at masks that it then checks itself`
@@ -141,10 +189,4 @@ function evaluationPoints(metrics: readonly MetricsRecord[], exact: boolean): Ev
           },
         ],
   )
-}
-
-function publishableSettings(recipe: Recipe): Record<string, unknown> {
-  return JSON.parse(JSON.stringify(recipe), (_, value: unknown) =>
-    typeof value === 'string' ? publishable(value) : value,
-  ) as Record<string, unknown>
 }

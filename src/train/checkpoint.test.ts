@@ -132,7 +132,9 @@ describe('mergeCheckpoints', () => {
     const paths = [await save(1, files), await save(2), await save(3)]
     await mergeCheckpoints(paths, join(run, 'merged'))
     const merged = join(run, 'merged')
-    expect((await readdir(merged)).sort()).toEqual(['config.json', 'model.safetensors', 'tokenizer.json'])
+    expect((await readdir(merged)).sort()).toEqual([
+      ...['README.md', 'config.json', 'model.safetensors', 'provenance.json', 'tokenizer.json'],
+    ])
     const file = await openWeights(merged)
     try {
       for (const [name, { shape }] of weightsOf(1)) {

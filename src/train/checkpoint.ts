@@ -30,6 +30,10 @@ export interface TrainerState {
   data_position: DataPosition
   /** Seconds of the whole run, interruptions not counted. */
   elapsed_s: number
+  /** Estimated floating-point operations of the updates; missing in checkpoints of earlier versions. */
+  flops?: number
+  /** Energy of the whole run in joules; missing where the machine has not reported all of it. */
+  energy_j?: number | undefined
   /** Validation of this checkpoint; null where none was due. */
   validation: Evaluation | null
   /** Causal evaluation of the base model before training; null where it was not measured. */

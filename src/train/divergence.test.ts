@@ -5,7 +5,7 @@ import { observeStep, type RecentSteps } from './divergence.ts'
 /** Observes a series of losses (gradient norm 1) and returns the index of the step that is called diverged. */
 function firstDiverged(losses: readonly number[]): number {
   const recent: RecentSteps = { losses: [], gradNorms: [] }
-  return losses.findIndex((loss) => observeStep(recent, { loss, gradNorm: 1, metrics: {} }, 20) !== undefined)
+  return losses.findIndex((loss) => observeStep(recent, { loss, gradNorm: 1 }, 20) !== undefined)
 }
 
 describe('observeStep', () => {
@@ -25,7 +25,7 @@ describe('observeStep', () => {
   it('stops at once where a number is not finite, and says which', () => {
     expect(firstDiverged([2, 2, Number.NaN])).toBe(2)
     const recent = { losses: [], gradNorms: [] }
-    const result = { loss: 1, gradNorm: Number.POSITIVE_INFINITY, metrics: {} }
+    const result = { loss: 1, gradNorm: Number.POSITIVE_INFINITY }
     expect(observeStep(recent, result, 20)).toBe('the gradient norm is Infinity')
   })
 })

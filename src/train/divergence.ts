@@ -16,7 +16,11 @@ const patience = 8
  * norm is not finite, else where one of them was more than `factor` times its median over the 64 steps before, 8 steps in
  * a row. Single spikes are normal (the ELBO's weights 1/t reach 1000) and gradient clipping takes care of them.
  */
-export function observeStep(recent: RecentSteps, result: StepResult, factor: number): string | undefined {
+export function observeStep(
+  recent: RecentSteps,
+  result: Pick<StepResult, 'loss' | 'gradNorm'>,
+  factor: number,
+): string | undefined {
   const series = [
     ['loss', recent.losses, result.loss],
     ['gradient norm', recent.gradNorms, result.gradNorm],

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { bigramRun, bigramTrainer, ruleBatch } from '../../test/train/bigram.ts'
+import type { Spent } from '../account/account.ts'
 import { random } from '../core/random.ts'
 import { listCheckpoints, readState } from './checkpoint.ts'
 import { type TrainEvent, TrainingDiverged, type TrainResult, train } from './loop.ts'
@@ -116,6 +117,7 @@ describe('train', () => {
   it('ends with bitwise the same weights when it is stopped by its signal and resumed', async () => {
     const runDirectory = join(folder, 'aborted')
     const statuses: string[] = []
+    let spent: Spent | undefined
     for (const stopAt of [1, 20, 21, 77, Number.POSITIVE_INFINITY]) {
       const abort = new AbortController()
       const result = await train({
@@ -125,9 +127,12 @@ describe('train', () => {
         onEvent: (event) => event.type === 'step' && event.step === stopAt && abort.abort(),
       })
       statuses.push(`${result.status} ${result.step}`)
+      spent = result.spent
       expect((await listCheckpoints(runDirectory)).at(-1)!.step).toBe(result.step)
     }
     expect(statuses).toEqual(['interrupted 1', 'interrupted 20', 'interrupted 21', 'interrupted 77', 'completed 118'])
+    // The account is that of all five processes.
+    expect(spent).toMatchObject({ tokens: 15104, flops: reference.spent.flops })
     const { weights, moments, metrics } = await outcome(runDirectory)
     const expected = await outcome(referenceRun)
     expect(weights.equals(expected.weights)).toBe(true)

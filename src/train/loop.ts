@@ -2,13 +2,15 @@
 // Knows nothing about models, graphs or how the loss is computed.
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Spent } from '../account/account.ts'
+import { energyMeter } from '../account/energy.ts'
 import { UserError } from '../core/types.ts'
 import type { Batch, BatchSource, DataPosition } from '../data/types.ts'
 import { type EmbeddingNoise, embeddingNoise } from '../diffusion/mask-token.ts'
 import { type Stage, scheduleTokens, stageAt } from '../diffusion/schedule.ts'
 import { checkpointPath, pruneCheckpoints, saveTrainingCheckpoint, type TrainerState } from './checkpoint.ts'
 import { observeStep } from './divergence.ts'
-import { energyMeter, type MetricsRecord, openMetrics } from './metrics.ts'
+import { type MetricsRecord, openMetrics } from './metrics.ts'
 import { configHash, runConfig, startOrResume } from './resume.ts'
 import { checkLearningRate, type LearningRateOptions, learningRateAt } from './schedule.ts'
 import type { Evaluation, Metric, Trainer } from './types.ts'
@@ -50,8 +52,8 @@ export interface TrainOptions {
   resume?: boolean
   /** Further settings of the run (model, data, noise ...): JSON; a run is only resumed with the same. */
   config?: Readonly<Record<string, unknown>>
-  /** Small files that make a checkpoint folder a model: config.json, tokenizer.json ... */
-  files?: Readonly<Record<string, string>>
+  /** Small files of a checkpoint's folder: those that make it a model (config.json ...), and what it came from and has cost. */
+  files?: (spent: Spent) => Readonly<Record<string, string>>
   /** Versions to record in a checkpoint, beside Node's. */
   versions?: Readonly<Record<string, string>>
   /** On abort the step under way is finished and saved. */
@@ -94,6 +96,8 @@ export interface TrainResult {
   baseline: Evaluation | null
   /** The latest validation. */
   validation: Evaluation | null
+  /** As of the newest checkpoint. */
+  spent: Spent
   /** Checkpoints of lowest negative ELBO, best first; they are on the disk. */
   best: { step: number; nelbo: number; path: string }[]
 }
@@ -151,19 +155,32 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   const startedAt = performance.now()
   const secondsSinceStart = () => (performance.now() - startedAt) / 1000
 
+  async function spent(): Promise<Spent> {
+    const { tokens, flops, elapsedBefore, joulesBefore } = progress
+    const joules = energy && joulesBefore !== undefined ? joulesBefore + (await energy()) : undefined
+    return { tokens, flops, seconds: elapsedBefore + secondsSinceStart(), joules }
+  }
+
+  let accounted: Spent = {
+    ...{ tokens: progress.tokens, flops: progress.flops },
+    ...{ seconds: progress.elapsedBefore, joules: progress.joulesBefore },
+  }
+
   async function record(step: Pick<MetricsRecord, 'block_size'> & Partial<MetricsRecord>, validated: boolean) {
     const { baseline } = progress
+    const { tokens, flops, seconds, joules } = await spent()
     await metrics.append({
       step: progress.step,
-      tokens: progress.tokens,
+      tokens,
       stage: progress.stage,
       ...step,
       ...(validated && progress.validation ? validationRecord(progress.validation) : {}),
       ...(validated && baseline ? { ar_nll: baseline.nll, ar_bits_per_byte: baseline.bitsPerByte } : {}),
       rss_bytes: process.memoryUsage.rss(),
       peak_rss_bytes: process.resourceUsage().maxRSS * 1024,
-      ...(energy ? { energy_j: await energy() } : {}),
-      elapsed_s: progress.elapsedBefore + secondsSinceStart(),
+      ...(joules === undefined ? {} : { energy_j: joules }),
+      flops,
+      elapsed_s: seconds,
     })
   }
 
@@ -185,13 +202,16 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     const current = validated ? progress.validation : null
     if (current) progress.best = rankedBest([...progress.best, { step, nelbo: current.nll }], keepBest)
     await metrics.flush()
+    const used = await spent()
     const state = {
       format: 1 as const,
       step,
       tokens,
       stage,
       data_position: position,
-      elapsed_s: progress.elapsedBefore + secondsSinceStart(),
+      elapsed_s: used.seconds,
+      flops: used.flops,
+      energy_j: used.joules,
       validation: current,
       baseline,
       best: progress.best,
@@ -200,8 +220,9 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       config_hash: configHash(config),
       versions: { node: process.version, platform: `${process.platform}-${process.arch}`, ...options.versions },
     }
-    const path = await saveTrainingCheckpoint(runDirectory, trainer, state, options.files)
+    const path = await saveTrainingCheckpoint(runDirectory, trainer, state, options.files?.(used))
     progress.savedStep = step
+    accounted = used
     await pruneCheckpoints(runDirectory, { step, keepLast, keepSteps: progress.best.map((entry) => entry.step) })
     onEvent({ type: 'checkpoint', step, path })
   }
@@ -252,6 +273,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       const tokensPerSecond = data.tokens / ((performance.now() - stepStart) / 1000)
       progress.step++
       progress.tokens = tokensAfter
+      progress.flops += result.flops
       progress.stage = index
       progress.position = data.position
 
@@ -304,6 +326,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     checkpoint: lastCheckpoint(),
     baseline: progress.baseline,
     validation: progress.validation,
+    spent: accounted,
     best: progress.best.map((entry) => ({ ...entry, path: checkpointPath(runDirectory, entry.step) })),
   }
 }

@@ -1,11 +1,13 @@
 // Averages checkpoints of one model into one. Knows tensors and settings by name only.
 import { copyFile, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { exists, readJsonObject } from '../checkpoint/file.ts'
+import { cardFiles } from '../account/card.ts'
+import { derivedRecord } from '../account/record.ts'
+import { exists, readJsonObject, writeTextAtomically } from '../checkpoint/file.ts'
 import { claimOutput, makeCheckpointFolder } from '../checkpoint/index.ts'
 import type { SafetensorsFile } from '../checkpoint/safetensors.ts'
 import { type DeferredParameter, type StoredDType, writeShardedSafetensors } from '../checkpoint/safetensors-write.ts'
-import { UserError } from '../core/types.ts'
+import { type ModelConfig, UserError } from '../core/types.ts'
 import { shownJson } from '../formats/json.ts'
 import { jsonDifferences } from '../formats/json-differences.ts'
 import { openWeights } from './trained-files.ts'
@@ -22,12 +24,15 @@ import { openWeights } from './trained-files.ts'
 export async function mergeCheckpoints(
   paths: readonly string[],
   out: string,
-  { dtype, force }: { dtype?: StoredDType; force?: boolean } = {},
+  { dtype, force, command = 'unmask merge' }: { dtype?: StoredDType; force?: boolean; command?: string } = {},
 ): Promise<void> {
   const [firstPath] = paths
   if (firstPath === undefined) throw new UserError('There is no checkpoint to merge; name at least one.')
   await claimOutput(out, { inputs: paths, force })
-  await checkConfigs(paths)
+  const config = await checkConfigs(paths)
+  const base = { name: firstPath, path: firstPath }
+  const settings = { checkpoints: paths, dtype }
+  const record = await derivedRecord({ method: 'merge', command, base, settings, signal: undefined })
 
   const files: SafetensorsFile[] = []
   try {
@@ -36,8 +41,11 @@ export async function mergeCheckpoints(
     await makeCheckpointFolder(out, async (folder) => {
       await writeShardedSafetensors(folder, merged, { dtype })
       for (const name of await readdir(firstPath))
-        if (/\.(json|txt|jinja|model)$/.test(name) && !/^trainer_state\.json$|\.index\.json$/.test(name))
+        if (/\.(json|txt|jinja|model)$/.test(name) && !/^(trainer_state|provenance)\.json$|\.index\.json$/.test(name))
           await copyFile(join(firstPath, name), join(folder, name))
+      if (config)
+        for (const [name, text] of Object.entries(cardFiles(record, { config: config as ModelConfig })))
+          await writeTextAtomically(join(folder, name), text)
     })
   } finally {
     for (const file of files) await file.close()
@@ -47,8 +55,8 @@ export async function mergeCheckpoints(
 /** Keys of a config.json that say nothing about what the weights compute. */
 const notes = ['_name_or_path', 'transformers_version', 'dtype', 'torch_dtype', 'use_cache']
 
-/** Throws where the folders, as far as they have a config.json, are not of one model. */
-async function checkConfigs(paths: readonly string[]): Promise<void> {
+/** The config.json of the folders, as far as they have one. Throws where they are not of one model. */
+async function checkConfigs(paths: readonly string[]): Promise<Record<string, unknown> | undefined> {
   let first: { path: string; config: Record<string, unknown> } | undefined
   for (const path of paths) {
     const file = join(path, 'config.json')
@@ -60,6 +68,7 @@ async function checkConfigs(paths: readonly string[]): Promise<void> {
     const shown = differing.map(({ path, a, b }) => `${path} ${shownJson(a)} (there ${shownJson(b)})`)
     throw new UserError(`${file}: differs from that of ${first.path}: ${shown.join(', ')}`)
   }
+  return first?.config
 }
 
 function meanOf(files: readonly SafetensorsFile[]): Map<string, DeferredParameter> {

@@ -1,12 +1,13 @@
 // Training on preference pairs: a stepper in this process, and the objective that prepares its batches. Pairs are measured
 // against a reference model, which is the model before its first step.
+import { updateFlops } from '../account/flops.ts'
 import { type InferenceParameter, type Parameter, UserError } from '../core/types.ts'
 import type { Batch, PairLikelihoods } from '../data/types.ts'
 import type { Model } from '../models/types.ts'
 import { type DpoSettings, dpo, pairLikelihoods, preferenceLoss, rewards } from '../objectives/dpo.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { createStepper, isMatrix, type StepperOptions } from './stepper.ts'
-import { type LocalTrainer, stepperTrainer, trainable } from './trainer.ts'
+import { type LocalTrainer, parameterCount, stepperTrainer, trainable } from './trainer.ts'
 
 export interface PreferenceTrainerOptions
   extends Omit<StepperOptions, 'base' | 'loraScale' | 'decays'>,
@@ -60,6 +61,7 @@ export async function createPreferenceTrainer(
       return dpo.prepare(batch, at, settings)
     },
     measure: (batch, { row, pairs }) => measured(batch, 2 * pairs, row),
+    flops: updateFlops(model, lora && parameterCount(lora.parameters)),
   })
   return {
     ...local,

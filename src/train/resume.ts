@@ -20,6 +20,10 @@ export interface Progress {
   validation: Evaluation | null
   /** Seconds of the run before this process. */
   elapsedBefore: number
+  /** Joules of the run before this process; undefined where they were not all reported. */
+  joulesBefore: number | undefined
+  /** Estimated operations of the updates so far. */
+  flops: number
   /** Step of the newest checkpoint on the disk. */
   savedStep: number | undefined
 }
@@ -51,6 +55,8 @@ export async function startOrResume(options: TrainOptions, config: Record<string
       baseline: options.baseline ?? null,
       validation: null,
       elapsedBefore: 0,
+      joulesBefore: 0,
+      flops: 0,
       savedStep: undefined,
     }
   }
@@ -77,6 +83,8 @@ export async function startOrResume(options: TrainOptions, config: Record<string
     baseline: state.baseline,
     validation: state.validation,
     elapsedBefore: state.elapsed_s,
+    joulesBefore: state.energy_j,
+    flops: state.flops ?? 0,
     savedStep: state.step,
   }
 }

@@ -46,7 +46,7 @@ export interface Stepper {
     microBatches: readonly MicroBatch<Variant>[],
     learningRate: number,
     totals?: Readonly<Record<string, number>>,
-  ): Promise<StepResult>
+  ): Promise<Omit<StepResult, 'flops'>>
   /** The negative log-likelihood of each prediction. */
   nll(microBatch: MicroBatch<Variant>): Promise<Float32Array>
   parameters(): Promise<Map<string, Parameter>>

@@ -1,6 +1,7 @@
 // Trainers: a stepper in this process, and the objective that prepares its batches.
 // They know the model and the objectives; they do not know schedules, or when to stop.
 
+import { updateFlops } from '../account/flops.ts'
 import type { InferenceParameter, InitialParameter, Parameter } from '../core/types.ts'
 import type { Batch } from '../data/types.ts'
 import type { Counters } from '../diffusion/noise.ts'
@@ -63,6 +64,7 @@ export async function createTrainer(
       return objectiveAt(options.objective, settings, batch.length).prepare(batch, at, settings)
     },
     measure: (batch, draw) => likelihoodDraws(batch, draw, { ...options, hiddenSize }),
+    flops: updateFlops(model, lora && parameterCount(lora.parameters)),
   })
 }
 
@@ -77,6 +79,9 @@ export function trainable(weights: ReadonlyMap<string, InferenceParameter>): Map
   }
   return found
 }
+
+export const parameterCount = (parameters: ReadonlyMap<string, { shape: readonly number[] }>): number =>
+  [...parameters.values()].reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0)
 
 export interface StridedTrainerOptions extends Omit<StepperOptions, 'base' | 'decays'>, StridedSettings {
   seed: number
@@ -100,6 +105,7 @@ export async function createStridedTrainer(
   const local = stepperTrainer(stepper, options.seed, {
     prepare: (batch, at) => strided.prepare(batch, at, settings),
     measure: (batch, draw) => strided.measure(batch, draw, settings),
+    flops: updateFlops(model, parameterCount(initial)),
   })
   return {
     ...local,
@@ -117,6 +123,8 @@ export function stepperTrainer(
   objective: {
     prepare(batch: Batch, at: Counters, input: StepInput): MicroBatch<Variant>
     measure(batch: Batch, draw: MeasureOptions & Pick<EvaluationOptions, 'blockSize'>): Measurement<Variant>[]
+    /** Estimated operations of an update's micro-batch. */
+    flops(microBatch: MicroBatch<Variant>): number
   },
 ): LocalTrainer {
   return {
@@ -131,7 +139,8 @@ export function stepperTrainer(
         prepared.push(objective.prepare(batch, { seed, step: input.step, row }, input))
         row += batch.rows
       }
-      return stepper.update(prepared, input.learningRate)
+      const result = await stepper.update(prepared, input.learningRate)
+      return { ...result, flops: prepared.reduce((sum, microBatch) => sum + objective.flops(microBatch), 0) }
     },
 
     evaluate: (batches, { blockSize, ...options }) =>

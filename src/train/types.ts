@@ -11,6 +11,8 @@ export interface StepResult {
   gradNorm: number
   /** What else the objective reports, by its name in metrics.jsonl. */
   metrics: Record<string, Metric>
+  /** Floating-point operations of the step, as estimated by `updateFlops`. */
+  flops: number
 }
 
 /** Everything a step needs beside the weights; the noise is drawn from (seed, step) alone. */

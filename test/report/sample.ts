@@ -79,7 +79,7 @@ export function sampleReport(): ReportData {
       seconds: 577,
       tokensPerSecond: 5200,
       peakMemoryBytes: 700 * 2 ** 20,
-      energyJoules: undefined,
+      account: undefined,
       interrupted: false,
       schedule,
       points,

@@ -171,7 +171,7 @@ export function bigramTrainer(seed: number): LocalTrainer {
         const spread = Math.sqrt(averageSquare[i]! / (1 - 0.95 ** updates)) + 1e-8
         weight[i] = weight[i]! - learningRate * (update / spread + 0.01 * weight[i]!)
       }
-      return { loss, gradNorm, metrics: { loss_positions: positions } }
+      return { loss, gradNorm, metrics: { loss_positions: positions }, flops: 6 * weight.length * positions }
     },
 
     async evaluate(batches, { blockSize, seed: evaluationSeed, samples = 4 }) {

@@ -45,6 +45,7 @@ Examples:
             recipe,
             resume: flags.resume,
             force: flags.force,
+            command: context.commandLine,
             signal: context.signal,
             fetch: (model) => fetchForTraining(context, model),
             onEvent: accelerateDisplay(context),

@@ -78,8 +78,8 @@ Requests arrive at random (a Poisson process) and do not wait for answers. Times
         })
         if (files) {
           const { loadFigure } = await import('../../serve/load-figure.ts')
-          const { provenance } = await import('../../eval/report/provenance.ts')
-          const run = provenance(`unmask ${process.argv.slice(2).join(' ')}`, undefined)
+          const { provenance } = await import('../../account/provenance.ts')
+          const run = provenance(context.commandLine, undefined)
           await writeFile(files.json, `${JSON.stringify({ run, results }, null, 2)}\n`)
           await writeFile(files.svg, loadFigure(results))
         }

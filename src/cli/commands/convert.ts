@@ -60,7 +60,7 @@ Examples:
             recipe,
             resume: flags.resume,
             force: flags.force,
-            command: `unmask ${process.argv.slice(2).join(' ')}`,
+            command: context.commandLine,
             signal: context.signal,
             fetch: (model) => fetchForTraining(context, model),
             onEvent: show,

@@ -1,13 +1,15 @@
 // unmask info: what a checkpoint is, from its headers alone, or what a config.json describes.
+import { stat } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { Command } from 'commander'
+import type { RunRecord } from '../../account/record.ts'
 import type { AdapterSummary } from '../../checkpoint/adapter.ts'
 import type { CheckpointInfo } from '../../checkpoint/index.ts'
 import { type ModelConfig, UserError } from '../../core/types.ts'
 import type { Model } from '../../models/index.ts'
 import type { Context } from '../context.ts'
 import { fetchModel } from '../fetch.ts'
-import { bytes, count, table } from '../format.ts'
+import { bytes, count, duration, table } from '../format.ts'
 import { action, type Session } from '../session.ts'
 
 export function infoCommand(session: Session): Command {
@@ -36,6 +38,8 @@ Examples:
           return context.result({ path, format: 'adapter', adapter }, () =>
             lines([['path', path], ...adapterRows(adapter)]),
           )
+        const { readRecord } = await import('../../account/record.ts')
+        const record = (await stat(path)).isDirectory() ? await readRecord(path) : undefined
         const checkpoint = await openCheckpoint(path)
         try {
           // An architecture that unmask does not know is worth describing too.
@@ -52,8 +56,8 @@ Examples:
           const active = model ? parameterCounts(model).active : undefined
           const parameters = { ...info.parameters, active }
           context.result(
-            { ...info, parameters, config, adapter, supported: unsupported === undefined, reason: unsupported },
-            () => describe(info, active, config, unsupported, adapter),
+            { ...info, parameters, config, adapter, record, supported: unsupported === undefined, reason: unsupported },
+            () => describe(info, active, config, unsupported, adapter, record),
           )
         } finally {
           await checkpoint.close()
@@ -90,6 +94,20 @@ const adapterRows = ({ method, base, rank, alpha, targetModules, drafts }: Adapt
   ['targets', targetModules.join(', ')],
 ]
 
+/** How a model was made; `unmask report` says more. */
+const madeRows = ({ method, base, license, created, account }: RunRecord): [string, string][] => [
+  ['made by', `${method} of ${base.name}, ${created.slice(0, 10)}`],
+  ['licence', license ?? 'not known'],
+  ...(account
+    ? ([
+        [
+          'cost',
+          `${count(account.tokens)} tokens, ${duration(account.seconds)}, ${account.cost.toPrecision(2)} ${account.currency}`,
+        ],
+      ] as [string, string][])
+    : []),
+]
+
 const lines = (rows: readonly (readonly string[])[]): string =>
   rows.map(([name, value]) => `${name!.padEnd(13)}${value}`).join('\n')
 
@@ -111,6 +129,7 @@ function describe(
   config: Record<string, unknown>,
   unsupported: string | undefined,
   adapter: AdapterSummary | undefined,
+  record: RunRecord | undefined,
 ): string {
   const { parameters, memory, tokenizer, differences } = info
   const rows = [
@@ -132,6 +151,7 @@ function describe(
     ],
     ['memory', memoryText(memory)],
     ['tokenizer', tokenizerText(tokenizer)],
+    ...(record ? madeRows(record) : []),
   ]
   const parts = [lines(rows)]
   if (unsupported !== undefined) parts.push(unsupported)

@@ -52,7 +52,15 @@ Examples:
           if (bits && dtype) throw new UsageError('--bits and --dtype: a quantised model has no other type; give one')
           const { mergeAdapter } = await import('../../jobs/merge-adapter.ts')
           const numbers = bits ? (Number(bits) as 4 | 8) : undefined
-          await mergeAdapter({ adapter: first, out, force, dtype, bits: numbers, signal: context.signal })
+          await mergeAdapter({
+            adapter: first,
+            out,
+            force,
+            dtype,
+            bits: numbers,
+            command: context.commandLine,
+            signal: context.signal,
+          })
           const stored = numbers ? `${numbers} bits` : (dtype ?? 'F32')
           context.result(
             { out, merged: [first], stored },
@@ -65,7 +73,7 @@ Examples:
         const count = wholeNumber('--best', best)
         if (count === undefined) for (const path of command.args) await refuseRun(path)
         const paths = count === undefined ? command.args : await bestCheckpoints(command.args, count)
-        await mergeCheckpoints(paths, out, { dtype, force })
+        await mergeCheckpoints(paths, out, { dtype, force, command: context.commandLine })
         context.result(
           { out, merged: paths },
           () => `${out}: the mean of ${paths.length} checkpoint${paths.length === 1 ? '' : 's'}`,

@@ -106,6 +106,7 @@ Examples:
           sequential,
           template,
           threads: context.threads,
+          command: context.commandLine,
           signal: context.signal,
           onEvent: progress(context),
         })

@@ -61,7 +61,7 @@ Examples:
           resume: flags.resume,
           force: flags.force,
           threads: context.threads,
-          command: `unmask ${process.argv.slice(2).join(' ')}`,
+          command: context.commandLine,
           signal: context.signal,
           onEvent: convertDisplay(context),
         })

@@ -46,7 +46,7 @@ Examples:
             recipe,
             resume: flags.resume,
             force: flags.force,
-            command: `unmask ${process.argv.slice(2).join(' ')}`,
+            command: context.commandLine,
             signal: context.signal,
             onEvent: convertDisplay(context),
           }),

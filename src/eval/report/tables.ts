@@ -1,4 +1,5 @@
 // The tables of a report, as titles and cells; Markdown and HTML are made from the same ones.
+import { accountRows } from '../../account/account.ts'
 import type { DecodingSummary, ModelSummary, ReportData, ScoreSummary } from './types.ts'
 
 export interface Table {
@@ -215,7 +216,7 @@ function trainingTable({ training }: ReportData): Table | undefined {
     rows.push([`loss of the last ${last.length} steps`, `${text} on text, ${padding} on padding`])
   }
   if (training.peakMemoryBytes !== undefined) rows.push(['peak memory', gibibytes(training.peakMemoryBytes)])
-  if (training.energyJoules !== undefined) rows.push(['energy', `${grouped(training.energyJoules)} J`])
+  if (training.account) rows.push(...accountRows(training.account).slice(2))
   if (training.interrupted) rows.push(['state', 'stopped before the last token'])
   return { title: 'Training', note: '', head: ['', ''], rows }
 }

@@ -1,6 +1,7 @@
 // What a report holds: plain JSON, written as report.json and drawn as Markdown and HTML.
 // Knows nothing about how the numbers came to be. Every part that was not measured is undefined and left out of the page.
-import type { Provenance } from './provenance.ts'
+import type { Account } from '../../account/account.ts'
+import type { Provenance } from '../../account/provenance.ts'
 
 /** One training step of the loss curve. */
 export interface TrainingPoint {
@@ -115,7 +116,8 @@ export interface ReportData extends Provenance {
         seconds: number
         tokensPerSecond: number
         peakMemoryBytes: number | undefined
-        energyJoules: number | undefined
+        /** What it cost; undefined in reports of earlier versions. */
+        account?: Account | undefined
         /** True where the run was stopped before its last token. */
         interrupted: boolean
         /** Block sizes in order. */

@@ -1,6 +1,6 @@
 // Where a measurement comes from: command, date, versions, machine. No host name and no path: reports are published.
 import { availableParallelism, cpus, totalmem } from 'node:os'
-import { versions } from '../../core/versions.ts'
+import { versions } from '../core/versions.ts'
 
 export interface Provenance {
   /** ISO 8601. */
