@@ -3,6 +3,8 @@ import type { Provenance } from '../../src/account/provenance.ts'
 import type { MetricsRecord } from '../../src/train/metrics.ts'
 import { type Recorded, readLines, readReport, readServe } from './lines.ts'
 import {
+  type Ablated,
+  ablated,
   accelerated,
   besidePeer,
   constrained,
@@ -22,7 +24,6 @@ import {
   soaked,
   speeds,
   streams,
-  tokenShift,
   type Way,
 } from './tables.ts'
 
@@ -175,21 +176,15 @@ npm run --silent bench -- streams --data runs/jobs/extract/test-0.jsonl --prompt
     render: () => rendered(readLines<Way>('decoding/tiny-seeds.jsonl'), seeds),
   },
   {
-    name: 'labels',
-    title: 'Token shift',
+    name: 'ablations',
+    title: 'What each setting of a conversion brings',
     about:
-      'Short conversions of the tiny model to blocks of 8, with and without the token shift (`same_token_labels`), one seed.',
+      'Short conversions of the embedded model (400k tokens) with one setting changed at a time, three seeds; 400 held-out prompts each. Blocks are decoded by the default strategy; of hybrid models every draft is checked. Bits per byte are of held-out text (a bound for blocks). Rows that are changed show differences to the same seed without the change. What it finds is about short conversions: longer ones may gain from what these lose by.',
     command: `npx tsx scripts/tiny/corpus.ts
-mkdir -p runs/labels/reports
-for labels in same next; do
-  flag=$([ $labels = same ] && echo --same-token-labels || echo --no-same-token-labels)
-  npx unmask convert --recipe recipes/tiny-convert.yaml --output-dir runs/labels/$labels --block-size 8 --total-tokens 600k --task-rows 50 $flag
-  cp runs/labels/$labels/report/report.json runs/labels/reports/$labels.json
-done`,
+npx tsx scripts/tiny/ablations.ts --threads 1`,
     needs: [],
-    file: 'labels',
-    copyFrom: 'runs/labels/reports',
-    render: labels,
+    file: 'ablations/tiny.jsonl',
+    render: () => rendered(readLines<Ablated>('ablations/tiny.jsonl'), ablated),
   },
   {
     name: 'train-7m',
@@ -381,10 +376,4 @@ function converted(folder: string) {
   return (
     report && { runs: [report], text: `${conversion(report)}\n\nAll of it: [report](reports/${folder}/report.md).` }
   )
-}
-
-function labels() {
-  const [same, next] = [readReport('labels', 'same.json'), readReport('labels', 'next.json')]
-  if (!same || !next) return undefined
-  return { runs: [same, next], text: tokenShift({ same, next }) }
 }

@@ -122,18 +122,63 @@ export function streams(lines: readonly Line[]): string {
 }
 
 /** Two conversions that differ in what a state predicts: its own token, or the next one. */
-export function tokenShift(reports: { same: ReportData; next: ReportData }): string {
-  const row = (label: string, { diffusion }: ReportData) => [
-    label,
-    percent(diffusion!.score!.accuracy),
-    figure(diffusion!.tokensPerForward!),
-    diffusion!.nll!.toFixed(3),
+/** Lines of `scripts/tiny/ablations.ts`. */
+export interface Ablated {
+  recipe: string
+  ablation: string
+  seed: number
+  base_score: number
+  score: number
+  tokens_per_forward: number
+  bits_per_byte: number
+}
+
+/** Each recipe as it is, and what one change makes of it: differences of runs of the same seed, with their standard errors. */
+export function ablated(lines: readonly Ablated[]): string {
+  const recipes = [...new Set(lines.map(({ recipe }) => recipe))]
+  return recipes.map((recipe) => ablatedRecipe(lines.filter((line) => line.recipe === recipe))).join('\n\n')
+}
+
+function ablatedRecipe(lines: readonly Ablated[]): string {
+  const [name, ...changes] = [...new Set(lines.map(({ ablation }) => ablation))]
+  const of = (ablation: string) => lines.filter((line) => line.ablation === ablation)
+  const unchanged = of(name)
+  const paired = (ablation: string, value: (line: Ablated) => number) =>
+    of(ablation).flatMap((line) => {
+      const same = unchanged.find(({ seed }) => seed === line.seed)
+      return same ? [value(line) - value(same)] : []
+    })
+  const cells = (values: (value: (line: Ablated) => number) => number[]) => [
+    withError(
+      values(({ score }) => 100 * score),
+      1,
+    ),
+    withError(
+      values(({ tokens_per_forward }) => tokens_per_forward),
+      2,
+    ),
+    withError(
+      values(({ bits_per_byte }) => bits_per_byte),
+      3,
+    ),
   ]
   return table([
-    ['', 'score', 'TPF', 'bound, nats/token'],
-    row('a state predicts its own token (`true`)', reports.same),
-    row('a state predicts the next token (`false`)', reports.next),
+    [`recipe \`${lines[0].recipe}\``, 'seeds', 'score, %', 'TPF', 'bits per byte'],
+    ['as it is', String(unchanged.length), ...cells((value) => unchanged.map(value))],
+    ...changes.map((change) => [
+      change,
+      String(paired(change, () => 0).length),
+      ...cells((value) => paired(change, value)).map((cell) => (/^[\d]/.test(cell) ? `+${cell}` : cell)),
+    ]),
   ])
+}
+
+/** The mean, and its standard error where there are several values. */
+function withError(values: readonly number[], digits: number): string {
+  const mean = values.reduce((a, b) => a + b, 0) / values.length
+  if (values.length < 2) return mean.toFixed(digits)
+  const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1)
+  return `${mean.toFixed(digits)} ± ${Math.sqrt(variance / values.length).toFixed(digits)}`
 }
 
 /** Lines of `npm run bench -- tune`. */
