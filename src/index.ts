@@ -35,14 +35,8 @@ export { createSandbox, type RunProgram, type SandboxLimits } from './tasks/sand
 export type { Task, Verdict } from './tasks/task.ts'
 export type { TextEvent, TextResult, Writing } from './text/assemble.ts'
 export { createGenerator, type GenerateSettings, type Generator } from './text/generator.ts'
-export {
-  type GenerateOptions,
-  generate,
-  type OpenModel,
-  type OpenOptions,
-  openModel,
-  type WriteSettings,
-} from './text/model.ts'
+export type { OpenModel, WriteSettings } from './text/model.ts'
+export { type GenerateOptions, generate, type OpenOptions, openModel } from './text/open.ts'
 export { type PromptStyle, promptIds } from './text/prompt.ts'
 export type { ChatMessage, Tokenizer } from './tokenizer/types.ts'
 export { mergeCheckpoints } from './train/merge.ts'

@@ -10,7 +10,7 @@ import { load, loadForInference } from '../src/checkpoint/load.ts'
 import { convert } from '../src/jobs/convert.ts'
 import { tinyModel } from '../src/jobs/quickstart.ts'
 import { taskRows } from '../src/tasks/index.ts'
-import { generate } from '../src/text/model.ts'
+import { generate } from '../src/text/open.ts'
 import type { MetricsRecord } from '../src/train/metrics.ts'
 
 /** Ling's architecture, with a layer for multi-token prediction that no checkpoint of these tests has. */

@@ -4,6 +4,7 @@ import { mkdir, readdir, realpath, rename, rm, stat } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { type ModelConfig, UserError } from '../core/types.ts'
 import { dequantize } from '../quant/layout.ts'
+import { tokenizerFileNames } from '../tokenizer/files.ts'
 import {
   errorCode,
   exists,
@@ -25,17 +26,6 @@ import { openSafetensors, type SafetensorsFile } from './safetensors.ts'
 import { type StoredDType, type WritableTensors, writeShardedSafetensors } from './safetensors-write.ts'
 import type { Checkpoint, TensorInfo } from './types.ts'
 import { unwrapNames } from './wrapped-names.ts'
-
-/** Files that belong to a tokenizer, in any of the forms that Hugging Face has used. */
-export const tokenizerFileNames: readonly string[] = [
-  'tokenizer.json',
-  'tokenizer_config.json',
-  'special_tokens_map.json',
-  'added_tokens.json',
-  'chat_template.jinja',
-  'vocab.json',
-  'merges.txt',
-]
 
 const INDEX = 'model.safetensors.index.json'
 const GENERATION_CONFIG = 'generation_config.json'
@@ -140,7 +130,8 @@ const openSafetensorsCheckpoint = async (path: string, ...weights: [string, ...s
     read: async (name) =>
       tensors.get(name)?.blocks ? dequantize(await readQuantized(file, tensors, name)) : file.read(name),
     readQuantized: (name) => readQuantized(file, tensors, name),
-    map: (name) => mapParameter(file, tensors, name),
+    // The executor takes files of one folder, and follows no links out of it.
+    map: (name) => mapParameter(file, tensors, name, (path) => realpath(path)),
     tokenizerFiles: async () => {
       const files: Record<string, string> = {}
       for (const name of tokenizerFileNames)

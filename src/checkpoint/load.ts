@@ -13,10 +13,11 @@ import {
 import { isRecord } from '../formats/json.ts'
 import { createModel, type Model } from '../models/index.ts'
 import { loraShapes } from '../models/lora.ts'
+import { tokenizerFileNames } from '../tokenizer/files.ts'
 import { loadTokenizer, type Tokenizer } from '../tokenizer/index.ts'
 import { type Adapter, adapterConfigFile, loadAdapter } from './adapter.ts'
 import { exists, readModelJson, readModelText } from './file.ts'
-import { readGenerationConfig, tokenizerFileNames } from './huggingface.ts'
+import { readGenerationConfig } from './huggingface.ts'
 import { type Checkpoint, compareTensors, openCheckpoint, type PullOptions, pull } from './index.ts'
 
 export interface LoadedModel<P extends InferenceParameter = Parameter> {

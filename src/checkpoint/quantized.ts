@@ -1,6 +1,5 @@
 // Quantised matrices in a safetensors checkpoint: which tensors make one up, and whether they fit together.
-// Knows the names and shapes; how the numbers are packed is the quant layer's.
-import { realpath } from 'node:fs/promises'
+// Knows the names and shapes; how the numbers are packed is the quant layer's. Uses no Node API.
 import {
   type BlockFormat,
   type FileRange,
@@ -41,7 +40,10 @@ export function plainConfig({ quantization_config: _, ...config }: ModelConfig):
 }
 
 /** Size of the groups, or `rows`; undefined where the config says nothing of quantisation. */
-function groupSize(file: SafetensorsFile, { quantization_config: settings }: ModelConfig): number | 'rows' | undefined {
+function groupSize(
+  file: Pick<SafetensorsFile, 'path'>,
+  { quantization_config: settings }: ModelConfig,
+): number | 'rows' | undefined {
   if (settings === undefined || settings === null) return undefined
   const fail = (problem: string): never => {
     throw new UserError(`${file.path}: quantization_config of config.json: ${problem}`)
@@ -65,7 +67,10 @@ const floatTypes: readonly string[] = ['F32', 'F16', 'BF16']
  * The tensors of a file with each quantised matrix as one entry: its shape [out, in], the bytes of all its parts, and
  * `blocks`. Throws UserError where parts are missing or do not fit together.
  */
-export function quantizedTensors(file: SafetensorsFile, config: ModelConfig): ReadonlyMap<string, TensorInfo> {
+export function quantizedTensors(
+  file: Pick<SafetensorsFile, 'path' | 'tensors'>,
+  config: ModelConfig,
+): ReadonlyMap<string, TensorInfo> {
   const blockSize = groupSize(file, config)
   if (blockSize === undefined) return file.tensors
   if (blockSize === 'rows') return tensorsOfRows(file)
@@ -111,7 +116,7 @@ export function quantizedTensors(file: SafetensorsFile, config: ModelConfig): Re
 }
 
 /** `quantizedTensors` of matrices in rows. */
-function tensorsOfRows(file: SafetensorsFile): ReadonlyMap<string, TensorInfo> {
+function tensorsOfRows(file: Pick<SafetensorsFile, 'tensors'>): ReadonlyMap<string, TensorInfo> {
   const tensors = new Map(file.tensors)
   for (const info of file.tensors.values()) {
     const scales = file.tensors.get(quantizedNames(info.name).scales)
@@ -151,19 +156,22 @@ export async function readQuantized(
   }
 }
 
-/** Where a tensor that `quantizedTensors` described lies, if it lies there as the executor needs it. */
+/**
+ * Where a tensor that `quantizedTensors` described lies, if it lies there as the executor needs it. `locate`: from a tensor's file
+ * to the path that the executor is to read.
+ */
 export async function mapParameter(
-  file: SafetensorsFile,
+  file: Pick<SafetensorsFile, 'tensors'>,
   tensors: ReadonlyMap<string, TensorInfo>,
   name: string,
+  locate: (file: string) => string | Promise<string>,
 ): Promise<MappedParameter | undefined> {
   const info = tensors.get(name)
   if (!info) return undefined
   const range = async (part: string, dtype: string): Promise<FileRange | undefined> => {
     const stored = file.tensors.get(part)
     if (stored?.dtype !== dtype) return undefined
-    // The executor takes files of one folder, and follows no links out of it.
-    return { path: await realpath(stored.file), offset: stored.byteOffset, length: stored.byteLength }
+    return { path: await locate(stored.file), offset: stored.byteOffset, length: stored.byteLength }
   }
   const { shape, blocks: format } = info
   if (!format) {

@@ -1,5 +1,5 @@
 // What attributes of operations are made of: plain data, checked where a program is read.
-import { z } from 'zod'
+import * as z from 'zod'
 import type { DType } from '../core/types.ts'
 
 const MAX_RANK = 16

@@ -1,7 +1,7 @@
 // A program: named inputs and outputs of a traced graph, and its lowering to an ONNX model. Knows no runtime.
 import type { DType, TensorData } from '../core/types.ts'
 import { createEmitter, type Emitter, ONNX_TYPE, type Subgraph, type Target } from './onnx/emitter.ts'
-import { ModelProto } from './onnx/proto.ts'
+import { encodeModel } from './onnx/proto.ts'
 import { type InputAttributes, inputOperation } from './ops/input.ts'
 import { type Shape, shapeText } from './shape.ts'
 import type { Node, Tensor } from './tensor.ts'
@@ -175,23 +175,21 @@ export function exportOnnx(program: Program, options: ExportOptions = {}): Expor
       uses.filter((use) => used.has(use.name)),
     )
   for (const [name, value] of emit.constants) if (used.has(name)) initializers.push(tensorProto(name, value))
-  const model = ModelProto.encode(
-    ModelProto.create({
-      irVersion: IR_VERSION,
-      producerName: 'unmask',
-      opsetImport: [
-        { domain: '', version: OPSET },
-        { domain: 'com.microsoft', version: 1 },
-      ],
-      graph: {
-        name: program.name,
-        node: emit.nodes.map(nodeProto),
-        initializer: initializers,
-        input: [...inputs, ...[...loaded.values()].flat()].map(valueInfo),
-        output: outputs.map(valueInfo),
-      },
-    }),
-  ).finish()
+  const model = encodeModel({
+    irVersion: IR_VERSION,
+    producerName: 'unmask',
+    opsetImport: [
+      { domain: '', version: OPSET },
+      { domain: 'com.microsoft', version: 1 },
+    ],
+    graph: {
+      name: program.name,
+      node: emit.nodes.map(nodeProto),
+      initializer: initializers,
+      input: [...inputs, ...[...loaded.values()].flat()].map(valueInfo),
+      output: outputs.map(valueInfo),
+    },
+  })
   return { model, inputs, outputs, externalParameters, loaded }
 }
 

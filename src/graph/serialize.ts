@@ -1,6 +1,6 @@
 // A program as a file that other programs can read: JSON for its operations, safetensors for its constants. The format is
 // described in docs/programs.md.
-import { z } from 'zod'
+import * as z from 'zod'
 import { type TensorData, UserError } from '../core/types.ts'
 import { checkJsonStructure } from '../formats/json.ts'
 import { decodeTensors, encodeTensors } from '../formats/safetensors.ts'

@@ -1,12 +1,12 @@
 // Programs lowered for onnxruntime-web: only products that WebGPU has kernels for, and the same values.
 import { afterAll, describe, expect, it } from 'vitest'
 import { distance } from '../../test/distance.ts'
+import { ModelProto } from '../../test/graph/onnx-model.ts'
 import { programsOf } from '../../test/graph/programs.ts'
 import { tinyModels } from '../../test/models/every.ts'
 import { random } from '../core/random.ts'
 import type { TensorData } from '../core/types.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
-import { ModelProto } from './onnx/proto.ts'
 import { exportOnnx, type Signature } from './program.ts'
 
 const executor = createExecutor({ threads: 1 })

@@ -1,8 +1,8 @@
 // Joined products against the same products one by one.
 import { afterAll, expect, it } from 'vitest'
+import { ModelProto } from '../../test/graph/onnx-model.ts'
 import { random } from '../core/random.ts'
 import type { BlockFormat, QuantizedParameter, TensorData } from '../core/types.ts'
-import { ModelProto } from '../graph/onnx/proto.ts'
 import { add } from '../graph/ops/elementwise.ts'
 import { input } from '../graph/ops/input.ts'
 import { linear } from '../graph/ops/linear.ts'

@@ -6,7 +6,7 @@ import { createModel } from '../models/index.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import { written } from './assemble.ts'
 import { createGenerator } from './generator.ts'
-import { generate } from './model.ts'
+import { generate } from './open.ts'
 
 describe('generate', () => {
   it('answers, and what it shows on the way only grows into the answer', async () => {

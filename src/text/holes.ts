@@ -1,5 +1,5 @@
 // Texts with holes as tokens, and back: the texts are encoded as one, and stand in the result as they were written.
-import { encodePrompt } from '../data/index.ts'
+import { encodePrompt } from '../data/document.ts'
 import { textOf } from '../tokenizer/stream.ts'
 import type { Tokenizer } from '../tokenizer/types.ts'
 

@@ -1,25 +1,13 @@
-// A model as a library offers it: loaded once, then asked any number of times. Composes loading, prompts and the generator.
+// A model as a library offers it: loaded once, then asked any number of times. Composes prompts and the generator; uses no Node
+// API.
 
-import { type InferenceModel, loadAdapterFor, loadForInference } from '../checkpoint/load.ts'
-import type { Device } from '../core/types.ts'
-import { createExecutor } from '../runtime/onnxruntime/executor.ts'
+import type { InferenceModel } from '../checkpoint/load.ts'
 import type { ChatMessage, Tokenizer, Tool } from '../tokenizer/types.ts'
 import type { Writing } from './assemble.ts'
 import { type Filled, type FillSettings, fillGaps, type Piece, parseGaps } from './fill.ts'
-import { createGenerator, type GenerateSettings, type Generator, type GeneratorOptions } from './generator.ts'
+import type { GenerateSettings, Generator } from './generator.ts'
 import { type PromptStyle, promptIds, promptStyle, textIds } from './prompt.ts'
 import { type RewriteSettings, type Rewritten, rewriteByPrompt, rewritePrompt, rewriteText } from './rewrite.ts'
-
-export interface OpenOptions extends Omit<GeneratorOptions, 'adapter'> {
-  /** Folder of an adapter that drafts what the model writes. */
-  adapter?: string
-  /** Threads of the executor. Default: the cores of the machine. */
-  threads?: number
-  /** Default `cpu`. Throws UserError where the machine has no such device. */
-  device?: Device
-  /** Ends loading. */
-  signal?: AbortSignal
-}
 
 /** Settings of one text, and another style of prompts than the model's own. */
 export type WriteSettings = GenerateSettings & Partial<PromptStyle>
@@ -49,31 +37,8 @@ export interface OpenModel {
   dispose(): Promise<void>
 }
 
-/**
- * Loads a model to ask it: a folder, a .gguf or .safetensors file, the Hub or a Python package (see `pull`).
- *
- * @example
- * const model = await openModel('models/tiny')
- * for await (const { added } of model.generate('reverse(stone)=')) process.stdout.write(added)
- * await model.dispose()
- */
-export async function openModel(source: string, options: OpenOptions = {}): Promise<OpenModel> {
-  const { adapter, threads, device, signal, ...rest } = options
-  const loaded = await loadForInference(source, { signal })
-  const executor = createExecutor({ threads, device })
-  try {
-    const generator = await createGenerator(executor, loaded, {
-      ...rest,
-      adapter: adapter === undefined ? undefined : await loadAdapterFor(loaded.model, adapter),
-    })
-    return modelOf(loaded, generator, () => executor.dispose())
-  } catch (error) {
-    await executor.dispose()
-    throw error
-  }
-}
-
-function modelOf(loaded: InferenceModel, generator: Generator, dispose: () => Promise<void>): OpenModel {
+/** What can be asked of a loaded model whose generator is ready. */
+export function modelOf(loaded: InferenceModel, generator: Generator, dispose: () => Promise<void>): OpenModel {
   const { tokenizer, name } = loaded
   return {
     ...{ name, tokenizer, generator, dispose, promptStyle: promptStyle(loaded) },
@@ -97,27 +62,5 @@ function modelOf(loaded: InferenceModel, generator: Generator, dispose: () => Pr
       const scores = await generator.score(ids)
       return ids.map((token, i) => ({ token, logprob: scores[i]?.logprob }))
     },
-  }
-}
-
-export type GenerateOptions = WriteSettings & Pick<OpenOptions, 'mode' | 'blockSize' | 'threads' | 'device'>
-
-/**
- * Answers one prompt with a model whose files have been read, for scripts that want one answer. Its session is of this call
- * alone; to ask again and again, keep an `openModel`.
- */
-export async function* generate(
-  loaded: InferenceModel,
-  prompt: string | readonly ChatMessage[],
-  { threads, device, mode, blockSize, ...settings }: GenerateOptions = {},
-): Writing {
-  const executor = createExecutor({ threads, device })
-  try {
-    const model = modelOf(loaded, await createGenerator(executor, loaded, { mode, blockSize }), () =>
-      executor.dispose(),
-    )
-    return yield* typeof prompt === 'string' ? model.generate(prompt, settings) : model.chat(prompt, settings)
-  } finally {
-    await executor.dispose()
   }
 }

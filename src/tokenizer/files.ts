@@ -1,6 +1,17 @@
 // Reads and checks the JSON files of a tokenizer. Does not know what is done with them.
 import { UserError } from '../core/types.ts'
 
+/** Files that belong to a tokenizer, in any of the forms that Hugging Face has used. */
+export const tokenizerFileNames: readonly string[] = [
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'added_tokens.json',
+  'chat_template.jinja',
+  'vocab.json',
+  'merges.txt',
+]
+
 export type Json = Record<string, unknown>
 
 /** tokenizer.json as far as unmask looks into it; everything else is passed on untouched. */

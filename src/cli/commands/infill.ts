@@ -46,7 +46,7 @@ Examples:
         const pieces = parseGaps(await textOf(flags))
         const blockSize = wholeNumber('--block-size', flags.blockSize, 1)
         const rightContext = wholeNumber('--right-context', flags.rightContext, 0)
-        const { openModel } = await import('../../text/model.ts')
+        const { openModel } = await import('../../text/open.ts')
         const { threads, device, signal } = context
         const { maxNewTokens: _, ...settings } = settingsFromKeys(sectionFlags(command.opts()).decode)
         await fetchAndLoad(context, command.args[0]!)

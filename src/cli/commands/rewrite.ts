@@ -39,7 +39,7 @@ Examples:
         const flags = command.opts<Flags>()
         const blockSize = wholeNumber('--block-size', flags.blockSize)
         const text = flags.text === '-' ? (await readStream(process.stdin)).replace(/\r?\n$/, '') : flags.text
-        const { openModel } = await import('../../text/model.ts')
+        const { openModel } = await import('../../text/open.ts')
         const { threads, device, signal } = context
         const { decode } = sectionFlags(command.opts())
         const { threshold, editing_threshold: editingThreshold, max_post_steps: maxPostSteps } = decode

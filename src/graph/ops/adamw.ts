@@ -1,6 +1,6 @@
 // AdamW (Loshchilov and Hutter, 2019, algorithm 2) over flat buffers, chunk by chunk so that the intermediates stay in
 // the processor's cache: a Scan whose outputs may be the input buffers themselves (each chunk is read before it is written).
-import { z } from 'zod'
+import * as z from 'zod'
 import type { DType } from '../../core/types.ts'
 import { defineOperation } from '../registry.ts'
 import { type Shape, sameShape } from '../shape.ts'

@@ -1,5 +1,5 @@
 // Elementwise arithmetic with NumPy broadcasting.
-import { z } from 'zod'
+import * as z from 'zod'
 import { none } from '../attributes.ts'
 import { defineOperation } from '../registry.ts'
 import { broadcast, shapeText } from '../shape.ts'

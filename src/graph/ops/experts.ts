@@ -1,7 +1,7 @@
 // A mixture of experts (Shazeer et al., 2017): which experts a position goes to, and what they give back. Each expert is
 // SwiGLU over the positions that chose it. Knows nothing about how scores are made.
 
-import { z } from 'zod'
+import * as z from 'zod'
 import { count, none } from '../attributes.ts'
 import type { Emitter } from '../onnx/emitter.ts'
 import { fusedMatMul } from '../onnx/products.ts'

@@ -1,5 +1,5 @@
 // Named inputs of a program (parameters among them) and constants.
-import { z } from 'zod'
+import * as z from 'zod'
 import type { DType, TensorData } from '../../core/types.ts'
 import { dtype, shape } from '../attributes.ts'
 import { defineOperation } from '../registry.ts'

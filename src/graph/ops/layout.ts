@@ -1,5 +1,5 @@
 // Operations that move or select values: reshape, expand, slice, concat, gather and scatter of rows.
-import { z } from 'zod'
+import * as z from 'zod'
 import { count, index, none, shape } from '../attributes.ts'
 import { reshapeTarget } from '../onnx/emitter.ts'
 import { emitAfter } from '../onnx/order.ts'

@@ -1,5 +1,5 @@
 // Matrix products. `linear` is y = x W^T + b with W stored [out, in], as checkpoints do.
-import { z } from 'zod'
+import * as z from 'zod'
 import { none } from '../attributes.ts'
 import { fusedMatMul, timesTransposed } from '../onnx/products.ts'
 import { defineOperation } from '../registry.ts'

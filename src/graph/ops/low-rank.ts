@@ -1,5 +1,5 @@
 // What low-rank weights make of a matrix, where a product with both is not enough.
-import { z } from 'zod'
+import * as z from 'zod'
 import { defineOperation } from '../registry.ts'
 import { sameShape } from '../shape.ts'
 import { apply1, type Tensor } from '../tensor.ts'

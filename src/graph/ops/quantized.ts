@@ -1,6 +1,6 @@
 // Quantised matrices. `dequantize` names one; `linear` and `gatherRows` recognise it and use ONNX Runtime's kernels for
 // such matrices, so that it never exists in float32, or, where an adapter is trained on it, make it float32 for one product.
-import { z } from 'zod'
+import * as z from 'zod'
 import { count } from '../attributes.ts'
 import { type Emitter, ONNX_TYPE } from '../onnx/emitter.ts'
 import { integerProduct, integerRows } from '../onnx/integer-products.ts'
@@ -232,8 +232,10 @@ function product(
   }
   const [third, bias] = asymmetric || offsets ? rest : ['', ...rest]
   const inputs = [x, packed, scales, asymmetric ? third : '', ...(bias === undefined ? [] : ['', bias])]
-  // Accuracy level 4: the activations are rounded to 8 bits per block, and products are summed in integers.
-  const sizes = { K: width, N: out, bits, block_size: blockSize, accuracy_level: 4 }
+  // Level 4: the activations are rounded to 8 bits per block, and products are summed in integers. WebAssembly has no kernel for
+  // that, and WebGPU's differ: there products are of float32 (level 1).
+  const accuracy = emit.target === 'onnxruntime-node' ? 4 : 1
+  const sizes = { K: width, N: out, bits, block_size: blockSize, accuracy_level: accuracy }
   const y = emit.contrib('MatMulNBits', inputs, sizes)
   if (!offsets) return y
   // q * scale + offset is (q - middle) * scale, as above, and a number for all of the block: it meets the sum of the inputs.

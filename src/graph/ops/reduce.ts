@@ -1,5 +1,5 @@
 // Sums over axes, and the sum that undoes broadcasting.
-import { z } from 'zod'
+import * as z from 'zod'
 import { axes } from '../attributes.ts'
 import { defineOperation } from '../registry.ts'
 import { type Dim, type Shape, sameShape, shapeText } from '../shape.ts'

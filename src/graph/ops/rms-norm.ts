@@ -1,5 +1,5 @@
 // RMSNorm (Zhang and Sennrich, 2019): y = w * x / sqrt(mean(x^2) + eps), over the last axis.
-import { z } from 'zod'
+import * as z from 'zod'
 import { defineOperation } from '../registry.ts'
 import { product } from '../shape.ts'
 import { apply, apply1, lastDim, type Tensor } from '../tensor.ts'

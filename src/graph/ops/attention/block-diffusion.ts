@@ -6,7 +6,7 @@
 // last tile, so about half of the context is never computed. Inside a group, which keys a block sees is said by a few
 // extra columns of the product q k^T: a one-hot of the query's block against 0 or -1e30 per key, so that no bias is ever
 // added to the scores.
-import { z } from 'zod'
+import * as z from 'zod'
 import { count } from '../../attributes.ts'
 import type { Emitter } from '../../onnx/emitter.ts'
 import { defineOperation } from '../../registry.ts'

@@ -1,6 +1,6 @@
 // Attention of new positions against a KV cache that they have been written into: what a decoding forward computes, in as few
 // nodes as ONNX Runtime allows, because at a few rows a forward every node's overhead counts. Inference only.
-import { z } from 'zod'
+import * as z from 'zod'
 import { none } from '../../attributes.ts'
 import type { Emitter } from '../../onnx/emitter.ts'
 import { defineOperation } from '../../registry.ts'

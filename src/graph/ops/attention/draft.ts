@@ -1,7 +1,7 @@
 // Attention of the positions that draft: groups of k of them, each position behind one (its anchor) of a row whose keys and
 // values are given. A query sees the row up to its anchor and, causally, those of its group with the same anchor. One node
 // forward and one node backward.
-import { z } from 'zod'
+import * as z from 'zod'
 import { count } from '../../attributes.ts'
 import type { Emitter } from '../../onnx/emitter.ts'
 import { defineOperation } from '../../registry.ts'

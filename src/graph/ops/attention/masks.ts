@@ -1,6 +1,6 @@
 // Additive attention biases (0 visible, -inf hidden), computed inside the graph from document ids, positions and lengths:
 // of tiles and rows, of groups that draft behind an anchor, and of a cache.
-import { z } from 'zod'
+import * as z from 'zod'
 import { count, dim, index, none } from '../../attributes.ts'
 import type { Emitter } from '../../onnx/emitter.ts'
 import { defineOperation } from '../../registry.ts'

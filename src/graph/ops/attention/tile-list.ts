@@ -5,7 +5,7 @@
 // For the products the tiles of a row are spread over the places of a few groups; a group meets only the tiles of the context
 // that one of its queries sees. Which of them a query sees is said by a few extra columns of the product q k^T: a one-hot of the query's
 // block against 0 or -1e30 per key, so that no bias is ever added to the scores.
-import { z } from 'zod'
+import * as z from 'zod'
 import { count } from '../../attributes.ts'
 import { type Emitter, ONNX_TYPE } from '../../onnx/emitter.ts'
 import { defineOperation } from '../../registry.ts'

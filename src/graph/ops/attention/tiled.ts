@@ -5,7 +5,7 @@
 // [x_t ... ; x_0] is K+1 copies, tiles of whole blocks, and the clean copy as the context: a clean query's own block
 // plus the strictly earlier clean blocks is block-causal attention, a noised query's is the block-diffusion mask.
 // Which keys are visible is said by additive biases (0 or -inf). Decoding against a KV cache is `cachedAttention`.
-import { z } from 'zod'
+import * as z from 'zod'
 import { count, index } from '../../attributes.ts'
 import type { Emitter } from '../../onnx/emitter.ts'
 import { defineOperation } from '../../registry.ts'

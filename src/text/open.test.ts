@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { tinyModel } from '../jobs/quickstart.ts'
 import { written } from './assemble.ts'
-import { type OpenModel, openModel } from './model.ts'
+import type { OpenModel } from './model.ts'
+import { openModel } from './open.ts'
 
 let model: OpenModel
 beforeAll(async () => {
