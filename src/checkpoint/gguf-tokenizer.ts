@@ -388,12 +388,12 @@ const tokenizerConfig = (vocabulary: Vocabulary, addBos: boolean, contextLength:
   add_bos_token: addBos,
   add_eos_token: vocabulary.addEos ?? false,
   clean_up_tokenization_spaces: false,
-  ...(vocabulary.bos === undefined ? {} : { bos_token: vocabulary.bos }),
-  ...(vocabulary.eos === undefined ? {} : { eos_token: vocabulary.eos }),
-  ...(vocabulary.pad === undefined ? {} : { pad_token: vocabulary.pad }),
-  ...(vocabulary.unknown === undefined ? {} : { unk_token: vocabulary.unknown }),
-  ...(contextLength === undefined ? {} : { model_max_length: contextLength }),
-  ...(vocabulary.chatTemplate === undefined ? {} : { chat_template: vocabulary.chatTemplate }),
+  bos_token: vocabulary.bos,
+  eos_token: vocabulary.eos,
+  pad_token: vocabulary.pad,
+  unk_token: vocabulary.unknown,
+  model_max_length: contextLength,
+  chat_template: vocabulary.chatTemplate,
 })
 
 const buildTokenizer = (

@@ -113,7 +113,7 @@ const resolveCommit = async (source: HubSource, connection: Connection): Promise
       additionalFields: ['sha'],
       hubUrl: connection.hubUrl,
       fetch: connection.fetch,
-      ...(connection.token === undefined ? {} : { accessToken: connection.token }),
+      accessToken: connection.token,
     }),
   )
   if (typeof info.sha !== 'string' || !COMMIT.test(info.sha))
@@ -129,7 +129,7 @@ const listRepository = async (source: HubSource, commit: string, connection: Con
       revision: commit,
       hubUrl: connection.hubUrl,
       fetch: connection.fetch,
-      ...(connection.token === undefined ? {} : { accessToken: connection.token }),
+      accessToken: connection.token,
     })
     for await (const entry of entries) if (entry.type === 'file') files.set(entry.path, entry)
   })

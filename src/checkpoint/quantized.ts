@@ -30,8 +30,8 @@ export const quantizationConfig = (
   // -1: the whole row, as GPTQ's tools say it.
   group_size: activations ? -1 : blockSize,
   sym: !asymmetric && !offsets,
-  ...(offsets ? { offsets } : {}),
-  ...(activations ? { activation_bits: activations } : {}),
+  offsets,
+  activation_bits: activations,
 })
 
 /** The config of the same model with matrices that are not quantised. */

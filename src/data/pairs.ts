@@ -130,7 +130,7 @@ function packPairs(
     const starts = packer.placeTogether([pair.chosen, pair.rejected])
     if (!starts) break
     const reference = referenceOf(pair.id, epoch)
-    pairs.push({ id: pair.id, epoch, chosen: starts[0]!, rejected: starts[1]!, ...(reference && { reference }) })
+    pairs.push({ id: pair.id, epoch, chosen: starts[0]!, rejected: starts[1]!, reference })
     taken()
   }
   return { ...packer.finish(), pairs }

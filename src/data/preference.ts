@@ -121,7 +121,7 @@ function ofMessages(
       kind: 'messages',
       messages,
       ...(shared > 0 ? { learnedFrom: shared } : {}),
-      ...(tools ? { tools } : {}),
+      tools,
     }
   }
   const examples =

@@ -72,5 +72,5 @@ export function drawEdits(
         }
       }
     }
-  return { ...(own && { own }), replaced }
+  return { own, replaced }
 }

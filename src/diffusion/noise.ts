@@ -143,7 +143,7 @@ export function drawNoise(batch: Batch, options: NoiseOptions & NoiseDraw): Nois
       if (complementary) masked[second + i] = isMasked && !always ? 0 : 1
     }
   }
-  const noise: Noise = { copies, masked, t, elboWeight, ...(joined && { joined }) }
+  const noise: Noise = { copies, masked, t, elboWeight, joined }
   return hasEdits(options) ? { ...noise, edits: drawEdits(batch, noise, options) } : noise
 }
 

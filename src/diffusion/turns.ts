@@ -70,7 +70,7 @@ export function separateTurns(noise: Noise, batch: Batch, blockSize: number, rul
     elboWeight: noise.elboWeight && grown(noise.elboWeight),
     unscored,
     ...(noise.joined && { joined: grown(noise.joined) }),
-    ...(edits && { edits }),
+    edits,
   }
 }
 

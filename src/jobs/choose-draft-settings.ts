@@ -66,7 +66,7 @@ export async function chooseSettings(options: ChooseOptions): Promise<Choice | u
       prompts: readonly (readonly number[])[],
       candidate: Partial<StridedSettings> = {},
     ) => {
-      const settings = { ...candidate, maxNewTokens, ...(signal ? { signal } : {}) }
+      const settings = { ...candidate, maxNewTokens, signal }
       const answers: string[] = []
       const total = { tokens: 0, forwards: 0, seconds: 0 }
       for (const prompt of prompts) {

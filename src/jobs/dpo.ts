@@ -123,7 +123,7 @@ export async function dpoInFolder(recipe: PreferenceRecipe, options: Omit<DpoOpt
   try {
     const objective = {
       ...{ exact, blockSize, shift, finalBlockSize: packing.blockSize },
-      ...(maskTokenId === undefined ? {} : { maskTokenId }),
+      maskTokenId,
       ...preferenceOf(preference),
     }
     const trainer = await createPreferenceTrainer(executor, model, loaded.parameters, {

@@ -46,7 +46,7 @@ export async function mergeAdapter(options: MergeAdapterOptions): Promise<void> 
             ...{ groupSize: base.blockSize, offsets: base.offsets ?? false },
             symmetric: !base.asymmetric && !base.offsets,
           }
-      await quantize({ model: adapter, out, bits, force, command, ...format, ...(signal && { signal }) })
+      await quantize({ model: adapter, out, bits, force, command, ...format, signal })
       return
     }
     const base = { name: adapter, path: adapter }

@@ -40,14 +40,14 @@ export async function quickstartRecipe(options: QuickstartOptions = {}): Promise
     ...recipe,
     model: tinyModel,
     output_dir: outputDir,
-    ...(threads === undefined ? {} : { threads }),
+    threads,
     data: {
       ...recipe.data,
       train_path: [join(outputDir, 'data', 'train.jsonl')],
       validation_path: [join(outputDir, 'data', 'validation.jsonl')],
     },
-    train: { ...recipe.train, ...(totalTokens === undefined ? {} : { total_tokens: totalTokens }) },
-    eval: { ...recipe.eval, ...(fromRandom === undefined ? {} : { from_random: fromRandom }) },
+    train: { ...recipe.train, total_tokens: totalTokens ?? recipe.train?.total_tokens },
+    eval: { ...recipe.eval, from_random: fromRandom ?? recipe.eval?.from_random },
   }
 }
 

@@ -73,5 +73,5 @@ export function quantizedMatrix(name: string, shape: readonly number[], format: 
     zeroPoints: format.asymmetric ? input(names.zeroPoints, 'uint8', layout.zeroPoints) : undefined,
     offsets: format.offsets ? input(names.offsets, 'float32', layout.scales) : undefined,
   }
-  return dequantize(stored, { format, width: shape[1], ...(exact && { exact }) })
+  return dequantize(stored, { format, width: shape[1], exact })
 }

@@ -133,7 +133,7 @@ function prepare<Variant>(
     objective: layout.variant(settings, {
       ...{ copies: noise.copies, embeddingNoise, parts: ['text_loss', 'padding_loss'] },
       ...(noise.joined && { grouped: true }),
-      ...(confidence && { confidence }),
+      confidence,
     }),
     rows,
     length,

@@ -71,7 +71,7 @@ function prepare(batch: Batch, at: Counters, settings: DenoisingSettings): Micro
   }
   const ofPart = (draft: boolean) => Float32Array.from(index, (_, i) => Number(i >= predicted === draft))
   return {
-    objective: { kind: 'hybrid', size, count, weight, ...(confidence && { confidence }) },
+    objective: { kind: 'hybrid', size, count, weight, confidence },
     rows,
     length,
     feeds: {

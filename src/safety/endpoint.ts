@@ -40,7 +40,7 @@ export async function askEndpoint(
     method: 'POST',
     redirect: 'error',
     headers: { 'content-type': 'application/json', ...(key ? { authorization: `Bearer ${key}` } : {}) },
-    body: JSON.stringify({ input, ...(model ? { model } : {}) }),
+    body: JSON.stringify({ input, model }),
     signal: AbortSignal.any([AbortSignal.timeout(timeoutSeconds * 1000), ...(signal ? [signal] : [])]),
   })
   if (!response.ok) {

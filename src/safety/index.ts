@@ -38,7 +38,7 @@ export async function createFilters(settings: SafetyFilterSettings): Promise<Saf
   const local = defaultDetectors()
   const own = rules === undefined ? [] : [createRules(await readRules(rules))]
   const personal = (wanted: boolean | undefined) =>
-    pii && wanted ? [createPii({ kinds: pii.kinds, ...(pii.country ? { country: pii.country } : {}) })] : []
+    pii && wanted ? [createPii({ kinds: pii.kinds, country: pii.country })] : []
   const of = (detectors: Detector[]) =>
     detectors.length === 0 ? undefined : createFilter({ detectors, block, threshold })
   const judging = [...(filter ? local : []), ...own]
@@ -61,5 +61,5 @@ export function auditFrom(
   onError: (error: unknown) => void,
 ) {
   if (key !== undefined && key.length < 16) throw new UserError('UNMASK_AUDIT_KEY: at least 16 characters')
-  return createAudit({ file: settings.file, plain: settings.text === 'plain', ...(key ? { key } : {}), onError })
+  return createAudit({ file: settings.file, plain: settings.text === 'plain', key, onError })
 }

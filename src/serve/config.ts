@@ -210,7 +210,7 @@ export async function loadConfig({ file, env = {}, flags = {} }: ConfigSources):
       ...((merged.api_keys as unknown[]) ?? []),
       { name: 'environment', sha256: env.UNMASK_API_KEY_SHA256 },
     ]
-  Object.assign(merged, flags)
+  for (const [name, value] of Object.entries(flags)) if (value !== undefined) merged[name] = value
   return parseConfig(merged, file ?? 'the configuration')
 }
 

@@ -148,9 +148,9 @@ function createModel(
     const started = startWorker(
       {
         path: settings.path,
-        ...(settings.mode ? { mode: settings.mode } : {}),
-        ...(settings.adapter ? { adapter: settings.adapter } : {}),
-        ...(settings.block_size ? { blockSize: settings.block_size } : {}),
+        mode: settings.mode,
+        adapter: settings.adapter,
+        blockSize: settings.block_size,
         ...(settings.prefix_cache > 0 ? { keepPrefixes: settings.prefix_cache } : {}),
         ...(threads > 0 ? { threads } : {}),
         device,

@@ -354,7 +354,7 @@ export async function judgeJobs(
       if (suffix !== undefined) behind = texts.at(-1)
       known.set(prompt, changed)
     }
-    judged.push({ ...job, prompt: changed, ...(behind === undefined ? {} : { suffix: behind }) })
+    judged.push({ ...job, prompt: changed, suffix: behind })
   }
   return { jobs: judged, blocked: false }
 }
@@ -386,7 +386,7 @@ function withTexts(prompt: GenerateJob['prompt'], texts: readonly string[]): Gen
     return replaced
   })
   const tools = prompt.tools?.map((tool) => toolFrom(texts[next++] ?? '', tool))
-  return { ...prompt, messages, ...(tools ? { tools } : {}) }
+  return { ...prompt, messages, tools }
 }
 
 /** A tool whose texts were replaced in its JSON; its name alone where a rule's replacement broke it. */

@@ -178,7 +178,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       ...(validated && baseline ? { ar_nll: baseline.nll, ar_bits_per_byte: baseline.bitsPerByte } : {}),
       rss_bytes: process.memoryUsage.rss(),
       peak_rss_bytes: process.resourceUsage().maxRSS * 1024,
-      ...(joules === undefined ? {} : { energy_j: joules }),
+      energy_j: joules,
       flops,
       elapsed_s: seconds,
     })

@@ -50,7 +50,7 @@ export function maskTokenOf(
   const wanted = typeof configured === 'string' ? idOf(tokenizer, configured) : (configured ?? known)
   return chooseMaskToken(tokenizer, {
     rows: dimensions.vocabSize,
-    ...(wanted === undefined ? {} : { configured: wanted }),
+    configured: wanted,
     inUse: endTokens({ tokenizer, model: { config }, generationConfig }),
   })
 }

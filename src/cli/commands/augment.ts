@@ -61,7 +61,7 @@ Examples:
           maskRatio: number('--mask-ratio', flags.maskRatio),
           span: number('--span', flags.span),
           n: number('--n', flags.n),
-          ...(flags.heldOut ? { heldOut: flags.heldOut } : {}),
+          heldOut: flags.heldOut,
           leakWords: number('--leak-words', flags.leakWords),
           seed: number('--seed', flags.seed),
           temperature: number('--temperature', flags.temperature),

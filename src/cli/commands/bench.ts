@@ -66,8 +66,8 @@ Requests arrive at random (a Poisson process) and do not wait for answers. Times
         const { sweep } = await import('../../serve/load-test.ts')
         const apiKey = process.env.UNMASK_API_KEY
         const results = await sweep({
-          target: { url: flags.serve, signal, ...(apiKey ? { apiKey } : {}) },
-          ...(flags.model ? { models: flags.model } : {}),
+          target: { url: flags.serve, signal, apiKey },
+          models: flags.model,
           rates: numberList('--rates', flags.rates, { least: 0.01, whole: false })!,
           seconds: wholeNumber('--seconds', flags.seconds)!,
           prompts: flags.prompt ?? PROMPTS,

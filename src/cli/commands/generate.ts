@@ -83,7 +83,7 @@ Examples:
         const executor = createExecutor({ threads: context.threads, device: context.device })
         try {
           const generator = await createGenerator(executor, loaded, {
-            ...(flags.mode ? { mode: flags.mode } : {}),
+            mode: flags.mode,
             blockSize,
             ...(flags.adapter === undefined ? {} : { adapter: await loadAdapterFor(loaded.model, flags.adapter) }),
           })

@@ -56,8 +56,8 @@ Examples:
         const result = await quickstart({
           outputDir: flags.outputDir,
           objective: flags.objective,
-          ...(totalTokens === undefined ? {} : { totalTokens }),
-          ...(fromRandom === undefined ? {} : { fromRandom }),
+          totalTokens,
+          fromRandom,
           resume: flags.resume,
           force: flags.force,
           threads: context.threads,

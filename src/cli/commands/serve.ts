@@ -58,7 +58,7 @@ Settings come from the file, then the environment (UNMASK_PORT, UNMASK_LIMITS_CO
           return
         }
         const settings = {
-          ...(flags.config === undefined ? {} : { file: flags.config }),
+          file: flags.config,
           env: environment(process.env, hashKey),
           flags: fromFlags(flags, command.args, command.optsWithGlobals().threads),
         }
@@ -107,11 +107,11 @@ function fromFlags(flags: Flags, models: readonly string[], threads: number | un
   const port = wholeNumber('--port', flags.port, 0)
   return {
     ...(models.length > 0 ? { models: models.map(namedModel) } : {}),
-    ...(host === undefined ? {} : { host }),
-    ...(port === undefined ? {} : { port }),
-    ...(device === undefined ? {} : { device }),
-    ...(logLevel === undefined ? {} : { log_level: logLevel }),
-    ...(threads === undefined ? {} : { threads }),
+    host,
+    port,
+    device,
+    log_level: logLevel,
+    threads,
   }
 }
 

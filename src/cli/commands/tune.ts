@@ -90,11 +90,11 @@ Examples:
           data: flags.data,
           template: flags.template,
           reuse: flags.reuse,
-          ...(blockSizes ? { blockSizes } : {}),
-          ...(bufferSizes ? { bufferSizes } : {}),
-          ...(selfVerify ? { selfVerify } : {}),
+          blockSizes,
+          bufferSizes,
+          selfVerify,
           ...(flags.calibrate ? { calibrate: true } : {}),
-          ...(strategies ? { strategies } : {}),
+          strategies,
           seed,
           ...(tolerance === undefined ? {} : { tolerance: tolerance / 100 }),
           eval: settings,
@@ -107,7 +107,7 @@ Examples:
         context.display.done()
         const chosen = result.rows[result.chosen]!.settings
         const written = flags.write ? await writeTuned(model, chosen) : undefined
-        context.result({ ...result, ...(written ? { written } : {}) }, () =>
+        context.result({ ...result, written }, () =>
           describe(result, { all: flags.all ?? false, written, wayName, context }),
         )
       }),

@@ -70,7 +70,7 @@ export async function* answerChat(
       kind: 'chat',
       messages: chat.messages,
       ...(tools.length > 0 ? { tools } : {}),
-      ...(forced ? { forced } : {}),
+      forced,
     },
     promptParam: chat.params.messages,
     maxPromptTokens: limits.prompt_tokens,
@@ -78,8 +78,8 @@ export async function* answerChat(
     sampling: samplingOf(chat.sampling, index),
     stop: chat.stop,
     unmasking: chat.sampling.unmask?.unmasking ?? false,
-    ...(constraint ? { constraint } : {}),
-    ...(chat.logprobs === undefined ? {} : { logprobs: chat.logprobs }),
+    constraint,
+    logprobs: chat.logprobs,
   })
   const names = new Set(tools.map((tool) => tool.function.name))
   const filters = Array.from({ length: chat.n }, () => (names.size > 0 ? createToolFilter(names, forced) : undefined))
@@ -142,8 +142,7 @@ function* chatEvents(
     if (event.promptTokens !== undefined) yield { kind: 'begin', index, promptTokens: event.promptTokens }
     const { logprobs, unmasked } = event
     const text = filter ? filter.push(event.text) : event.text
-    if (text !== '' || logprobs?.length || unmasked)
-      yield { kind: 'text', index, text, ...(logprobs ? { logprobs } : {}), ...(unmasked ? { unmasked } : {}) }
+    if (text !== '' || logprobs?.length || unmasked) yield { kind: 'text', index, text, logprobs, unmasked }
     return
   }
   const { kind: _, index: __, ...result } = event

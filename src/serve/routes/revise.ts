@@ -113,5 +113,5 @@ async function* streamChunks(
 
 function unmaskOf({ layout, unmasked }: Extract<ChoiceEvent, { kind: 'text' }>) {
   if (!layout && !unmasked) return {}
-  return { unmask: { ...(layout ? { layout } : {}), tokens: unmasked ?? [] } }
+  return { unmask: { layout, tokens: unmasked ?? [] } }
 }

@@ -23,8 +23,8 @@ function describe(error: unknown): WorkerError {
     return {
       kind: 'request',
       message: error.message,
-      ...(error.param === undefined ? {} : { param: error.param }),
-      ...(error.code === undefined ? {} : { code: error.code }),
+      param: error.param,
+      code: error.code,
     }
   return { kind: 'internal', message: error instanceof Error ? (error.stack ?? error.message) : String(error) }
 }

@@ -156,7 +156,7 @@ export async function startWorker(
           settle()
           reject(error)
         },
-        ...(onEvent ? { onEvent } : {}),
+        onEvent,
       })
       signal?.addEventListener('abort', abort, { once: true })
       send(make(id))

@@ -45,14 +45,14 @@ const CALL = '<tool_call>'
 export async function createServedModel(settings: WorkerSettings): Promise<ServedModel> {
   const loaded = await loadForInference(settings.path)
   const executor = createExecutor({
-    ...(settings.threads === undefined ? {} : { threads: settings.threads }),
-    ...(settings.device === undefined ? {} : { device: settings.device }),
+    threads: settings.threads,
+    device: settings.device,
   })
   const generator = await createGenerator(executor, loaded, {
-    ...(settings.mode ? { mode: settings.mode } : {}),
-    ...(settings.blockSize ? { blockSize: settings.blockSize } : {}),
+    mode: settings.mode,
+    blockSize: settings.blockSize,
     ...(settings.adapter ? { adapter: await loadAdapterFor(loaded.model, settings.adapter) } : {}),
-    ...(settings.keepPrefixes ? { keepPrefixes: settings.keepPrefixes } : {}),
+    keepPrefixes: settings.keepPrefixes,
   })
   // A prompt that makes no sense is found out now, not when it is needed.
   rewritePrompt(loaded.model, '')

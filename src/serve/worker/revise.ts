@@ -80,7 +80,7 @@ export function unmaskedToken(
   start = 0,
 ): UnmaskedToken {
   const text = tokenText(tokenizer, token, { partial: 'replaced' })
-  return { position: position - start, token, text, step, confidence, ...(edited ? { edited } : {}) }
+  return { position: position - start, token, text, step, confidence, edited }
 }
 
 type TextUpTo = (final: number | 'end') => string
