@@ -12,7 +12,7 @@ const usage = `usage: npx tsx scripts/tiny/ablations.ts [--data runs/tiny/data] 
 Make the data first: npx tsx scripts/tiny/corpus.ts
 `
 
-/** The recipe that is changed, and the flags that change it; with \`text\`, rows are plain text and no part of them is a prompt. */
+/** The recipe that is changed, and the flags that change it; with `text`, rows are plain text and no part of them is a prompt. */
 interface Ablation {
   recipe: 'tiny-convert' | 'tiny-hybrid'
   name: string
@@ -28,19 +28,15 @@ const ablations: readonly Ablation[] = [
   blocks('blocks'),
   blocks('schedule: wsd', '--schedule', 'wsd'),
   blocks('no token shift', '--same-token-labels'),
-  blocks('mask ratios 0 to 1', '--noise-range-low', '0'),
   blocks('mask ratios 0.3 to 0.8', '--noise-range-low', '0.3', '--noise-range-high', '0.8'),
   blocks('copies not complementary', '--no-complementary-masking'),
   blocks('one copy', '--no-complementary-masking', '--copies', '1'),
-  blocks('loss weighted by 1/t (elbo)', '--loss-weighting', 'elbo'),
   { ...blocks('prompts masked too'), text: true },
-  blocks('no loss on padding', '--no-supervise-padding'),
   blocks('later tokens masked longer', '--position-dependent', '0.25'),
   blocks('noise on embeddings of masks', '--embedding-noise-sigma', '0.1', '--embedding-noise-steps', '100'),
   hybrid('hybrid'),
   hybrid('diffusion loss weighted 0.1', '--diffusion-loss-weight', '0.1'),
   hybrid('diffusion loss weighted 1', '--diffusion-loss-weight', '1'),
-  hybrid('twice as many masks', '--copies', '1.5'),
 ]
 
 const { values } = parseArgs({
