@@ -82,7 +82,7 @@ export const reports: readonly Report[] = [
     name: 'jobs-repair',
     title: 'SmolLM2-135M-Instruct, trained to repair text',
     about:
-      'Sentences with keyboard, OCR and speech-recognition noise, written clean again: 3 draws of 30 held-out sentences. The models saw the same 240k tokens: an autoregressive fine-tune of all weights; the objective `hybrid`, all weights; the same as low-rank weights, with strides of 4 masks instead of 8 (the adapter `smollm2-repair`). Weights and activations in 8 bits, one request at a time, ways in turn; "same tokens" are those of the same model in mode `ar`, of the first row for the peer. Lookup drafts from earlier text. Drafts are of at most 2 masks, a number chosen by speed on sentences of the validation file. node-llama-cpp runs the weights of the autoregressive fine-tune as Q8_0, with and without its own prompt lookup. Mode `ar` takes the same products in all three models, and its rows differ all the same: compare a model with its own mode `ar`. Errors are standard errors over the sentences.',
+      'Sentences with keyboard, OCR and speech-recognition noise, written clean again: 3 draws of 30 held-out sentences. The models saw the same 240k tokens: an autoregressive fine-tune of all weights; the objective `hybrid`, all weights; the same as low-rank weights, with strides of 4 masks instead of 8 (the adapter `smollm2-repair`). Weights and activations in 8 bits, one request at a time, ways in turn; "same tokens" are those of the same model in mode `ar`, of the first row for the peer. Lookup drafts from earlier text. Drafts are of at most 2 masks, a number chosen by speed on sentences of the validation file. node-llama-cpp runs the weights of the autoregressive fine-tune as Q8_0, with and without its own prompt lookup, through its API (`evaluate` at temperature 0), whose sampling takes a good part of its time. Mode `ar` takes the same products in all three models, and its rows differ all the same: compare a model with its own mode `ar`. Errors are standard errors over the sentences.',
     command: `npx tsx scripts/jobs/repair.ts $GSM8K
 for recipe in smollm2-repair-ar smollm2-repair-full smollm2-repair; do npx unmask convert --recipe recipes/$recipe.yaml; done
 for model in smollm2-repair-ar smollm2-repair-full smollm2-repair; do npx unmask quantize runs/jobs/$model/model runs/jobs/$model-8 --bits 8 --activations 8; done
@@ -218,7 +218,7 @@ npx tsx scripts/tiny/ablations.ts --threads 1`,
     name: 'decode-peer',
     title: 'SmolLM2-135M quantised, beside node-llama-cpp',
     about:
-      'Both run the Q4_1 file. A block stands beside the processing of as many prompt tokens by the peer. The ratio is of speed, or of time to load and memory: above 1 is better for speed, below 1 for the others.',
+      'Both run the Q4_1 file. A block stands beside the processing of as many prompt tokens by the peer. Its autoregressive figure is what its API gives (`evaluate` at temperature 0), with its sampling; a block of 1 is its forward alone. The ratio is of speed, or of time to load and memory: above 1 is better for speed, below 1 for the others.',
     command: 'npm run --silent bench -- decode --peer --rounds 30',
     needs: ['SMOLLM2_GGUF', 'NODE_LLAMA_CPP'],
     file: 'bench/decode-peer-smollm2-135m.jsonl',
@@ -228,7 +228,7 @@ npx tsx scripts/tiny/ablations.ts --threads 1`,
     name: 'decode-peer-8',
     title: 'SmolLM2-135M with 8-bit weights and activations, beside node-llama-cpp',
     about:
-      'The file is requantised to 8 bits per weight and per activation; the peer runs the Q4_1 file. A forward of one position, and blocks beside the processing of as many prompt tokens by the peer. The ratio is of speed, or of time to load and memory: above 1 is better for speed, below 1 for the others.',
+      'The file is requantised to 8 bits per weight and per activation; the peer runs the Q4_1 file. Blocks stand beside the processing of as many prompt tokens by the peer. Its autoregressive figure is what its API gives (`evaluate` at temperature 0), with its sampling; a block of 1 is its forward alone. The ratio is of speed, or of time to load and memory: above 1 is better for speed, below 1 for the others.',
     command: 'npm run --silent bench -- decode --peer --bits 8 --activations 8 --rounds 30',
     needs: ['SMOLLM2_GGUF', 'NODE_LLAMA_CPP'],
     file: 'bench/decode-peer-8-smollm2-135m.jsonl',
