@@ -78,9 +78,12 @@ ${exitCodeHelp}`,
     completionCommand,
   ]) {
     const command = create(session)
-    addFullHelp(command)
     // Settings are inherited only by commands that are made by .command(); these are made apart and added.
-    program.addCommand(command.copyInheritedSettings(program))
+    for (const each of [command, ...command.commands]) {
+      addFullHelp(each)
+      each.copyInheritedSettings(program)
+    }
+    program.addCommand(command)
   }
   return program
 }

@@ -37,7 +37,10 @@ function wordsOf(command: Command, program: Command, words: readonly string[]): 
     name: command.name(),
     description: firstSentence(command.description()),
     flags: flags.map(flagOf),
-    words: argument?.argChoices ?? (argument && /^(model|models|source)$/.test(argument.name()) ? words : []),
+    words: [
+      ...command.commands.map((inner) => inner.name()),
+      ...(argument?.argChoices ?? (argument && /^(model|models|source)$/.test(argument.name()) ? words : [])),
+    ],
   }
 }
 

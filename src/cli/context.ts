@@ -42,7 +42,6 @@ export interface GlobalFlags {
   json?: boolean
   quiet?: boolean
   threads?: number
-  device?: Device
 }
 
 export function createContext(command: Command, session: Session): Context {
@@ -55,7 +54,7 @@ export function createContext(command: Command, session: Session): Context {
     quiet,
     commandLine: `unmask ${process.argv.slice(2).join(' ')}`,
     threads: flags.threads === undefined || flags.threads === 0 ? availableParallelism() : flags.threads,
-    device: flags.device ?? 'cpu',
+    device: command.opts<{ device?: Device }>().device ?? 'cpu',
     signal: session.signal,
     whenStopped(sentence) {
       session.onStop = sentence

@@ -8,6 +8,8 @@ export const exitCodes = {
   usage: 2,
   /** The loss or the gradients became NaN or exploded; the last good checkpoint is kept. */
   diverged: 3,
+  /** `eval compare`: the second run is worse than the first. */
+  regression: 4,
   /** A defect in unmask: the stack is printed. */
   internal: 70,
   /** Stopped by Ctrl-C; a training run has saved and can be resumed. */
@@ -21,5 +23,6 @@ export const exitCodeHelp = `Exit status:
   1    an error that you can correct; the message says what
   2    wrong usage of the command line
   3    training diverged; the last good checkpoint is kept
+  4    eval compare: the second run is worse than the first
   70   a defect in unmask
   130  interrupted by Ctrl-C (143: by SIGTERM); training has saved and can be resumed`

@@ -19,6 +19,7 @@ const commonSettings = new Set([
   ...['adapter.rank', 'adapter.block_size', 'adapter.self_generate'],
   ...['decode.strategy', 'decode.threshold', 'decode.editing_threshold', 'decode.max_post_steps'],
   ...['decode.temperature', 'decode.top_p', 'decode.max_new_tokens', 'eval.tasks', 'eval.prompts'],
+  ...['base', 'tasks', 'task_rows', 'samples', 'noise', 'thresholds', 'texts', 'mode', 'seed'],
 ])
 
 export const isCommon = (path: string): boolean => commonSettings.has(path)

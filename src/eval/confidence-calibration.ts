@@ -7,6 +7,7 @@ import { UserError } from '../core/types.ts'
 import { createForward } from '../decode/forward.ts'
 import { argmax, logProbabilities } from '../decode/sampling.ts'
 import type { Executor } from '../runtime/executor.ts'
+import { calibrationBins } from './calibration-error.ts'
 
 export interface Calibration {
   /** Factor on the logits of least negative log-likelihood (temperature scaling, Guo et al. 2017, with T = 1 / scale). */
@@ -15,14 +16,10 @@ export interface Calibration {
   tokens: number
   /** Nats per token without and with the factor. */
   nll: { raw: number; calibrated: number }
-  /**
-   * Expected calibration error, 0 to 1, of the predicted tokens' probabilities in ten equal bins (Guo et al. 2017, equation 5),
-   * without and with the factor.
-   */
+  /** Expected calibration error of the predicted tokens' probabilities, without and with the factor. */
   ece: { raw: number; calibrated: number }
 }
 
-const BINS = 10
 /** 0.25 to 4, in steps of about 3.5 %. */
 const SCALES = Array.from({ length: 81 }, (_, i) => 2 ** (i / 20 - 2))
 
@@ -42,7 +39,7 @@ export async function calibrateConfidence(
   const shift = model.config.same_token_labels === false ? 1 : 0
   const forward = await createForward(executor, model, parameters, [mask])
   const nll = SCALES.map(() => 0)
-  const bins = SCALES.map(() => Array.from({ length: BINS }, () => ({ count: 0, right: 0, confidence: 0 })))
+  const bins = SCALES.map(() => calibrationBins())
   let tokens = 0
   const cache = forward.createCache()
   try {
@@ -70,10 +67,7 @@ export async function calibrateConfidence(
           const logProbability = logProbabilities(row, scale)
           nll[j] -= logProbability(target)
           const confidence = Math.min(1, Math.exp(logProbability(predicted)))
-          const bin = bins[j][Math.min(BINS - 1, Math.floor(confidence * BINS))]
-          bin.count++
-          bin.confidence += confidence
-          if (predicted === target) bin.right++
+          bins[j].add(confidence, predicted === target)
         }
         tokens++
       }
@@ -85,12 +79,10 @@ export async function calibrateConfidence(
   if (tokens === 0) throw new UserError('there is nothing to calibrate on: no text has an answer')
   const best = nll.indexOf(Math.min(...nll))
   const raw = SCALES.indexOf(1)
-  const error = (j: number) =>
-    bins[j].reduce((sum, { right, confidence }) => sum + Math.abs(right - confidence), 0) / tokens
   return {
     scale: SCALES[best],
     tokens,
     nll: { raw: nll[raw] / tokens, calibrated: nll[best] / tokens },
-    ece: { raw: error(raw), calibrated: error(best) },
+    ece: { raw: bins[raw].error(), calibrated: bins[best].error() },
   }
 }

@@ -12,12 +12,12 @@ import { TASK_NAMES } from '../tasks/index.ts'
 import { torchTypes } from '../train/torch-stepper.ts'
 
 export const positive = z.number().positive()
-const share = z.number().min(0).max(1)
+export const share = z.number().min(0).max(1)
 export const whole = z.int().min(1)
-const wholeOrZero = z.int().min(0)
+export const wholeOrZero = z.int().min(0)
 
 /** A number of tokens: 300000, or with a suffix "300k", "4M", "1G". */
-const tokenCount = z.union([
+export const tokenCount = z.union([
   whole,
   z
     .string()

@@ -1,5 +1,6 @@
 // From what a person writes, NAME=FILE?shots=8, to a task. Reads files through what it is given.
 import { UserError } from '../core/types.ts'
+import { bias, biasCompletion } from './bias.ts'
 import { gsm8k } from './gsm8k.ts'
 import { humaneval } from './humaneval.ts'
 import { TASK_NAMES, type TaskName } from './index.ts'
@@ -23,6 +24,15 @@ export const taskSettings = {
 /** Data sets whose form is known. Any other name with a file is one of own rows. */
 export const dataSets = ['gsm8k', 'humaneval', 'ifeval'] as const
 
+/** Tasks whose rows are here. */
+const builtIn: Readonly<Record<string, () => Task>> = {
+  bias: () => bias() as Task,
+  'bias-completion': () => biasCompletion() as Task,
+}
+
+/** Names of tasks without a file. */
+export const taskNames: readonly string[] = [...TASK_NAMES, ...Object.keys(builtIn)]
+
 export interface TaskSpec {
   name: string
   file: string | undefined
@@ -42,10 +52,10 @@ export interface OpenedTask {
 export function parseTask(text: string): TaskSpec {
   const [, name, file, query] = /^([A-Za-z0-9][\w.-]*)(?:=([^?]+))?(?:\?(.*))?$/.exec(text) ?? []
   if (name === undefined) throw new UserError(`${text}: a task is NAME, NAME=FILE or NAME=FILE?key=value&...`)
-  const isSeeded = (TASK_NAMES as readonly string[]).includes(name)
-  if (isSeeded === (file !== undefined))
+  const hasRows = taskNames.includes(name)
+  if (hasRows === (file !== undefined))
     throw new UserError(
-      isSeeded ? `${text}: the task ${name} has no file` : `${text}: the task needs a file: ${name}=FILE`,
+      hasRows ? `${text}: the task ${name} has no file` : `${text}: the task needs a file: ${name}=FILE`,
     )
   const settings = Object.fromEntries(new URLSearchParams(query ?? ''))
   const unknown = Object.keys(settings).find((key) => !Object.hasOwn(taskSettings, key))
@@ -90,6 +100,7 @@ export async function openTask(
   for (const key of ['shots', 'examples'] as const) only(key, name === 'gsm8k')
   only('stop', file !== undefined && !isKnown)
   const open = async (): Promise<Task> => {
+    if (Object.hasOwn(builtIn, name)) return (builtIn[name] as () => Task)()
     if (file === undefined)
       return seededTask(name as TaskName, { count: asked.rows || options.seededRows, seed: options.seed }) as Task
     const data = await source(file)
@@ -103,5 +114,7 @@ export async function openTask(
     const stop = settings.stop === undefined ? [] : [settings.stop]
     return (await ownTask(name, data, { stop, sandbox: options.sandbox })) as Task
   }
-  return { task: await open(), ...asked }
+  const task = await open()
+  // Rows that stand here are balanced: all of them are answered unless somebody says otherwise.
+  return { task, ...asked, rows: asked.rows ?? (Object.hasOwn(builtIn, name) ? 0 : undefined) }
 }

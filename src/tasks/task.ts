@@ -31,8 +31,14 @@ export interface Task<Row = unknown> {
   readonly alterable: boolean
   /** With a chat template: text with which the answer begins already. */
   answerPrefix?(row: Row): string
+  /** The prompt is text to be continued, whatever the model's prompts are like. Default false; choices are always so. */
+  readonly plain?: boolean
+  /** Whether a higher main metric is better (default) or a lower one. */
+  readonly better?: 'higher' | 'lower'
   /** What may follow the prompt, of which the likelihood chooses. An answer is then a number from 0. */
   choices?(row: Row): readonly string[]
+  /** Choices by the log-probability per byte (default), or by its sum. */
+  readonly chooseBy?: 'bytes' | 'sum'
   /** The right answer, for people; undefined where many are right. */
   reference(row: Row): string | undefined
   score(row: Row, answer: string): Promise<Verdict>

@@ -16,8 +16,11 @@ const recipeName = 'recipe.yaml'
 const recipeHead = '# Written by unmask: all settings of the run in this folder.\n'
 
 /** What a run writes into its folder. Metrics and answers of a run without checkpoints may be written anew. */
-const outputs = [recipeName, 'checkpoints', 'model', 'adapter', 'report', 'from-random']
-const restartable = ['metrics.jsonl', 'self-generated.jsonl', 'reference']
+const outputs = [
+  ...[recipeName, 'checkpoints', 'model', 'adapter', 'report', 'from-random'],
+  ...['model.json', 'base.json', 'report.html'],
+]
+const restartable = ['metrics.jsonl', 'self-generated.jsonl', 'reference', 'answers.jsonl']
 
 /** The recipe that a run keeps in its folder. */
 export const runRecipePath = (folder: string): string => join(folder, recipeName)

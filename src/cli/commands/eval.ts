@@ -9,6 +9,8 @@ import { addRecipeFlags, sectionFlags } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
 import { bitsPerByte } from '../training-display.ts'
 import { convertDisplay } from './convert.ts'
+import { evalCompareCommand } from './eval-compare.ts'
+import { evalSuiteCommand } from './eval-suite.ts'
 
 interface Flags {
   base?: string
@@ -44,6 +46,9 @@ export function evalCommand(session: Session): Command {
     command,
     ({ section, path }) => section === 'decode' || (section === 'eval' && path !== 'eval.from_random'),
   )
+  // A flag behind the name of a command below is that command's own.
+  command.enablePositionalOptions()
+  command.addCommand(evalSuiteCommand(session)).addCommand(evalCompareCommand(session))
   return command
     .addHelpText(
       'after',

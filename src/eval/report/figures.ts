@@ -32,7 +32,8 @@ export function drawFigures(data: ReportData): Figure[] {
   return figures.filter((figure) => figure !== undefined)
 }
 
-function draw(options: Plot.PlotOptions): string {
+/** A plot as SVG text, of the size of all others unless it says so. */
+export function draw(options: Plot.PlotOptions): string {
   const { document } = parseHTML('<!doctype html><html><body></body></html>')
   const plot = Plot.plot({ ...margins, width, height, style: { background: 'none' }, ...options, document })
   // Inside HTML an SVG needs no namespace declarations, and the page has its own style sheet.
