@@ -6,7 +6,10 @@ export {
   type Constraint,
   type ConstraintSource,
   compileConstraint,
+  compileProgram,
+  constraintOf,
   createVocabulary,
+  type Program,
   type Vocabulary,
 } from './constraints/index.ts'
 export {

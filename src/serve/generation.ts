@@ -189,6 +189,7 @@ async function generate(
   try {
     return await worker.generate(job, limit.signal, (event) => {
       begun = true
+      if (event.promptTokens === undefined && event.text === '' && !event.logprobs && !event.unmasked) return
       promptTokens = event.promptTokens ?? promptTokens
       completionTokens = event.tokens ?? completionTokens
       forwards = event.forwards ?? forwards

@@ -10,6 +10,7 @@ import {
   type ConstraintSource,
   checkedMode,
   checkMode,
+  constraintOf,
   createConstraintCompiler,
   createEngine,
   createVocabulary,
@@ -19,11 +20,13 @@ import {
   type Generation,
   givenSettings,
   modelDecoding,
+  type Program,
   resolveSettings,
   type ScoreOptions,
   settingDefault,
   settingsOfMode,
   type TokenScore,
+  type Vocabulary,
 } from '../decode/index.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { endTokens } from '../tokenizer/end-tokens.ts'
@@ -52,8 +55,8 @@ export interface GeneratorOptions {
 export interface GenerateSettings
   extends DecodingSettings,
     Pick<BlockOptions, 'logitBias' | 'logprobs' | 'signal' | 'sharing'> {
-  /** What the text must match; see docs/constraints.md. */
-  constraint?: ConstraintSource
+  /** What the text must match; see docs/constraints.md. A source is compiled at once, which may take some tenths of a second. */
+  constraint?: ConstraintSource | Constraint
   /** The text ends before the first of these that it comes to hold. */
   stop?: readonly string[]
 }
@@ -74,6 +77,8 @@ export interface Generator {
   generate(prompt: readonly number[], settings: Omit<GenerateSettings, 'stop'>): Generation
   /** The text behind a prompt as it becomes final, then the result; see `assemble`. */
   write(prompt: readonly number[], settings: GenerateSettings): Writing
+  /** A constraint that was compiled elsewhere (`compileProgram`). Throws UserError where no text satisfies it. */
+  constraint(program: Program): Constraint
   /** See `Engine`. Throw UserError in mode `ar`. */
   fill: Engine['fill']
   rewrite: Engine['rewrite']
@@ -143,16 +148,15 @@ export async function createGenerator(
     const resolved = resolveSettings(given, generationConfig, { constrained: constraint !== undefined })
     return engine.generate(prompt, { ...settings, ...resolved, blockSize: given.blockSize, constraint })
   }
-  const compile = createConstraintCompiler(() =>
-    createVocabulary({
-      tokens: tokenizer.tokenBytes(),
-      eosTokenIds,
-      size: model.dimensions.vocabSize,
-    }),
-  )
+  let known: Vocabulary | undefined
+  const vocabulary = (): Vocabulary => {
+    known ??= createVocabulary({ tokens: tokenizer.tokenBytes(), eosTokenIds, size: model.dimensions.vocabSize })
+    return known
+  }
+  const compile = createConstraintCompiler(vocabulary)
   function generate(prompt: readonly number[], settings: Omit<GenerateSettings, 'stop'>): Generation {
     const { constraint, ...rest } = settings
-    return start(prompt, rest, constraint && compile(constraint))
+    return start(prompt, rest, constraint && ('type' in constraint ? compile(constraint) : constraint))
   }
 
   return {
@@ -163,6 +167,7 @@ export async function createGenerator(
     endTokens: eosTokenIds,
     tokenizer,
     generate,
+    constraint: (program) => constraintOf(program, vocabulary()),
     write(prompt, { stop = [], ...settings }) {
       if (stop.some((text) => text === '')) throw new UserError('a stop string must not be empty')
       if (settings.constraint !== undefined && stop.length > 0)

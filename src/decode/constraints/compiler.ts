@@ -7,12 +7,10 @@ import type { Vocabulary } from './vocabulary.ts'
 /** Constraints that are kept. */
 const KEPT = 16
 
-/** `compileConstraint` for one vocabulary, which is made when it is first needed. What was refused is refused again at once. */
-export function createConstraintCompiler(createVocabulary: () => Vocabulary): (source: ConstraintSource) => Constraint {
-  let vocabulary: Vocabulary | undefined
-  const compile = (source: ConstraintSource): Constraint => {
-    vocabulary ??= createVocabulary()
-    return compileConstraint(source, vocabulary)
-  }
-  return remembering(compile, (source) => JSON.stringify(source), KEPT)
-}
+/** `compileConstraint` for one vocabulary. What was refused is refused again at once. */
+export const createConstraintCompiler = (vocabulary: () => Vocabulary): ((source: ConstraintSource) => Constraint) =>
+  remembering(
+    (source) => compileConstraint(source, vocabulary()),
+    (source) => JSON.stringify(source),
+    KEPT,
+  )

@@ -6,12 +6,13 @@ import { parseGrammar } from './gbnf.ts'
 import { liftToTokens, type TokenMachine } from './lift.ts'
 import { type Budget, createBudget, LIMITS } from './limits.ts'
 import { createMachine, product } from './machine.ts'
-import { compile } from './network.ts'
+import { compile, type Program } from './network.ts'
 import { parseRegex } from './regex.ts'
 import { schemaGrammar } from './schema/index.ts'
 import { createTracker, type Tracker } from './tracker.ts'
 import type { Vocabulary } from './vocabulary.ts'
 
+export type { Program } from './network.ts'
 export type { Tracker } from './tracker.ts'
 export { createVocabulary, type Vocabulary, type VocabularyOptions } from './vocabulary.ts'
 
@@ -35,15 +36,21 @@ export interface Constraint {
 }
 
 /**
- * Compiles a constraint for a model's vocabulary. What it costs is bounded whatever the source; the automaton is made while
- * texts are followed, and shared by all of them. Throws UserError for a source that is wrong, not supported, too large or
- * satisfied by no text.
+ * Compiles a constraint to what every vocabulary shares: plain values, so that it may be done in another thread. What it costs
+ * is bounded whatever the source. Throws UserError for a source that is wrong, not supported or too large.
  */
-export function compileConstraint(source: ConstraintSource, vocabulary: Vocabulary): Constraint {
+export function compileProgram(source: ConstraintSource): Program {
+  const budget = createBudget(LIMITS.compilation)
+  return compile(parse(source, budget), product, budget)
+}
+
+/**
+ * A compiled constraint for a model's vocabulary. The automaton is made while texts are followed, and shared by all of them.
+ * Throws UserError where no text satisfies it.
+ */
+export function constraintOf(program: Program, vocabulary: Vocabulary): Constraint {
   if (vocabulary.eosTokenIds.length === 0)
     throw new UserError('constraint: the model has no EOS token, so a text cannot end before its last position')
-  const budget = createBudget(LIMITS.compilation)
-  const program = compile(parse(source, budget), product, budget)
   let current: { machine: TokenMachine; worn(): boolean } | undefined
 
   function create() {
@@ -59,6 +66,10 @@ export function compileConstraint(source: ConstraintSource, vocabulary: Vocabula
     },
   }
 }
+
+/** Both steps: see `compileProgram` and `constraintOf`. */
+export const compileConstraint = (source: ConstraintSource, vocabulary: Vocabulary): Constraint =>
+  constraintOf(compileProgram(source), vocabulary)
 
 function parse(source: ConstraintSource, budget: Budget): Grammar {
   switch (source.type) {

@@ -2,12 +2,14 @@
 
 import { loadAdapterFor, loadForInference } from '../../checkpoint/load.ts'
 import { remembering } from '../../core/remember.ts'
+import type { Constraint } from '../../decode/index.ts'
 import { createExecutor } from '../../runtime/onnxruntime/executor.ts'
 import { assemble, type TextToken, type Writing } from '../../text/assemble.ts'
 import { createGenerator } from '../../text/generator.ts'
 import { promptIds, promptStyle, textIds, trainedPlain } from '../../text/prompt.ts'
 import { rewritePrompt, rewrittenTokens } from '../../text/rewrite.ts'
 import { createTextStream, textOf, tokenText } from '../../tokenizer/stream.ts'
+import { createCompiling } from './compiling.ts'
 import { asReported, RequestError } from './errors.ts'
 import type {
   GenerateEvent,
@@ -60,6 +62,7 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
   const { vocabSize, maxPositions } = loaded.model.dimensions
   const { chatTemplate } = tokenizer
   const { template } = promptStyle(loaded)
+  const compiling = createCompiling(generator.constraint)
   const nameOf = (id: number | undefined) => (id === undefined ? undefined : tokenizer.idToToken(id))
 
   /** A prompt holds no masks: what they are filled with would be its text. */
@@ -124,13 +127,16 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
   }
 
   /** Starts the text behind a prompt. Throws RequestError for what the model cannot. */
-  function begin(prompt: number[], job: GenerateJob, signal: AbortSignal): Writing {
-    const { sampling, suffix, maxNewTokens, logprobs, constraint, stop, sharing } = job
+  function begin(
+    prompt: number[],
+    job: GenerateJob,
+    { signal, constraint }: { signal: AbortSignal; constraint: Constraint | undefined },
+  ): Writing {
+    const { sampling, suffix, maxNewTokens, logprobs, stop, sharing } = job
     const { logitBias, ...rest } = sampling
     const settings = { ...rest, signal, logprobs, logitBias: logitBias && new Map(logitBias), sharing }
     try {
-      if (suffix === undefined)
-        return generator.write(prompt, { ...settings, maxNewTokens, stop, constraint: constraint?.source })
+      if (suffix === undefined) return generator.write(prompt, { ...settings, maxNewTokens, stop, constraint })
       const end = prompt.length + maxNewTokens
       const behind = tokenizer.encode(suffix, { special: 'text', continues: true })
       checkLength(end + behind.length, job, 0)
@@ -140,7 +146,20 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
       const generation = generator.fill([...prompt, ...hole, ...behind], filling)
       return assemble(generation, { tokenizer, prompt, endTokens: generator.endTokens, stop, end })
     } catch (error) {
-      throw asReported(error, constraint?.param)
+      throw asReported(error, job.constraint?.param)
+    }
+  }
+
+  /** Rejects with RequestError for a constraint that cannot be. */
+  async function constraintOf(
+    { constraint, sharing }: GenerateJob,
+    signal: AbortSignal,
+  ): Promise<Constraint | undefined> {
+    if (!constraint) return undefined
+    try {
+      return await compiling.compile(constraint.source, sharing?.group ?? '', signal)
+    } catch (error) {
+      throw asReported(error, constraint.param)
     }
   }
 
@@ -173,6 +192,8 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
     },
 
     async generate(given, signal, onEvent) {
+      // A sign of life, before anything that takes time.
+      onEvent({ text: '' })
       checkCharacters(given.prompt, given.promptParam, given.maxPromptTokens)
       const job = asWritten(given)
       const { prompt: asked } = job
@@ -180,7 +201,8 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
       const prompt = encode(asked, job.promptParam, job.maxPromptTokens)
       checkLength(prompt.length, job, 1)
       const { unmasking, logprobs } = job
-      const writing = begin(prompt, job, signal)
+      const constraint = await constraintOf(job, signal)
+      const writing = begin(prompt, job, { signal, constraint })
       onEvent({ promptTokens: prompt.length, text: '' })
       try {
         for (;;) {
@@ -244,6 +266,7 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
     },
     detokenize: (ids) => textOf(tokenizer, ids, { special: 'written' }),
     async dispose() {
+      await compiling.close()
       await generator.dispose()
       await executor.dispose()
     },

@@ -122,7 +122,7 @@ export interface LayoutToken {
   hole?: number
 }
 
-/** The first has no text and reports that generation has begun. */
+/** The first has nothing: a sign of life. The next has no text and reports that generation has begun. */
 export interface GenerateEvent {
   promptTokens?: number
   /** Of a text that is revised: its tokens as they are given. */

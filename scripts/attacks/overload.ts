@@ -1,0 +1,150 @@
+// 32 clients, of which one is hostile by turns: `npx tsx scripts/attacks/overload.ts [--seconds 600] [--clients 32] [--seed 1]
+// [--kind NAME] [--model models/tiny]`. It starts a server of the build itself (`npm run build`), with a key per client. Every
+// kind of attack (hostile.ts) has a turn, between turns in which the hostile client rests. Measured are the others: their time to
+// the first token with and without it, errors, answers that differ from those of the same request alone, and the server's
+// memory. Exit code 1 where a request of
+// the others fails or differs, their p99 is more than 3 times that of the rests, or memory has grown. Linux only.
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { print, reportRun, rounded } from '../../bench/measure.ts'
+import { random } from '../../src/core/random.ts'
+import { hashKey } from '../../src/serve/auth.ts'
+import { type LoadRequest, percentiles, streamCompletion } from '../../src/serve/load-test.ts'
+import { kinds } from './hostile.ts'
+import { residentBytes, startAttacked } from './server.ts'
+
+const { values } = parseArgs({
+  options: {
+    seconds: { type: 'string', default: '600' },
+    clients: { type: 'string', default: '32' },
+    seed: { type: 'string', default: '1' },
+    kind: { type: 'string' },
+    model: { type: 'string', default: 'models/tiny' },
+  },
+})
+const [seconds, clients, seed] = [Number(values.seconds), Number(values.clients), Number(values.seed)]
+const turns = values.kind === undefined ? Object.keys(kinds) : [values.kind]
+if (!turns.every((kind) => kind in kinds)) {
+  process.stderr.write(`--kind is one of: ${Object.keys(kinds).join(', ')}\n`)
+  process.exit(2)
+}
+/** Goal: the others' p99 with the hostile client, in times of that without. */
+const MOST_TIMES = 3
+/** Memory that is left at the end, in times of that after the first attacks. */
+const MOST_GROWTH = 1.25
+/** Mean pause of a client between two requests, in seconds. */
+const PAUSE = 2
+
+reportRun(`npx tsx scripts/attacks/overload.ts ${process.argv.slice(2).join(' ')}`.trim(), 1)
+const folder = await mkdtemp(join(tmpdir(), 'unmask-overload-'))
+const keys = ['hostile', ...Array.from({ length: clients - 1 }, (_, i) => `client-${i}`)]
+await writeFile(
+  join(folder, 'serve.json'),
+  JSON.stringify({
+    models: [{ name: 'm', path: values.model }],
+    threads: 1,
+    api_keys: keys.map((name) => ({ name, sha256: hashKey(name) })),
+    safety: { filter: true, pii: { country: 'US' } },
+  }),
+)
+const server = await startAttacked(['--config', join(folder, 'serve.json')], {})
+const hostile = fork(fileURLToPath(new URL('./hostile.ts', import.meta.url)), [], { execArgv: ['--import', 'tsx'] })
+
+const texts = ['reverse(stone)=', 'sort(dbcafe)=', 'The people of ', 'In the year ', 'add(12,30)=', 'count(banana,a)=']
+const requests: LoadRequest[] = texts.flatMap((prompt, i) => [
+  { prompt, max_tokens: 8 + 4 * i },
+  { prompt, max_tokens: 16, temperature: 0.8, seed: i },
+])
+const target = (client: number) => ({ url: server.url, apiKey: `client-${client}` })
+const alone: string[] = []
+for (const request of requests) {
+  const { text, error } = await streamCompletion(target(0), request)
+  if (error !== undefined) throw new Error(`alone: ${error}`)
+  alone.push(text)
+}
+
+let faults = 0
+let open = true
+let turn: string | undefined
+/** Seconds to the first token by the kind of the attack beside it; '' for none. */
+const waits = new Map<string, number[]>([['', []]])
+const fault = (what: string, about: object) => {
+  faults++
+  print({ fault: what, turn: turn ?? 'rest', ...about })
+}
+
+async function client(number: number): Promise<void> {
+  const draw = random(seed, number)
+  while (open) {
+    await new Promise((resolve) => setTimeout(resolve, draw.uniform() * 2 * PAUSE * 1000))
+    const i = draw.integer(requests.length)
+    const began = turn
+    const answer = await streamCompletion(target(number), requests[i]!)
+    if (answer.error !== undefined) fault('failed', { status: answer.status, error: answer.error })
+    else if (answer.text !== alone[i]) fault('other text', { text: alone[i], got: answer.text })
+    // What began in one turn and ended in another tells of neither.
+    if (answer.error !== undefined || began !== turn) continue
+    const list = waits.get(began ?? '') ?? []
+    list.push(answer.firstToken)
+    waits.set(began ?? '', list)
+  }
+}
+
+const since = performance.now()
+const memory: { seconds: number; server_mib: number; models_mib: number; turn: string }[] = []
+const sample = () => {
+  const mib = (pids: readonly number[]) => rounded(residentBytes(pids) / 2 ** 20)
+  memory.push({
+    seconds: Math.round((performance.now() - since) / 1000),
+    ...{ server_mib: mib([server.pid]), models_mib: mib(server.children()), turn: turn ?? 'rest' },
+  })
+}
+const sampling = setInterval(sample, Math.max(1, seconds / 120) * 1000)
+
+const others = Array.from({ length: clients - 1 }, (_, number) => client(number))
+const length = (seconds * 1000) / (2 * turns.length)
+const told: { kind: string; answers: Record<string, number> }[] = []
+for (const [i, kind] of turns.entries()) {
+  await new Promise((resolve) => setTimeout(resolve, length))
+  turn = kind
+  hostile.send({ start: kind, url: server.url, key: 'hostile', seed: seed + i })
+  await new Promise((resolve) => setTimeout(resolve, length))
+  const answers = once(hostile, 'message')
+  hostile.send('stop')
+  told.push({ kind, answers: (await answers)[0] as Record<string, number> })
+  turn = undefined
+}
+// The last rest: what memory is left.
+await new Promise((resolve) => setTimeout(resolve, Math.min(length, 10_000)))
+clearInterval(sampling)
+sample()
+open = false
+await Promise.all(others)
+hostile.disconnect()
+server.send('SIGTERM')
+await server.ended
+await rm(folder, { recursive: true })
+
+const ms = (list: readonly number[]) => {
+  const { p50, p95, p99 } = percentiles(list.map((value) => value * 1000))
+  return { requests: list.length, p50_ms: rounded(p50), p95_ms: rounded(p95), p99_ms: rounded(p99) }
+}
+const rest = waits.get('')!
+const beside = [...waits].filter(([kind]) => kind !== '').flatMap(([, list]) => list)
+const times = percentiles(beside).p99 / percentiles(rest).p99
+for (const line of memory) print({ overload: 'memory', ...line })
+for (const { kind, answers } of told) print({ overload: 'turn', kind, ...ms(waits.get(kind) ?? []), answers })
+print({ overload: 'rest', ...ms(rest) })
+print({ overload: 'all turns', ...ms(beside), times: rounded(times) })
+const total = ({ server_mib, models_mib }: (typeof memory)[number]) => server_mib + models_mib
+// After a quarter of the time every part that is made on first use is made.
+const rests = memory.filter((line) => line.turn === 'rest')
+const early = rests.find((line) => line.seconds >= seconds / 4) ?? rests[0]!
+const growth = total(rests.at(-1)!) / total(early)
+print({ overload: 'end', clients, seconds, faults, growth: rounded(growth) })
+if (faults > 0 || times > MOST_TIMES || growth > MOST_GROWTH) process.exitCode = 1
