@@ -196,7 +196,7 @@ test('escapes are judged by what they stand for', async () => {
 
 test('who has gone is not judged any further', async () => {
   const gone = new AbortController()
-  const judged = full.judge('555-123-4567 '.repeat(10_000), gone.signal)
+  const judged = full.judge('555-123-4567 '.repeat(10_000), { signal: gone.signal })
   gone.abort(new Error('gone'))
   await expect(judged).rejects.toThrow('gone')
 })

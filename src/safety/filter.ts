@@ -38,10 +38,16 @@ const CONTEXT = 64
 /** Characters that are judged at a time. */
 const PIECE = 2048
 
+export interface JudgeOptions {
+  signal?: AbortSignal | undefined
+  /** Waits until a piece may be judged; what it resolves to is called afterwards. Default: other work goes first. */
+  turn?: () => Promise<() => void>
+}
+
 export interface Filter {
   stream(): FilterStream
-  /** Judges a whole text, giving way to other work now and then. Rejects with the signal's reason. */
-  judge(text: string, signal?: AbortSignal): Promise<Judgement & { scores: Map<string, number> }>
+  /** Judges a whole text in pieces. Rejects with the signal's reason. */
+  judge(text: string, options?: JudgeOptions): Promise<Judgement & { scores: Map<string, number> }>
   flagged(scores: ReadonlyMap<string, number>): string[]
 }
 
@@ -135,13 +141,17 @@ export function createFilter({ detectors, block = [], threshold = 0.5 }: FilterO
 
   return {
     stream,
-    async judge(text, signal) {
+    async judge(text, { signal, turn = afterOthers } = {}) {
       const whole = stream()
       const parts: Judgement[] = []
       for (let at = 0; at < text.length && !parts.at(-1)?.blocked; at += PIECE) {
-        if (text.length > PIECE) await new Promise(setImmediate)
-        signal?.throwIfAborted()
-        parts.push(whole.push(text.slice(at, at + PIECE)))
+        const release = await turn()
+        try {
+          signal?.throwIfAborted()
+          parts.push(whole.push(text.slice(at, at + PIECE)))
+        } finally {
+          release()
+        }
       }
       if (!parts.at(-1)?.blocked) parts.push(whole.end())
       return {
@@ -155,6 +165,11 @@ export function createFilter({ detectors, block = [], threshold = 0.5 }: FilterO
     },
     flagged: (scores) => [...scores].filter(([, score]) => score >= threshold).map(([category]) => category),
   }
+}
+
+const afterOthers = async (): Promise<() => void> => {
+  await new Promise(setImmediate)
+  return () => {}
 }
 
 /** A cut near `at` that goes neither through a finding nor through a character. */

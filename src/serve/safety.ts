@@ -15,6 +15,7 @@ import {
 import type { Tool } from '../tokenizer/types.ts'
 import type { ServeConfig } from './config.ts'
 import type { ChoiceEvent } from './generation.ts'
+import { createJudging } from './judging.ts'
 import type { Log } from './log.ts'
 import type { Metrics } from './metrics.ts'
 import type { GenerateJob, TokenLogprob, UnmaskedToken } from './worker/protocol.ts'
@@ -54,7 +55,7 @@ export interface Safety {
   /** Judges the arguments of a call as the client gets them: reading them from the answer may have changed how they are written. */
   call(given: string, asker: Asker, signal: AbortSignal): Promise<{ text: string; blocked: boolean }>
   /** Rejects with the signal's reason. */
-  moderate(text: string, signal: AbortSignal): Promise<Moderation>
+  moderate(text: string, client: string, signal: AbortSignal): Promise<Moderation>
   close(): Promise<void>
 }
 
@@ -72,10 +73,11 @@ interface Options {
 
 /** Throws UserError where rules or settings are wrong. */
 export async function createSafety(
-  { safety }: Pick<ServeConfig, 'safety'>,
+  { safety, limits }: Pick<ServeConfig, 'safety' | 'limits'>,
   { log, metrics, env }: Options,
 ): Promise<Safety> {
   const filters = await createFilters(safety)
+  const judging = createJudging(safety, limits)
   const { endpoint } = safety
   const audit: Audit | undefined =
     safety.audit && auditFrom(safety.audit, env.UNMASK_AUDIT_KEY, (error) => log.error({ err: error }, 'audit log'))
@@ -178,7 +180,7 @@ export async function createSafety(
     async prompt(texts, asker, signal) {
       const judged = []
       for (const text of texts) {
-        const result = await filters.prompts?.judge(text, signal)
+        const result = filters.prompts && (await judging.judge('prompts', text, { client: asker.client, signal }))
         judged.push(result ?? { text, changed: false, blocked: undefined, findings: [], scores: new Map() })
       }
       const local = judged.find((entry) => entry.blocked)?.blocked
@@ -197,7 +199,7 @@ export async function createSafety(
     },
     answers,
     async call(given, asker, signal) {
-      const judged = await filters.answers?.judge(given, signal)
+      const judged = await filters.answers?.judge(given, { signal })
       const text = judged?.text ?? given
       const verdict = judged?.blocked ? undefined : await ask(text, signal)
       const blocked = judged?.blocked !== undefined || verdict?.flagged === true
@@ -210,15 +212,18 @@ export async function createSafety(
         )
       return { text, blocked }
     },
-    async moderate(text, signal) {
-      const { scores } = await filters.moderation.judge(text, signal)
+    async moderate(text, client, signal) {
+      const { scores } = await judging.judge('moderation', text, { client, signal })
       const names = new Set(filters.moderation.flagged(scores))
       const verdict = await ask(text, signal)
       for (const [name, score] of verdict?.scores ?? []) scores.set(name, Math.max(score, scores.get(name) ?? 0))
       for (const name of verdict?.categories ?? []) names.add(name)
       return { flagged: names.size > 0, scores, categories: names }
     },
-    close: async () => audit?.close(),
+    async close() {
+      await judging.close()
+      await audit?.close()
+    },
   }
 }
 

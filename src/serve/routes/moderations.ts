@@ -17,7 +17,7 @@ export const moderationsRoute =
     const { input } = await readBody(c, moderationRequest, limits)
     const texts = typeof input === 'string' ? [input] : isTexts(input) ? input : [textOf(input)]
     const results = []
-    for (const text of texts) results.push(resultOf(await safety.moderate(text, c.var.gone.signal)))
+    for (const text of texts) results.push(resultOf(await safety.moderate(text, c.var.client, c.var.gone.signal)))
     return c.json({ id: `modr-${randomUUID()}`, model: MODEL, results })
   }
 
