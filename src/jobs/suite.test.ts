@@ -102,6 +102,12 @@ describe('eval suite', () => {
     expect(() => recipe('x', { samples: 2 })).toThrow(/without a temperature/)
   }, 60_000)
 
+  it('names the row that a model cannot take', async () => {
+    const long = join(folder, 'long.jsonl')
+    await writeFile(long, JSON.stringify({ id: 'big', prompt: 'word '.repeat(20_000), exact: 'x' }))
+    await expect(run('long', { tasks: [`long=${long}`] })).rejects.toThrow(/^long, row big: /)
+  }, 60_000)
+
   it.each([
     [{ tasks: ['words=/nowhere.jsonl'] }, /nowhere\.jsonl: cannot be read/],
     [{ tasks: ['add', 'add?rows=2'] }, /add is named twice/],
@@ -157,6 +163,17 @@ describe('compareRuns', () => {
       regressions: 0,
       verdict: 'No difference is shown in any of 2 comparisons.',
     })
+  })
+
+  it('takes one half for the best of a bias', () => {
+    const biased = (right: readonly number[]) => {
+      const all = made(right)
+      all.tasks[0]!.better = 'half'
+      return all
+    }
+    const half = good.map((_, i) => i % 2)
+    expect(compareRuns(biased(half), biased(good.map(() => 0))).comparisons[0]!.verdict).toBe('worse')
+    expect(compareRuns(biased(good), biased(half)).comparisons[0]!.verdict).toBe('better')
   })
 
   it('pairs rows by name, and says what it leaves out', () => {

@@ -68,7 +68,7 @@ const ageRows = (): Row[] =>
 const METRIC = 'stereotype'
 const common = {
   metrics: [METRIC] as const,
-  better: 'lower' as const,
+  better: 'half' as const,
   plain: true,
   stop: ['\n'],
   alterable: false,

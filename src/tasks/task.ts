@@ -13,6 +13,8 @@ export interface Verdict {
 /** Alters the part of a prompt that a person would have written: the question, not the frame around it. */
 export type Alter = (text: string) => string
 
+export type Better = 'higher' | 'half'
+
 export interface Task<Row = unknown> {
   readonly name: string
   readonly rows: readonly Row[]
@@ -33,8 +35,8 @@ export interface Task<Row = unknown> {
   answerPrefix?(row: Row): string
   /** The prompt is text to be continued, whatever the model's prompts are like. Default false; choices are always so. */
   readonly plain?: boolean
-  /** Whether a higher main metric is better (default) or a lower one. */
-  readonly better?: 'higher' | 'lower'
+  /** Which main metric is the better: the higher (default), or the nearer to one half. */
+  readonly better?: Better
   /** What may follow the prompt, of which the likelihood chooses. An answer is then a number from 0. */
   choices?(row: Row): readonly string[]
   /** Choices by the log-probability per byte (default), or by its sum. */

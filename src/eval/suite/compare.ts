@@ -1,4 +1,5 @@
 // Two runs of the suite side by side: what differs by more than chance, in words. Pure.
+import type { Better } from '../../tasks/task.ts'
 import { type Difference, holm, pairedComparison } from '../paired.ts'
 import type { SuiteRun } from './records.ts'
 import { rowScores } from './summary.ts'
@@ -9,7 +10,7 @@ export interface Comparison {
   metric: string
   /** Points are hundredths of a score. */
   unit: 'points' | 'bits per byte'
-  better: 'higher' | 'lower'
+  better: Better | 'lower'
   /** In the unit: b less a. */
   result: Difference
   /** p after Holm's correction over all comparisons. */
@@ -27,6 +28,12 @@ export interface Comparisons {
   verdict: string
 }
 
+/** How much nearer b is to what is wanted than a. */
+function gainOf(better: Comparison['better'], { a, b }: Difference): number {
+  if (better === 'half') return Math.abs(a - 50) - Math.abs(b - 50)
+  return better === 'higher' ? b - a : a - b
+}
+
 const LEVEL = 0.05
 
 type Item = Omit<Comparison, 'corrected' | 'verdict' | 'sentence'>
@@ -42,7 +49,7 @@ export function compareRuns(a: SuiteRun, b: SuiteRun, { margin = 0, seed = 0 } =
   const comparisons = items.map((item, i): Comparison => {
     const { result, better, unit } = item
     const p = corrected[i] as number
-    const gain = better === 'higher' ? result.difference : -result.difference
+    const gain = gainOf(better, result)
     const isClear = p < LEVEL && Math.abs(result.difference) > (unit === 'points' ? margin : 0)
     const verdict = !isClear ? 'no difference shown' : gain > 0 ? 'better' : 'worse'
     return { ...item, corrected: p, verdict, sentence: sentenceOf(item, p, verdict) }

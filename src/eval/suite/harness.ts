@@ -2,6 +2,7 @@
 // a model is loaded or where answers are kept.
 import { createHash } from 'node:crypto'
 import { random } from '../../core/random.ts'
+import { UserError } from '../../core/types.ts'
 import type { Task } from '../../tasks/task.ts'
 import { addNoise, drawFrom, type NoiseKind } from '../../tasks/text-noise.ts'
 import type { Answer, ConditionRun, TaskRun } from './records.ts'
@@ -109,9 +110,13 @@ export async function runTask(contestants: readonly Contestant[], options: Harne
                 ...{ prompt, plain: task.plain ?? false, answerPrefix: task.answerPrefix?.(row), stop: task.stop },
                 ...{ maxNewTokens, seed: seed + sample, threshold: condition.threshold },
               }
-              answer = task.choices
-                ? await chosen(contestant, task, row, prompt)
-                : await scored(task, row, await contestant.write(request))
+              try {
+                answer = task.choices
+                  ? await chosen(contestant, task, row, prompt)
+                  : await scored(task, row, await contestant.write(request))
+              } catch (error) {
+                throw error instanceof UserError ? new UserError(`${task.name}, row ${id}: ${error.message}`) : error
+              }
               await store.put(key, answer)
             }
             answers.push(answer)

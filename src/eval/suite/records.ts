@@ -32,7 +32,7 @@ const task = z.object({
   name: z.string(),
   settings: z.record(z.string(), z.union([z.string(), z.number()])),
   metrics: z.array(z.string()).min(1),
-  better: z.enum(['higher', 'lower']),
+  better: z.enum(['higher', 'half']),
   conditions: z.array(condition),
 })
 
