@@ -136,6 +136,12 @@ class Model:
         step = lr * correction / (1 - beta1**self.updates)
         torch._foreach_addcdiv_(list(values.values()), first, denominators, -step)
 
+    def bytes(self) -> dict[str, int]:
+        """Bytes of weights and moments on this process."""
+        weights = [local(value) for value in self.root.parameters()]
+        moments = [value for values in self.moments.values() for value in values.values()]
+        return {"weights": sum(value.nbytes for value in weights), "moments": sum(value.nbytes for value in moments)}
+
     def release(self) -> None:
         """Gives back what a forward pass without a backward pass has gathered."""
         for module in self.root.modules():

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from .executor import Runner
 from .files import Tensors
+from .memory import Tracker
 from .modules import Scope
 from .program import Program, ProgramError, read_program
 from .sharding import make_meshes, start_processes, sums, world_size
@@ -116,6 +117,17 @@ class Worker:
         total = iter(sums([value for name in reported for value in lists[name]], self.device))
         return {"outputs": {name: [next(total) for _ in lists[name]] for name in reported}}
 
+    def measure(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Bytes of a micro-batch's gradients on this process: what lives when the forward pass is done, and at most."""
+        self.trained.clear_gradients()
+        with Tracker() as tracker:
+            outputs = self._run(request)
+            after_forward = tracker.live()
+            outputs["objective"].backward()
+        gradients = sum(value.nbytes for value in self.trained.gradients().values())
+        self.trained.clear_gradients()
+        return {"activations": after_forward, "peak": tracker.peak, "gradients": gradients, **self.trained.bytes()}
+
     def nll(self, request: dict[str, Any]) -> None:
         with torch.no_grad():
             nll = self._run(request)["nll"].float().cpu().contiguous()
@@ -167,7 +179,7 @@ def _no_experts(path: str) -> Any:
 
 
 REQUESTS = (
-    *("start", "fill", "load", "run", "gradients", "nll", "norm", "update"),
+    *("start", "fill", "load", "run", "gradients", "measure", "nll", "norm", "update"),
     *("parameters", "state", "save", "restore"),
 )
 

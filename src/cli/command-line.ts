@@ -5,6 +5,7 @@ import { accelerateCommand } from './commands/accelerate.ts'
 import { augmentCommand } from './commands/augment.ts'
 import { benchCommand } from './commands/bench.ts'
 import { chatCommand } from './commands/chat.ts'
+import { clusterCommand } from './commands/cluster.ts'
 import { completionCommand } from './commands/completion.ts'
 import { convertCommand } from './commands/convert.ts'
 import { dpoCommand } from './commands/dpo.ts'
@@ -75,6 +76,7 @@ ${exitCodeHelp}`,
     augmentCommand,
     serveCommand,
     benchCommand,
+    clusterCommand,
     completionCommand,
   ]) {
     const command = create(session)

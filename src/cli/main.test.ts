@@ -70,6 +70,7 @@ const names = [
   'augment',
   'serve',
   'bench',
+  'cluster',
   'completion',
 ]
 
