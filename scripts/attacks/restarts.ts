@@ -30,7 +30,13 @@ const WHOLE = 10
 const SHUTDOWN = 3
 /** Longest time of a request, in seconds: the server's limits, and a little. */
 const LATE = 40
-const env = { UNMASK_LIMITS_SECONDS: '20', UNMASK_LIMITS_QUEUE_SECONDS: '15', UNMASK_SHUTDOWN_SECONDS: `${SHUTDOWN}` }
+/** Longest time of an answer, in seconds. */
+const SECONDS = 20
+const env = {
+  UNMASK_LIMITS_SECONDS: `${SECONDS}`,
+  UNMASK_LIMITS_QUEUE_SECONDS: '15',
+  UNMASK_SHUTDOWN_SECONDS: `${SHUTDOWN}`,
+}
 
 const PROMPTS = ['reverse(stone)=', 'sort(dbcafe)=', 'The people of ', 'In the year ']
 const requestOf = (model: string, i: number) => ({ model, prompt: PROMPTS[i % PROMPTS.length]!, max_tokens: 48 })
@@ -65,6 +71,7 @@ for (let life = 0; done < count; life++) {
   } finally {
     server.send('SIGKILL')
   }
+  print({ progress: { done, of: count, faults, seconds: Math.round(now()) } })
 }
 
 for (const [kind, list] of Object.entries(recoveries)) {
@@ -96,6 +103,8 @@ async function live(server: AttackedServer, life: number, most: number): Promise
 
   async function ask(model: string, i: number): Promise<void> {
     const from = now()
+    const pid = server.modelProcess(model)!
+    const before = processorWait(pid)
     const answer = await streamCompletion(
       { url: server.url, signal: AbortSignal.timeout(LATE * 1000) },
       requestOf(model, i),
@@ -105,10 +114,14 @@ async function live(server: AttackedServer, life: number, most: number): Promise
     if (!open) return
     if (!answer) return fault('late', { seed, life, model, deeds })
     if (answer.error === undefined) {
-      add('requests answered')
-      const text = alone.get(`${model} ${i % PROMPTS.length}`)
-      if (answer.text !== text) fault('other text', { seed, life, model, text, got: answer.text })
-      return
+      const text = alone.get(`${model} ${i % PROMPTS.length}`)!
+      if (answer.text === text) return add('requests answered')
+      const seconds = answer.total
+      const waited = processorWait(pid) - before
+      // An answer ends when its time is over, as documented; a machine that is busy elsewhere is not the server's doing.
+      if (seconds >= SECONDS && text.startsWith(answer.text) && seconds - waited < SECONDS / 2)
+        return add('answers whose time was over, most of it waiting for a processor')
+      return fault('other text', { seed, life, model, text, got: answer.text, seconds, waited })
     }
     const excused = deeds.some((deed) => deed.kind !== 'reload' && deed.model === model && deed.to >= from)
     if (excused && (answer.status === 503 || answer.status === 200)) return add('requests ended with their process')
