@@ -9,6 +9,7 @@ import { createAuthenticator, createKeyLimits } from './auth.ts'
 import type { ServeConfig } from './config.ts'
 import { docsPage } from './docs-page.ts'
 import { ApiError, internalError } from './errors.ts'
+import { createHolds } from './holds.ts'
 import { openApiDocument } from './openapi.ts'
 import { addPlayground, playgroundHeaders, playgroundPaths } from './playground.ts'
 import { chatRoute } from './routes/chat.ts'
@@ -42,6 +43,7 @@ export interface App {
 export function createApp(config: ServeConfig, context: Omit<RouteContext, 'limits'>): App {
   const { log, metrics } = context
   const routes: RouteContext = { ...context, limits: config.limits }
+  const holds = createHolds(config.limits.answer_bytes)
   let stopping = false
   const app = new Hono<Env>()
 
@@ -103,6 +105,14 @@ export function createApp(config: ServeConfig, context: Omit<RouteContext, 'limi
     )
   }
   app.use(authenticate(config))
+  app.use(async (c, next) => {
+    const holding = holds.open(c.get('client'))
+    c.set('holding', holding)
+    const { outgoing } = c.env
+    outgoing.once('close', holding.end)
+    if (outgoing.closed) holding.end()
+    await next()
+  })
   app.use(async (c, next) => {
     if (stopping && c.req.method === 'POST')
       throw new ApiError(503, 'the server is stopping', { code: 'stopping', retryAfter: 5 })

@@ -71,6 +71,9 @@ const limits = z.strictObject({
   output_tokens: whole.default(4096).describe('largest max_tokens, and its default for chats'),
   choices: whole.max(128).default(128).describe('most sequences of one request: prompts times n'),
   body_bytes: whole.default(1 << 20).describe('bytes of a request'),
+  answer_bytes: whole
+    .default(256 << 20)
+    .describe('bytes of answers that wait to be read, about; those of one client half of what others leave'),
   body_seconds: seconds.default(30).describe('time within which a request must arrive'),
   json_depth: whole.max(1000).default(32).describe('nesting of a request'),
   connections: whole.default(1024).describe('open connections'),

@@ -2,6 +2,7 @@
 // disconnect. Everything that a client sees of a generation passes through `runChoices`.
 import { setMaxListeners } from 'node:events'
 import { ApiError } from './errors.ts'
+import type { Holding } from './holds.ts'
 import type { Metrics } from './metrics.ts'
 import type { ServedModel } from './models.ts'
 import { childSpan, type TraceContext } from './trace.ts'
@@ -11,8 +12,8 @@ import type { GenerateEvent, GenerateJob, GenerateResult, ScoreJob, ScoreResult 
 /** Tokens in whose multiples prompts share, so that nobody guesses another user's prompt bit by bit. */
 const SHARED_STEP = 64
 
-/** Events that may wait for a client that does not read. */
-const MOST_UNREAD = 4096
+/** Bytes of events, about, that may wait for a client of a stream that does not read. */
+const MOST_UNREAD = 4 << 20
 
 export interface RunContext {
   /** Who the places are shared with fairly. */
@@ -23,6 +24,9 @@ export interface RunContext {
   seconds: number
   metrics: Metrics
   trace: TraceContext
+  holding: Holding
+  /** Whether events go to the client as they come; what is collected instead is held until it has been read. */
+  streamed: boolean
 }
 
 /** What is reported of choice `index`: text as it becomes final, then its end. */
@@ -48,7 +52,7 @@ export interface Usage {
 export async function* runChoices(
   model: ServedModel,
   jobs: readonly GenerateJob[],
-  { client, signal, seconds, metrics, trace }: RunContext,
+  { client, signal, seconds, metrics, trace, holding, streamed }: RunContext,
 ): AsyncGenerator<ChoiceEvent, void> {
   model.check()
   model.queue.admit(client, jobs.length)
@@ -61,11 +65,24 @@ export async function* runChoices(
   if (signal.aborted) abort()
   const since = performance.now()
   const labels = { model: model.name }
-  const events: ChoiceEvent[] = []
+  const events: { event: ChoiceEvent; bytes: number }[] = []
+  let unread = 0
   let open = jobs.length
   let failure: { error: unknown } | undefined
   let wake = () => {}
   let begun = false
+
+  function hold(event: ChoiceEvent, bytes: number): void {
+    events.push({ event, bytes })
+    unread += bytes
+    try {
+      holding.add(bytes)
+      if (streamed && unread > MOST_UNREAD) throw new ApiError(499, 'the client reads too slowly')
+    } catch (error) {
+      stop.abort(error)
+    }
+    wake()
+  }
 
   const run = async (job: GenerateJob, index: number): Promise<void> => {
     const span = childSpan('generate', trace, { 'gen_ai.request.model': model.name, 'unmask.choice': index })
@@ -87,15 +104,13 @@ export async function* runChoices(
             begun = true
             metrics.firstTokenSeconds.observe(labels, (performance.now() - since) / 1000)
           }
-          events.push({ index, kind: 'text', ...event })
-          if (events.length > MOST_UNREAD) stop.abort(new ApiError(499, 'the client reads too slowly'))
-          wake()
+          hold({ index, kind: 'text', ...event }, bytesOf(event))
         },
       )
       metrics.promptTokens.inc(labels, result.promptTokens)
       metrics.completionTokens.inc(labels, result.completionTokens)
       metrics.forwards.inc(labels, result.forwards)
-      events.push({ index, kind: 'end', ...result })
+      hold({ index, kind: 'end', ...result }, END_BYTES)
       usage = {
         'gen_ai.usage.input_tokens': result.promptTokens,
         'gen_ai.usage.output_tokens': result.completionTokens,
@@ -121,7 +136,11 @@ export async function* runChoices(
 
   try {
     for (;;) {
-      while (events.length > 0) yield events.shift()!
+      for (let next = events.shift(); next; next = events.shift()) {
+        unread -= next.bytes
+        if (streamed) holding.drop(next.bytes)
+        yield next.event
+      }
       if (failure) throw failure.error
       if (open === 0) return
       await new Promise<void>((resolve) => {
@@ -135,11 +154,21 @@ export async function* runChoices(
   }
 }
 
+/** Bytes that the end of a choice takes in memory, about, and a token with its probability. */
+const END_BYTES = 1024
+const ENTRY_BYTES = 160
+
+/** Bytes that an event takes in memory, about. */
+function bytesOf({ text, logprobs = [], unmasked = [] }: GenerateEvent): number {
+  const alternatives = logprobs.reduce((sum, { top }) => sum + 1 + top.length, 0)
+  return 256 + 2 * text.length + ENTRY_BYTES * (alternatives + unmasked.length)
+}
+
 /** Scores prompts, each in a place of its own. */
 export async function runScores(
   model: ServedModel,
   jobs: readonly ScoreJob[],
-  { client, signal, seconds }: RunContext,
+  { client, signal, seconds, holding }: RunContext,
 ): Promise<ScoreResult[]> {
   model.check()
   model.queue.admit(client, jobs.length)
@@ -151,7 +180,10 @@ export async function runScores(
       jobs.map(async (job) => {
         const release = await model.queue.acquire(client, stop)
         try {
-          return await (await model.ready(stop)).score(job, stop)
+          const result = await (await model.ready(stop)).score(job, stop)
+          const entries = result.top.reduce((sum, top) => sum + 1 + top.length, result.tokens.length)
+          holding.add(ENTRY_BYTES * entries)
+          return result
         } finally {
           release()
         }

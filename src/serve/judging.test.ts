@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { afterAll, expect, test } from 'vitest'
 import { createJudging } from './judging.ts'
 
@@ -8,6 +9,8 @@ const settings = {
 const judging = createJudging(settings, { queue: 4, queue_seconds: 60 })
 afterAll(() => judging.close())
 const { signal } = new AbortController()
+// As many wait for it as are asked.
+setMaxListeners(0, signal)
 const long = 'hello '.repeat(1000)
 
 test('a text is judged as it is beside the filter, and what is found comes with it', async () => {

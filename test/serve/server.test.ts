@@ -75,6 +75,21 @@ test('schemas that take long to compile hold up nobody: neither plain requests n
   })
 }, 60_000)
 
+test('answers that wait to be read have a bound, and count until they have been', async () => {
+  await withServer({ models: [{ name: 't', path: tiny }], limits: { answer_bytes: 100_000 } }, async (server) => {
+    const ask = (body: object) => post(`${server.url}/v1/completions`, { prompt: 'the people of', ...body })
+    const large = await ask({ max_tokens: 100, logprobs: 5, logit_bias: long.logit_bias })
+    expect(large.status).toBe(429)
+    expect(await large.json()).toMatchObject({ error: { code: 'answer_too_large' } })
+    const echoed = await ask({ prompt: 'the people '.repeat(40), max_tokens: 0, echo: true, logprobs: 5 })
+    expect(echoed.status).toBe(429)
+    // A stream is read as it comes, and nothing of an answer that was read counts.
+    const streamed = await ask({ max_tokens: 300, logprobs: 5, logit_bias: long.logit_bias, stream: true })
+    expect((await streamed.text()).endsWith('data: [DONE]\n\n')).toBe(true)
+    for (let i = 0; i < 3; i++) expect((await ask({ max_tokens: 30, logprobs: 5 })).status).toBe(200)
+  })
+}, 60_000)
+
 test('requests at the same time are answered as the same request alone', async () => {
   await withServer({ models: [{ name: 'd', path: folder.path }] }, async (server) => {
     const prompts = Array.from({ length: 8 }, (_, i) => `the ${'people of '.repeat(i % 4)}${i}`)

@@ -162,7 +162,7 @@ export const chatRoute = (context: RouteContext) => async (c: Context<Env>) => {
   const { models, limits, log, safety } = context
   const body = await readBody(c, chatRequest, limits)
   const model = models.find(body.model)
-  const run = runContext(context, c.var)
+  const run = runContext(context, c.var, body.stream === true)
   const events = answerChat(model, toChat(body, context), { limits, run, safety, asker: askerOf(model, c.var) })
   const head = {
     id: `chatcmpl-${randomUUID()}`,

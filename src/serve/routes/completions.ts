@@ -65,7 +65,7 @@ export const completionsRoute = (context: RouteContext) => async (c: Context<Env
     created: Math.floor(Date.now() / 1000),
     model: model.name,
   }
-  const run = runContext(context, c.var)
+  const run = runContext(context, c.var, body.stream === true)
   const asker = askerOf(model, c.var)
   const { jobs, blocked } = await judgeJobs(safety, asked, {
     ...{ asker, signal: run.signal },

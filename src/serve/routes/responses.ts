@@ -26,7 +26,7 @@ export const responsesRoute = (context: RouteContext) => async (c: Context<Env>)
   const { models, limits, log, safety } = context
   const body = await readBody(c, responsesRequest, limits)
   const model = models.find(body.model)
-  const run = runContext(context, c.var)
+  const run = runContext(context, c.var, body.stream === true)
   const events = answerChat(model, toChat(body, context), { limits, run, safety, asker: askerOf(model, c.var) })
   const sent = streamEvents(events, emptyResponse(body, model.name))
   if (body.stream) return eventStream(await startStream(sent, log), () => c.var.gone.abort())

@@ -67,7 +67,7 @@ async function revise(
   })
   const events = blocked
     ? refuseAll(1)
-    : safety.answers(runChoices(model, jobs, runContext(context, c.var)), jobs, asker)
+    : safety.answers(runChoices(model, jobs, runContext(context, c.var, body.stream === true)), jobs, asker)
   if (body.stream) {
     const stream = await startStream(streamChunks(events, { ...head, object: `${head.object}.chunk` }), log)
     return eventStream(stream, () => c.var.gone.abort())

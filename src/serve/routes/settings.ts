@@ -1,7 +1,9 @@
 // What the routes that generate share: who asks, limits of a request, and how a stream begins.
+import type { HttpBindings } from '@hono/node-server'
 import type { Limits } from '../config.ts'
 import { ApiError, badRequest } from '../errors.ts'
 import type { RunContext } from '../generation.ts'
+import type { Holding } from '../holds.ts'
 import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Models, ServedModel } from '../models.ts'
@@ -20,12 +22,15 @@ export interface RouteContext {
 
 /** Hono's variables: set by the middleware in app.ts. */
 export interface Env {
+  Bindings: HttpBindings
   Variables: {
     requestId: string
     /** Name of the key, or the address. */
     client: string
     /** Aborted when the client disconnects. */
     gone: AbortController
+    /** What its answers hold in memory. */
+    holding: Holding
     /** Of the request's span. */
     trace: TraceContext
   }
@@ -33,9 +38,12 @@ export interface Env {
 
 export const runContext = (
   { limits, metrics }: RouteContext,
-  { client, gone, trace }: Env['Variables'],
+  { client, gone, trace, holding }: Env['Variables'],
+  streamed: boolean,
 ): RunContext => ({
   trace,
+  holding,
+  streamed,
   client,
   signal: gone.signal,
   seconds: limits.seconds,
