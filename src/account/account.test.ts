@@ -94,6 +94,9 @@ describe('a record', () => {
     const path = await modelFolder('base', '---\nlicense: Apache-2.0\n---\ntext')
     const record = await recordOf(path)
     const sha = (text: string) => createHash('sha256').update(text).digest('hex')
+    // A path of two parts is no repository.
+    const relative = (await recordOf(path, 'models/tiny')).base
+    expect(relative).toMatchObject({ name: 'models/tiny', hub: undefined })
     expect(record.base).toMatchObject({ name: 'base', license: 'apache-2.0' })
     expect(record.base.files.map(({ name, sha256 }) => [name, sha256])).toEqual([
       ['config.json', sha('{"model_type":"llama"}')],

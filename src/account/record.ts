@@ -139,17 +139,29 @@ export const publishableSettings = (settings: object): Record<string, unknown> =
 const isModelFile = (name: string): boolean =>
   /\.(safetensors|json|jinja|gguf|txt|model)$/.test(name) && name !== recordFile && !name.startsWith('.')
 
-async function originOf({ name, path }: RecordOptions['base'], signal: AbortSignal | undefined): Promise<Origin> {
+/** The files of a model, or the one file that it is, with their hashes. */
+async function hashFiles(path: string, signal?: AbortSignal): Promise<HashedFile[]> {
   const isFolder = (await stat(path)).isDirectory()
-  const folder = isFolder ? path : dirname(path)
   const names = isFolder ? (await readdir(path)).filter(isModelFile).sort() : [basename(path)]
   const files: HashedFile[] = []
-  for (const file of names) files.push(await hashFile(join(folder, file), file, signal))
+  for (const file of names) files.push(await hashFile(join(isFolder ? path : dirname(path), file), file, signal))
+  return files
+}
+
+const hashOf = (files: readonly HashedFile[]): string =>
+  sha256(files.map(({ name, sha256 }) => `${sha256}  ${name}\n`).join(''))
+
+/** One hash of a model: of the list of its files with their hashes. */
+export const hashModel = async (path: string): Promise<string> => hashOf(await hashFiles(path))
+
+async function originOf({ name, path }: RecordOptions['base'], signal: AbortSignal | undefined): Promise<Origin> {
+  const isFolder = (await stat(path)).isDirectory()
+  const files = await hashFiles(path, signal)
   return {
     name: publishable(name),
-    hub: hubName(name),
+    hub: (await exists(name)) ? undefined : hubName(name),
     license: await licenseOf(path, isFolder),
-    sha256: sha256(files.map(({ name, sha256 }) => `${sha256}  ${name}\n`).join('')),
+    sha256: hashOf(files),
     files,
     record: isFolder ? await readRecord(path) : undefined,
   }
@@ -189,7 +201,8 @@ function yamlOf(text: string): Record<string, unknown> {
   }
 }
 
-async function hashData(paths: readonly string[], signal: AbortSignal | undefined): Promise<HashedFile[]> {
+/** The data files that the paths name, with their hashes. */
+export async function hashData(paths: readonly string[], signal?: AbortSignal): Promise<HashedFile[]> {
   const files: HashedFile[] = []
   for (const path of paths)
     for (const file of await findFiles(path)) files.push(await hashFile(file.path, publishable(file.path), signal))

@@ -16,6 +16,7 @@ import { infillCommand } from './commands/infill.ts'
 import { infoCommand } from './commands/info.ts'
 import { listCommand } from './commands/list.ts'
 import { mergeCommand } from './commands/merge.ts'
+import { pipelineCommand } from './commands/pipeline.ts'
 import { pullCommand } from './commands/pull.ts'
 import { quantizeCommand } from './commands/quantize.ts'
 import { quickstartCommand } from './commands/quickstart.ts'
@@ -63,6 +64,7 @@ ${exitCodeHelp}`,
     sftCommand,
     dpoCommand,
     accelerateCommand,
+    pipelineCommand,
     evalCommand,
     reportCommand,
     generateCommand,

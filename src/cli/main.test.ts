@@ -57,6 +57,7 @@ const names = [
   'sft',
   'dpo',
   'accelerate',
+  'pipeline',
   'eval',
   'report',
   'generate',

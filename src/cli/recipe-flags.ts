@@ -1,7 +1,7 @@
 // From a YAML file and command-line flags to a recipe: flags win, and an error names the line of the file or the flag.
 import type { Command } from 'commander'
 import { Option } from 'commander'
-import { isMap, isScalar, LineCounter, parseDocument, stringify } from 'yaml'
+import { isMap, isNode, isScalar, isSeq, LineCounter, parseDocument, stringify } from 'yaml'
 import { readText } from '../checkpoint/file.ts'
 import { UserError } from '../core/types.ts'
 import {
@@ -243,6 +243,12 @@ async function readRecipeFile(
     let node: unknown = document.contents
     let line: number | undefined
     for (const key of path.split('.')) {
+      if (isSeq(node)) {
+        const item: unknown = node.items[Number(key)]
+        if (isNode(item) && item.range) line = lines.linePos(item.range[0]).line
+        node = item
+        continue
+      }
       if (!isMap(node)) break
       const pair = node.items.find((item) => isScalar(item.key) && String(item.key.value) === key)
       if (!pair || !isScalar(pair.key)) return undefined

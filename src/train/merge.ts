@@ -10,6 +10,7 @@ import { type DeferredParameter, type StoredDType, writeShardedSafetensors } fro
 import { type ModelConfig, UserError } from '../core/types.ts'
 import { shownJson } from '../formats/json.ts'
 import { jsonDifferences } from '../formats/json-differences.ts'
+import { checkpointPath, latestCheckpoint, readState } from './checkpoint.ts'
 import { openWeights } from './trained-files.ts'
 
 /**
@@ -102,4 +103,17 @@ function meanOf(files: readonly SafetensorsFile[]): Map<string, DeferredParamete
     })
   }
   return merged
+}
+
+/** The k best checkpoints that a run has kept, best first. Throws UserError where it has fewer. */
+export async function bestCheckpoints(run: string, k: number): Promise<string[]> {
+  const latest = await latestCheckpoint(run)
+  if (!latest) throw new UserError(`${run}: no checkpoints in it; name the folder that convert wrote (output_dir)`)
+  const { best } = await readState(latest.path)
+  if (best.length < k) {
+    throw new UserError(
+      `${run}: has kept ${best.length} evaluated checkpoints, fewer than ${k}; see keep_best and save_steps`,
+    )
+  }
+  return best.slice(0, k).map(({ step }) => checkpointPath(run, step))
 }

@@ -34,7 +34,7 @@ Examples:
     )
     .action(
       action(session, async (context, command) => {
-        const { mergeCheckpoints } = await import('../../train/merge.ts')
+        const { bestCheckpoints, mergeCheckpoints } = await import('../../train/merge.ts')
         const { out, force, best, dtype, bits } = command.opts<{
           out: string
           force?: boolean
@@ -72,7 +72,8 @@ Examples:
           throw new UsageError('--bits is for an adapter; quantise the mean of checkpoints with unmask quantize')
         const count = wholeNumber('--best', best)
         if (count === undefined) for (const path of command.args) await refuseRun(path)
-        const paths = count === undefined ? command.args : await bestCheckpoints(command.args, count)
+        if (count !== undefined && others.length > 0) throw new UsageError('--best takes one run folder')
+        const paths = count === undefined ? command.args : await bestCheckpoints(first, count)
         await mergeCheckpoints(paths, out, { dtype, force, command: context.commandLine })
         context.result(
           { out, merged: paths },
@@ -89,20 +90,4 @@ async function refuseRun(path: string): Promise<void> {
     throw new UserError(
       `${path}: is a run; say with --best how many of its checkpoints, or name them (${path}/checkpoints/...)`,
     )
-}
-
-/** The k best checkpoints that a run has kept, best first. */
-async function bestCheckpoints(runs: readonly string[], k: number): Promise<string[]> {
-  const { checkpointPath, latestCheckpoint, readState } = await import('../../train/checkpoint.ts')
-  const [run, ...others] = runs
-  if (run === undefined || others.length > 0) throw new UsageError('--best takes one run folder')
-  const latest = await latestCheckpoint(run)
-  if (!latest) throw new UserError(`${run}: no checkpoints in it; name the folder that convert wrote (output_dir)`)
-  const { best } = await readState(latest.path)
-  if (best.length < k) {
-    throw new UserError(
-      `${run}: has kept ${best.length} evaluated checkpoints, fewer than ${k}; see keep_best and save_steps`,
-    )
-  }
-  return best.slice(0, k).map(({ step }) => checkpointPath(run, step))
 }
