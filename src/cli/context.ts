@@ -42,6 +42,7 @@ export interface GlobalFlags {
   json?: boolean
   quiet?: boolean
   threads?: number
+  device?: Device
 }
 
 export function createContext(command: Command, session: Session): Context {
@@ -54,7 +55,7 @@ export function createContext(command: Command, session: Session): Context {
     quiet,
     commandLine: `unmask ${process.argv.slice(2).join(' ')}`,
     threads: flags.threads === undefined || flags.threads === 0 ? availableParallelism() : flags.threads,
-    device: command.opts<{ device?: Device }>().device ?? 'cpu',
+    device: flags.device ?? 'cpu',
     signal: session.signal,
     whenStopped(sentence) {
       session.onStop = sentence

@@ -23,6 +23,21 @@ export function checkRequired(command: Command): void {
   if (missing.length > 0) throw new UsageError(missing.map(({ long }) => `${long}: is required`).join('\n'))
 }
 
+/**
+ * The flags of a command below another. commander gives those that both have to the upper one. Throws UsageError for a flag that
+ * only the upper one has.
+ */
+export function flagsBelow<T extends object>(command: Command): T {
+  const upper = command.parent as Command
+  const own = new Set(command.options.map((option) => option.attributeName()))
+  const foreign = upper.options.find((option) => {
+    const name = option.attributeName()
+    return !own.has(name) && upper.getOptionValueSource(name) === 'cli'
+  })
+  if (foreign) throw new UsageError(`${foreign.long}: unmask ${upper.name()} ${command.name()} has no such flag`)
+  return command.optsWithGlobals<T>()
+}
+
 /** The flag of commands that run models. */
 export const deviceOption = (): Option =>
   new Option('--device <device>', 'where the model runs; what a device cannot do, the processor does')

@@ -55,6 +55,12 @@ export const helpWidth = (): number => Math.min(process.stdout.columns || 100, 1
 /** Settings of commander's help. */
 export const helpFormat = {
   showGlobalOptions: true,
+  /** Those of the program. A command between has its own. */
+  visibleGlobalOptions(command: Command): Option[] {
+    let root = command
+    while (root.parent) root = root.parent
+    return root === command ? [] : root.options.filter(({ hidden }) => !hidden)
+  },
   formatHelp(command: Command, helper: Help): string {
     for (const option of command.options) if (rare.has(option)) option.hidden = !full.has(command)
     return Help.prototype.formatHelp.call(helper, command, helper)

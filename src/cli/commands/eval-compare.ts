@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { Command } from 'commander'
 import type { SuiteRun } from '../../eval/suite/records.ts'
 import { exitCodes } from '../exit-codes.ts'
-import { number, wholeNumber } from '../flags.ts'
+import { flagsBelow, number, wholeNumber } from '../flags.ts'
 import { action, type Session } from '../session.ts'
 
 export function evalCompareCommand(session: Session): Command {
@@ -28,7 +28,7 @@ Examples:
     )
     .action(
       action(session, async (context) => {
-        const flags = command.opts<{ margin: string; seed?: string }>()
+        const flags = flagsBelow<{ margin: string; seed?: string }>(command)
         const margin = number('--margin', flags.margin, { most: 100 })
         const seed = wholeNumber('--seed', flags.seed, 0)
         const { compareRuns } = await import('../../eval/suite/compare.ts')

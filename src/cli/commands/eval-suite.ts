@@ -4,9 +4,9 @@ import { summarise, summariseDomain } from '../../eval/suite/summary.ts'
 import { recipeSettings } from '../../jobs/recipe.ts'
 import type { SuiteEvent, SuiteResult } from '../../jobs/suite.ts'
 import { parseSuiteRecipe, suiteSchema } from '../../jobs/suite-recipe.ts'
-import type { Context, GlobalFlags } from '../context.ts'
+import type { Context } from '../context.ts'
 import { fetchForTraining } from '../fetch.ts'
-import { deviceOption, runFolderOptions } from '../flags.ts'
+import { deviceOption, flagsBelow, runFolderOptions } from '../flags.ts'
 import { decimals, duration, percent, progressLine, table } from '../format.ts'
 import { addRecipeFlags, mergeRecipe, recipeFile, withOrigins } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
@@ -32,10 +32,9 @@ Examples:
     )
     .action(
       action(session, async (context) => {
-        const flags = command.opts<TrainingFlags>()
-        const { threads } = command.optsWithGlobals<GlobalFlags>()
+        const flags = flagsBelow<TrainingFlags>(command)
         const [model] = command.args
-        const given = { ...flags, threads, ...(model === undefined ? {} : { model }) }
+        const given = { ...flags, ...(model === undefined ? {} : { model }) }
         const loaded = await mergeRecipe(await recipeFile(flags), given, settings, parseSuiteRecipe)
         const { suite } = await import('../../jobs/suite.ts')
         context.whenStopped('Stopping; answers so far are kept, and --resume goes on from there.')
@@ -48,7 +47,9 @@ Examples:
           }),
         )
         context.display.done()
-        context.result({ files: result.files, comparisons: result.comparisons, ...figuresOf(result) }, () =>
+        const { created, command: repeats, versions, machine } = result.run
+        const run = { created, command: repeats, versions, machine }
+        context.result({ run, files: result.files, comparisons: result.comparisons, ...figuresOf(result) }, () =>
           describe(result, context),
         )
       }),

@@ -46,8 +46,6 @@ export function evalCommand(session: Session): Command {
     command,
     ({ section, path }) => section === 'decode' || (section === 'eval' && path !== 'eval.from_random'),
   )
-  // A flag behind the name of a command below is that command's own.
-  command.enablePositionalOptions()
   command.addCommand(evalSuiteCommand(session)).addCommand(evalCompareCommand(session))
   return command
     .addHelpText(
