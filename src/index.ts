@@ -27,6 +27,7 @@ export {
   type Recipe,
   type RecipeInput,
 } from './jobs/recipe.ts'
+export { rl } from './jobs/rl.ts'
 export { sft } from './jobs/sft.ts'
 export type { Executor } from './runtime/executor.ts'
 export { createExecutor } from './runtime/onnxruntime/executor.ts'

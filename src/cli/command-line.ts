@@ -22,6 +22,7 @@ import { quantizeCommand } from './commands/quantize.ts'
 import { quickstartCommand } from './commands/quickstart.ts'
 import { reportCommand } from './commands/report.ts'
 import { rewriteCommand } from './commands/rewrite.ts'
+import { rlCommand } from './commands/rl.ts'
 import { rmCommand } from './commands/rm.ts'
 import { serveCommand } from './commands/serve.ts'
 import { sftCommand } from './commands/sft.ts'
@@ -63,6 +64,7 @@ ${exitCodeHelp}`,
     convertCommand,
     sftCommand,
     dpoCommand,
+    rlCommand,
     accelerateCommand,
     pipelineCommand,
     evalCommand,

@@ -56,6 +56,7 @@ const names = [
   'convert',
   'sft',
   'dpo',
+  'rl',
   'accelerate',
   'pipeline',
   'eval',

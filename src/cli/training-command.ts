@@ -13,17 +13,17 @@ export interface TrainingFlags {
   data?: string[]
 }
 
-/** A command with these settings as flags. `data`: what its training data are. */
+/** A command with these settings as flags. `data`: what its training data are, if they are files. */
 export function trainingCommand(
   name: string,
-  { description, data, settings }: { description: string; data: string; settings: readonly Setting[] },
+  { description, data, settings }: { description: string; data?: string; settings: readonly Setting[] },
 ): Command {
   const command = new Command(name)
     .description(description)
     .argument('[model]', 'folder, file, Hub repository or pypi:PACKAGE (default: model of the recipe)')
     .option('-r, --recipe <file>', 'YAML file with the settings below; flags win over it')
-    .option('--data <paths...>', `${data}, as --train-path`)
     .option('--dry-run', 'print the merged recipe and stop')
+  if (data !== undefined) command.option('--data <paths...>', `${data}, as --train-path`)
   for (const option of runFolderOptions()) command.addOption(option)
   addRecipeFlags(command, () => true, settings)
   return command

@@ -34,6 +34,18 @@ export interface Batch {
   bytes: number
   /** The preference pairs whose answers the documents are. Absent where they are not. */
   pairs?: readonly Pair[]
+  /** How decoding wrote the answers of the documents. Absent where nobody wrote them. */
+  rollouts?: Rollouts
+}
+
+/** By token, [rows, length]. */
+export interface Rollouts {
+  /** Forward that decided it: -1 for what was given. */
+  steps: Int32Array
+  /** -ln of its probability at that time. */
+  nll: Float32Array
+  /** How much better its answer is than others to the same prompt; 0 where it does not count. */
+  advantages: Float32Array
 }
 
 /** How probable the answers of a pair are under a model: log-likelihoods, or lower bounds of them, in nats. */

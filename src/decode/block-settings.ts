@@ -15,11 +15,13 @@ export interface BlockModel {
   maskTokenId: number | undefined
   shift: boolean
   softStates: boolean
+  /** The model was trained with blocks noised in groups: predictions of a mask count across blocks, too. */
+  noisedGroups: boolean
 }
 
 /** Throws UserError for options that make no sense. Tokens of `forbiddenAt` are not written at a position. */
 export function blockSettings(
-  { dimensions, maskTokenId, shift, softStates }: BlockModel,
+  { dimensions, maskTokenId, shift, softStates, noisedGroups }: BlockModel,
   options: GenerateOptions,
   forbiddenAt?: (position: number) => readonly number[],
 ): BlockSettings {
@@ -66,6 +68,7 @@ export function blockSettings(
     predictor: createPredictor(options, { forbidden: [maskTokenId], forbiddenAt, logits }),
     maskTokenId,
     shift,
+    waits: shift && !noisedGroups,
     bufferSize,
     activation: resolved.activation ?? 0,
     reuse: reuse!,

@@ -2,7 +2,7 @@
 // Checks what is asked for; how it is decoded is the business of blocks, autoregressive.ts and speculative.ts, and which tokens a
 // step commits is a strategy's choice. Uses no Node API.
 
-import { type InferenceParameter, type Parameter, SettingError, UserError } from '../core/types.ts'
+import { type Parameter, SettingError, UserError } from '../core/types.ts'
 import type { Model } from '../models/types.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { decodeAutoregressive } from './autoregressive.ts'
@@ -13,6 +13,7 @@ import { checkAutoregressivePrompt, checkCount, checkIds, checkPrompt, checkText
 import type { Constraint } from './constraints/index.ts'
 import { createDraftRates } from './draft-rates.ts'
 import { createForward } from './forward.ts'
+import type { DecodeWeights } from './forward-program.ts'
 import { generation } from './generation.ts'
 import { createPredictor } from './predict.ts'
 import type { SamplingOptions } from './sampling.ts'
@@ -39,6 +40,8 @@ export interface EngineOptions {
   keepPrefixes?: number
   /** The model was trained with positions between mask and token: for the strategy `soft`. Default false. */
   softStates?: boolean
+  /** The model was trained with blocks noised in groups (`group_size`): with `shift`, none waits for the one before it. Default false. */
+  noisedGroups?: boolean
   /** Text sees only what is before it, in blocks too: the model checks its own drafts. Default false. */
   causalContext?: boolean
   /** Parameters of an adapter that drafts, as `loadDecodeProgram` takes them: for `generateSpeculative`. */
@@ -114,17 +117,19 @@ export async function complete(generation: Generation, onStep?: (step: DecodeSte
 }
 
 /**
- * Loads a model for decoding. The weights are copied into the session, so the caller may drop or change them.
+ * Loads a model for decoding. The weights are copied into the session, so the caller may drop or change them; those that lie on the
+ * executor are used as they are there (`DecodeWeights`).
  * One engine serves any number of generations, also at the same time: their state is their own.
  */
 export async function createEngine(
   executor: Executor,
   model: Model,
-  weights: ReadonlyMap<string, InferenceParameter>,
+  weights: DecodeWeights,
   options: EngineOptions,
 ): Promise<Engine> {
   const { maskTokenId, eosTokenIds, specialTokenIds = [] } = options
   const { shift = false, keepPrefixes = 0, softStates = false, causalContext = false, adapter, bytesOf } = options
+  const { noisedGroups = false } = options
   const { dimensions } = model
   const { maxPositions } = dimensions
   const unwritten = specialTokenIds.filter((id) => !eosTokenIds.includes(id))
@@ -136,7 +141,7 @@ export async function createEngine(
     softMask: softStates ? maskTokenId : undefined,
     adapter,
   })
-  const blockModel = { dimensions, maskTokenId, shift, softStates }
+  const blockModel = { dimensions, maskTokenId, shift, softStates, noisedGroups }
 
   /** One past the last position asked for; less where the model's positions end. */
   const endOf = (prompt: readonly number[], { maxNewTokens = settingDefault('maxNewTokens') }: DecodingSettings) =>

@@ -17,7 +17,7 @@ import { maskEmbeddingName } from '../models/lora.ts'
 import type { Model } from '../models/types.ts'
 import { formatsOf, loadInference } from '../nn/inference.ts'
 import { createWeights } from '../nn/weights.ts'
-import type { Executor, Session } from '../runtime/executor.ts'
+import type { Executor, Resident, Session } from '../runtime/executor.ts'
 
 type Shapes = ReadonlyMap<string, readonly number[]>
 
@@ -123,13 +123,20 @@ function softEmbedding(h: Tensor, mask: Tensor, share: Tensor): Tensor {
   return mul(mixture, div(wanted, add(length(mixture), LENGTH_EPSILON)))
 }
 
-/** Loads the inference program with the weights inside the session, packed once; see `loadInference`. */
+/** Weights of a model: values, or float32 ones that lie on the executor and may change there, as they do in training. */
+export type DecodeWeights = ReadonlyMap<string, InferenceParameter> | { resident: Readonly<Record<string, Resident>> }
+
+/**
+ * Loads the inference program with the weights inside the session, packed once (see `loadInference`), or as inputs where they lie
+ * on the executor.
+ */
 export function loadDecodeProgram(
   executor: Executor,
   model: Model,
-  weights: ReadonlyMap<string, InferenceParameter>,
+  weights: DecodeWeights,
   { adapter = new Map(), softMask }: DecodeExtras = {},
 ): Promise<Session> {
+  if ('resident' in weights) return executor.load(decodeProgram(model, undefined, { softMask }), { optimize: false })
   const shapes = new Map([...adapter].map(([name, { shape }]) => [name, shape]))
   const formats = formatsOf(weights, executor.device)
   const program = decodeProgram(model, formats, { adapter: shapes, softMask })

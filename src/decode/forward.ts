@@ -1,13 +1,13 @@
 // Runs the inference program: new tokens of sequences against their caches. Requests that wait at the same time and are alike
 // share a forward. Knows what a forward is, not when to do one.
 
-import { type InferenceParameter, UserError } from '../core/types.ts'
+import { UserError } from '../core/types.ts'
 import type { Model } from '../models/types.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { type Cache, type CacheView, createCaches, type Prefix } from './cache.ts'
 import { createDraftSwitch } from './draft-switch.ts'
 import { type BatchEntry, layOut, nextBatch, resultsOf } from './forward-batch.ts'
-import { type DecodeExtras, loadDecodeProgram } from './forward-program.ts'
+import { type DecodeExtras, type DecodeWeights, loadDecodeProgram } from './forward-program.ts'
 import type { Predictions } from './types.ts'
 
 /** Where new positions stand and whom they see, in place of blocks of one size. Each has an entry for every new position. */
@@ -90,11 +90,14 @@ export interface ForwardOptions extends DecodeExtras {
   keep?: number
 }
 
-/** Loads the inference program. The tokens `forbidden` are never predicted. The weights are copied. */
+/**
+ * Loads the inference program. The tokens `forbidden` are never predicted. Weights are copied; of those that lie on the executor
+ * every forward uses what is there.
+ */
 export async function createForward(
   executor: Executor,
   model: Model,
-  weights: ReadonlyMap<string, InferenceParameter>,
+  weights: DecodeWeights,
   forbidden: readonly number[],
   { keep = 0, ...extras }: ForwardOptions = {},
 ): Promise<Forward> {
@@ -104,6 +107,7 @@ export async function createForward(
   // Experts get as many rows as chose them, whatever the forward has.
   const least = model.mixtures.length > 0 ? 1 : LEAST_ROWS
   const session = await loadDecodeProgram(executor, model, weights, extras)
+  const resident = 'resident' in weights ? weights.resident : {}
   const tokenBias = new Float32Array(vocabSize)
   for (const token of forbidden) tokenBias[token] = Number.NEGATIVE_INFINITY
   const bias = { resident: `${name}.token_bias`, shape: [vocabSize] }
@@ -147,7 +151,7 @@ export async function createForward(
     await caches.reserve(first, rows, forward.length)
     const view = caches.view(first, rows, forward.length)
     // The worker does what it is sent in order: nothing waits for the binding alone.
-    const binding = view === bound ? undefined : session.bind(view.feeds, view.fetches)
+    const binding = view === bound ? undefined : session.bind({ ...view.feeds, ...resident }, view.fetches)
     bound = view
     const run = session.run({ ...forward.feeds, token_bias: bias }, forward.fetches)
     const [outputs] = await Promise.all([run, binding])

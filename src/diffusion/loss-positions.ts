@@ -26,8 +26,8 @@ export interface PredictionOptions {
   /**
    * false (default): the state at i predicts token i. true: the state at i - 1 does, as in the autoregressive model that
    * the weights come from; for the first token of a block that is the clean token before the block, which every earlier
-   * block already is in decoding. The first token of a document then has nothing that predicts it and carries no loss, nor
-   * has that of a block behind another one of its group that ends with a mask.
+   * block already is in decoding. In a group (`drawGroups`) it is the noised one. The first token of
+   * a document then has nothing that predicts it and carries no loss.
    */
   shift?: boolean
   /** Block size, for `shift`. */
@@ -71,9 +71,8 @@ export function lossPositions(
   const carries = (i: number) => masked[i] === 1 || (edits !== undefined && noise.t[i]! > 0)
   const isFirst = (i: number) => batch.positions[i % size]! % blockSize === 0
   const fromClean = (i: number) => cleanCopy && isFirst(i) && joined?.[i] !== 1
-  const waits = (i: number) => shift && joined?.[i] === 1 && isFirst(i) && masked[i - 1] === 1
   for (let i = 0; i < masked.length; i++)
-    if (carries(i) && supervised[i % size] === 1 && unscored?.[i] !== 1 && !waits(i)) found.push(i)
+    if (carries(i) && supervised[i % size] === 1 && unscored?.[i] !== 1) found.push(i)
   const tokens = Int32Array.from(found)
   return {
     tokens,

@@ -407,7 +407,7 @@ export function checkLength(
 /** The config with what decoding needs to know, as LLaDA2's checkpoints have it; what it says already is left unsaid. */
 export function decodingConfig(
   config: ModelConfig,
-  { objective, diffusion: { block_size, same_token_labels, own_predictions = 0 } }: DecodingRecipe,
+  { objective, diffusion: { block_size, same_token_labels, own_predictions = 0, group_size = 1 } }: DecodingRecipe,
 ): ModelConfig {
   if (objective === 'hybrid') return { ...config, block_size, causal_context: true }
   const { causal_context: _, ...others } = config
@@ -417,13 +417,14 @@ export function decodingConfig(
     block_size,
     ...(same_token_labels === said ? {} : { same_token_labels }),
     ...(own_predictions > 0 && { soft_states: true }),
+    ...(group_size > 1 && { noised_groups: true }),
   }
 }
 
 interface DecodingRecipe {
   objective: Recipe['objective']
   diffusion: Pick<Recipe['diffusion'], 'block_size' | 'same_token_labels'> &
-    Partial<Pick<Recipe['diffusion'], 'own_predictions'>>
+    Partial<Pick<Recipe['diffusion'], 'own_predictions' | 'group_size'>>
 }
 
 /** Documents are padded to multiples of this. */

@@ -13,6 +13,7 @@ import {
   type RecipeInput,
   recipeSettings,
 } from './recipe.ts'
+import { parseRlRecipe } from './rl-recipe.ts'
 
 const minimal: RecipeInput = { model: 'models/tiny', output_dir: 'runs/a', data: { train_path: ['a.jsonl'] } }
 
@@ -119,7 +120,8 @@ describe('parseRecipe', () => {
   it('accepts the recipes of the repository', () => {
     const folder = packaged('recipes')
     for (const name of readdirSync(folder).filter((file) => file.endsWith('.yaml'))) {
-      const check = name.endsWith('accelerate.yaml') ? parseAcceleratorRecipe : parseRecipe
+      const others = { 'accelerate.yaml': parseAcceleratorRecipe, 'rl.yaml': parseRlRecipe }
+      const check = Object.entries(others).find(([end]) => name.endsWith(end))?.[1] ?? parseRecipe
       expect(() => check(parse(readFileSync(join(folder, name), 'utf8'))), name).not.toThrow()
     }
   })

@@ -47,7 +47,7 @@ export function reader(config: ModelConfig) {
 export function checkDecoding(config: ModelConfig, vocabSize: number): void {
   const read = reader(config)
   read.size('block_size', 1, LARGEST_BLOCK)
-  for (const key of ['causal_context', 'same_token_labels', 'soft_states']) read.flag(key, false)
+  for (const key of ['causal_context', 'same_token_labels', 'soft_states', 'noised_groups']) read.flag(key, false)
   const { mask_token_id: mask } = config
   if (mask == null || (Number.isInteger(mask) && (mask as number) >= 0 && (mask as number) < vocabSize)) return
   throw new ConfigError(

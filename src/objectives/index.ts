@@ -8,6 +8,7 @@ import { dpo } from './dpo.ts'
 import { edits } from './edits.ts'
 import { hybrid } from './hybrid.ts'
 import { mdlm } from './mdlm.ts'
+import { policy } from './policy.ts'
 import { strided } from './strided.ts'
 import { tiles } from './tiles.ts'
 import type { Objective } from './types.ts'
@@ -16,7 +17,7 @@ import type { Objective } from './types.ts'
 const named = { ar, hybrid }
 
 /** What a program can be traced for. */
-export const objectives = { ...named, bdlm, dpo, edits, mdlm, strided, tiles }
+export const objectives = { ...named, bdlm, dpo, edits, mdlm, policy, strided, tiles }
 
 type Objectives = typeof objectives
 export type Variant = { [K in keyof Objectives]: Parameters<Objectives[K]['trace']>[2] }[keyof Objectives]

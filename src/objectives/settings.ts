@@ -163,3 +163,23 @@ export const preferenceOf = (section: z.output<z.ZodObject<typeof preferenceFiel
   antithetic: section.antithetic,
   lengthNormalization: section.length_normalization,
 })
+
+/** Settings of reinforcement learning, which a recipe's section `policy` holds. */
+export const policyFields = {
+  questions: z.int().min(1).default(16).describe('questions of a step'),
+  group: z.int().min(2).default(8).describe('answers to each question, which are compared with each other'),
+  updates: z.int().min(1).default(1).describe('updates with the answers of a step'),
+  clip: z
+    .number()
+    .positive()
+    .lt(1)
+    .default(0.2)
+    .describe('how far the probability of a token may move from that of the answer, as a share'),
+  strategy: z
+    .enum(['threshold', 'fixed'])
+    .default('threshold')
+    .describe('how answers are written: what is sure enough, or a number of tokens per forward'),
+  threshold: share.optional().describe('strategy threshold: probability above which tokens are written (default: 0.9)'),
+  tokens_per_step: z.int().min(1).optional().describe('strategy fixed: tokens of a forward (default: 1)'),
+  max_new_tokens: z.int().min(1).default(64).describe('most tokens of an answer'),
+}

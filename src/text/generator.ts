@@ -106,6 +106,7 @@ export async function createGenerator(
     bytesOf: tokenizer.bytesOf,
     shift: model.config.same_token_labels === false,
     softStates: model.config.soft_states === true,
+    noisedGroups: model.config.noised_groups === true,
     causalContext,
     keepPrefixes: options.keepPrefixes ?? 0,
     adapter: adapter?.parameters,

@@ -8,7 +8,7 @@ import type { Model } from '../models/types.ts'
 import { formatsOf, loadInference } from '../nn/inference.ts'
 import type { Variant } from '../objectives/index.ts'
 import type { MicroBatch } from '../objectives/types.ts'
-import type { Executor, Session, Source } from '../runtime/executor.ts'
+import type { Executor, Resident, Session, Source } from '../runtime/executor.ts'
 import { objectiveProgram } from './graph.ts'
 import { createOptimizer, type OptimizerOptions, type OptimizerState, scalar } from './optimizer.ts'
 import { balanceBiases, checkRouting, loadMetrics, type RoutingOptions, untrained } from './routing.ts'
@@ -47,6 +47,8 @@ export interface Stepper {
     learningRate: number,
     totals?: Readonly<Record<string, number>>,
   ): Promise<Omit<StepResult, 'flops'>>
+  /** The trained weights where they lie on the executor; those that are not trained are not among them. */
+  resident?: Readonly<Record<string, Resident>>
   /** The negative log-likelihood of each prediction. */
   nll(microBatch: MicroBatch<Variant>): Promise<Float32Array>
   parameters(): Promise<Map<string, Parameter>>
@@ -181,6 +183,8 @@ export async function createStepper(
       }
       return { loss, gradNorm, metrics }
     },
+
+    resident: optimizer.parameters,
 
     async nll(microBatch) {
       const { session } = await loadFor(microBatch, false)

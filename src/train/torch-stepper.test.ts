@@ -12,8 +12,11 @@ import { createModel } from '../models/index.ts'
 import { defaultTargetModules, initialLora, initialMagnitudes, loraShapes } from '../models/lora.ts'
 import type { Model } from '../models/types.ts'
 import { trainedObjectives } from '../objectives/index.ts'
+import { policy } from '../objectives/policy.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import { startTorch } from '../runtime/torch/process.ts'
+import { createStepper } from './stepper.ts'
+import { createTorchStepper } from './torch-stepper.ts'
 import { createTrainer, type TrainerOptions } from './trainer.ts'
 import type { StepResult } from './types.ts'
 
@@ -109,6 +112,35 @@ describe.skipIf(!hasTorch)('training by PyTorch', () => {
   it('does so with wrong tokens, and own predictions', async () => {
     const noise = { copies: 2, groupSize: 2, ownPredictions: 0.5, corruptedTokens: 0.2 }
     expectAlike(await onBoth(model, weights, { noise, weighting: 'mean' }))
+  })
+
+  it('does so with rewards', async () => {
+    const batch = packedBatch(maskTokenId)
+    const step = batch.maskable.map((flag) => flag)
+    const rollouts = {
+      steps: Int32Array.from(step, (flag, i) => (flag === 1 ? i % 3 : -1)),
+      nll: Float32Array.from(step, (_, i) => 3 + 0.3 * Math.sin(i)),
+      advantages: Float32Array.from(step, (flag, i) => (flag === 1 ? Math.cos(i) : 0)),
+    }
+    const aligned = {
+      ...batch,
+      positions: batch.positions.map((_, i) => i % 12),
+      documents: batch.documents.map(() => 0),
+    }
+    const settings = { maskTokenId, hiddenSize: 32, blockSize: 4, clip: 0.2 }
+    const prepared = policy.prepare({ ...aligned, rollouts }, undefined, settings)
+    const options = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1 }
+    const [onnx, torch] = [
+      await createStepper(executor, model, weights, options),
+      await createTorchStepper(await startTorch(python), model, weights, { ...options, dtype: 'float32', threads: 1 }),
+    ]
+    const [expected, found] = [await onnx.update([prepared], 1e-3), await torch.update([prepared], 1e-3)]
+    expect(found.loss).toBeCloseTo(expected.loss, 4)
+    expect(found.gradNorm).toBeCloseTo(expected.gradNorm, 3)
+    expect(Object.keys(found.metrics).sort()).toEqual(Object.keys(expected.metrics).sort())
+    for (const name of ['ratio', 'clipped']) expect(found.metrics[name]).toBeCloseTo(Number(expected.metrics[name]), 4)
+    await onnx.dispose()
+    await torch.dispose()
   })
 
   it.each([false, true])('trains low-rank weights alone, DoRA %s', async (dora) => {

@@ -28,6 +28,7 @@ const objectives: readonly Variant[] = [
   { kind: 'tiles', blockSize: 4, confidence: { beta: 2, temperature: 0.5 } },
   { kind: 'tiles', blockSize: 4, grouped: true },
   { kind: 'edits', blockSize: 4, maskTokenId: 1, turns: 2 },
+  { kind: 'policy', states: { kind: 'tiles', blockSize: 4 } },
   { kind: 'hybrid', size: 4, count: 3, weight: 0.3 },
   { kind: 'dpo', likelihood: { kind: 'tiles', blockSize: 4 }, beta: 0.1, labelSmoothing: 0.1 },
   { kind: 'dpo', likelihood: { kind: 'ar' }, beta: 0.1, labelSmoothing: 0 },

@@ -112,7 +112,7 @@ function hasEditable({ document, masked }: State, start: number, stop: number): 
   return false
 }
 
-/** Positions of a block that are predicted: without an earlier token that predicts them they wait. */
+/** Positions of a block that are predicted: those that an earlier token predicts may wait for it. */
 export function openPositions({ document, settings, masked }: State, block: Block, leading: boolean): number[] {
   const { ids, holes, editableFrom = Number.POSITIVE_INFINITY } = document
   const editable = (i: number) =>
@@ -120,7 +120,7 @@ export function openPositions({ document, settings, masked }: State, block: Bloc
   const positions: number[] = []
   for (let i = block.start; i < block.stop; i++) {
     if (!masked.has(i) && !editable(i)) continue
-    if (settings.shift && !leading && i === block.start && masked.has(i - 1)) continue
+    if (settings.waits && !leading && i === block.start && masked.has(i - 1)) continue
     positions.push(i)
   }
   return positions

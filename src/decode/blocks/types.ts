@@ -29,6 +29,8 @@ export interface BlockSettings {
   maskTokenId: number
   /** The state at i - 1 predicts token i. */
   shift: boolean
+  /** The first token of a block waits while the token before it, which predicts it, is masked. */
+  waits: boolean
   /** Most blocks in the running set; 1 is plain block decoding. */
   bufferSize: number
   /** A block joins the running set when this share of the one before it is filled. */
