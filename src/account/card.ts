@@ -17,6 +17,7 @@ const methods: Readonly<Record<Method, { done: string; relation: 'finetune' | 'q
   sft: { done: 'fine-tuned on answers', relation: 'finetune' },
   train: { done: 'trained to predict the next token', relation: 'finetune' },
   dpo: { done: 'trained on preferences', relation: 'finetune' },
+  rl: { done: 'trained on rewards', relation: 'finetune' },
   accelerate: { done: 'given an adapter that drafts', relation: 'finetune' },
   quantize: { done: 'quantised', relation: 'quantized' },
   merge: { done: 'merged', relation: 'merge' },

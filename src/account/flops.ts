@@ -5,6 +5,7 @@ import type { Model } from '../models/types.ts'
 interface Work {
   feeds: Readonly<Record<string, { shape: readonly number[] } | object>>
   counts?: Readonly<Record<string, number>>
+  objective?: object
 }
 
 const product = (shape: readonly number[]): number => shape.reduce((a, b) => a * b, 1)
@@ -29,13 +30,15 @@ export function updateFlops(model: Model, adapter: number | undefined): (work: W
   matrices -= mixtures.reduce((sum, { experts, topK, expertSize }) => sum + (experts - topK) * expertSize, 0)
   const head = vocabSize * hiddenSize
   const own = adapter === undefined ? 6 : 4
-  return ({ feeds, counts = {} }) => {
+  return ({ feeds, counts = {}, objective = {} }) => {
     const positions = sizeOf(feeds.input_ids)
     const masks = sizeOf(feeds.mask_positions)
     const inLayers = own * matrices + 6 * (adapter ?? 0)
     // An accelerator's masks come beside rows that only the base's forward pass sees.
     const layers = masks > 0 ? positions * 2 * matrices + masks * inLayers : positions * inLayers
-    return layers + own * head * (counts.loss_positions ?? 0)
+    // Forwards in which the model fills in its own predictions.
+    const filled = 'turns' in objective ? 2 * Number(objective.turns) * positions * matrices : 0
+    return layers + filled + own * head * (counts.loss_positions ?? 0)
   }
 }
 

@@ -47,7 +47,7 @@ export interface Score {
 }
 
 /** What was done to the base. */
-export type Method = 'convert' | 'sft' | 'train' | 'dpo' | 'accelerate' | 'quantize' | 'merge'
+export type Method = 'convert' | 'sft' | 'train' | 'dpo' | 'rl' | 'accelerate' | 'quantize' | 'merge'
 
 export interface RunRecord extends Provenance {
   format: 1

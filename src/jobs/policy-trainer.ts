@@ -1,6 +1,7 @@
 // Training on rewards: answers are written with the weights as they lie on the executor, judged, and trained on. It composes
 // decoding, tasks and training.
 
+import { updateFlops } from '../account/flops.ts'
 import type { InferenceParameter } from '../core/types.ts'
 import { UserError } from '../core/types.ts'
 import { createPacker } from '../data/pack.ts'
@@ -122,9 +123,11 @@ export async function createPolicyTrainer(
     return tokenizer.decode(end === -1 ? [...ids] : ids.slice(0, end))
   }
 
+  // Of the updates alone: what writing the answers costs is not counted.
+  const flops = updateFlops(model, undefined)
   /** Of the last update, which a step without one repeats: 0 would make others seem to explode. */
   let gradNorm = 0
-  const local = stepperTrainer(stepper, seed, { prepare: () => unused(), measure: () => unused() })
+  const local = stepperTrainer(stepper, seed, { prepare: () => unused(), measure: () => unused(), flops: unused })
   return {
     ...local,
 
@@ -148,12 +151,17 @@ export async function createPolicyTrainer(
         told_apart: told.length / all.length,
       }
       const loss = 1 - metrics.reward
-      if (told.length === 0) return { loss, gradNorm, metrics }
+      if (told.length === 0) return { loss, gradNorm, metrics, flops: 0 }
       const microBatches = packed(told, options).map((batch) => policy.prepare(batch, undefined, options))
       let last = await stepper.update(microBatches, learningRate)
       for (let update = 1; update < updates; update++) last = await stepper.update(microBatches, learningRate)
       gradNorm = last.gradNorm
-      return { loss, gradNorm, metrics: { ...last.metrics, policy_loss: last.loss, ...metrics } }
+      return {
+        loss,
+        gradNorm,
+        metrics: { ...last.metrics, policy_loss: last.loss, ...metrics },
+        flops: updates * sum(microBatches.map(flops)),
+      }
     },
 
     async evaluate(batches) {

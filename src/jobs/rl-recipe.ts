@@ -4,7 +4,7 @@ import { UserError } from '../core/types.ts'
 import { check } from '../formats/check.ts'
 import { policyFields } from '../objectives/settings.ts'
 import { TASK_NAMES } from '../tasks/index.ts'
-import { type Origin, positive, problemLines, train, trainConflicts, whole } from './recipe.ts'
+import { accountSections, type Origin, positive, problemLines, train, trainConflicts, whole } from './recipe.ts'
 
 const { total_tokens: _tokens, micro_batch_size: _micro, global_batch_size: _global, ...training } = train.shape
 
@@ -29,6 +29,7 @@ export const rlSchema = z.strictObject({
     })
     .prefault({}),
   policy: z.strictObject(policyFields).prefault({}),
+  ...accountSections,
 })
 
 export type RlRecipe = z.output<typeof rlSchema>

@@ -2,6 +2,7 @@
 // and holds no method of its own.
 import { join } from 'node:path'
 import { stringify } from 'yaml'
+import { recordFile, recordText, type Score } from '../account/record.ts'
 import { loadForTraining } from '../checkpoint/load.ts'
 import { plainConfig } from '../checkpoint/quantized.ts'
 import { UserError } from '../core/types.ts'
@@ -23,12 +24,15 @@ import { checkLength, loopSettings, modelFiles, updateSettings } from './convert
 import { createPolicyTrainer, type Question } from './policy-trainer.ts'
 import { RecipeError } from './recipe.ts'
 import { parseRlRecipe, type RlRecipe, type RlRecipeInput } from './rl-recipe.ts'
+import { runRecord } from './run-record.ts'
 import { saveTrained } from './save-trained.ts'
 
 export interface RlOptions extends RunFolderOptions {
   recipe: RlRecipeInput
   /** As of `ConvertOptions`. */
   fetch?: (model: string) => Promise<unknown>
+  /** The command to record. Default: `unmask rl --recipe recipe.yaml`. */
+  command?: string
   /** On abort the step under way is finished and saved. */
   signal?: AbortSignal
   onEvent?: (event: RlEvent) => void
@@ -83,6 +87,9 @@ export async function rlInFolder(recipe: RlRecipe, options: Omit<RlOptions, 'rec
       { path: 'data.max_seq_len', message: `${data.max_seq_len} is not a multiple of the block size ${size}` },
     ])
   if (!resume) await writeRunRecipe(folder, stringify(recipe))
+  phase('hashing the base')
+  const command = options.command ?? 'unmask rl --recipe recipe.yaml'
+  const recordAt = await runRecord(recipe, { method: 'rl', command, signal })
   phase(`${loaded.name}: ${parameterCounts(model).total} parameters, blocks of ${size}`)
 
   /** The questions are the rows of the tasks in turn, numbered without end. */
@@ -127,7 +134,7 @@ export async function rlInFolder(recipe: RlRecipe, options: Omit<RlOptions, 'rec
       baseline: null,
       runDirectory: folder,
       resume,
-      files: modelFiles(loaded),
+      files: (spent) => ({ ...modelFiles(loaded), [recordFile]: recordText(recordAt(spent)) }),
       versions: versions(),
       signal,
       onEvent(event) {
@@ -141,11 +148,26 @@ export async function rlInFolder(recipe: RlRecipe, options: Omit<RlOptions, 'rec
     phase('saving the model')
     await trainer.dispose()
     const path = join(folder, 'model')
-    await saveTrained(path, loaded, await storedWeights(result.checkpoint!))
-    return { ...outcome, status: 'completed', model: path, after: result.validation ?? undefined }
+    const after = result.validation ?? undefined
+    const finished = { ...recordAt(result.spent), scores: scoresOf(recipe, before, after) }
+    await saveTrained(path, loaded, await storedWeights(result.checkpoint!), finished)
+    return { ...outcome, status: 'completed', model: path, after }
   } finally {
     await executor.dispose()
   }
+}
+
+/** What was measured, for the model's card. */
+function scoresOf({ data }: RlRecipe, before: Evaluation | undefined, after: Evaluation | undefined): Score[] {
+  const score = (name: string, { stderr, metrics = {} }: Evaluation): Score => ({
+    name,
+    value: `${(100 * metrics.reward!).toFixed(1)} ± ${(100 * stderr).toFixed(1)} %, ${metrics.tokens_per_forward!.toFixed(2)} tokens per forward`,
+    settings: `${data.validation_rows} questions of ${data.tasks.join(', ')}`,
+  })
+  return [
+    ...(before ? [score('held-out questions before training', before)] : []),
+    ...(after ? [score('held-out questions after training', after)] : []),
+  ]
 }
 
 /** A batch that names questions; it holds no text. Its tokens are the answers that it asks for. */

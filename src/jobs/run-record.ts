@@ -6,7 +6,7 @@ import { filePaths } from './before-training.ts'
 import type { Recipe } from './recipe.ts'
 
 type Recorded = Pick<Recipe, 'model' | 'threads' | 'cost' | 'card'> & {
-  data: Pick<Recipe['data'], 'train_path' | 'validation_path'>
+  data: object & Partial<Pick<Recipe['data'], 'train_path' | 'validation_path'>>
 }
 
 /** Reads and hashes base and data of a recipe. Returns the record of its run, when so much has been spent. */
@@ -19,7 +19,7 @@ export async function runRecord(
     ...{ method, command, card, signal },
     threads: threads || undefined,
     base: { name: model, path: (await pull(model, { signal })).path },
-    data: filePaths(data.train_path),
+    data: filePaths(data.train_path ?? []),
     heldOut: data.validation_path ?? [],
     settings: recipe,
   })

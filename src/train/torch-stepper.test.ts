@@ -132,7 +132,7 @@ describe.skipIf(!hasTorch)('training by PyTorch', () => {
     const options = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1 }
     const [onnx, torch] = [
       await createStepper(executor, model, weights, options),
-      await createTorchStepper(await startTorch(python), model, weights, { ...options, dtype: 'float32', threads: 1 }),
+      await createTorchStepper(await startTorch(), model, weights, { ...options, dtype: 'float32', threads: 1 }),
     ]
     const [expected, found] = [await onnx.update([prepared], 1e-3), await torch.update([prepared], 1e-3)]
     expect(found.loss).toBeCloseTo(expected.loss, 4)

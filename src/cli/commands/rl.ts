@@ -46,6 +46,7 @@ Examples:
             recipe,
             resume: flags.resume,
             force: flags.force,
+            command: context.commandLine,
             signal: context.signal,
             fetch: (model) => fetchForTraining(context, model),
             onEvent: rlDisplay(context),
