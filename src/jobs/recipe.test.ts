@@ -1,10 +1,12 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
 import { packaged } from '../checkpoint/names.ts'
 import { UserError } from '../core/types.ts'
+import { parsePipeline } from './pipeline-recipe.ts'
 import {
   acceleratorSchema,
   nearest,
@@ -14,6 +16,7 @@ import {
   recipeSettings,
 } from './recipe.ts'
 import { parseRlRecipe } from './rl-recipe.ts'
+import { parseSuiteRecipe } from './suite-recipe.ts'
 
 const minimal: RecipeInput = { model: 'models/tiny', output_dir: 'runs/a', data: { train_path: ['a.jsonl'] } }
 
@@ -117,12 +120,18 @@ describe('parseRecipe', () => {
     )
   })
 
-  it('accepts the recipes of the repository', () => {
+  it('accepts the recipes of the repository', async () => {
     const folder = packaged('recipes')
+    const others = {
+      'accelerate.yaml': parseAcceleratorRecipe,
+      'rl.yaml': parseRlRecipe,
+      'suite.yaml': parseSuiteRecipe,
+      'pipeline.yaml': parsePipeline,
+    }
     for (const name of readdirSync(folder).filter((file) => file.endsWith('.yaml'))) {
-      const others = { 'accelerate.yaml': parseAcceleratorRecipe, 'rl.yaml': parseRlRecipe }
       const check = Object.entries(others).find(([end]) => name.endsWith(end))?.[1] ?? parseRecipe
-      expect(() => check(parse(readFileSync(join(folder, name), 'utf8'))), name).not.toThrow()
+      const read = async () => check(parse(await readFile(join(folder, name), 'utf8')))
+      await expect(read(), name).resolves.toBeDefined()
     }
   })
 })
