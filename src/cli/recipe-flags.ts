@@ -32,7 +32,7 @@ export function addRecipeFlags(
     if (setting.path === 'threads') continue
     const option = new Option(`${recipeFlag(setting.path)}${placeholder(setting)}`, helpText(setting))
     option.helpGroup(setting.section === '' ? 'Recipe:' : `Recipe, ${setting.section}:`)
-    if (setting.kind === 'list' || setting.kind === 'text-or-list') {
+    if (isList(setting)) {
       option.argParser((value: string, previous: string[] | undefined) => [...(previous ?? []), ...splitList(value)])
     }
     command.addOption(isCommon(setting.path) ? option : markRare(option))
@@ -41,11 +41,14 @@ export function addRecipeFlags(
   }
 }
 
-function placeholder({ kind, choices }: Setting): string {
+const isList = ({ kind }: Setting): boolean => ['list', 'numbers', 'text-or-list'].includes(kind)
+
+function placeholder(setting: Setting): string {
+  const { kind, choices } = setting
   if (choices) return ` <${choices.join('|')}>`
   if (kind === 'boolean') return ''
   if (kind === 'number') return ' <number>'
-  return kind === 'list' || kind === 'text-or-list' ? ' <list>' : ' <value>'
+  return isList(setting) ? ' <list>' : ' <value>'
 }
 
 function helpText(setting: Setting): string {
@@ -180,10 +183,8 @@ function fromFlag(setting: Setting, given: unknown): unknown {
     case 'number':
     case 'text-or-number':
       return number(given)
-    case 'list':
-      return Array.isArray(given) && Array.isArray(setting.default) && typeof setting.default[0] === 'number'
-        ? given.map(number)
-        : given
+    case 'numbers':
+      return Array.isArray(given) ? given.map(number) : given
     case 'text-or-list':
       return Array.isArray(given) && given.length === 1 && !String(given[0]).includes(':') ? given[0] : given
     default:

@@ -290,7 +290,7 @@ export interface Setting {
   path: string
   section: string
   description: string
-  kind: 'number' | 'string' | 'boolean' | 'list' | 'text-or-list' | 'text-or-number'
+  kind: 'number' | 'string' | 'boolean' | 'list' | 'numbers' | 'text-or-list' | 'text-or-number'
   /** Allowed values of an enumeration. */
   choices: readonly string[] | undefined
   default: unknown
@@ -332,7 +332,7 @@ export function recipeSettings(schema: z.ZodType = recipeSchema): Setting[] {
 function kindOf(schema: z.core.$ZodType): Setting['kind'] {
   if (schema instanceof z.ZodBoolean) return 'boolean'
   if (schema instanceof z.ZodNumber) return 'number'
-  if (schema instanceof z.ZodArray) return 'list'
+  if (schema instanceof z.ZodArray) return kindOf(schema.element) === 'number' ? 'numbers' : 'list'
   if (schema instanceof z.ZodUnion) {
     const kinds = schema.options.map(kindOf)
     if (kinds.includes('list')) return 'text-or-list'

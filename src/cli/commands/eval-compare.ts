@@ -36,7 +36,7 @@ Examples:
         const result = compareRuns(a, b, { margin, seed })
         context.result(result, () =>
           [
-            `A: ${a.model.name} (${a.model.mode})   B: ${b.model.name} (${b.model.mode})`,
+            `A: ${a.model.source} (mode ${a.model.mode})   B: ${b.model.source} (mode ${b.model.mode})`,
             ...result.comparisons.map(({ sentence }) => sentence),
             ...result.left.map((each) => `not compared: ${each}`),
             result.verdict,

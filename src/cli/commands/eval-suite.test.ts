@@ -37,6 +37,21 @@ it('measures, compares, and tells a regression by the exit code', () => {
     comparisons: { regressions: 0 },
   })
 
+  // Thresholds are numbers, and none of an autoregressive model.
+  const swept = unmask(
+    'suite',
+    'tiny',
+    '--tasks',
+    'sort',
+    '--task-rows',
+    '1',
+    '--thresholds',
+    '0.5,0.9',
+    '--output-dir',
+    `${out}-2`,
+  )
+  expect(swept).toMatchObject({ status: 0 })
+
   // The same answers, spoiled.
   const run = JSON.parse(readFileSync(join(out, 'model.json'), 'utf8')) as SuiteRun
   for (const { answers } of run.tasks[0]!.conditions[0]!.rows) for (const answer of answers) answer.scores.right = 0

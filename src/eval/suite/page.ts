@@ -43,12 +43,12 @@ const label = ({ task, own }: Line): string => (own.name === 'plain' ? task.name
 export function suitePage(pages: Pages): string {
   const { run, base, comparisons } = pages
   const lines = linesOf(pages)
-  const title = base ? `${run.model.name} beside ${base.model.name}` : run.model.name
+  const title = base ? `${run.model.source} beside ${base.model.source}` : run.model.source
   const body = `<p>${escapeHtml(summaryOf(pages))}</p>
 ${tiles(headline(pages, lines))}
 ${comparisons ? figures([differences(comparisons.comparisons)].filter((figure) => figure !== undefined)) : ''}
-${tablesOf(pages, lines).map(section).join('\n')}
 ${comparisons ? verdicts(comparisons) : ''}
+${tablesOf(pages, lines).map(section).join('\n')}
 ${samples(pages)}
 ${settings(run, base)}`
   return frame({ title, version: run.versions.unmask, body })
@@ -56,7 +56,7 @@ ${settings(run, base)}`
 
 function summaryOf({ run, base, comparisons }: Pages): string {
   const way = ({ model }: SuiteRun) =>
-    `${model.name} (mode ${model.mode}${model.blockSize > 1 ? `, block ${model.blockSize}` : ''})`
+    `${model.source} (mode ${model.mode}${model.blockSize > 1 ? `, block ${model.blockSize}` : ''})`
   const verdict = comparisons ? ` ${comparisons.verdict}` : ''
   return base
     ? `First: ${way(base)}. Second: ${way(run)}. Same rows, prompts and settings.${verdict}`
