@@ -2,6 +2,7 @@
 import { Command, InvalidArgumentError } from 'commander'
 import { packageVersion } from '../core/versions.ts'
 import { accelerateCommand } from './commands/accelerate.ts'
+import { adaptCommand } from './commands/adapt.ts'
 import { augmentCommand } from './commands/augment.ts'
 import { benchCommand } from './commands/bench.ts'
 import { chatCommand } from './commands/chat.ts'
@@ -66,6 +67,7 @@ ${exitCodeHelp}`,
     dpoCommand,
     rlCommand,
     accelerateCommand,
+    adaptCommand,
     pipelineCommand,
     evalCommand,
     reportCommand,

@@ -55,6 +55,16 @@ export function wholeNumber(flag: string, value: string | undefined, least = 1):
   return value === undefined ? undefined : parse(flag, value, least, true)
 }
 
+/** A time such as 90s, 30m or 2h, in seconds; undefined where the flag is not given. Throws UsageError that names the flag. */
+export function time(flag: string, value: string | undefined): number | undefined {
+  if (value === undefined) return undefined
+  const [, amount, unit] = /^(\d+(?:\.\d+)?)([smh])$/.exec(value) ?? []
+  const seconds = Number(amount) * { s: 1, m: 60, h: 3600 }[unit as 's' | 'm' | 'h']
+  if (amount === undefined || !(seconds > 0))
+    throw new UsageError(`${flag}: expected a time such as 90s, 30m or 2h, not ${JSON.stringify(value)}`)
+  return seconds
+}
+
 /** Numbers separated by commas. */
 export function numberList(
   flag: string,

@@ -58,6 +58,7 @@ const names = [
   'dpo',
   'rl',
   'accelerate',
+  'adapt',
   'pipeline',
   'eval',
   'report',

@@ -266,6 +266,7 @@ export function loopSettings(training: Omit<Recipe['train'], 'total_tokens'>) {
     saveEvery: training.save_steps,
     logEvery: training.log_steps,
     keepBest: training.keep_best,
+    earlyStop: training.early_stop,
   }
 }
 

@@ -96,6 +96,11 @@ export const train = z.strictObject({
   save_steps: wholeOrZero.default(100).describe('steps between checkpoints; 0 for none before the end'),
   eval_steps: wholeOrZero.default(50).describe('steps between evaluations; 0 for one at the end only'),
   log_steps: whole.default(1).describe('steps between lines of metrics.jsonl'),
+  early_stop: wholeOrZero
+    .default(0)
+    .describe(
+      'end after so many validated checkpoints without a better one, and keep the best; 0: train to the last token',
+    ),
   keep_best: whole.default(3).describe('best checkpoints by validation NELBO that are kept for merging'),
 })
 
@@ -506,6 +511,8 @@ function findConflicts(recipe: Recipe): { path: string; message: string }[] {
   if (diffusion.complementary_masking && diffusion.copies % 2 !== 0) {
     add('diffusion.complementary_masking', `needs an even diffusion.copies, not ${diffusion.copies}`)
   }
+  if (train.early_stop > 0 && diffusion.schedule !== 'constant')
+    add('train.early_stop', 'the bound rises and falls with the block size: needs diffusion.schedule: constant')
   for (const name of ['own_predictions', 'corrupted_tokens'] as const) {
     if (diffusion[name] === 0) continue
     if (diffusion.loss_weighting === 'elbo')
@@ -541,6 +548,8 @@ export function trainConflicts(train: Omit<Recipe['train'], 'total_tokens'>): { 
       path: 'train.global_batch_size',
       message: `${train.global_batch_size} is not a multiple of train.micro_batch_size ${train.micro_batch_size}`,
     })
+  if (train.early_stop > 0 && train.save_steps === 0)
+    found.push({ path: 'train.early_stop', message: 'looks at saved checkpoints: needs train.save_steps' })
   if (train.lr_min > train.lr)
     found.push({ path: 'train.lr_min', message: `${train.lr_min} is above train.lr ${train.lr}` })
   return found

@@ -40,6 +40,8 @@ export interface TrainerState {
   baseline: Evaluation | null
   /** Checkpoints with the lowest negative ELBO so far, best first. */
   best: { step: number; nelbo: number }[]
+  /** Validated checkpoints since the best one; missing in checkpoints of earlier versions. */
+  stale?: number
   recent: RecentSteps
   /** The settings that must be the same for the run to continue, and their SHA-256. */
   config: Record<string, unknown>

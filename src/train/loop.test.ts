@@ -257,6 +257,36 @@ describe('train', () => {
     await expect(run).rejects.toThrow(/without any token/)
   })
 
+  it('ends early where held-out text gets no better, gives the best checkpoint, and does so after a resume too', async () => {
+    const runDirectory = join(folder, 'early')
+    // Validations of steps 0, 10, 20 ...: the best is that of step 30.
+    const values = [9, 5, 4, 3, 3.5, 3.4, 3.3, 3.2]
+    const run = (stopAt?: number) => {
+      const abort = new AbortController()
+      const options = bigramRun(runDirectory)
+      const { evaluate } = options.trainer
+      let step = 0
+      return train({
+        ...options,
+        ...{ saveEvery: 10, baseline: null, earlyStop: 2, resume: stopAt !== 10, signal: abort.signal },
+        trainer: {
+          ...options.trainer,
+          evaluate: async (...args) => ({ ...(await evaluate(...args)), nll: values[Math.floor(step / 10)]! }),
+        },
+        onEvent(event) {
+          if (event.type === 'start' || event.type === 'step') step = event.step
+          if (event.type === 'step' && event.step === stopAt) abort.abort()
+        },
+      })
+    }
+    expect((await run(10)).status).toBe('interrupted')
+    expect((await run(45)).status).toBe('interrupted')
+    const result = await run()
+    expect(result).toMatchObject({ status: 'completed', step: 50, validation: { nll: 3 } })
+    expect(result.checkpoint).toMatch(/step-0000030$/)
+    expect(await run()).toEqual(result)
+  })
+
   it('writes fewer lines and validates at the end only when asked to', async () => {
     const runDirectory = join(folder, 'sparse')
     const sparse = { validateEvery: 0, saveEvery: 0, logEvery: 50, targetBlockSize: 'ar' as const, baseline: null }

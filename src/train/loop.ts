@@ -8,7 +8,7 @@ import { UserError } from '../core/types.ts'
 import type { Batch, BatchSource, DataPosition } from '../data/types.ts'
 import { type EmbeddingNoise, embeddingNoise } from '../diffusion/mask-token.ts'
 import { type Stage, scheduleTokens, stageAt } from '../diffusion/schedule.ts'
-import { checkpointPath, pruneCheckpoints, saveTrainingCheckpoint, type TrainerState } from './checkpoint.ts'
+import { checkpointPath, pruneCheckpoints, readState, saveTrainingCheckpoint, type TrainerState } from './checkpoint.ts'
 import { observeStep } from './divergence.ts'
 import { type MetricsRecord, openMetrics } from './metrics.ts'
 import { configHash, runConfig, startOrResume } from './resume.ts'
@@ -42,6 +42,11 @@ export interface TrainOptions {
   /** Checkpoints to keep: the newest n (default 2), and the n of lowest NELBO (default 3). */
   keepLast?: number
   keepBest?: number
+  /**
+   * End the run after so many validated checkpoints without a lower NELBO, and give the best one as its result, whenever it ends.
+   * 0, the default: never, and the result is the last.
+   */
+  earlyStop?: number
   /** How many times the usual loss or gradient norm counts as exploding; see `observeStep`. Default 20. */
   divergenceFactor?: number
   /** Causal evaluation of the base model. Default: measured before the first step; null for none. */
@@ -91,10 +96,10 @@ export interface TrainResult {
   status: 'completed' | 'interrupted'
   step: number
   tokens: number
-  /** The newest checkpoint. Undefined where the run was interrupted before its first step. */
+  /** The newest checkpoint, with `earlyStop` the best. Undefined where the run was interrupted before its first step. */
   checkpoint: string | undefined
   baseline: Evaluation | null
-  /** The latest validation. */
+  /** The latest validation, or that of the best checkpoint. */
   validation: Evaluation | null
   /** As of the newest checkpoint. */
   spent: Spent
@@ -141,7 +146,7 @@ export class TrainingDiverged extends UserError {
 export async function train(options: TrainOptions): Promise<TrainResult> {
   const { trainer, schedule, validation, runDirectory, signal } = options
   const { accumulation = 1, validateEvery = 100, saveEvery = 500, logEvery = 1, keepLast = 2, keepBest = 3 } = options
-  const { divergenceFactor = 20, onEvent = () => undefined } = options
+  const { earlyStop = 0, divergenceFactor = 20, onEvent = () => undefined } = options
   checkOptions(options)
   const targetBlockSize = options.targetBlockSize ?? schedule.at(-1)!.blockSize
   const totalTokens = scheduleTokens(schedule)
@@ -200,7 +205,10 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
   async function save(validated: boolean): Promise<void> {
     const { step, tokens, stage, position, recent, baseline } = progress
     const current = validated ? progress.validation : null
-    if (current) progress.best = rankedBest([...progress.best, { step, nelbo: current.nll }], keepBest)
+    if (current) {
+      progress.best = rankedBest([...progress.best, { step, nelbo: current.nll }], keepBest)
+      progress.stale = progress.best[0]?.step === step ? 0 : progress.stale + 1
+    }
     await metrics.flush()
     const used = await spent()
     const state = {
@@ -215,6 +223,7 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
       validation: current,
       baseline,
       best: progress.best,
+      stale: progress.stale,
       recent,
       config,
       config_hash: configHash(config),
@@ -229,7 +238,8 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
 
   const lastCheckpoint = () =>
     progress.savedStep === undefined ? undefined : checkpointPath(runDirectory, progress.savedStep)
-  const isDone = () => progress.tokens >= totalTokens
+  const isStale = () => earlyStop > 0 && progress.stale >= earlyStop
+  const isDone = () => progress.tokens >= totalTokens || isStale()
   const isAborted = () => signal?.aborted === true
   const isDue = (every: number) => every > 0 && progress.step % every === 0
 
@@ -319,13 +329,15 @@ export async function train(options: TrainOptions): Promise<TrainResult> {
     await metrics.close()
   }
 
+  const chosen = earlyStop > 0 && isDone() ? progress.best[0] : undefined
+  const best = chosen && checkpointPath(runDirectory, chosen.step)
   return {
     status: isDone() ? 'completed' : 'interrupted',
     step: progress.step,
     tokens: progress.tokens,
-    checkpoint: lastCheckpoint(),
+    checkpoint: best ?? lastCheckpoint(),
     baseline: progress.baseline,
-    validation: progress.validation,
+    validation: best ? (await readState(best)).validation : progress.validation,
     spent: accounted,
     best: progress.best.map((entry) => ({ ...entry, path: checkpointPath(runDirectory, entry.step) })),
   }
@@ -364,11 +376,12 @@ function bytesOf(batches: readonly Batch[]): number {
 function checkOptions(options: TrainOptions): void {
   checkLearningRate(options.learningRate)
   const { accumulation = 1, validateEvery = 100, saveEvery = 500, logEvery = 1, keepLast = 2, keepBest = 3 } = options
+  const { earlyStop = 0 } = options
   const limits = [
     ['accumulation', accumulation, 1],
     ['log_steps', logEvery, 1],
     ['keep_last', keepLast, 1],
-    ['keep_best', keepBest, 0],
+    ['keep_best', keepBest, earlyStop > 0 ? 1 : 0],
     ['eval_steps', validateEvery, 0],
     ['save_steps', saveEvery, 0],
   ] as const

@@ -16,6 +16,8 @@ export interface Progress {
   position: DataPosition
   recent: TrainerState['recent']
   best: TrainerState['best']
+  /** Validated checkpoints since the best one. */
+  stale: number
   baseline: Evaluation | null
   validation: Evaluation | null
   /** Seconds of the run before this process. */
@@ -52,6 +54,7 @@ export async function startOrResume(options: TrainOptions, config: Record<string
       position: structuredClone(options.source.position()),
       recent: { losses: [], gradNorms: [] },
       best: [],
+      stale: 0,
       baseline: options.baseline ?? null,
       validation: null,
       elapsedBefore: 0,
@@ -80,6 +83,7 @@ export async function startOrResume(options: TrainOptions, config: Record<string
     position: state.data_position,
     recent: state.recent,
     best: state.best.filter(({ step }) => steps.has(step)),
+    stale: state.stale ?? 0,
     baseline: state.baseline,
     validation: state.validation,
     elapsedBefore: state.elapsed_s,
