@@ -70,7 +70,8 @@ interface Unmask {
   prompt_tokens?: number
 }
 
-interface Chunk {
+/** A part of an answer, as routes stream it. */
+export interface Chunk {
   text?: string
   unmask?: Unmask
   choices?: { text?: string; delta?: { content?: string }; unmask?: Unmask; finish_reason?: string | null }[]
@@ -105,12 +106,7 @@ export function createClient(key: () => string): Client {
       return ((await response.json()) as { count: number }).count
     },
     async run({ path, body, most, blockSize, signal, onUpdate }) {
-      const since = performance.now()
-      const seconds = () => (performance.now() - since) / 1000
-      const run: Run = {
-        ...{ text: '', recording: createRecording(most, blockSize), usage: undefined, finish: undefined },
-        ...{ firstSeconds: undefined, seconds: 0 },
-      }
+      const { run, add, end } = follow(most, blockSize)
       const unmask = { ...(body.unmask as object | undefined), unmasking: true }
       const request = { ...body, unmask, stream: true, stream_options: { include_usage: true } }
       const response = await post(path, request, signal)
@@ -120,8 +116,7 @@ export function createClient(key: () => string): Client {
           const chunk = JSON.parse(data) as Chunk
           if (chunk.error)
             throw new ApiFailure(500, chunk.error.message, chunk.error.param ? { param: chunk.error.param } : {})
-          take(run, chunk, seconds)
-          run.seconds = seconds()
+          add(chunk)
           onUpdate(run)
         }
       } catch (error) {
@@ -129,6 +124,26 @@ export function createClient(key: () => string): Client {
         if (error instanceof ApiFailure) throw error
         throw new ApiFailure(0, 'The answer was cut off: the connection to the server was lost.')
       }
+      return end()
+    },
+  }
+}
+
+/** A run that begins now, and what adds to it. */
+export function follow(most: number, blockSize?: number) {
+  const since = performance.now()
+  const seconds = () => (performance.now() - since) / 1000
+  const run: Run = {
+    ...{ text: '', recording: createRecording(most, blockSize), usage: undefined, finish: undefined },
+    ...{ firstSeconds: undefined, seconds: 0 },
+  }
+  return {
+    run,
+    add(chunk: Chunk): void {
+      take(run, chunk, seconds)
+      run.seconds = seconds()
+    },
+    end(): Run {
       run.seconds = seconds()
       // What was decided behind the end is no part of the answer.
       if (run.usage && !run.recording.layout) run.recording.most = run.usage.completion_tokens

@@ -10,6 +10,8 @@ import { createInfill } from './infill.ts'
 import { createRepair } from './repair.ts'
 import type { Sample } from './session.ts'
 import { createSettings } from './settings.ts'
+import { createTabs } from './tabs.ts'
+import { addThemeButton } from './theme.ts'
 
 const page = document.documentElement
 const panel = byId('panel', HTMLElement)
@@ -55,7 +57,6 @@ const modes: readonly { name: string; mode: Mode }[] = [
   { name: 'Repair', mode: createRepair(context) },
   { name: 'Compare', mode: createCompare(context) },
 ]
-let current = 0
 
 async function refresh(): Promise<void> {
   shownKey = settings.key()
@@ -78,49 +79,8 @@ async function refresh(): Promise<void> {
   for (const { mode } of modes) mode.refresh()
 }
 
-function showMode(index: number, focus = true): void {
-  current = index
-  for (const [i, { mode }] of modes.entries()) {
-    const tab = tabButtons[i]!
-    tab.setAttribute('aria-selected', String(i === index))
-    tab.tabIndex = i === index ? 0 : -1
-    mode.element.hidden = i !== index
-  }
-  // Comparing chooses its own two.
-  modelSelect.hidden = modes[index]!.name === 'Compare'
-  if (focus) modes[index]!.mode.focus()
-}
-
-const tabButtons = modes.map(({ name }, index) =>
-  h(
-    'button',
-    {
-      ...{
-        type: 'button',
-        role: 'tab',
-        id: `tab-${name.toLowerCase()}`,
-        'aria-controls': `mode-${name.toLowerCase()}`,
-      },
-      ...{ title: `Alt + ${index + 1}`, onclick: () => showMode(index, false) },
-    },
-    name,
-  ),
-)
-tabs.append(...tabButtons)
-tabs.addEventListener('keydown', (event) => {
-  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key]
-  if (step === undefined) return
-  event.preventDefault()
-  showMode((current + step + modes.length) % modes.length, false)
-  tabButtons[current]!.focus()
-})
-for (const { name, mode } of modes) {
-  const { element } = mode
-  element.id = `mode-${name.toLowerCase()}`
-  element.setAttribute('role', 'tabpanel')
-  element.setAttribute('aria-labelledby', `tab-${name.toLowerCase()}`)
-  main.append(element)
-}
+// Comparing chooses its own two.
+const shown = createTabs(modes, { tabs, main, onShow: (name) => (modelSelect.hidden = name === 'Compare') })
 byId('settings', HTMLElement).append(settings.element)
 byId('session', HTMLElement).append(charts.element)
 charts.update(samples)
@@ -146,41 +106,25 @@ function closePanel(): void {
   panelButton.focus()
 }
 
-const themeButton = byId('theme', HTMLButtonElement)
-const prefersDark = matchMedia('(prefers-color-scheme: dark)')
-function isDark(): boolean {
-  return page.dataset.theme === undefined ? prefersDark.matches : page.dataset.theme === 'dark'
-}
-function labelTheme(): void {
-  themeButton.setAttribute('aria-pressed', String(isDark()))
-}
-themeButton.addEventListener('click', () => {
-  const next = isDark() ? 'light' : 'dark'
-  // What the system prefers anyway follows the system again.
-  if ((next === 'dark') === prefersDark.matches) delete page.dataset.theme
-  else page.dataset.theme = next
-  labelTheme()
-})
-prefersDark.addEventListener('change', labelTheme)
-labelTheme()
+addThemeButton(byId('theme', HTMLButtonElement))
 
 byId('help-button', HTMLButtonElement).addEventListener('click', () => help.showModal())
 byId('help-close', HTMLButtonElement).addEventListener('click', () => help.close())
 document.addEventListener('keydown', (event) => {
   if (help.open || event.isComposing) return
   const typing = event.target instanceof HTMLElement && event.target.matches('input, textarea, select')
-  const mode = modes[current]!.mode
+  const mode = shown.current()
   if (event.key === 'Escape') {
     if (!panel.hidden && !wide.matches) closePanel()
     else mode.stop()
   } else if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) mode.run()
-  else if (event.altKey && /^Digit[1-4]$/.test(event.code)) showMode(Number(event.code.at(-1)) - 1)
+  else if (event.altKey && /^Digit[1-4]$/.test(event.code)) shown.show(Number(event.code.at(-1)) - 1)
   else if (event.key === '?' && !typing) help.showModal()
   else return
   event.preventDefault()
 })
 
 for (const { mode } of modes) mode.refresh()
-showMode(0, false)
+shown.show(0, false)
 await refresh()
-if (wide.matches) modes[current]!.mode.focus()
+if (wide.matches) shown.current().focus()

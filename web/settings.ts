@@ -78,7 +78,8 @@ const sampling = settingNames.filter(isSampling).flatMap(numberField)
 const decoding = settingNames.filter((name) => !isSampling(name)).flatMap(numberField)
 const strategies = [['', 'model default'], ...strategyNames.map((name) => [name, name.replaceAll('_', ' ')])] as const
 
-export function createSettings(onChange: () => void): Settings {
+/** `access`: whether there is a field for a key. Default true. */
+export function createSettings(onChange: () => void, { access = true }: { access?: boolean } = {}): Settings {
   const inputs = new Map<string, HTMLInputElement>()
   const rows = new Map<string, HTMLElement>()
   const changed = () => {
@@ -140,7 +141,7 @@ export function createSettings(onChange: () => void): Settings {
     group('Prompt', row('Prompts are sent', format), row('System message', system, 'chats only')),
     group('Sampling', ...sampling.map(numberRow)),
     group('Block decoding', row('Strategy', strategy, 'what a forward commits'), ...decoding.map(numberRow)),
-    group('Access', row('API key', key, 'kept in this page until it is closed, and nowhere else')),
+    ...(access ? [group('Access', row('API key', key, 'kept in this page until it is closed, and nowhere else'))] : []),
     h('button', { type: 'button', class: 'quiet', onclick: reset }, 'Reset settings'),
   )
 

@@ -1,6 +1,5 @@
 // How clients say which tokens are chosen: one object of fields for every route that generates, and what the engine makes of
-// it. Knows no route.
-import { randomInt } from 'node:crypto'
+// it. Knows no route, and uses no Node API.
 import * as z from 'zod'
 import { random } from '../core/random.ts'
 import type { NameOf } from '../core/types.ts'
@@ -44,10 +43,13 @@ const camelCase = (name: string) => name.replace(/_([a-z])/g, (_, letter: string
 export function samplingOf({ seed, logit_bias, unmask, ...fields }: DecodingFields, index: number): Sampling {
   return {
     ...requestSettings(fields, unmask ?? {}),
-    seed: seedOf(seed ?? randomInt(2 ** 48 - 1), index),
+    seed: seedOf(seed ?? randomSeed(), index),
     logitBias: logit_bias ? Object.entries(logit_bias).map(([id, bias]) => [Number(id), bias]) : undefined,
   }
 }
+
+/** A whole number below 2^48. */
+const randomSeed = (): number => Number(crypto.getRandomValues(new BigUint64Array(1))[0] >> 16n)
 
 /** Separates the seeds of further choices from what else is drawn from a seed. */
 const CHOICE_STREAM = 0x63686f69

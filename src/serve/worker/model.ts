@@ -1,15 +1,15 @@
-// A model as a server uses it: prompts to tokens, tokens to text, stop strings, log-probabilities. Knows no HTTP.
+// A model as a server uses it: prompts to tokens, tokens to text, stop strings, log-probabilities. Knows no HTTP, and uses no Node
+// API: the page of unmask export --to web has it in a worker.
 
-import { loadAdapterFor, loadForInference } from '../../checkpoint/load.ts'
+import type { InferenceModel } from '../../checkpoint/load.ts'
 import { remembering } from '../../core/remember.ts'
 import type { Constraint } from '../../decode/index.ts'
-import { createExecutor } from '../../runtime/onnxruntime/executor.ts'
 import { assemble, type TextToken, type Writing } from '../../text/assemble.ts'
-import { createGenerator } from '../../text/generator.ts'
+import type { Generator } from '../../text/generator.ts'
 import { promptIds, promptStyle, textIds, trainedPlain } from '../../text/prompt.ts'
 import { rewritePrompt, rewrittenTokens } from '../../text/rewrite.ts'
 import { createTextStream, textOf, tokenText } from '../../tokenizer/stream.ts'
-import { createCompiling } from './compiling.ts'
+import type { Compiling } from './compiling.ts'
 import { asReported, RequestError } from './errors.ts'
 import type {
   GenerateEvent,
@@ -21,7 +21,6 @@ import type {
   ScoreJob,
   ScoreResult,
   TokenLogprob,
-  WorkerSettings,
 } from './protocol.ts'
 import { revise, unmaskedToken } from './revise.ts'
 
@@ -43,26 +42,21 @@ const PROMPTS = 8
 /** What a call begins with where the chat template says so; elsewhere it is a bare object. */
 const CALL = '<tool_call>'
 
-/** Loads a model. Throws UserError where that cannot be done. */
-export async function createServedModel(settings: WorkerSettings): Promise<ServedModel> {
-  const loaded = await loadForInference(settings.path)
-  const executor = createExecutor({
-    threads: settings.threads,
-    device: settings.device,
-  })
-  const generator = await createGenerator(executor, loaded, {
-    mode: settings.mode,
-    blockSize: settings.blockSize,
-    ...(settings.adapter ? { adapter: await loadAdapterFor(loaded.model, settings.adapter) } : {}),
-    keepPrefixes: settings.keepPrefixes,
-  })
+/** What a model has from whoever loaded it. */
+export interface Around {
+  /** Compiles constraints. */
+  compile: Compiling['compile']
+  dispose(): Promise<void>
+}
+
+/** What is served of a model whose generator is ready. Throws UserError for a model whose own settings make no sense. */
+export function servedModel(loaded: InferenceModel, generator: Generator, { compile, dispose }: Around): ServedModel {
   // A prompt that makes no sense is found out now, not when it is needed.
   rewritePrompt(loaded.model, '')
   const { tokenizer } = loaded
   const { vocabSize, maxPositions } = loaded.model.dimensions
   const { chatTemplate } = tokenizer
   const { template } = promptStyle(loaded)
-  const compiling = createCompiling(generator.constraint)
   const nameOf = (id: number | undefined) => (id === undefined ? undefined : tokenizer.idToToken(id))
 
   /** A prompt holds no masks: what they are filled with would be its text. */
@@ -157,7 +151,7 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
   ): Promise<Constraint | undefined> {
     if (!constraint) return undefined
     try {
-      return await compiling.compile(constraint.source, sharing?.group ?? '', signal)
+      return await compile(constraint.source, sharing?.group ?? '', signal)
     } catch (error) {
       throw asReported(error, constraint.param)
     }
@@ -265,11 +259,7 @@ export async function createServedModel(settings: WorkerSettings): Promise<Serve
       return encode(prompt, param, maxPromptTokens)
     },
     detokenize: (ids) => textOf(tokenizer, ids, { special: 'written' }),
-    async dispose() {
-      await compiling.close()
-      await generator.dispose()
-      await executor.dispose()
-    },
+    dispose,
   }
 
   function tokenLogprob(token: TextToken, top: number): TokenLogprob {
