@@ -80,8 +80,8 @@ export const kinds: Readonly<Record<string, Kind>> = {
   'schemas whose texts are slow to follow': {
     copies: 8,
     round: (attack) => {
-      const pattern = `^([ab]*a[ab]{${10 + attack.draw.integer(8)}}|x){1,${10 + attack.draw.integer(1000)}}$`
-      return constrained(attack, { type: 'string', pattern, minLength: 200 }, { n: 4 })
+      const pattern = `^([ab]*a[ab]{${10 + attack.draw.integer(8)}}|x){20,${30 + attack.draw.integer(1000)}}$`
+      return constrained(attack, { type: 'string', pattern }, { n: 4, temperature: 1 })
     },
   },
   'prompts of 1 MB': {

@@ -150,6 +150,7 @@ const ms = (list: readonly number[]) => {
 const rest = waits.get('')!
 const beside = [...waits].filter(([kind]) => kind !== '').flatMap(([, list]) => list)
 const times = percentiles(beside).p99 / percentiles(rest).p99
+for (const line of server.log) if (Number(line.level) >= 40) print({ overload: 'log', ...line })
 for (const line of memory) print({ overload: 'memory', ...line })
 for (const [kind, answers] of told) print({ overload: 'turn', kind, ...ms(waits.get(kind) ?? []), answers })
 print({ overload: 'rest', ...ms(rest) })

@@ -104,7 +104,9 @@ async function live(server: AttackedServer, life: number, most: number): Promise
   async function ask(model: string, i: number): Promise<void> {
     const from = now()
     const pid = server.modelProcess(model)!
-    const before = processorWait(pid)
+    // The server and the model's process work on an answer one after the other.
+    const waits = () => processorWait(server.pid) + processorWait(pid)
+    const before = waits()
     const answer = await streamCompletion(
       { url: server.url, signal: AbortSignal.timeout(LATE * 1000) },
       requestOf(model, i),
@@ -117,7 +119,7 @@ async function live(server: AttackedServer, life: number, most: number): Promise
       const text = alone.get(`${model} ${i % PROMPTS.length}`)!
       if (answer.text === text) return add('requests answered')
       const seconds = answer.total
-      const waited = processorWait(pid) - before
+      const waited = waits() - before
       // An answer ends when its time is over, as documented; a machine that is busy elsewhere is not the server's doing.
       if (seconds >= SECONDS && text.startsWith(answer.text) && seconds - waited < SECONDS / 2)
         return add('answers whose time was over, most of it waiting for a processor')

@@ -4,6 +4,7 @@ import { createRequire } from 'node:module'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { UserError } from '../../core/types.ts'
 import { ApiError, internalError } from '../errors.ts'
+import { processorWait } from './processor-wait.ts'
 import type {
   GenerateEvent,
   GenerateJob,
@@ -66,6 +67,8 @@ export const workerGone = (): ApiError =>
 const PING_MS = 1000
 const LATE_PINGS = 3
 const MISSED_PINGS = 6
+/** The same where it waited for a processor meanwhile, which is taken off up to here. */
+const MISSED_AT_MOST = 60
 /** Characters of what a process prints at a time. */
 const MOST_OUTPUT = 4096
 
@@ -186,16 +189,20 @@ export async function startWorker(
     signal.removeEventListener('abort', abort)
   }
   // Counted, not timed: neither a machine that slept nor a busy server makes a process look stuck.
+  const pid = child.pid!
+  let waitedBefore = 0
   const heartbeat = setInterval(() => {
-    if (missed++ < MISSED_PINGS) return send({ kind: 'ping' })
-    onInternalError(`the process does not answer for ${(MISSED_PINGS * PING_MS) / 1000} s and is killed`)
+    if (missed === 0) waitedBefore = processorWait(pid)
+    const own = missed - ((processorWait(pid) - waitedBefore) * 1000) / PING_MS
+    if (own < MISSED_PINGS && missed++ < MISSED_AT_MOST) return send({ kind: 'ping' })
+    onInternalError(`the process does not answer for ${(missed * PING_MS) / 1000} s and is killed`)
     child.kill('SIGKILL')
   }, PING_MS)
   heartbeat.unref()
   void gone.then(() => clearInterval(heartbeat))
   return {
     info,
-    pid: child.pid!,
+    pid,
     get responsive() {
       return missed < LATE_PINGS
     },
