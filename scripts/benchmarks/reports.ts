@@ -301,6 +301,27 @@ npm run --silent bench -- quantize --model $SMOLLM2_GGUF --data runs/gsm8k/test.
     render: () => rendered(readLines('bench/constraints-tiny.jsonl'), constrained),
   },
   {
+    name: 'post-training',
+    title: 'The embedded model, trained for more tokens per forward',
+    about:
+      'Three seeds each, on the same tokens from the same conversion: confidence-aware training (CAP), the same with blocks noised in groups, and with half of the blocks holding own predictions. 400 held-out prompts of four tasks, ways in turn.',
+    command: `npx tsx scripts/tiny/corpus.ts
+npx unmask convert --recipe recipes/tiny-convert.yaml
+for seed in 1 2 3; do for recipe in cap multi-block on-policy; do npx unmask sft --recipe recipes/tiny-$recipe.yaml --seed $seed --output-dir runs/tiny/$recipe-$seed; done; done
+grep '"completion"' runs/tiny/data/validation.jsonl > runs/tiny/questions.jsonl
+set -- --way 'base=models/tiny?mode=ar' --way 'converted=runs/tiny/converted/model?threshold=0.95&strategy=threshold&buffer_size=1'
+several='buffer_size=3&activation=0'
+for seed in 1 2 3; do
+set -- "$@" --way "CAP $seed=runs/tiny/cap-$seed/model?strategy=threshold&threshold=0.95&buffer_size=1" --way "CAP $seed, buffer of 2=runs/tiny/cap-$seed/model?strategy=threshold&threshold=0.95&buffer_size=2"
+set -- "$@" --way "groups $seed=runs/tiny/multi-block-$seed/model?strategy=threshold&threshold=0.95&$several" --way "own predictions $seed, soft=runs/tiny/on-policy-$seed/model?strategy=soft&threshold=0.5&$several"
+set -- "$@" --way "own predictions $seed, edit Q=runs/tiny/on-policy-$seed/model?strategy=edit&threshold=0.7&editing_threshold=0.5&$several" --way "own predictions $seed, edit S=runs/tiny/on-policy-$seed/model?strategy=edit&threshold=0.5&editing_threshold=0&$several"
+done
+npm run --silent bench -- jobs --data runs/tiny/questions.jsonl --prompts 400 "$@"`,
+    needs: [],
+    file: 'bench/post-training-tiny.jsonl',
+    render: () => rendered(readLines('bench/post-training-tiny.jsonl'), jobs),
+  },
+  {
     name: 'preference-variance',
     title: 'Preference training: how much the gradient scatters',
     about:
