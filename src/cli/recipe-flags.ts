@@ -214,7 +214,7 @@ function setAt(target: Record<string, unknown>, path: readonly string[], value: 
 }
 
 /** Reads YAML (JSON is YAML too). Nothing but plain data: aliases are limited, custom tags are errors. */
-async function readRecipeFile(
+export async function readRecipeFile(
   file: string,
 ): Promise<{ value: Record<string, unknown>; lineOf: (path: string) => number | undefined }> {
   const text = await readText(file)

@@ -12,7 +12,7 @@ import type { Parameter } from '../core/types.ts'
 import { createModel } from '../models/index.ts'
 import type { Model } from '../models/types.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
-import { startTorch, type TorchProcess } from '../runtime/torch/process.ts'
+import { joinTorch, startTorch, type TorchProcess } from '../runtime/torch/process.ts'
 import { storedMoments } from './trained-files.ts'
 import { createTrainer, type LocalTrainer } from './trainer.ts'
 import type { StepResult } from './types.ts'
@@ -74,6 +74,14 @@ function expectSameCurve(results: readonly StepResult[], expected: readonly Step
 
 describe.skipIf(!hasTorch)('several processes of PyTorch', () => {
   const dense: Setup = tinyLlama()
+  let curve: StepResult[]
+  let nll: number
+  beforeAll(async () => {
+    const alone = await trainerOn(dense, await startTorch())
+    curve = await steps(alone, 0, 8)
+    nll = (await alone.evaluate([batch], { blockSize: 4, seed: 5 })).nll
+    await alone.dispose()
+  }, PATIENCE)
 
   it(
     'train as one does; one that is killed ends all, and fewer go on from the checkpoint',
@@ -85,7 +93,7 @@ describe.skipIf(!hasTorch)('several processes of PyTorch', () => {
 
       const four = await startTorch({ processes: 4 })
       const many = await trainerOn(dense, four)
-      expectSameCurve(await steps(many, 0, 4), expected.slice(0, 4))
+      expectSameCurve(await steps(many, 0, 4), curve.slice(0, 4))
       const updates = await many.save(folder)
       expect(updates).toBe(4)
       // The weights are a model that loads anywhere.
@@ -100,7 +108,7 @@ describe.skipIf(!hasTorch)('several processes of PyTorch', () => {
 
       const fewer = await trainerOn(dense, await startTorch({ processes: 2 }))
       await fewer.restore(folder, updates)
-      expectSameCurve(await steps(fewer, 4, 8), expected.slice(4))
+      expectSameCurve(await steps(fewer, 4, 8), curve.slice(4))
       expect(difference((await fewer.evaluate([batch], { blockSize: 4, seed: 5 })).nll, nll)).toBeLessThan(1e-4)
       await expect(
         fewer.step({ step: 8, batches: [batch], blockSize: 4, learningRate: 1e-3, embeddingNoise: 0 }),
@@ -133,6 +141,26 @@ describe.skipIf(!hasTorch)('several processes of PyTorch', () => {
         expect(differing / data.length).toBeLessThan(0.02)
       }
       await spread.dispose()
+    },
+    PATIENCE,
+  )
+
+  it(
+    'on two machines: the second lends its process',
+    async () => {
+      const port = 20_000 + (process.pid % 10_000)
+      const env = {
+        ...process.env,
+        ...{ PET_NNODES: '2', PET_NPROC_PER_NODE: '1', PET_MASTER_ADDR: '127.0.0.1', PET_MASTER_PORT: String(port) },
+      }
+      const alone = await trainerOn(dense, await startTorch())
+      const expected = await steps(alone, 0, 2)
+      await alone.dispose()
+      const second = joinTorch({ env: { ...env, PET_NODE_RANK: '1' } })
+      const both = await trainerOn(dense, await startTorch({ processes: 2, env: { ...env, PET_NODE_RANK: '0' } }))
+      expectSameCurve(await steps(both, 0, 2), curve.slice(0, 2))
+      await both.dispose()
+      await second
     },
     PATIENCE,
   )

@@ -3,15 +3,20 @@ import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { Command, Option } from 'commander'
 import type { Plan } from '../../cluster/plan.ts'
+import { type Scheduler, schedulers } from '../../cluster/render.ts'
+import { type ClusterSettings, clusterSchema } from '../../cluster/settings.ts'
 import { type ModelConfig, UserError } from '../../core/types.ts'
+import { recipeSettings } from '../../jobs/recipe.ts'
 import type { Context } from '../context.ts'
 import { UsageError } from '../errors.ts'
 import { fetchModel } from '../fetch.ts'
 import { number, wholeNumber } from '../flags.ts'
 import { bytes, count, table } from '../format.ts'
+import { readRecipeFile } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
 
 interface Flags {
+  to?: Scheduler
   gpus: string
   tokens: string
   length: string
@@ -27,13 +32,18 @@ interface Flags {
   carbon: string
 }
 
+const settingsHelp = recipeSettings(clusterSchema)
+  .map(({ path, description }) => `  ${path}: ${description}`)
+  .join('\n')
+
 export function clusterCommand(session: Session): Command {
   return new Command('cluster')
     .description(
-      'Plan training on many GPUs: memory of each by part, speed, hours, energy, CO2 and money of each stage.',
+      'Train on many GPUs: plan what it takes (memory by part, speed, hours, energy, CO2, money), render the file of a scheduler, run one machine.',
     )
-    .argument('<action>', 'plan')
-    .argument('<model>', 'llada2-mini, llada2-flash, a config.json, or what pull takes')
+    .argument('<action>', 'plan, render or run')
+    .argument('<what>', 'plan: llada2-mini, llada2-flash, a config.json, or what pull takes; render, run: a YAML file')
+    .addOption(new Option('--to <scheduler>', 'render: for which scheduler').choices(schedulers))
     .option('--gpus <name:number>', 'GPUs: A100, H100, H200, B200, L40S or MI300X, and how many', 'H100:8')
     .option('--tokens <number>', 'training tokens, such as 100G', '1G')
     .option('--length <tokens>', 'length of a row', '4096')
@@ -52,16 +62,45 @@ export function clusterCommand(session: Session): Command {
       `
 Examples:
   $ unmask cluster plan llada2-flash --gpus H100:64 --tokens 100G --expert-parallel 8
-  $ unmask cluster plan runs/mine/model --gpus L40S:2 --no-recompute --json`,
+  $ unmask cluster plan runs/mine/model --gpus L40S:2 --no-recompute --json
+  $ unmask cluster render cluster.yaml --to slurm > job.sbatch
+  $ unmask cluster run cluster.yaml
+
+The YAML file of render and run:
+${settingsHelp}
+
+The other flags belong to plan.`,
     )
     .action(
       action(session, async (context, command) => {
         const [what, name] = command.args as [string, string]
-        if (what !== 'plan') throw new UsageError(`${JSON.stringify(what)}: expected plan`)
-        const plan = await planned(context, name, command.opts<Flags>())
-        context.result(plan, () => planText(plan))
+        const flags = command.opts<Flags>()
+        if (what === 'plan') {
+          const plan = await planned(context, name, flags)
+          context.result(plan, () => planText(plan))
+        } else if (what === 'render') {
+          if (flags.to === undefined) throw new UsageError('--to: is required by render')
+          const { render } = await import('../../cluster/render.ts')
+          const text = render(flags.to, await settingsOf(name), name)
+          context.result({ scheduler: flags.to, text }, () => text.trimEnd())
+        } else if (what === 'run') return runHere(context, name)
+        else throw new UsageError(`${JSON.stringify(what)}: expected plan, render or run`)
       }),
     )
+}
+
+async function settingsOf(path: string): Promise<ClusterSettings> {
+  const { parseCluster } = await import('../../cluster/settings.ts')
+  return parseCluster((await readRecipeFile(path)).value, path)
+}
+
+async function runHere({ signal }: Context, path: string): Promise<number> {
+  const settings = await settingsOf(path)
+  const { runMachine } = await import('../../cluster/run.ts')
+  const { value } = await readRecipeFile(join(settings.folder, settings.recipe))
+  const { output_dir: outputDir } = value as { output_dir?: unknown }
+  if (typeof outputDir !== 'string') throw new UserError(`${settings.recipe}: output_dir: is required`)
+  return runMachine(settings, { unmask: [process.execPath, ...process.execArgv, process.argv[1]!], outputDir, signal })
 }
 
 async function planned(context: Context, name: string, flags: Flags): Promise<Plan> {

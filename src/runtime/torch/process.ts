@@ -5,6 +5,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { type TensorData, UserError } from '../../core/types.ts'
 import { decodeTensors, encodeTensors } from '../../formats/safetensors.ts'
@@ -15,6 +16,25 @@ const OLDEST = [2, 6] as const
 /** Lines of standard error that are kept, and those that an error message ends with. */
 const KEPT_LINES = 200
 const LAST_LINES = 12
+
+/** After this several processes are told to end. */
+const SECONDS_TO_END = 10
+
+/** The last lines that a process writes, as they come. */
+function keptLines(stream: Readable): string[] {
+  const lines: string[] = []
+  createInterface({ input: stream }).on('line', (line) => {
+    lines.push(line)
+    if (lines.length > KEPT_LINES) lines.shift()
+  })
+  return lines
+}
+
+/** How a process ended, and what it said. */
+function endOf(python: string, code: string | number | null, lines: readonly string[]): string {
+  const said = tellingLines(lines)
+  return `${python} ended with ${code}${said.length > 0 ? `:\n${said.join('\n')}` : ''}`
+}
 
 /** Of what torchrun and its processes wrote, why one of them ended; else the last lines. */
 function tellingLines(lines: readonly string[]): readonly string[] {
@@ -52,26 +72,62 @@ export interface TorchOptions {
   python?: string
   /** More than one are started by torchrun. Default 1. */
   processes?: number
+  /** Default: that of this process. With PET_NNODES above 1, torchrun takes its settings from it; see `joinTorch`. */
+  env?: NodeJS.ProcessEnv
 }
 
-/** Starts PyTorch. Throws UserError where it, or its Python, is not there or too old. */
+const WORKER = ['-m', 'unmask_torch.worker']
+const TORCHRUN = ['-m', 'torch.distributed.run']
+
+const environment = (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv => ({
+  // Else torchrun says that it has set it to 1; the worker is told how many threads to use.
+  OMP_NUM_THREADS: '1',
+  ...env,
+  PYTHONPATH: PACKAGE,
+})
+
+const isSpread = ({ PET_NNODES }: NodeJS.ProcessEnv): boolean => Number(PET_NNODES ?? 1) > 1
+
+/**
+ * Takes part in the training that another machine has begun, until that ends: torchrun reads PET_NNODES, PET_NODE_RANK,
+ * PET_NPROC_PER_NODE, PET_MASTER_ADDR and PET_MASTER_PORT. Throws UserError where it fails.
+ */
+export async function joinTorch({
+  python = process.env.UNMASK_PYTHON ?? 'python3',
+  env = process.env,
+  signal,
+}: Omit<TorchOptions, 'processes'> & { signal?: AbortSignal } = {}): Promise<void> {
+  const child = spawn(python, [...TORCHRUN, ...WORKER], {
+    env: environment(env),
+    stdio: ['ignore', 'ignore', 'pipe'],
+    signal,
+  })
+  const lines = keptLines(child.stderr)
+  const code = await new Promise<string | number | null>((resolve, reject) => {
+    child.on('error', reject)
+    child.on('close', (code, signal) => resolve(signal ?? code))
+  })
+  if (code !== 0) throw new UserError(endOf(python, code, lines))
+}
+
+/** Starts PyTorch. Throws UserError where it, or its Python, is not there or too old, or other processes come than expected. */
 export async function startTorch({
   python = process.env.UNMASK_PYTHON ?? 'python3',
   processes = 1,
+  env = process.env,
 }: TorchOptions = {}): Promise<TorchProcess> {
-  const folder = await mkdtemp(join(tmpdir(), 'unmask-torch-'))
-  const launcher = processes > 1 ? ['-m', 'torch.distributed.run', '--standalone', `--nproc-per-node=${processes}`] : []
-  const child = spawn(python, [...launcher, '-m', 'unmask_torch.worker'], {
-    // Else torchrun says that it has set it to 1; the worker is told how many threads to use.
-    env: { OMP_NUM_THREADS: '1', ...process.env, PYTHONPATH: PACKAGE },
+  const folder = await mkdtemp(join(env.TMPDIR ?? tmpdir(), 'unmask-torch-'))
+  const here = isSpread(env) ? TORCHRUN : [...TORCHRUN, '--standalone', `--nproc-per-node=${processes}`]
+  const child = spawn(python, [...(processes > 1 ? here : []), ...WORKER], {
+    env: environment(env),
     // Ctrl-C in a terminal would have torchrun end its processes in the middle of a step.
     detached: processes > 1,
   })
-  const talk = conversation(child, python, processes > 1 ? 'SIGTERM' : 'SIGKILL')
+  const talk = conversation(child, python, processes > 1)
   let files = 0
   const file = () => join(folder, `${files++}`)
   async function dispose(): Promise<void> {
-    talk.end()
+    await talk.end()
     await rm(folder, { recursive: true, force: true })
   }
   async function putFile(content: Uint8Array | string): Promise<string> {
@@ -80,7 +136,11 @@ export async function startTorch({
     return path
   }
   try {
-    const { torch } = await talk.greeting
+    const { torch, processes: found } = await talk.greeting
+    if (found !== processes)
+      throw new UserError(
+        `${found} processes of PyTorch came, but the recipe says processes: ${processes}; with several machines it is PET_NNODES x PET_NPROC_PER_NODE`,
+      )
     const [major = 0, minor = 0] = torch.split('.').map(Number)
     if (major < OLDEST[0] || (major === OLDEST[0] && minor < OLDEST[1]))
       throw new UserError(`${python} has PyTorch ${torch}; needed: ${VERSIONS_NEEDED}`)
@@ -114,24 +174,21 @@ interface Waiting {
 }
 
 /** Sends requests and takes answers, until the process ends. */
-function conversation(child: ChildProcessWithoutNullStreams, python: string, ending: NodeJS.Signals) {
-  const lastLines: string[] = []
+function conversation(child: ChildProcessWithoutNullStreams, python: string, several: boolean) {
+  const lastLines = keptLines(child.stderr)
   const waiting = new Map<number, Waiting>()
   let next = 0
   let failure: Error | undefined
   let isReady = false
   let ended = false
+  const isClosed = new Promise<unknown>((resolve) => child.once('close', resolve).once('error', resolve))
 
-  createInterface({ input: child.stderr }).on('line', (line) => {
-    lastLines.push(line)
-    if (lastLines.length > KEPT_LINES) lastLines.shift()
-  })
   const fail = (error: Error) => {
     failure ??= error
     for (const { reject } of waiting.values()) reject(failure)
     waiting.clear()
   }
-  const greeting = new Promise<{ torch: string; python: string }>((resolve, reject) => {
+  const greeting = new Promise<{ torch: string; python: string; processes: number }>((resolve, reject) => {
     waiting.set(-1, { resolve: resolve as Waiting['resolve'], reject })
   })
   createInterface({ input: child.stdout }).on('line', (line) => {
@@ -147,11 +204,9 @@ function conversation(child: ChildProcessWithoutNullStreams, python: string, end
     fail(new UserError(`${python}: ${error.message}; name a Python with ${VERSIONS_NEEDED} in UNMASK_PYTHON`))
   })
   child.on('close', (code, signal) => {
-    const said = tellingLines(lastLines)
-    const end = `${python} ended with ${signal ?? code}${said.length > 0 ? `:\n${said.join('\n')}` : ''}`
     const isMissing = !isReady && lastLines.some((line) => /No module named '(torch|safetensors)'/.test(line))
     if (isMissing) fail(new UserError(`${python} lacks ${VERSIONS_NEEDED}; name another in UNMASK_PYTHON`))
-    else fail(ended ? new Error('PyTorch was ended') : new UserError(end))
+    else fail(ended ? new Error('PyTorch was ended') : new UserError(endOf(python, signal ?? code, lastLines)))
   })
   child.stdin.on('error', () => {
     // 'close' says why.
@@ -166,11 +221,14 @@ function conversation(child: ChildProcessWithoutNullStreams, python: string, end
         child.stdin.write(`${JSON.stringify({ kind, request: id, ...fields })}\n`)
       })
     },
-    end() {
+    /** Ends the process. Several end by themselves, all together, unless one of them is stuck. */
+    async end() {
       ended = true
       child.stdin.end()
-      // torchrun has to end its processes, too.
-      child.kill(ending)
+      if (!several) child.kill('SIGKILL')
+      const timer = setTimeout(() => child.kill('SIGTERM'), SECONDS_TO_END * 1000)
+      await isClosed
+      clearTimeout(timer)
     },
   }
 }
