@@ -86,11 +86,6 @@ describe.skipIf(!hasTorch)('several processes of PyTorch', () => {
   it(
     'train as one does; one that is killed ends all, and fewer go on from the checkpoint',
     async () => {
-      const alone = await trainerOn(dense, await startTorch())
-      const expected = await steps(alone, 0, 8)
-      const { nll } = await alone.evaluate([batch], { blockSize: 4, seed: 5 })
-      await alone.dispose()
-
       const four = await startTorch({ processes: 4 })
       const many = await trainerOn(dense, four)
       expectSameCurve(await steps(many, 0, 4), curve.slice(0, 4))
@@ -153,9 +148,6 @@ describe.skipIf(!hasTorch)('several processes of PyTorch', () => {
         ...process.env,
         ...{ PET_NNODES: '2', PET_NPROC_PER_NODE: '1', PET_MASTER_ADDR: '127.0.0.1', PET_MASTER_PORT: String(port) },
       }
-      const alone = await trainerOn(dense, await startTorch())
-      const expected = await steps(alone, 0, 2)
-      await alone.dispose()
       const second = joinTorch({ env: { ...env, PET_NODE_RANK: '1' } })
       const both = await trainerOn(dense, await startTorch({ processes: 2, env: { ...env, PET_NODE_RANK: '0' } }))
       expectSameCurve(await steps(both, 0, 2), curve.slice(0, 2))
