@@ -30,7 +30,7 @@ export const quantizationConfig = (
   // -1: the whole row, as GPTQ's tools say it.
   group_size: activations ? -1 : blockSize,
   sym: !asymmetric && !offsets,
-  offsets,
+  ...(offsets ? { offsets } : {}),
   activation_bits: activations,
 })
 

@@ -99,7 +99,7 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
     bits,
     blockSize: groupSize,
     asymmetric: !symmetric && !offsets,
-    offsets,
+    ...(offsets ? { offsets } : {}),
   }
   if (activations) checkRowFormat(options)
   else checkFormat(groups)

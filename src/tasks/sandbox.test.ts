@@ -1,4 +1,5 @@
 // Hostile programs in the sandbox. Skipped where the system cannot contain them, which it then says.
+import { mkdtempSync } from 'node:fs'
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -14,7 +15,11 @@ const sandbox = await createSandbox({ limits: { seconds: 20 } }).catch((error: u
 
 describe.skipIf(sandbox instanceof UserError)('a program in the sandbox', () => {
   const run = (program: string) => (sandbox as Exclude<typeof sandbox, UserError>)(program)
-  const secrets = join(tmpdir(), `secret-${process.pid}`)
+  // A temporary folder of its own: what is left behind in it is seen.
+  const own = mkdtempSync(join(tmpdir(), 'unmask-sandboxes-'))
+  const { TMPDIR } = process.env
+  process.env.TMPDIR = own
+  const secrets = join(own, 'secret')
   const server = createServer((socket) => socket.end('hello'))
   let port = 0
 
@@ -26,7 +31,9 @@ describe.skipIf(sandbox instanceof UserError)('a program in the sandbox', () => 
   })
   afterAll(async () => {
     server.close()
-    await rm(secrets, { force: true })
+    await rm(own, { recursive: true })
+    if (TMPDIR === undefined) delete process.env.TMPDIR
+    else process.env.TMPDIR = TMPDIR
   })
 
   it('passes where it ends without an error', async () => {
@@ -68,7 +75,7 @@ describe.skipIf(sandbox instanceof UserError)('a program in the sandbox', () => 
     const many = 'for i in range(100):\n    open(str(i), "wb").write(bytes(2**19))'
     expect(await run(many)).toMatchObject({ status: 'failed', detail: expect.stringContaining('No space') })
     expect(await run('import os\nos.link("/dev/null", "x")')).toMatchObject({ status: 'failed' })
-    expect((await readdir(tmpdir())).filter((name) => name.startsWith('unmask-sandbox-'))).toEqual([])
+    expect(await readdir(own)).toEqual(['secret'])
   })
 
   it('reaches no network, not even this machine', async () => {
