@@ -11,11 +11,11 @@ export function createChat(context: Context): Mode {
   const start = h(
     'div',
     { class: 'empty' },
-    h('h2', {}, 'Watch a model write out of order'),
+    h('h2', {}, 'Watch a model write'),
     h(
       'p',
       {},
-      'A diffusion model fills whole blocks: in every step the tokens that it is surest of, wherever they stand. Send a prompt, then move the slider under the answer to replay its steps.',
+      'Send a prompt, then move the slider under the answer to replay its steps. A model trained on blocks fills them with the tokens that it is surest of, wherever they stand; others write from left to right, one token or several in a step.',
     ),
     composer.examples,
   )

@@ -1,6 +1,6 @@
 // Files: random access with checked ranges, bounded text and JSON, atomic writes. Knows nothing about checkpoint formats.
 import { randomBytes } from 'node:crypto'
-import { type FileHandle, lstat, mkdir, open, realpath, rename, rm, stat } from 'node:fs/promises'
+import { type FileHandle, lstat, mkdir, open, realpath, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { basename, dirname, join, sep } from 'node:path'
 import { UserError } from '../core/types.ts'
 import { isRecord } from '../formats/json.ts'
@@ -191,6 +191,13 @@ export const exists = async (path: string): Promise<boolean> => {
     if (errorCode(error) === 'ENOENT' || errorCode(error) === 'ENOTDIR') return false
     throw error
   }
+}
+
+/** Removes a folder that holds nothing: one that was made for work that then could not begin. */
+export async function removeIfEmpty(path: string): Promise<void> {
+  await rmdir(path).catch((error: unknown) => {
+    if (!['ENOTEMPTY', 'EEXIST', 'ENOENT'].includes(errorCode(error) ?? '')) throw error
+  })
 }
 
 /**

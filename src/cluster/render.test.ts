@@ -8,7 +8,7 @@ import { Ajv } from 'ajv'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { parse } from 'yaml'
 import { python } from '../../test/torch.ts'
-import { render, schedulers } from './render.ts'
+import { fileInFolder, render, schedulers } from './render.ts'
 import { machineOf, runMachine } from './run.ts'
 import { parseCluster } from './settings.ts'
 
@@ -129,9 +129,15 @@ describe('a job', () => {
     }
   })
 
+  it('names the file as machines find it in the folder', () => {
+    expect(fileInFolder('/shared/run/jobs/cluster.yaml', '/shared/run')).toBe('jobs/cluster.yaml')
+    expect(fileInFolder('../elsewhere/cluster.yaml', '/shared/run')).toBe('cluster.yaml')
+  })
+
   it('says what is wrong', () => {
     expect(() => settings({ machines: 0, nmae: 'x' })).toThrow(/cluster.yaml: (machines|nmae)/)
     expect(() => settings({ folder: '/x"; rm -rf /"' })).toThrow('folder')
+    expect(() => settings({ folder: 'x' })).toThrow(/folder: .*absolute/)
     for (const scheduler of schedulers) expect(() => render(scheduler, settings(), 'a b.yaml')).toThrow('rename')
   })
 })

@@ -1,5 +1,6 @@
 // Files that start a training on several machines. Each runs `unmask cluster run FILE` on every machine, with the variables that
 // torchrun reads (PET_*); all else is in FILE.
+import { basename, isAbsolute, relative, resolve } from 'node:path'
 import { stringify } from 'yaml'
 import { UserError } from '../core/types.ts'
 import type { ClusterSettings } from './settings.ts'
@@ -15,6 +16,12 @@ export function render(scheduler: Scheduler, settings: ClusterSettings, file: st
   if (!/^[\w./@:-]+$/.test(file))
     throw new UserError(`${file}: a path in a job may have letters, digits and . / @ : _ - only; rename the file`)
   return renderers[scheduler](settings, file)
+}
+
+/** The file as machines find it that start in `folder`: its path below it where it lies there, else its name, to be copied there. */
+export function fileInFolder(file: string, folder: string): string {
+  const below = relative(folder, resolve(file))
+  return below.startsWith('..') || isAbsolute(below) ? basename(file) : below
 }
 
 const renderers: Readonly<Record<Scheduler, Render>> = { slurm, trainjob, pytorchjob, ray, skypilot }

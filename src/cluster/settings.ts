@@ -19,7 +19,11 @@ export const clusterSchema = z.strictObject({
     .regex(/^[A-Za-z0-9-]+$/)
     .default('H100')
     .describe('kind of GPU, where the scheduler asks for it'),
-  folder: text.describe('folder that all machines share: recipe, data, output and temporary files lie below it'),
+  folder: text
+    .regex(/^\//, 'expected an absolute path: every machine goes there')
+    .describe(
+      'folder that all machines share, an absolute path: this file, recipe, data, output and temporary files lie below it',
+    ),
   setup: z.array(z.string().min(1)).default([]).describe('shell lines that each machine runs first'),
   port: z.int().min(1024).max(65_535).default(29_500).describe('port of the first machine at which the others meet'),
   hours: z.number().positive().max(1000).default(24).describe('time limit, where the scheduler wants one'),

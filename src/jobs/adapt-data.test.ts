@@ -103,5 +103,9 @@ describe('prepareData', () => {
     await expect(prepareData(options(one, [], 'none'))).rejects.toThrow(/of 1 rows .*--validation-fraction/)
     const wrong = await write('wrong.jsonl', [{ question: 1 }])
     await expect(prepareData(options(data, [wrong]))).rejects.toThrow(/wrong\.jsonl:1: no "messages"/)
+    await expect(prepareData(options(wrong, []))).rejects.toThrow(
+      /wrong\.jsonl: none of 1 rows can be used; the first: .*wrong\.jsonl:1: no "messages"/,
+    )
+    await expect(prepareData(options(await write('nothing.jsonl', []), []))).rejects.toThrow(/nothing\.jsonl: no rows/)
   })
 })

@@ -104,6 +104,12 @@ export async function prepareData(options: AdaptDataOptions): Promise<AdaptData>
     kinds[read.example.kind]++
     kept[pointOf([whole]) < validationFraction ? 'validation' : 'train'].push(read)
   }
+  if (rows.read === 0)
+    throw new UserError(
+      bad.length > 0
+        ? `${data.join(', ')}: none of ${rows.bad} rows can be used; the first: ${bad[0]}`
+        : `${data.join(', ')}: no rows`,
+    )
   if (rows.leaks > 0 && rows.leaks === rows.read - rows.duplicates)
     throw new UserError(`every row of the data stands in an evaluation set, the first at ${leaks[0]!.evaluation}`)
   // What is nearly held out would make the held-out rows look easier than they are.

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -64,6 +65,9 @@ describe('adapt', () => {
       },
       ...{ evaluationSets: [sets], general: [join(tinyModel, 'data', 'speeches.test.jsonl')], budget: 1 },
     }
+    const missing = { recipe: { ...options.recipe, data: { train_path: ['missing.jsonl'] } } }
+    await expect(adapt({ ...options, ...missing })).rejects.toThrow(/missing\.jsonl/)
+    expect(existsSync(output)).toBe(false)
     const stop = new AbortController()
     const stopped = await adapt({
       ...options,

@@ -2,7 +2,7 @@
 // stops where held-out text gets no better, and the model measured before and after. It composes jobs.
 import { join } from 'node:path'
 import { readRecord } from '../account/record.ts'
-import { exists, makeFolder, readJsonObject, writeTextAtomically } from '../checkpoint/file.ts'
+import { exists, makeFolder, readJsonObject, removeIfEmpty, writeTextAtomically } from '../checkpoint/file.ts'
 import { lockFolder } from '../checkpoint/lock.ts'
 import { type ModelConfig, UserError } from '../core/types.ts'
 import { objectiveOf } from '../objectives/index.ts'
@@ -70,12 +70,13 @@ const PATIENCE = 3
 export async function adapt(options: AdaptOptions): Promise<AdaptResult> {
   const { output_dir: folder } = options.recipe
   if (typeof folder !== 'string' || folder === '') throw new UserError('--output-dir: is required')
-  await makeFolder(folder)
+  const isNew = await makeFolder(folder)
   const unlock = await lockFolder(folder)
   try {
     return await adaptInFolder(folder, options)
   } finally {
     await unlock()
+    if (isNew) await removeIfEmpty(folder)
   }
 }
 

@@ -5,7 +5,14 @@ import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Account } from '../account/account.ts'
 import { hashData, hashModel, publishableSettings, readRecord } from '../account/record.ts'
-import { exists, makeFolder, readJsonObject, readModelJson, writeTextAtomically } from '../checkpoint/file.ts'
+import {
+  exists,
+  makeFolder,
+  readJsonObject,
+  readModelJson,
+  removeIfEmpty,
+  writeTextAtomically,
+} from '../checkpoint/file.ts'
 import { lockFolder } from '../checkpoint/lock.ts'
 import { type ModelConfig, UserError } from '../core/types.ts'
 import { packageVersion } from '../core/versions.ts'
@@ -94,7 +101,7 @@ async function statesOf(plan: PipelinePlan, keys: ReadonlyMap<string, string>): 
 export async function runPipeline(plan: PipelinePlan, options: PipelineOptions = {}): Promise<PipelineResult> {
   const { force = false, signal, onEvent = () => undefined, command = 'unmask pipeline recipe.yaml' } = options
   const { outputDir, stages } = plan
-  await makeFolder(outputDir)
+  const isNew = await makeFolder(outputDir)
   const unlock = await lockFolder(outputDir)
   try {
     const keys = await keysOf(plan)
@@ -155,6 +162,7 @@ export async function runPipeline(plan: PipelinePlan, options: PipelineOptions =
     }
   } finally {
     await unlock()
+    if (isNew) await removeIfEmpty(outputDir)
   }
 }
 

@@ -91,6 +91,7 @@ describe('eval suite', () => {
     first.answer.text = 'kept'
     await writeFile(journal, `${JSON.stringify(first)}\n${lines[1]!.slice(0, 40)}`)
     const { run: done } = await run('stopped', {}, { resume: true })
+    await expect(run('stopped', {}, { resume: true })).rejects.toThrow(/is measured already .*--force/)
     const texts = done.tasks[0]!.conditions[0]!.rows.map(({ answers }) => answers[0]!.text)
     expect(texts[0]).toBe('kept')
     expect(texts.slice(1)).toEqual(done.tasks[0]!.conditions[0]!.rows.slice(1).map(({ reference }) => reference))

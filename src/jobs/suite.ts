@@ -64,6 +64,10 @@ export interface SuiteResult {
   files: string[]
 }
 
+/** What a measurement leaves behind; answers only until it is done. */
+const RESULTS = ['model.json', 'base.json', 'report.html']
+const ANSWERS = 'answers.jsonl'
+
 /** A model that takes part. */
 interface Entrant {
   name: 'model' | 'base'
@@ -77,7 +81,22 @@ interface Entrant {
 
 /** Throws UserError for wrong rows, files or settings, and where the folder holds a run already. */
 export async function suite(options: SuiteOptions): Promise<SuiteResult> {
-  return withRunFolder(options.recipe.output_dir, options, () => suiteInFolder(options))
+  const folder = options.recipe.output_dir
+  return withRunFolder(folder, options, async () => {
+    await checkResults(folder, options)
+    return suiteInFolder(options)
+  })
+}
+
+/** Throws where results would be replaced: those of a measurement that is done, or files of another origin. */
+async function checkResults(folder: string, { resume = false, force = false }: Pick<SuiteOptions, 'resume' | 'force'>) {
+  if (force) return
+  const found: string[] = []
+  for (const name of [ANSWERS, ...RESULTS]) if (await exists(join(folder, name))) found.push(name)
+  if (resume && found.length > 0 && !found.includes(ANSWERS))
+    throw new UserError(`${folder}: is measured already (${found.join(', ')}); --force measures it again`)
+  if (!resume && found.length > 0)
+    throw new UserError(`${folder} holds ${found.join(', ')}, which this run would replace: name another folder`)
 }
 
 async function suiteInFolder(options: SuiteOptions): Promise<SuiteResult> {
@@ -118,7 +137,7 @@ async function suiteInFolder(options: SuiteOptions): Promise<SuiteResult> {
     const twice = names.find((name, i) => names.indexOf(name) !== i)
     if (twice !== undefined) throw new UserError(`tasks: ${twice} is named twice`)
     await writeRunRecipe(recipe.output_dir, options.yaml)
-    const journal = await openJournal(join(recipe.output_dir, 'answers.jsonl'), options.resume ?? false)
+    const journal = await openJournal(join(recipe.output_dir, ANSWERS), options.resume ?? false)
     const contestants = entrants.map((entrant) => contestantOf(entrant, { ...recipe, template }))
     const conditions: Condition[] = [
       { name: 'plain' },

@@ -1,7 +1,7 @@
 // The folder of a training run: begun once, continued on request, used by one process at a time.
-import { readFile, rm, rmdir } from 'node:fs/promises'
+import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { errorCode, exists, makeFolder, writeTextAtomically } from '../checkpoint/file.ts'
+import { exists, makeFolder, removeIfEmpty, writeTextAtomically } from '../checkpoint/file.ts'
 import { lockFolder } from '../checkpoint/lock.ts'
 import { UserError } from '../core/types.ts'
 
@@ -90,11 +90,3 @@ async function hasOwnRecipe(folder: string): Promise<boolean> {
 /** Writes the merged recipe, as YAML, beside the run. */
 export const writeRunRecipe = (folder: string, yaml: string): Promise<void> =>
   writeTextAtomically(runRecipePath(folder), recipeHead + yaml)
-
-async function removeIfEmpty(folder: string): Promise<void> {
-  try {
-    await rmdir(folder)
-  } catch (error) {
-    if (!['ENOTEMPTY', 'EEXIST'].includes(errorCode(error) ?? '')) throw error
-  }
-}

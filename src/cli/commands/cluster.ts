@@ -80,8 +80,9 @@ The other flags belong to plan.`,
           context.result(plan, () => planText(plan))
         } else if (what === 'render') {
           if (flags.to === undefined) throw new UsageError('--to: is required by render')
-          const { render } = await import('../../cluster/render.ts')
-          const text = render(flags.to, await settingsOf(name), name)
+          const { fileInFolder, render } = await import('../../cluster/render.ts')
+          const settings = await settingsOf(name)
+          const text = render(flags.to, settings, fileInFolder(name, settings.folder))
           context.result({ scheduler: flags.to, text }, () => text.trimEnd())
         } else if (what === 'run') return runHere(context, name)
         else throw new UsageError(`${JSON.stringify(what)}: expected plan, render or run`)
