@@ -1,111 +1,149 @@
-// bench moderation: precision and recall of the default filter on public labelled sets, whose files are not part of this
-// repository.
-import { existsSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
+// bench moderation: precision and recall of the filter on public labelled sets, whose files are not part of this repository.
+// Words and phrases alone, and with the classifier.
+import { writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
+import { type Category, type Example, halfOf, readSets, sets } from '../scripts/safety/sets.ts'
 import { UserError } from '../src/core/types.ts'
-import { createFilter, defaultDetectors } from '../src/safety/index.ts'
+import { categories, createFilter, defaultDetectors, type Filter, wordDetectors } from '../src/safety/index.ts'
 import { print } from './measure.ts'
 
-export const usage = `usage: npm run bench -- moderation --sets FOLDER
+const used = sets.filter(({ use }) => use !== 'train')
 
-Judges every case of the sets in FOLDER with the filter of the package, threshold 0.5. FOLDER holds one or more of
-  openai.jsonl    data/samples-1680.jsonl.gz of github.com/openai/moderation-api-release (MIT), unpacked
-  davidson.csv    data/labeled_data.csv of github.com/t-davidson/hate-speech-and-offensive-language (MIT)
-  hatecheck.csv   test_suite_cases.csv of github.com/paul-rottger/hatecheck-data (CC-BY-4.0)
+export const usage = `usage: npm run bench -- moderation --sets FOLDER [--scores FILE]
+
+Judges the sets in FOLDER that the classifier was not trained on, or the half of them that it was not trained on, by words and
+phrases alone and by the default filter, at threshold 0.5, with 95 % intervals (Wilson). FOLDER holds one or more of
+${used.map(({ files, source, licence }) => `  ${files.join(', ').padEnd(16)}  ${source} (${licence})`).join('\n')}
+--scores FILE writes what each filter said of each text, one JSON line a text, without the texts.
 `
 
-interface Case {
-  text: string
-  /** Label by category; what is absent was not labelled. */
-  labels: Record<string, boolean>
+const flaggedIn =
+  (...names: Category[]) =>
+  (flagged: ReadonlySet<string>) =>
+    names.some((name) => flagged.has(name))
+const anyOf = flaggedIn(...categories)
+
+interface Label {
+  name: string
+  /** What the set says; undefined where it says nothing. */
+  wanted(example: Example): boolean | undefined
+  /** Which categories answer. */
+  found(flagged: ReadonlySet<string>): boolean
 }
 
-/** Names of OpenAI's labels, and the categories that answer for each. */
-const labels: Record<string, [name: string, categories: string[]]> = {
-  S: ['sexual', ['sexual', 'sexual/minors']],
-  H: ['hate', ['hate', 'hate/threatening']],
-  V: ['violence', ['violence', 'violence/graphic', 'hate/threatening', 'harassment/threatening']],
-  HR: ['harassment', ['harassment', 'harassment/threatening']],
-  SH: ['self-harm', ['self-harm', 'self-harm/intent', 'self-harm/instructions']],
-  S3: ['sexual/minors', ['sexual/minors']],
-  H2: ['hate/threatening', ['hate/threatening']],
-  V2: ['violence/graphic', ['violence/graphic']],
+const labelled = (name: Category, ...also: Category[]): Label => ({
+  name,
+  wanted: ({ labels }) => labels[name],
+  found: flaggedIn(name, ...also),
+})
+
+const told = (name: string, key: string, found: Label['found']): Label => ({
+  name,
+  wanted: ({ about }) => about[key] as boolean | undefined,
+  found,
+})
+
+const hateful = flaggedIn('hate', 'hate/threatening')
+/** Texts that quote or name hate speech to speak against it: none is hateful, so all that is flagged is a false alarm. */
+const counterSpeech: Label = {
+  name: 'counter-speech',
+  wanted: ({ about: { functionality } }) => (String(functionality).startsWith('counter_') ? false : undefined),
+  found: hateful,
 }
 
-const answering = new Map<string, string[] | undefined>([
-  ...Object.values(labels),
-  ['any', undefined],
-  ['offensive', undefined],
-  ['hateful', ['hate', 'hate/threatening']],
-])
-
-function readCsv(text: string): Record<string, string>[] {
-  const rows = [...text.matchAll(/(?:"((?:[^"]|"")*)"|([^,\n]*))(,|\r?\n|$)/g)]
-  const table: string[][] = [[]]
-  for (const [whole, quoted, bare, end] of rows) {
-    if (whole === '') break
-    table.at(-1)!.push(quoted?.replaceAll('""', '"') ?? bare ?? '')
-    if (end !== ',') table.push([])
-  }
-  const [head = [], ...body] = table.filter((row) => row.length > 1)
-  return body.map((row) => Object.fromEntries(head.map((name, i) => [name, row[i] ?? ''])))
+const labels: Readonly<Record<string, readonly Label[]>> = {
+  openai: [
+    labelled('sexual', 'sexual/minors'),
+    labelled('hate', 'hate/threatening'),
+    labelled('violence', 'violence/graphic', 'hate/threatening', 'harassment/threatening'),
+    labelled('harassment', 'harassment/threatening'),
+    labelled('self-harm', 'self-harm/intent', 'self-harm/instructions'),
+    labelled('sexual/minors'),
+    labelled('hate/threatening'),
+    labelled('violence/graphic'),
+    told('any', 'any', anyOf),
+    told('any, profanity counted', 'any', (flagged) => flagged.size > 0),
+  ],
+  davidson: [told('offensive', 'offensive', (flagged) => flagged.size > 0)],
+  hatecheck: [
+    told('hateful', 'hateful', hateful),
+    counterSpeech,
+    { ...counterSpeech, name: 'counter-speech, any', found: anyOf },
+  ],
+  hatemojicheck: [told('hateful', 'hateful', hateful)],
+  xstest: [told('unsafe', 'unsafe', anyOf)],
+  simple: [told('unsafe', 'unsafe', anyOf)],
 }
 
-const readers: Record<string, (text: string) => Case[]> = {
-  'openai.jsonl': (text) =>
-    text
-      .trim()
-      .split('\n')
-      .map((line) => {
-        const row = JSON.parse(line) as Record<string, unknown>
-        const known = Object.entries(labels).filter(([key]) => row[key] !== undefined)
-        const named = known.map(([key, [name]]) => [name, row[key] === 1] as const)
-        return {
-          text: String(row.prompt),
-          labels: { ...Object.fromEntries(named), any: named.some(([, value]) => value) },
-        }
-      }),
-  'davidson.csv': (text) =>
-    readCsv(text).map((row) => ({ text: row.tweet ?? '', labels: { offensive: row.class !== '2' } })),
-  'hatecheck.csv': (text) =>
-    readCsv(text).map((row) => ({ text: row.test_case ?? '', labels: { hateful: row.label_gold === 'hateful' } })),
+/** 95 % interval of a share (Wilson, 1927). */
+function interval(hits: number, of: number): [number, number] | null {
+  if (of === 0) return null
+  const z = 1.959964
+  const centre = (hits + (z * z) / 2) / (of + z * z)
+  const half = (z / (of + z * z)) * Math.sqrt((hits * (of - hits)) / of + (z * z) / 4)
+  return [round(centre - half), round(centre + half)]
 }
+
+const round = (value: number) => Number(value.toFixed(3))
+const share = (hits: number, of: number) => (of === 0 ? null : round(hits / of))
 
 export async function run(args: string[]): Promise<void> {
-  const { values } = parseArgs({ args, options: { sets: { type: 'string' }, threads: { type: 'string' } } })
-  const { sets = '' } = values
-  const files = Object.keys(readers).filter((file) => existsSync(join(sets, file)))
-  if (files.length === 0)
-    throw new UserError(`bench moderation: --sets must name a folder with ${Object.keys(readers).join(', ')}`)
-  for (const file of files)
-    await measure(file.replace(/\..*$/, ''), readers[file](await readFile(join(sets, file), 'utf8')))
+  const { values } = parseArgs({
+    args,
+    options: { sets: { type: 'string' }, scores: { type: 'string' }, threads: { type: 'string' } },
+  })
+  const found = await readSets(
+    values.sets ?? '',
+    used.map(({ name }) => name),
+  )
+  if (found.size === 0)
+    throw new UserError(
+      `bench moderation: --sets must name a folder with ${used.map(({ files }) => files[0]).join(', ')}`,
+    )
+  const filters = {
+    words: createFilter({ detectors: wordDetectors() }),
+    default: createFilter({ detectors: await defaultDetectors() }),
+  }
+  const lines: string[] = []
+  for (const [set, examples] of found) {
+    const half = used.find(({ name }) => name === set)?.use === 'both'
+    const scored = half ? examples.filter(({ text }) => halfOf(text) === 'score') : examples
+    const scores = new Map<string, ReadonlyMap<string, number>[]>()
+    for (const [name, filter] of Object.entries(filters)) {
+      const judged = []
+      for (const { text } of scored) judged.push((await filter.judge(text)).scores)
+      scores.set(name, judged)
+      measure(set, name, filter, scored, judged)
+    }
+    scored.forEach(({ labels, about }, i) => {
+      const said = Object.fromEntries([...scores].map(([name, judged]) => [name, Object.fromEntries(judged[i]!)]))
+      lines.push(JSON.stringify({ set, labels, about, ...said }))
+    })
+  }
+  if (values.scores) await writeFile(values.scores, `${lines.join('\n')}\n`)
 }
 
-async function measure(set: string, cases: readonly Case[]): Promise<void> {
-  const filter = createFilter({ detectors: defaultDetectors() })
-  const counts = new Map<string, { hits: number; false: number; missed: number; positives: number; labelled: number }>()
-  for (const { text, labels: given } of cases) {
-    const flagged = new Set(filter.flagged((await filter.judge(text)).scores))
-    for (const [name, wanted] of Object.entries(given)) {
-      const found = answering.get(name)?.some((category) => flagged.has(category)) ?? flagged.size > 0
-      const count = counts.get(name) ?? { hits: 0, false: 0, missed: 0, positives: 0, labelled: 0 }
-      counts.set(name, count)
-      count.labelled++
-      if (wanted) count.positives++
-      if (wanted && found) count.hits++
-      else if (found) count.false++
-      else if (wanted) count.missed++
-    }
-  }
-  for (const [name, count] of counts) {
-    const precision = count.hits / (count.hits + count.false)
-    const recall = count.hits / count.positives
-    const round = (value: number) => Number(value.toFixed(3))
+function measure(
+  set: string,
+  name: string,
+  filter: Filter,
+  examples: readonly Example[],
+  judged: readonly ReadonlyMap<string, number>[],
+): void {
+  const flagged = judged.map((scores) => new Set(filter.flagged(scores)))
+  for (const label of labels[set] ?? []) {
+    const known = examples.flatMap((example, i) => {
+      const wanted = label.wanted(example)
+      return wanted === undefined ? [] : [{ wanted, found: label.found(flagged[i]!) }]
+    })
+    const positives = known.filter(({ wanted }) => wanted).length
+    const alarms = known.filter(({ found }) => found).length
+    const hits = known.filter(({ wanted, found }) => wanted && found).length
     print({
-      ...{ set, label: name, labelled: count.labelled, positives: count.positives },
-      ...{ precision: round(precision), recall: round(recall) },
+      ...{ set, label: label.name, filter: name, labelled: known.length, positives },
+      ...{ precision: share(hits, alarms), precisionInterval: interval(hits, alarms) },
+      ...{ recall: share(hits, positives), recallInterval: interval(hits, positives) },
+      falseAlarms: share(alarms - hits, known.length - positives),
     })
   }
 }

@@ -557,24 +557,36 @@ export function overloaded(lines: readonly Overload[]): string {
   ].join('\n\n')
 }
 
+type Interval = readonly [low: number, high: number] | null
+
 export interface Judged {
   set: string
   label: string
+  filter: string
   labelled: number
   positives: number
-  precision: number
-  recall: number
+  precision: number | null
+  precisionInterval: Interval
+  recall: number | null
+  recallInterval: Interval
+  /** Share of the cases without the label that are flagged; null where there are none. */
+  falseAlarms: number | null
 }
+
+const within = (value: number | null, interval: Interval): string =>
+  value === null || interval === null ? '' : `${value.toFixed(2)} (${interval.map((end) => end.toFixed(2)).join('–')})`
 
 export const judged = (lines: readonly Judged[]): string =>
   table([
-    ['set', 'label', 'cases', 'positive', 'precision', 'recall'],
-    ...lines.map(({ set, label, labelled, positives, precision, recall }) => [
-      set,
-      label,
-      figure(labelled),
-      figure(positives),
-      precision.toFixed(3),
-      recall.toFixed(3),
+    ['set', 'label', 'cases', 'positive', 'filter', 'precision', 'recall', 'false alarms'],
+    ...lines.map((line) => [
+      line.set,
+      line.label,
+      figure(line.labelled),
+      figure(line.positives),
+      line.filter,
+      within(line.precision, line.precisionInterval),
+      within(line.recall, line.recallInterval),
+      line.falseAlarms === null ? '' : line.falseAlarms.toFixed(3),
     ]),
   ])

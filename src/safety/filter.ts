@@ -33,7 +33,7 @@ export interface FilterStream {
   scores(): Map<string, number>
 }
 
-/** Characters before a text that detectors may look back at. */
+/** Characters before a text that a detector may look back at unless it says otherwise. */
 const CONTEXT = 64
 /** Characters that are judged at a time. */
 const PIECE = 2048
@@ -54,22 +54,37 @@ export interface Filter {
 export function createFilter({ detectors, block = [], threshold = 0.5 }: FilterOptions): Filter {
   const blocking = new Set(block)
 
+  const reach = Math.max(CONTEXT, ...detectors.map(({ context = 0 }) => context))
+
   /** Everything that is found from `from` on, and the first place where something may be under way. */
-  function look(text: string, from: number) {
-    const found = detectors.flatMap((detector) => detector.find(text, from))
-    const open = Math.min(openEscape(text), ...detectors.map((detector) => detector.open(text, from)))
+  function look(whole: string, start: number, last: boolean) {
+    const found: Finding[] = []
+    const spans: Span[] = []
+    let open = whole.length
+    for (const detector of detectors) {
+      const base = start - contextOf(whole, start, detector.context ?? CONTEXT).length
+      const [text, from] = [whole.slice(base), start - base]
+      found.push(...detector.find(text, from, last).map((finding) => moved(finding, base)))
+      open = Math.min(open, base + detector.open(text, from))
+      for (const end of detector.passages?.(text, from, last) ?? [])
+        spans.push({ start: spans.at(-1)?.end ?? start, end: base + end })
+    }
+    const base = start - contextOf(whole, start, CONTEXT).length
+    const [text, from] = [whole.slice(base), start - base]
+    open = Math.min(open, base + openEscape(text))
     const decoded = decodeEscapes(text)
-    if (!decoded) return { found, open, escapes: [] }
-    const { at, escapes } = decoded
-    const begin = at.findIndex((index) => index >= from)
+    if (!decoded) return { found, open, spans }
+    const at = decoded.at.map((index) => index + base)
+    const begin = decoded.at.findIndex((index) => index >= from)
     const known = new Set(found.map(({ rule, start, end }) => `${rule} ${start} ${end}`))
-    for (const detector of detectors)
-      for (const finding of detector.find(decoded.text, begin)) {
+    for (const detector of detectors.filter(({ decodes }) => !decodes)) {
+      for (const finding of detector.find(decoded.text, begin, last)) {
         const [start, end] = [at[finding.start]!, at[finding.end]!]
         if (!known.has(`${finding.rule} ${start} ${end}`)) found.push({ ...finding, start, end })
       }
-    const opens = detectors.map((detector) => at[detector.open(decoded.text, begin)]!)
-    return { found, open: Math.min(open, ...opens), escapes }
+      open = Math.min(open, at[detector.open(decoded.text, begin)]!)
+    }
+    return { found, open, spans: [...spans, ...decoded.escapes.map((span) => moved(span, base))] }
   }
 
   function stream(): FilterStream {
@@ -84,7 +99,7 @@ export function createFilter({ detectors, block = [], threshold = 0.5 }: FilterO
     /** Counts a finding; true where it blocks. */
     function count({ action, category, rule, score }: Finding): boolean {
       const known = rules.get(category) ?? new Map<string, number>()
-      rules.set(category, known.set(rule, score))
+      rules.set(category, known.set(rule, Math.max(score, known.get(rule) ?? 0)))
       return action === 'block' || (action === 'score' && blocking.has(category) && scoreOf(category) >= threshold)
     }
 
@@ -93,10 +108,10 @@ export function createFilter({ detectors, block = [], threshold = 0.5 }: FilterO
       held += fresh
       const text = context + held
       const from = context.length
-      const { found, open, escapes } = look(text, from)
+      const { found, open, spans: wholes } = look(text, from, last)
       let cut = Math.max(from, last ? text.length : open)
       // What reaches over the border is decided with the rest of it.
-      const spans = [...found, ...escapes]
+      const spans = [...found, ...wholes]
       for (let before = -1; before !== cut; ) {
         before = cut
         cut = Math.min(
@@ -126,8 +141,7 @@ export function createFilter({ detectors, block = [], threshold = 0.5 }: FilterO
       out += text.slice(at, Math.max(at, end))
       const taken = cut - from
       held = text.slice(cut)
-      context = text.slice(Math.max(0, cut - CONTEXT), cut)
-      if (isLow(context.charCodeAt(0))) context = context.slice(1)
+      context = contextOf(text, cut, reach)
       ended = last || blocked !== undefined
       return { text: out, taken, changed: redactions.length > 0, blocked, findings: counted }
     }
@@ -172,8 +186,21 @@ const afterOthers = async (): Promise<() => void> => {
   return () => {}
 }
 
+interface Span {
+  start: number
+  end: number
+}
+
+const moved = <S extends Span>(span: S, by: number): S => ({ ...span, start: span.start + by, end: span.end + by })
+
+/** At most `reach` units of a text before `end`, no character cut in two. */
+function contextOf(text: string, end: number, reach: number): string {
+  const begin = Math.max(0, end - reach)
+  return text.slice(isLow(text.charCodeAt(begin)) && begin < end ? begin + 1 : begin, end)
+}
+
 /** A cut near `at` that goes neither through a finding nor through a character. */
-function forced(text: string, at: number, found: readonly Pick<Finding, 'start' | 'end'>[]): number {
+function forced(text: string, at: number, found: readonly Span[]): number {
   let cut = isLow(text.charCodeAt(at)) ? at + 1 : at
   for (let before = -1; before !== cut; ) {
     before = cut

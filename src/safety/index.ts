@@ -1,11 +1,14 @@
 // Safety as a server uses it: one filter for prompts, one for answers, both from the same settings. Knows no HTTP routes.
+import { readFile } from 'node:fs/promises'
+import { packaged } from '../checkpoint/names.ts'
 import { UserError } from '../core/types.ts'
 import { createAudit } from './audit.ts'
+import { classified, createClassifier, parseClassifier } from './classifier.ts'
 import { defaultRules } from './default-rules.ts'
 import { createFilter, type Filter } from './filter.ts'
 import { createPii, type PiiKind } from './pii.ts'
 import { createRules, readRules } from './rules.ts'
-import type { Detector } from './types.ts'
+import type { Detector, Finding } from './types.ts'
 import { createWords } from './words.ts'
 
 export type { Audit, AuditEntry } from './audit.ts'
@@ -15,7 +18,34 @@ export { type PiiKind, piiKinds } from './pii.ts'
 export { categories, type Finding } from './types.ts'
 
 /** Words and phrases of the package itself. */
-export const defaultDetectors = (): Detector[] => [createWords(), createRules(defaultRules)]
+export const wordDetectors = (): Detector[] => [createWords(), createRules(defaultRules)]
+
+/**
+ * How much a word or phrase counts in a category that the classifier judges too, chosen with the classifier's threshold: by
+ * itself it flags no text, with a classifier in doubt it does.
+ */
+const WORDS_SHARE = 0.4
+
+/** The filter of the package: the classifier, with words and phrases as a second voice. */
+export async function defaultDetectors(): Promise<Detector[]> {
+  const path = packaged('models', 'safety', 'model.safetensors')
+  const classifier = createClassifier(parseClassifier(path, await readFile(path)))
+  const known = new Set<string>(classified)
+  return [
+    classifier,
+    ...wordDetectors().map((detector) =>
+      findings(detector, (finding) =>
+        known.has(finding.category) ? { ...finding, score: finding.score * WORDS_SHARE } : finding,
+      ),
+    ),
+  ]
+}
+
+/** A detector with other findings. */
+const findings = (detector: Detector, change: (finding: Finding) => Finding): Detector => ({
+  ...detector,
+  find: (...given) => detector.find(...given).map(change),
+})
 
 export interface SafetyFilters {
   prompts: Filter | undefined
@@ -35,7 +65,7 @@ export interface SafetyFilterSettings {
 /** Throws UserError where the rules cannot be read or used. */
 export async function createFilters(settings: SafetyFilterSettings): Promise<SafetyFilters> {
   const { filter, rules, block, threshold, pii } = settings
-  const local = defaultDetectors()
+  const local = await defaultDetectors()
   const own = rules === undefined ? [] : [createRules(await readRules(rules))]
   const personal = (wanted: boolean | undefined) =>
     pii && wanted ? [createPii({ kinds: pii.kinds, country: pii.country })] : []
@@ -50,10 +80,7 @@ export async function createFilters(settings: SafetyFilterSettings): Promise<Saf
 }
 
 /** A detector whose findings only count. */
-const harmless = ({ find, open }: Detector): Detector => ({
-  find: (text, from) => find(text, from).map((finding) => ({ ...finding, action: 'score' })),
-  open,
-})
+const harmless = (detector: Detector): Detector => findings(detector, (finding) => ({ ...finding, action: 'score' }))
 
 export function auditFrom(
   settings: { file: string; text: 'hashed' | 'plain' },

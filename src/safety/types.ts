@@ -35,11 +35,17 @@ export interface Finding {
 
 /** Looks for one kind of thing, in a text that may still grow at its end. */
 export interface Detector {
-  /** What begins at `from` or behind it; the text before is there to be looked back at. */
-  find(text: string, from: number): Finding[]
+  /** Characters before `from` that it looks back at (default 64). */
+  context?: number
+  /** Whether it decodes escapes itself; others are given the text a second time, as it reads with its escapes decoded. */
+  decodes?: boolean
+  /** What begins at `from` or behind it; the text before is there to be looked back at. `last`: the text is at its end. */
+  find(text: string, from: number, last: boolean): Finding[]
   /**
    * The first place from `from` on where a finding could begin, end otherwise, or vanish when more text comes; the text's
    * length where there is none. Findings that begin before it are final.
    */
   open(text: string, from: number): number
+  /** Ends of the passages from `from` on that are judged as wholes: no text is passed on up to the middle of one. */
+  passages?(text: string, from: number, last: boolean): number[]
 }

@@ -80,7 +80,10 @@ const limits = z.strictObject({
 })
 
 const safety = z.strictObject({
-  filter: z.boolean().default(false).describe('judge prompts and answers by the words and phrases of the package'),
+  filter: z
+    .boolean()
+    .default(false)
+    .describe('judge prompts and answers by the classifier, words and phrases of the package'),
   rules: z.string().min(1).optional().describe('file with rules of your own; docs/safety.md'),
   block: z
     .array(z.string())

@@ -104,13 +104,8 @@ export async function createSafety(
     blocked: boolean,
   ): void {
     const done = strongest(findings.map(({ action }) => action))
-    const action = blocked
-      ? 'block'
-      : done === undefined
-        ? 'pass'
-        : done === 'score' || done === 'block'
-          ? 'flag'
-          : done
+    const flagged = [...scores.values()].some((score) => score >= safety.threshold)
+    const action = blocked ? 'block' : done === 'redact' ? 'redact' : done === 'flag' || flagged ? 'flag' : 'pass'
     metrics.safety.inc({ direction: entry.direction, action })
     audit?.write({
       ...entry,

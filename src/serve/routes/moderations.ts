@@ -9,7 +9,7 @@ import { moderationRequest } from '../schemas.ts'
 import type { Env, RouteContext } from './settings.ts'
 
 /** What is judged, by name and version. */
-const MODEL = 'unmask-rules-1'
+const MODEL = 'unmask-classifier-1'
 
 export const moderationsRoute =
   ({ limits, safety }: RouteContext) =>
