@@ -416,7 +416,8 @@ kill $server; (exit $status)`,
   {
     name: 'moderation',
     title: 'The default safety filter on public labelled sets',
-    about: 'Threshold 0.5. The words, phrases and scores of the filter were set before the first measurement.',
+    about:
+      "Threshold 0.5; `words` are the words and phrases alone, `default` is the filter with the classifier. Of OpenAI's and of Davidson's set the half that the classifier was not trained on, the other sets whole. `any` is any category of OpenAI's; 95 % intervals (Wilson). A set's counter-speech quotes or names hate to speak against it.",
     command: 'npm run --silent bench -- moderation --sets $MODERATION_SETS',
     needs: ['MODERATION_SETS'],
     file: 'safety/moderation.jsonl',
