@@ -15,7 +15,9 @@ const long = 'hello '.repeat(1000)
 
 test('a text is judged as it is beside the filter, and what is found comes with it', async () => {
   const { text, changed, findings } = await judging.judge('prompts', 'write to a@example.org', { client: 'a', signal })
-  expect({ text, changed, rules: findings.map(({ rule }) => rule) }).toEqual({
+  // The classifier has something to say of every text.
+  const rules = findings.map(({ rule }) => rule).filter((rule) => rule !== 'classifier')
+  expect({ text, changed, rules }).toEqual({
     ...{ text: 'write to [EMAIL]', changed: true, rules: ['pii:email'] },
   })
   const { scores } = await judging.judge('moderation', 'safe sex is taught', { client: 'a', signal })
