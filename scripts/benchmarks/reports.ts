@@ -183,7 +183,7 @@ npm run --silent bench -- streams --data runs/jobs/extract/test-0.jsonl --prompt
     name: 'ablations',
     title: 'What each setting of a conversion brings',
     about:
-      'Short conversions of the embedded model (400k tokens) with one setting changed at a time, three seeds; 400 held-out prompts each. Blocks are decoded by the default strategy; of hybrid models every draft is checked. Bits per byte are of held-out text (a bound for blocks). Rows that are changed show differences to the same seed without the change. What it finds is about short conversions: longer ones may gain from what these lose by.',
+      'Short conversions of the embedded model (400k tokens) with one setting changed at a time, by as many seeds as the column says; 400 held-out prompts each, so that the standard error of one score is about 2 points. Blocks are decoded by the default strategy; of hybrid models every draft is checked. Bits per byte are of held-out text (a bound for blocks). Rows that are changed show differences to the same seed without the change. What it finds is about short conversions: longer ones may gain from what these lose by.',
     command: `npx tsx scripts/tiny/corpus.ts
 npx tsx scripts/tiny/ablations.ts --threads 1`,
     needs: [],
