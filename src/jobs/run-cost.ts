@@ -60,7 +60,9 @@ const repriced = ({ energy, joules, ...spent }: Account, prices: Partial<CostSet
 
 /** The record of a model, an adapter or a run. */
 async function findRecord(path: string): Promise<Pick<RunCost, 'path' | 'record'>> {
-  if (!(await stat(path).catch(() => undefined))?.isDirectory()) throw new UserError(`${path}: no such folder`)
+  const found = await stat(path).catch(() => undefined)
+  if (!found?.isDirectory())
+    throw new UserError(found ? `${path}: is a file; name the folder of a run or a model` : `${path}: no such folder`)
   const newest = await latestCheckpoint(path)
   for (const folder of [path, join(path, 'model'), join(path, 'adapter'), ...(newest ? [newest.path] : [])]) {
     const record = await readRecord(folder)

@@ -166,6 +166,12 @@ describe('compareRuns', () => {
     })
   })
 
+  it('says plainly what a single comparison shows', () => {
+    const single = (right: readonly number[]) => ({ ...made(right), domains: [] })
+    expect(compareRuns(single(good), single(good)).verdict).toBe('No difference is shown.')
+    expect(compareRuns(single(good), single(bad)).verdict).toBe('The second is worse in 1 of 1 comparison.')
+  })
+
   it('takes one half for the best of a bias', () => {
     const biased = (right: readonly number[]) => {
       const all = made(right)

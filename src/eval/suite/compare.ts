@@ -62,9 +62,10 @@ export function compareRuns(a: SuiteRun, b: SuiteRun, { margin = 0, seed = 0 } =
 function overall(count: number, regressions: number, gains: number): string {
   if (count === 0) return 'There is nothing to compare: the runs share no rows.'
   const of = `of ${count} comparison${count === 1 ? '' : 's'}`
-  if (regressions === 0 && gains === 0) return `No difference is shown in any ${of}.`
+  if (regressions === 0 && gains === 0)
+    return count === 1 ? 'No difference is shown.' : `No difference is shown in any ${of}.`
   const parts = [...(regressions > 0 ? [`worse in ${regressions}`] : []), ...(gains > 0 ? [`better in ${gains}`] : [])]
-  return `The second is ${parts.join(' and ')} ${of}; in the rest no difference is shown.`
+  return `The second is ${parts.join(' and ')} ${of}${regressions + gains < count ? '; in the rest no difference is shown' : ''}.`
 }
 
 function taskItems(a: SuiteRun, b: SuiteRun, left: string[], seed: number): Item[] {
