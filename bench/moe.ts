@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { openCheckpoint, saveCheckpoint, type WritableTensor } from '../src/checkpoint/index.ts'
 import { quantizationConfig } from '../src/checkpoint/quantized.ts'
+import { knownShapes } from '../src/cluster/shapes.ts'
 import { random } from '../src/core/random.ts'
 import { type BlockFormat, type InferenceParameter, type ModelConfig, UserError } from '../src/core/types.ts'
 import { createForward } from '../src/decode/forward.ts'
@@ -27,29 +28,7 @@ which is written to DIR where it is not there yet. Needs about 24 GB of memory; 
 
 /** LLaDA2.0-mini, as its config.json says. */
 const mini: ModelConfig = {
-  model_type: 'llada2_moe',
-  vocab_size: 157184,
-  hidden_size: 2048,
-  intermediate_size: 5120,
-  num_hidden_layers: 20,
-  num_attention_heads: 16,
-  num_key_value_heads: 4,
-  head_dim: 128,
-  moe_intermediate_size: 512,
-  num_experts: 256,
-  num_experts_per_tok: 8,
-  num_shared_experts: 1,
-  first_k_dense_replace: 1,
-  n_group: 8,
-  topk_group: 4,
-  routed_scaling_factor: 2.5,
-  score_function: 'sigmoid',
-  moe_router_enable_expert_bias: true,
-  norm_topk_prob: true,
-  rms_norm_eps: 1e-6,
-  rope_theta: 600000,
-  partial_rotary_factor: 0.5,
-  max_position_embeddings: 32768,
+  ...knownShapes['llada2-mini'],
   mask_token_id: 156895,
   block_size: 32,
 }

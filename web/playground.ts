@@ -7,15 +7,13 @@ import { createCompare } from './compare.ts'
 import type { Context, Mode } from './context.ts'
 import { byId, h } from './dom.ts'
 import { createInfill } from './infill.ts'
+import { createPanel } from './panel.ts'
 import { createRepair } from './repair.ts'
 import type { Sample } from './session.ts'
 import { createSettings } from './settings.ts'
 import { createTabs } from './tabs.ts'
 import { addThemeButton } from './theme.ts'
 
-const page = document.documentElement
-const panel = byId('panel', HTMLElement)
-const panelButton = byId('panel-button', HTMLButtonElement)
 const modelSelect = byId('model', HTMLSelectElement)
 const banner = byId('banner', HTMLDivElement)
 const main = byId('main', HTMLElement)
@@ -45,7 +43,7 @@ const context: Context = {
     if (context.model()?.mode === undefined) void refresh()
   },
   askKey() {
-    showPanel(true)
+    panel.show(true)
     settings.askKey()
   },
   refresh,
@@ -88,23 +86,9 @@ modelSelect.addEventListener('change', () => {
   for (const { mode } of modes) mode.refresh()
 })
 
-const wide = matchMedia('(min-width: 1080px)')
-function showPanel(show: boolean): void {
-  page.classList.toggle('panel-open', show)
-  panel.hidden = !show
-  panelButton.setAttribute('aria-expanded', String(show))
-}
-showPanel(wide.matches)
-wide.addEventListener('change', () => showPanel(wide.matches))
-panelButton.addEventListener('click', () => {
-  showPanel(panel.hidden !== false)
-  if (!panel.hidden && !wide.matches) byId('panel-close', HTMLButtonElement).focus()
-})
-byId('panel-close', HTMLButtonElement).addEventListener('click', closePanel)
-function closePanel(): void {
-  showPanel(false)
-  panelButton.focus()
-}
+const panel = createPanel()
+panel.show(panel.wide.matches)
+panel.wide.addEventListener('change', () => panel.show(panel.wide.matches))
 
 addThemeButton(byId('theme', HTMLButtonElement))
 
@@ -115,8 +99,7 @@ document.addEventListener('keydown', (event) => {
   const typing = event.target instanceof HTMLElement && event.target.matches('input, textarea, select')
   const mode = shown.current()
   if (event.key === 'Escape') {
-    if (!panel.hidden && !wide.matches) closePanel()
-    else mode.stop()
+    if (!panel.closeOverlay()) mode.stop()
   } else if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) mode.run()
   else if (event.altKey && /^Digit[1-4]$/.test(event.code)) shown.show(Number(event.code.at(-1)) - 1)
   else if (event.key === '?' && !typing) help.showModal()
@@ -127,4 +110,4 @@ document.addEventListener('keydown', (event) => {
 for (const { mode } of modes) mode.refresh()
 shown.show(0, false)
 await refresh()
-if (wide.matches) shown.current().focus()
+if (panel.wide.matches) shown.current().focus()

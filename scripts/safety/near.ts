@@ -1,16 +1,12 @@
 // Texts that are the same, or nearly, in two lists: what is trained on may not be scored.
+import { normalised } from '../../src/data/near-duplicates.ts'
+
 const SHINGLE = 5
 /** Share of a text's runs of five words that another one has too, from which they count as near duplicates. */
 const SHARE = 0.5
 
-const wordsOf = (text: string) =>
-  text
-    .normalize('NFKC')
-    .toLowerCase()
-    .match(/[\p{L}\p{N}]+/gu) ?? []
-
 function shingles(text: string): Set<string> {
-  const words = wordsOf(text)
+  const words = normalised(text).split(' ')
   if (words.length <= SHINGLE) return new Set([words.join(' ')])
   return new Set(words.slice(SHINGLE - 1).map((_, i) => words.slice(i, i + SHINGLE).join(' ')))
 }

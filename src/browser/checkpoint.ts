@@ -3,6 +3,7 @@ import type { InferenceModel } from '../checkpoint/load.ts'
 import { mapParameter, quantizedTensors } from '../checkpoint/quantized.ts'
 import type { TensorInfo } from '../checkpoint/types.ts'
 import { type InferenceParameter, type ModelConfig, UserError } from '../core/types.ts'
+import { isRecord } from '../formats/json.ts'
 import { headerLength, PREFIX_BYTES, parseHeader } from '../formats/safetensors.ts'
 import { createModel } from '../models/index.ts'
 import { tokenizerFileNames } from '../tokenizer/files.ts'
@@ -19,11 +20,14 @@ export async function readModel(name: string, files: ReadonlyMap<string, Uint8Ar
   const json = (file: string): Record<string, unknown> | undefined => {
     const text = textOf(files, file)
     if (text === undefined) return undefined
+    let value: unknown
     try {
-      const value: unknown = JSON.parse(text)
-      if (typeof value === 'object' && value !== null) return value as Record<string, unknown>
-    } catch {}
-    throw new UserError(`${file}: not a JSON object`)
+      value = JSON.parse(text)
+    } catch (error) {
+      throw new UserError(`${file}: not JSON: ${(error as Error).message}`)
+    }
+    if (!isRecord(value)) throw new UserError(`${file}: not a JSON object`)
+    return value
   }
   const config = json('config.json')
   if (!config)

@@ -1,6 +1,8 @@
 // A program: named inputs and outputs of a traced graph, and its lowering to an ONNX model. Knows no runtime.
+
+import { ONNX_TYPE } from '../core/element-types.ts'
 import type { DType, TensorData } from '../core/types.ts'
-import { createEmitter, type Emitter, ONNX_TYPE, type Subgraph, type Target } from './onnx/emitter.ts'
+import { createEmitter, type Emitter, type Subgraph, type Target } from './onnx/emitter.ts'
 import { encodeModel } from './onnx/proto.ts'
 import { type InputAttributes, inputOperation } from './ops/input.ts'
 import { type Shape, shapeText } from './shape.ts'

@@ -1,6 +1,7 @@
 // Measures a model, and its base beside it, on tasks and texts, and keeps every answer: what a conversion costs and keeps.
 import { appendFile, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import * as z from 'zod'
 import { provenance, publishable } from '../account/provenance.ts'
 import { exists, readText, writeTextAtomically } from '../checkpoint/file.ts'
 import { type InferenceModel, loadForInference } from '../checkpoint/load.ts'
@@ -347,16 +348,27 @@ interface Journal extends AnswerStore {
   readonly fresh: number
 }
 
+const journalLine = z.object({ key: z.string(), answer: answerSchema })
+
+/** What a line of the journal holds; undefined for an empty one, and for one that an interruption cut. */
+function journalEntry(line: string): { key: string; answer: Answer } | undefined {
+  let value: unknown
+  try {
+    value = JSON.parse(line)
+  } catch {
+    return undefined
+  }
+  return journalLine.safeParse(value).data
+}
+
 /** Answers so far, one a line. Lines that an interruption cut are asked again. */
 async function openJournal(path: string, resume: boolean): Promise<Journal> {
   const known = new Map<string, Answer>()
   if (!resume) await rm(path, { force: true })
   else if (await exists(path))
     for (const line of (await readFile(path, 'utf8')).split('\n')) {
-      try {
-        const { key, answer } = JSON.parse(line) as { key: string; answer: unknown }
-        known.set(key, answerSchema.parse(answer))
-      } catch {}
+      const entry = journalEntry(line)
+      if (entry) known.set(entry.key, entry.answer)
     }
   // What follows a cut line begins a new one.
   let fresh = 0

@@ -8,6 +8,7 @@ import { createChat } from '../chat.ts'
 import type { Context, Mode } from '../context.ts'
 import { byId, h } from '../dom.ts'
 import { createInfill } from '../infill.ts'
+import { createPanel } from '../panel.ts'
 import { createRepair } from '../repair.ts'
 import type { Sample } from '../session.ts'
 import { createSettings } from '../settings.ts'
@@ -22,18 +23,9 @@ const bar = byId('progress', HTMLProgressElement)
 const status = byId('status', HTMLElement)
 const choices = byId('choices', HTMLElement)
 const about = byId('about', HTMLElement)
-const panel = byId('panel', HTMLElement)
-const panelButton = byId('panel-button', HTMLButtonElement)
 
 addThemeButton(byId('theme', HTMLButtonElement))
-panelButton.addEventListener('click', () => showPanel(panel.hidden !== false))
-byId('panel-close', HTMLButtonElement).addEventListener('click', () => showPanel(false))
-
-function showPanel(show: boolean): void {
-  document.documentElement.classList.toggle('panel-open', show)
-  panel.hidden = !show
-  panelButton.setAttribute('aria-expanded', String(show))
-}
+createPanel()
 
 /** Has the service worker set the headers that threads need, which most hosts do not send; true where the page is loaded anew. */
 async function isolate(): Promise<boolean> {

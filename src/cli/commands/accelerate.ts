@@ -3,12 +3,10 @@ import type { Command } from 'commander'
 import type { AccelerateEvent, AccelerateResult } from '../../jobs/accelerate.ts'
 import { acceleratorSchema, parseAcceleratorRecipe, recipeSettings } from '../../jobs/recipe.ts'
 import type { Context } from '../context.ts'
-import { exitCodes } from '../exit-codes.ts'
-import { fetchForTraining } from '../fetch.ts'
 import { count, decimals } from '../format.ts'
-import { mergeRecipe, recipeFile, withOrigins } from '../recipe-flags.ts'
+import { mergeRecipe, recipeFile } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
-import { trainingCommand, trainingFlags } from '../training-command.ts'
+import { runTraining, trainingCommand, trainingFlags } from '../training-command.ts'
 import { describeInterruption, showTraining } from '../training-display.ts'
 import { convertDisplay } from './convert.ts'
 
@@ -34,28 +32,15 @@ Examples:
       action(session, async (context) => {
         const { flags, given } = trainingFlags(command)
         const loaded = await mergeRecipe(await recipeFile(flags), given, settings, parseAcceleratorRecipe)
-        const { recipe, yaml } = loaded
-        if (flags.dryRun) {
-          context.result(recipe, () => yaml.trimEnd())
-          return
-        }
-        const { accelerate } = await import('../../jobs/accelerate.ts')
-        const result = await withOrigins(loaded, () =>
-          accelerate({
-            recipe,
-            resume: flags.resume,
-            force: flags.force,
-            command: context.commandLine,
-            signal: context.signal,
-            fetch: (model) => fetchForTraining(context, model),
-            onEvent: accelerateDisplay(context),
-          }),
-        )
-        context.display.done()
-        context.result(result, () =>
-          describe(result, context, `unmask accelerate --output-dir ${recipe.output_dir} --resume`),
-        )
-        if (result.status === 'interrupted') return exitCodes.interrupted
+        return runTraining(context, 'accelerate', {
+          loaded,
+          flags,
+          job: async (options) => {
+            const { accelerate } = await import('../../jobs/accelerate.ts')
+            return accelerate({ ...options, onEvent: accelerateDisplay(context) })
+          },
+          describe: (result, resume) => describe(result, context, resume),
+        })
       }),
     )
 }

@@ -4,12 +4,11 @@ import { describeReport } from '../../data/report.ts'
 import type { ConvertEvent, ConvertResult } from '../../jobs/convert.ts'
 import type { Evaluation } from '../../train/types.ts'
 import type { Context } from '../context.ts'
-import { exitCodes } from '../exit-codes.ts'
-import { fetchForTraining } from '../fetch.ts'
 import { runFolderOptions } from '../flags.ts'
 import { count, decimals, percent } from '../format.ts'
-import { addRecipeFlags, loadRecipe, recipeFile, withOrigins } from '../recipe-flags.ts'
+import { addRecipeFlags, loadRecipe, recipeFile } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
+import { runTraining, type TrainingFlags } from '../training-command.ts'
 import { bitsPerByte, describeInterruption, showTraining } from '../training-display.ts'
 
 export function convertCommand(session: Session): Command {
@@ -40,37 +39,16 @@ Examples:
     )
     .action(
       action(session, async (context) => {
-        const flags = command.optsWithGlobals<{
-          recipe?: string
-          resume?: boolean
-          force?: boolean
-          outputDir?: string
-          dryRun?: boolean
-        }>()
-        const loaded = await loadRecipe(await recipeFile(flags), flags)
-        const { recipe, yaml } = loaded
-        if (flags.dryRun) {
-          context.result(recipe, () => yaml.trimEnd())
-          return
-        }
-        const { convert } = await import('../../jobs/convert.ts')
-        const show = convertDisplay(context)
-        const result = await withOrigins(loaded, () =>
-          convert({
-            recipe,
-            resume: flags.resume,
-            force: flags.force,
-            command: context.commandLine,
-            signal: context.signal,
-            fetch: (model) => fetchForTraining(context, model),
-            onEvent: show,
-          }),
-        )
-        context.display.done()
-        context.result(result, () =>
-          describeConversion(result, context, `unmask convert --output-dir ${recipe.output_dir} --resume`),
-        )
-        if (result.status === 'interrupted') return exitCodes.interrupted
+        const flags = command.optsWithGlobals<TrainingFlags>()
+        return runTraining(context, 'convert', {
+          loaded: await loadRecipe(await recipeFile(flags), { ...flags }),
+          flags,
+          job: async (options) => {
+            const { convert } = await import('../../jobs/convert.ts')
+            return convert({ ...options, onEvent: convertDisplay(context) })
+          },
+          describe: (result, resume) => describeConversion(result, context, resume),
+        })
       }),
     )
 }

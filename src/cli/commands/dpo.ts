@@ -5,12 +5,10 @@ import { parsePreferenceRecipe, preferenceSchema } from '../../jobs/dpo-recipe.t
 import { recipeSettings } from '../../jobs/recipe.ts'
 import type { Evaluation } from '../../train/types.ts'
 import type { Context } from '../context.ts'
-import { exitCodes } from '../exit-codes.ts'
-import { fetchForTraining } from '../fetch.ts'
 import { count, decimals, percent } from '../format.ts'
-import { mergeRecipe, recipeFile, withOrigins } from '../recipe-flags.ts'
+import { mergeRecipe, recipeFile } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
-import { trainingCommand, trainingFlags } from '../training-command.ts'
+import { runTraining, trainingCommand, trainingFlags } from '../training-command.ts'
 import { describeInterruption, showTraining } from '../training-display.ts'
 import { convertDisplay } from './convert.ts'
 
@@ -36,26 +34,15 @@ Examples:
       action(session, async (context) => {
         const { flags, given } = trainingFlags(command)
         const loaded = await mergeRecipe(await recipeFile(flags), given, settings, parsePreferenceRecipe)
-        const { recipe, yaml } = loaded
-        if (flags.dryRun) {
-          context.result(recipe, () => yaml.trimEnd())
-          return
-        }
-        const { dpo } = await import('../../jobs/dpo.ts')
-        const result = await withOrigins(loaded, () =>
-          dpo({
-            recipe,
-            resume: flags.resume,
-            force: flags.force,
-            command: context.commandLine,
-            signal: context.signal,
-            fetch: (model) => fetchForTraining(context, model),
-            onEvent: dpoDisplay(context),
-          }),
-        )
-        context.display.done()
-        context.result(result, () => describe(result, context, `unmask dpo --output-dir ${recipe.output_dir} --resume`))
-        if (result.status === 'interrupted') return exitCodes.interrupted
+        return runTraining(context, 'dpo', {
+          loaded,
+          flags,
+          job: async (options) => {
+            const { dpo } = await import('../../jobs/dpo.ts')
+            return dpo({ ...options, onEvent: dpoDisplay(context) })
+          },
+          describe: (result, resume) => describe(result, context, resume),
+        })
       }),
     )
 }

@@ -5,12 +5,10 @@ import type { RlEvent, RlResult } from '../../jobs/rl.ts'
 import { parseRlRecipe, rlSchema } from '../../jobs/rl-recipe.ts'
 import type { Evaluation } from '../../train/types.ts'
 import type { Context } from '../context.ts'
-import { exitCodes } from '../exit-codes.ts'
-import { fetchForTraining } from '../fetch.ts'
 import { decimals, percent } from '../format.ts'
-import { mergeRecipe, recipeFile, withOrigins } from '../recipe-flags.ts'
+import { mergeRecipe, recipeFile } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
-import { trainingCommand, trainingFlags } from '../training-command.ts'
+import { runTraining, trainingCommand, trainingFlags } from '../training-command.ts'
 import { describeInterruption, showTraining } from '../training-display.ts'
 import { convertDisplay } from './convert.ts'
 
@@ -35,26 +33,15 @@ Examples:
       action(session, async (context) => {
         const { flags, given } = trainingFlags(command)
         const loaded = await mergeRecipe(await recipeFile(flags), given, settings, parseRlRecipe)
-        const { recipe, yaml } = loaded
-        if (flags.dryRun) {
-          context.result(recipe, () => yaml.trimEnd())
-          return
-        }
-        const { rl } = await import('../../jobs/rl.ts')
-        const result = await withOrigins(loaded, () =>
-          rl({
-            recipe,
-            resume: flags.resume,
-            force: flags.force,
-            command: context.commandLine,
-            signal: context.signal,
-            fetch: (model) => fetchForTraining(context, model),
-            onEvent: rlDisplay(context),
-          }),
-        )
-        context.display.done()
-        context.result(result, () => describe(result, context, `unmask rl --output-dir ${recipe.output_dir} --resume`))
-        if (result.status === 'interrupted') return exitCodes.interrupted
+        return runTraining(context, 'rl', {
+          loaded,
+          flags,
+          job: async (options) => {
+            const { rl } = await import('../../jobs/rl.ts')
+            return rl({ ...options, onEvent: rlDisplay(context) })
+          },
+          describe: (result, resume) => describe(result, context, resume),
+        })
       }),
     )
 }

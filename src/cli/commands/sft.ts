@@ -1,11 +1,10 @@
 // unmask sft: fine-tunes a model on chats or prompts and completions, with the objective that it has.
 import type { Command } from 'commander'
 import { parseSftRecipe, sftSettings } from '../../jobs/sft-recipe.ts'
-import { exitCodes } from '../exit-codes.ts'
 import { fetchForTraining } from '../fetch.ts'
-import { mergeRecipe, recipeFile, withOrigins } from '../recipe-flags.ts'
+import { mergeRecipe, recipeFile } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
-import { trainingCommand, trainingFlags } from '../training-command.ts'
+import { runTraining, trainingCommand, trainingFlags } from '../training-command.ts'
 import { convertDisplay, describeConversion } from './convert.ts'
 
 export function sftCommand(session: Session): Command {
@@ -35,27 +34,16 @@ Examples:
         const loaded = await mergeRecipe(file, given, settings, (value, origin) =>
           parseSftRecipe(value, config, origin),
         )
-        const { recipe, yaml } = loaded
-        if (flags.dryRun) {
-          context.result(recipe, () => yaml.trimEnd())
-          return
-        }
-        const { convert } = await import('../../jobs/convert.ts')
-        const result = await withOrigins(loaded, () =>
-          convert({
-            recipe,
-            resume: flags.resume,
-            force: flags.force,
-            command: context.commandLine,
-            signal: context.signal,
-            onEvent: convertDisplay(context),
-          }),
-        )
-        context.display.done()
-        context.result(result, () =>
-          describeConversion(result, context, `unmask sft --output-dir ${recipe.output_dir} --resume`),
-        )
-        if (result.status === 'interrupted') return exitCodes.interrupted
+        return runTraining(context, 'sft', {
+          loaded,
+          flags,
+          // The model is fetched already, since its kind decides what the recipe may say.
+          job: async ({ fetch: _, ...options }) => {
+            const { convert } = await import('../../jobs/convert.ts')
+            return convert({ ...options, onEvent: convertDisplay(context) })
+          },
+          describe: (result, resume) => describeConversion(result, context, resume),
+        })
 
         async function configOf(source: string) {
           await fetchForTraining(context, source)

@@ -2,18 +2,6 @@
 import type { DType, TensorData } from '../../core/types.ts'
 import type { Dim, Shape } from '../shape.ts'
 
-/** TensorProto.DataType. */
-export const ONNX_TYPE: Record<DType, number> = {
-  float32: 1,
-  uint8: 2,
-  int8: 3,
-  int32: 6,
-  int64: 7,
-  bool: 9,
-  float16: 10,
-  uint4: 21,
-}
-
 /** What runs a lowered program: few operations differ, where one has no kernel that another has. */
 export type Target = 'onnxruntime-node' | 'onnxruntime-web'
 

@@ -1,7 +1,9 @@
 // Products in whole numbers, of matrices with one scale per row: each row of the input is rounded to 8 bits with a scale of its
 // own, so that what it gives does not depend on the others. Sums are exact, in any order.
+
+import { ONNX_TYPE } from '../../core/element-types.ts'
 import { product, type Shape } from '../shape.ts'
-import { type Emitter, ONNX_TYPE } from './emitter.ts'
+import type { Emitter } from './emitter.ts'
 
 /** Numbers of an input row go from -127 to 127, the one of largest size to an end. */
 const MOST = 127

@@ -1,7 +1,9 @@
 // Products with matrices in float16, which devices do faster and in half the memory: the input is rounded to float16, the
 // result is widened again, and everything around stays float32. Inference only.
+
+import { ONNX_TYPE } from '../../core/element-types.ts'
 import { none } from '../attributes.ts'
-import { type Emitter, ONNX_TYPE } from '../onnx/emitter.ts'
+import type { Emitter } from '../onnx/emitter.ts'
 import { overRows } from '../onnx/products.ts'
 import { defineOperation } from '../registry.ts'
 import { apply1, type Tensor } from '../tensor.ts'

@@ -1,8 +1,9 @@
 // Quantised matrices. `dequantize` names one; `linear` and `gatherRows` recognise it and use ONNX Runtime's kernels for
 // such matrices, so that it never exists in float32, or, where an adapter is trained on it, make it float32 for one product.
 import * as z from 'zod'
+import { ONNX_TYPE } from '../../core/element-types.ts'
 import { count } from '../attributes.ts'
-import { type Emitter, ONNX_TYPE } from '../onnx/emitter.ts'
+import type { Emitter } from '../onnx/emitter.ts'
 import { integerProduct, integerRows } from '../onnx/integer-products.ts'
 import { emitAfter } from '../onnx/order.ts'
 import { timesTransposed } from '../onnx/products.ts'

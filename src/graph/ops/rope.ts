@@ -1,8 +1,8 @@
 // Rotary position embedding (Su et al., 2021), rotate-half layout as in Llama: pairs are (i, i + R/2) of the first R
 // dimensions of each head, which are all of them or, with partial rotation, fewer.
 import * as z from 'zod'
+import { ONNX_TYPE } from '../../core/element-types.ts'
 import { count, none } from '../attributes.ts'
-import { ONNX_TYPE } from '../onnx/emitter.ts'
 import { defineOperation } from '../registry.ts'
 import { product } from '../shape.ts'
 import { apply, apply1, lastDim, type Operation, type Tensor } from '../tensor.ts'

@@ -1,20 +1,8 @@
 // Tensors over the module's memory.
+
+import { arrays, dtypes, ONNX_TYPE } from '../../core/element-types.ts'
 import type { DType, TensorData, TypedArray } from '../../core/types.ts'
-import { ONNX_TYPE } from '../../graph/onnx/emitter.ts'
 import { allocate, check, failure, type OrtModule } from './module.ts'
-
-const arrays = {
-  float32: Float32Array,
-  float16: Uint16Array,
-  int64: BigInt64Array,
-  int32: Int32Array,
-  int8: Int8Array,
-  uint8: Uint8Array,
-  uint4: Uint8Array,
-  bool: Uint8Array,
-}
-
-const dtypes = new Map(Object.entries(ONNX_TYPE).map(([dtype, number]) => [number, dtype as DType]))
 
 /** Values in the processor's memory, as ONNX Runtime's WebAssembly interface numbers places. */
 const IN_MEMORY = 1

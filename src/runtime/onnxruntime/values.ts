@@ -1,5 +1,6 @@
 // Tensors: values of JavaScript's that ONNX Runtime reads or writes in place, and views of values of its own.
 import koffi from 'koffi'
+import { arrays, dtypes, ONNX_TYPE } from '../../core/element-types.ts'
 import type { DType, TypedArray } from '../../core/types.ts'
 import { allocator, api } from './api.ts'
 import { addressOf, made, words } from './memory.ts'
@@ -16,21 +17,6 @@ export interface Output {
   dtype: DType
   shape: number[]
   data: TypedArray
-}
-
-/** ONNX's numbers of element types, and what values of a type are in JavaScript. */
-const elementTypes = { float32: 1, uint8: 2, int8: 3, int32: 6, int64: 7, bool: 9, float16: 10, uint4: 21 }
-const dtypes = new Map(Object.entries(elementTypes).map(([dtype, number]) => [number, dtype as DType]))
-
-export const arrays = {
-  float32: Float32Array,
-  float16: Uint16Array,
-  int64: BigInt64Array,
-  int32: Int32Array,
-  int8: Int8Array,
-  uint8: Uint8Array,
-  uint4: Uint8Array,
-  bool: Uint8Array,
 }
 
 /** Elements of the array that holds a tensor. */
@@ -55,7 +41,7 @@ export function tensorOver({ dtype, data, shape }: Value): bigint {
       bytes,
       dimensionsOf(shape),
       shape.length,
-      elementTypes[dtype],
+      ONNX_TYPE[dtype],
       place,
     ),
   )
@@ -63,7 +49,7 @@ export function tensorOver({ dtype, data, shape }: Value): bigint {
 
 /** A tensor in ONNX Runtime's own memory. */
 export const ownTensor = (dtype: DType, shape: readonly number[]): bigint =>
-  made((place) => api.CreateTensorAsOrtValue(allocator, dimensionsOf(shape), shape.length, elementTypes[dtype], place))
+  made((place) => api.CreateTensorAsOrtValue(allocator, dimensionsOf(shape), shape.length, ONNX_TYPE[dtype], place))
 
 /** The values of a tensor, as long as it lives. */
 export function viewOf(value: bigint): Output {

@@ -1,12 +1,13 @@
 // The worker that owns ONNX Runtime: sessions, and buffers that stay here between runs ("resident"). It knows no models: it
 // loads ONNX bytes, runs them and moves values.
 import { parentPort, workerData } from 'node:worker_threads'
+import { arrays } from '../../core/element-types.ts'
 import type { DType, TensorData, TypedArray } from '../../core/types.ts'
 import type { Resident, Source } from '../executor.ts'
 import { DeviceError } from './device.ts'
 import type { Answer, Request, WorkerData } from './protocol.ts'
 import { createSession, type Session } from './session.ts'
-import { arrays, type Value } from './values.ts'
+import type { Value } from './values.ts'
 import { type HeldWeight, holdWeight } from './weights.ts'
 
 const port = parentPort!

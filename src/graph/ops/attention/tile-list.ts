@@ -6,8 +6,9 @@
 // that one of its queries sees. Which of them a query sees is said by a few extra columns of the product q k^T: a one-hot of the query's
 // block against 0 or -1e30 per key, so that no bias is ever added to the scores.
 import * as z from 'zod'
+import { ONNX_TYPE } from '../../../core/element-types.ts'
 import { count } from '../../attributes.ts'
-import { type Emitter, ONNX_TYPE } from '../../onnx/emitter.ts'
+import type { Emitter } from '../../onnx/emitter.ts'
 import { defineOperation } from '../../registry.ts'
 import { product, type Shape, sameShape, shapeText } from '../../shape.ts'
 import { apply, lastDim, type OutputType, type Tensor } from '../../tensor.ts'
