@@ -6,6 +6,8 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 60_000,
     pool: 'forks',
-    maxWorkers: 2,
+    // Modules are loaded once per process, not once per file; a third process works while others wait for theirs.
+    isolate: false,
+    maxWorkers: 3,
   },
 })

@@ -180,6 +180,7 @@ describe('a card', () => {
         const recipe = /\n(`{3,})yaml\n([\s\S]*?)\n\1\n/.exec(card)![2]!
         expect(parse(recipe)).toEqual({ [name]: value })
       }),
+      { examples: [['', '\n']] },
     )
   })
 })

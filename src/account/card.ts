@@ -89,7 +89,7 @@ export function renderCard(record: RunRecord, { config, isAdapter = false }: Car
       : []),
     '## Recipe',
     fence('sh', record.command),
-    fence('yaml', stringify(record.recipe.settings).trimEnd()),
+    fence('yaml', stringify(record.recipe.settings, { blockQuote: false }).trimEnd()),
     '## Versions',
     bullets([
       ...Object.entries(record.versions).map(([name, version]) => [name, version] as const),

@@ -178,7 +178,7 @@ test.each(['SIGHUP', 'SIGTERM'] as const)(
       '1',
     ]
     const child: ChildProcess = spawn(process.execPath, command, { stdio: ['ignore', 'pipe', 'pipe'] })
-    const exited = once(child, 'exit')
+    const closed = once(child, 'close')
     let log = ''
     child.stderr!.on('data', (chunk: Buffer) => {
       log += chunk
@@ -192,8 +192,12 @@ test.each(['SIGHUP', 'SIGTERM'] as const)(
     if (signal === 'SIGHUP') {
       await until(() => out.includes('url') && log.includes('reloading models'))
       child.kill('SIGTERM')
-      expect(await exited).toEqual([0, null])
-    } else expect(await exited).toEqual([143, null])
+      expect(await closed).toEqual([0, null])
+    } else {
+      const ended = await closed
+      // A fast machine may have begun to serve before the signal came.
+      expect(ended).toEqual([out.includes('url') ? 0 : 143, null])
+    }
   },
   60_000,
 )
