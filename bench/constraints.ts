@@ -159,6 +159,7 @@ function isValid(ajv: Ajv2020, schema: object, text: string): boolean {
 /** The same constraint; the clock adds up the time in it. */
 function timed(constraint: Constraint, clock: { milliseconds: number }): Constraint {
   return {
+    ...constraint,
     begin(options) {
       const tracker = constraint.begin(options)
       const watch =
@@ -180,6 +181,7 @@ function timed(constraint: Constraint, clock: { milliseconds: number }): Constra
         suggest: watch(tracker.suggest),
         settle: watch(tracker.settle),
         spelled: watch(tracker.spelled),
+        inTurns: tracker.inTurns,
       }
     },
   }

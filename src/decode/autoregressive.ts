@@ -26,15 +26,16 @@ export async function* decodeAutoregressive(
   await prefill(forward, cache, ids, { signal })
   const ended = () => ids.length > prompt.length && eosTokenIds.includes(ids[ids.length - 1])
   for (let step = 0; !ended() && ids.length < end; step++) {
-    const next = ids.slice(cache.length)
-    const request = { ids: next, blockSize: 1, rows: [next.length - 1], store: next.length }
+    const given = ids.slice(cache.length)
+    const request = { ids: given, blockSize: 1, rows: [given.length - 1], store: given.length }
     const result = await forward.run(cache, { ...request, logits, logitScale, signal })
     const position = ids.length
     tracker?.open(1)
-    const allowed = tracker && (() => ({ tokens: tracker.allowed(step), leading: true }))
+    const next = await tracker?.inTurns(() => tracker.allowed(step))
+    const allowed = next && (() => ({ tokens: next, leading: true }))
     const { tokens, details } = predictor.predict(result, 0, [position], step, () => ids, allowed)
     const [token] = tokens
-    tracker?.commit(step, token)
+    await tracker?.inTurns(() => tracker.commit(step, token))
     tracker?.settle(step + 1)
     ids.push(token)
     const committed = { position, token, block: position, ...details(0, token) }

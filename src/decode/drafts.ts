@@ -35,7 +35,7 @@ export interface Drafts {
   /** The text goes on with this token. */
   append(token: number): void
   /** What the next forward verifies, at most `most` tokens, given what masks propose. */
-  choose(ofMasks: readonly Draft[], most: number): Draft[]
+  choose(ofMasks: readonly Draft[], most: number): Promise<Draft[]>
   /** Drafts up to the first that ends the text. */
   upToEnd(drafts: readonly Draft[]): Draft[]
 }
@@ -56,8 +56,8 @@ export function createDrafts(options: DraftOptions): Drafts {
   let usual = 0
 
   /** What the constraint spells, where more of it is expected to be accepted than of what else could stand first. */
-  function best(ofMasks: readonly Draft[], most: number): readonly Draft[] {
-    const bySpelling = spelled(most)
+  async function best(ofMasks: readonly Draft[], most: number): Promise<readonly Draft[]> {
+    const bySpelling = await spelled(most)
     if (bySpelling.length > 0) {
       const byOthers = Math.max(mostExpected(ofMasks, usual)[0] as number, earlier ? expected(lookedUp([], most)) : 0)
       if (expected(bySpelling) > byOthers) return bySpelling
@@ -65,8 +65,8 @@ export function createDrafts(options: DraftOptions): Drafts {
     return withEarlierText(ofMasks, most)
   }
 
-  function spelled(most: number): Draft[] {
-    const tokens = tracker?.spelled(Math.min(MOST_SPELLED, most)) ?? []
+  async function spelled(most: number): Promise<Draft[]> {
+    const tokens = (await tracker?.inTurns(() => tracker.spelled(Math.min(MOST_SPELLED, most)))) ?? []
     return tokens.map((token) => ({
       ...{ token, confidence: rates.spelled, from: certainly(token), details: undefined },
       observe(accepted) {
@@ -119,8 +119,8 @@ export function createDrafts(options: DraftOptions): Drafts {
   return {
     append: (token) => earlier?.append([token]),
     upToEnd,
-    choose(ofMasks, most) {
-      const all = upToEnd(best(ofMasks, most))
+    async choose(ofMasks, most) {
+      const all = upToEnd(await best(ofMasks, most))
       // Where drafts end must not depend on what is drawn, or those that remain would have another distribution.
       const count = budget.worthVerifying(all.map(({ confidence }) => confidence))
       all[count]?.recover?.()

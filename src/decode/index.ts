@@ -3,13 +3,15 @@
 export type { Sharing } from './cache.ts'
 export { createConstraintCompiler } from './constraints/compiler.ts'
 export {
+  type CompiledConstraint,
   type Constraint,
   type ConstraintSource,
   compileConstraint,
-  compileProgram,
+  compileSource,
   constraintOf,
   createVocabulary,
-  type Program,
+  type Turn,
+  type Turns,
   type Vocabulary,
 } from './constraints/index.ts'
 export {

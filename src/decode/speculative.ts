@@ -75,10 +75,10 @@ export async function* decodeSpeculative(
   const goesOn = () => !ended && ids.length < end
 
   /** The tokens that the constraint lets stand next. */
-  const allowed = (by: Tracker) => () => {
+  const allowed = (by: Tracker) => async () => {
     const at = ids.length - prompt.length
     if (by.length === at) by.open(1)
-    return { tokens: by.allowed(at), leading: true }
+    return { tokens: await by.inTurns(() => by.allowed(at)), leading: true }
   }
   const allowedNext = tracker && allowed(tracker)
 
@@ -96,16 +96,24 @@ export async function* decodeSpeculative(
   }
 
   /** Decides the tokens that the forward has verified, and one more; the number of drafts that were accepted. */
-  function takeVerified(result: ForwardResult, step: number): number {
+  async function takeVerified(result: ForwardResult, step: number): Promise<number> {
     let accepted = 0
     for (let row = 0; row <= drafts.length && goesOn(); row++) {
       const position = ids.length
-      const { tokens: predicted, details } = predictor.predict(result, row, [position], step, () => ids, allowedNext)
+      const next = await allowedNext?.()
+      const { tokens: predicted, details } = predictor.predict(
+        result,
+        row,
+        [position],
+        step,
+        () => ids,
+        next && (() => next),
+      )
       const draft = drafts[row]
       const verdict = samples
         ? verifyDraft(draft, distribution(logitsOf(result, row), sampling), drawAt(seed, position, step))
         : { token: predicted[0] as number, accepted: draft?.token === predicted[0] }
-      decide(verdict.token, details(0, verdict.token))
+      await decide(verdict.token, details(0, verdict.token))
       draft?.observe?.(verdict.accepted)
       if (!verdict.accepted) break
       accepted++
@@ -113,12 +121,12 @@ export async function* decodeSpeculative(
     return accepted
   }
 
-  function decide(token: number, details: Pick<CommittedToken, 'confidence' | 'logprob' | 'top'>): void {
+  async function decide(token: number, details: Pick<CommittedToken, 'confidence' | 'logprob' | 'top'>): Promise<void> {
     const at = ids.length - prompt.length
     tokens.push({ position: ids.length, token, block: ids.length, ...details })
     ids.push(token)
     sources.append(token)
-    tracker?.commit(at, token)
+    await tracker?.inTurns(() => tracker.commit(at, token))
     tracker?.settle(at + 1)
     ended = eosTokenIds.includes(token)
   }
@@ -138,21 +146,21 @@ export async function* decodeSpeculative(
   }
 
   /** Drafts that are together more probable than the threshold need no verification. */
-  function takeSure(): void {
+  async function takeSure(): Promise<void> {
     for (let left = countSure(drafts, threshold); left > 0 && goesOn(); left--) {
       const { token, details } = drafts[0] as Draft
-      if (!details || (allowedNext && !holds(allowedNext().tokens, token))) return
-      decide(token, details)
+      if (!details || (allowedNext && !holds((await allowedNext()).tokens, token))) return
+      await decide(token, details)
       drafts.shift()
     }
   }
 
   /** Tokens that alone are allowed need no forward. */
-  function takeForced(): void {
+  async function takeForced(): Promise<void> {
     while (allowedNext && goesOn()) {
-      const token = onlyToken(allowedNext().tokens)
+      const token = onlyToken((await allowedNext()).tokens)
       if (token === undefined) return
-      decide(
+      await decide(
         token,
         sampling.logprobs === undefined ? CERTAIN : { ...CERTAIN, logprob: 0, top: [{ token, logprob: 0 }] },
       )
@@ -178,7 +186,7 @@ export async function* decodeSpeculative(
     })
 
     tokens = []
-    const accepted = takeVerified(result, step)
+    const accepted = await takeVerified(result, step)
     cache.truncate(start + known + accepted)
     if (mayRest) forward.brought(tokens.length)
     if (most > 0) budget.followMasks(drafted.tried, drafted.taken + Math.min(accepted, drafted.verifying))
@@ -187,10 +195,10 @@ export async function* decodeSpeculative(
     const proposed = drafts.length
     // What stands behind an end was not tried.
     const tried = sources.upToEnd(drafts).length
-    takeSure()
+    await takeSure()
     drafted = { tried, taken: proposed - drafts.length, verifying: 0 }
-    takeForced()
-    drafts = ended || !drafting() ? [] : sources.choose(drafts, end - ids.length)
+    await takeForced()
+    drafts = ended || !drafting() ? [] : await sources.choose(drafts, end - ids.length)
     drafted.verifying = countOfMasks(drafts)
     budget.followForward(tree.positions.length, tokens.length)
     yield { step, tokens, final: ids.length }

@@ -10,7 +10,6 @@ import {
   type ConstraintSource,
   checkedMode,
   checkMode,
-  constraintOf,
   createConstraintCompiler,
   createEngine,
   createVocabulary,
@@ -20,7 +19,6 @@ import {
   type Generation,
   givenSettings,
   modelDecoding,
-  type Program,
   resolveSettings,
   type ScoreOptions,
   settingDefault,
@@ -77,8 +75,8 @@ export interface Generator {
   generate(prompt: readonly number[], settings: Omit<GenerateSettings, 'stop'>): Generation
   /** The text behind a prompt as it becomes final, then the result; see `assemble`. */
   write(prompt: readonly number[], settings: GenerateSettings): Writing
-  /** A constraint that was compiled elsewhere (`compileProgram`). Throws UserError where no text satisfies it. */
-  constraint(program: Program): Constraint
+  /** For constraints that are compiled elsewhere (`compileSource`, `constraintOf`). Throws UserError where tokens have no bytes. */
+  vocabulary(): Vocabulary
   /** See `Engine`. Throw UserError in mode `ar`. */
   fill: Engine['fill']
   rewrite: Engine['rewrite']
@@ -168,7 +166,7 @@ export async function createGenerator(
     endTokens: eosTokenIds,
     tokenizer,
     generate,
-    constraint: (program) => constraintOf(program, vocabulary()),
+    vocabulary,
     write(prompt, { stop = [], ...settings }) {
       if (stop.some((text) => text === '')) throw new UserError('a stop string must not be empty')
       if (settings.constraint !== undefined && stop.length > 0)

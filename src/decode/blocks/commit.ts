@@ -5,13 +5,13 @@ import type { CommittedToken, Predictions } from '../types.ts'
 import type { Block, State } from './state.ts'
 
 /** Lets a block's strategy decide about its open `positions`, and returns what it committed. */
-export function commitDecision(
+export async function commitDecision(
   state: State,
   block: Block,
   positions: readonly number[],
   predictions: ReturnType<Predictor['predict']>,
   leading: boolean,
-): CommittedToken[] {
+): Promise<CommittedToken[]> {
   const { ids, masked, maskShares } = state
   const { tracker } = state.document
   const decision = block.decide(
@@ -27,7 +27,7 @@ export function commitDecision(
   block.again = decision.again ?? false
   const tokenOf = (i: number) => decision.tokens?.get(i) ?? predictions.tokens[i]
   const commit = tracker
-    ? possible(state, tracker, decision.commit, predictions, (i) => [positions[i], tokenOf(i)])
+    ? await possible(state, tracker, decision.commit, predictions, (i) => [positions[i], tokenOf(i)])
     : decision.commit
   const tokens: CommittedToken[] = []
   for (const i of commit) {
@@ -46,17 +46,19 @@ export function commitDecision(
 }
 
 /** What positions may hold, given what the model would put there. */
-export function restrictions(
+export async function restrictions(
   { document, ids, masked, settings }: State,
   tracker: Tracker,
   positions: readonly number[],
   wanted: readonly number[],
-): (index: number) => Allowed {
+): Promise<(index: number) => Allowed> {
   const given = document.ids.length
   for (const [i, position] of positions.entries()) tracker.suggest(position - given, wanted[i])
+  const allowed: Uint32Array[] = []
+  for (const position of positions) allowed.push(await tracker.inTurns(() => tracker.allowed(position - given)))
   const hole = positions.findIndex((position) => masked.has(position))
   return (i) => ({
-    tokens: tracker.allowed(positions[i] - given),
+    tokens: allowed[i],
     leading: i === hole && !ids.slice(given, positions[i]).includes(settings.maskTokenId),
   })
 }
@@ -65,18 +67,20 @@ export function restrictions(
  * Those of a decision, the surest first, that the constraint allows together. The first fits, since each was predicted
  * among what is allowed; masks come before edits, so that one is filled where the strategy fills any.
  */
-function possible(
+async function possible(
   { document, masked }: State,
   tracker: Tracker,
   wanted: readonly number[],
   { confidence }: Predictions,
   choice: (i: number) => readonly [position: number, token: number],
-): number[] {
+): Promise<number[]> {
   const put = (i: number) => {
     const [position, token] = choice(i)
-    return tracker.commit(position - document.ids.length, token)
+    return tracker.inTurns(() => tracker.commit(position - document.ids.length, token))
   }
   const edits = (i: number) => Number(!masked.has(choice(i)[0]))
   const order = [...wanted].sort((a, b) => edits(a) - edits(b) || confidence[b] - confidence[a] || a - b)
-  return order.filter(put).sort((a, b) => a - b)
+  const fitting: number[] = []
+  for (const i of order) if (await put(i)) fitting.push(i)
+  return fitting.sort((a, b) => a - b)
 }

@@ -43,14 +43,14 @@ export async function* decodeBlocks(
     const tokens: CommittedToken[] = []
     let first = 0
     for (const { block, positions } of predicted) {
-      const allowed = tracker && restrictions(state, tracker, positions, result.tokens.slice(first))
+      const allowed = tracker && (await restrictions(state, tracker, positions, result.tokens.slice(first)))
       const present = () => state.ids.filter((_, i) => !state.masked.has(i))
       const predictions = predictor.predict(result, first, positions, step, present, allowed)
       first += positions.length
       if (selfVerify !== undefined && block === lead && expectedConfirmed(predictions.confidence) >= selfVerify) {
         yield { step: step++, tokens: [], final: state.finalBefore }
         tokens.push(...(await commitVerified(state, forward, cache, block, positions, predictions.tokens)))
-      } else tokens.push(...commitDecision(state, block, positions, predictions, block === lead))
+      } else tokens.push(...(await commitDecision(state, block, positions, predictions, block === lead)))
     }
     if (tokens.length === 0 && !lead.again && !isFinished(state, lead))
       throw new Error('the strategy left the leading block as it was')

@@ -5,15 +5,16 @@ import type { Grammar } from './expression.ts'
 import { parseGrammar } from './gbnf.ts'
 import { liftToTokens, type TokenMachine } from './lift.ts'
 import { type Budget, createBudget, LIMITS } from './limits.ts'
-import { createMachine, product } from './machine.ts'
+import { createMachine, product, shortest, type Ways } from './machine.ts'
 import { compile, type Program } from './network.ts'
 import { parseRegex } from './regex.ts'
 import { schemaGrammar } from './schema/index.ts'
 import { createTracker, type Tracker } from './tracker.ts'
+import { inTurns, type Turns } from './turns.ts'
 import type { Vocabulary } from './vocabulary.ts'
 
-export type { Program } from './network.ts'
 export type { Tracker } from './tracker.ts'
+export type { Turn, Turns } from './turns.ts'
 export { createVocabulary, type Vocabulary, type VocabularyOptions } from './vocabulary.ts'
 
 /** What a text must match, as a whole. */
@@ -33,43 +34,78 @@ export interface Constraint {
    * constraint is known to be so short.
    */
   begin(options: { maxTokens: number }): Tracker
+  /** The same for one text, which is followed in turns from its beginning on. Rejects with UserError as `begin` throws it. */
+  inTurns(turns: Turns): Promise<Constraint>
+}
+
+/** What a source is compiled to: plain arrays. */
+export interface CompiledConstraint {
+  program: Program
+  ways: Ways
 }
 
 /**
- * Compiles a constraint to what every vocabulary shares: plain values, so that it may be done in another thread. What it costs
- * is bounded whatever the source. Throws UserError for a source that is wrong, not supported or too large.
+ * Compiles a constraint to plain values, so that it may be done in another thread. `usable[byte]` is 1 for bytes that are tokens
+ * of their own (`Vocabulary.single`). What it costs is bounded whatever the source. Throws UserError for a source that is wrong,
+ * not supported or too large.
  */
-export function compileProgram(source: ConstraintSource): Program {
+export function compileSource(source: ConstraintSource, usable: Uint8Array): CompiledConstraint {
   const budget = createBudget(LIMITS.compilation)
-  return compile(parse(source, budget), product, budget)
+  const program = compile(parse(source, budget), product, budget)
+  return { program, ways: shortest(program, usable) }
 }
 
 /**
  * A compiled constraint for a model's vocabulary. The automaton is made while texts are followed, and shared by all of them.
  * Throws UserError where no text satisfies it.
  */
-export function constraintOf(program: Program, vocabulary: Vocabulary): Constraint {
+export function constraintOf({ program, ways }: CompiledConstraint, vocabulary: Vocabulary): Constraint {
   if (vocabulary.eosTokenIds.length === 0)
     throw new UserError('constraint: the model has no EOS token, so a text cannot end before its last position')
-  let current: { machine: TokenMachine; worn(): boolean } | undefined
 
   function create() {
-    const machine = createMachine(program, vocabulary.single)
+    const machine = createMachine(program, ways)
     return { machine: liftToTokens(machine, vocabulary), worn: machine.worn }
   }
-  current = create()
-  return {
+  let current = create()
+  /** What does not depend on how long a text may be is refused again at once. */
+  let refused: UserError | undefined
+  /** Texts that are under way keep the automaton that they began with. */
+  function fresh(): TokenMachine {
+    if (refused) throw refused
+    if (current.worn()) current = create()
+    return current.machine
+  }
+  function start(machine: TokenMachine): void {
+    try {
+      machine.start()
+    } catch (error) {
+      if (error instanceof UserError) refused = error
+      throw error
+    }
+  }
+  const constraint: Constraint = {
     begin({ maxTokens }) {
-      // Texts that are under way keep the automaton that they began with.
-      if (current === undefined || current.worn()) current = create()
-      return createTracker(current.machine, maxTokens)
+      const machine = fresh()
+      start(machine)
+      return createTracker(machine, maxTokens)
+    },
+    async inTurns(turns) {
+      const machine = fresh()
+      const toBegin = () => {
+        start(machine)
+        machine.distance(machine.start())
+      }
+      await inTurns(toBegin, turns)
+      return { ...constraint, begin: ({ maxTokens }) => createTracker(machine, maxTokens, turns) }
     },
   }
+  return constraint
 }
 
-/** Both steps: see `compileProgram` and `constraintOf`. */
+/** Both steps: see `compileSource` and `constraintOf`. */
 export const compileConstraint = (source: ConstraintSource, vocabulary: Vocabulary): Constraint =>
-  constraintOf(compileProgram(source), vocabulary)
+  constraintOf(compileSource(source, vocabulary.single), vocabulary)
 
 function parse(source: ConstraintSource, budget: Budget): Grammar {
   switch (source.type) {

@@ -2,9 +2,13 @@
 // end. Knows nothing about positions or holes.
 import { LIMITS } from './limits.ts'
 import { DEAD, type Machine } from './machine.ts'
+import { checkTurn, noteWork } from './turns.ts'
 import { child, type Vocabulary } from './vocabulary.ts'
 
 const NONE = -1
+
+/** Nodes of the trie that are looked at before the turn may end. */
+const AT_ONCE = 256
 
 /** The state after an EOS: nothing but EOS follows. */
 const ENDED = -1
@@ -19,7 +23,8 @@ export interface Group {
 
 export interface TokenMachine {
   vocabulary: Vocabulary
-  start: number
+  /** See `Machine`. */
+  start(): number
   /** The state after a token; DEAD where it may not follow. */
   next(state: number, token: number): number
   /** A number of tokens after which the text can have ended; Infinity where it cannot. One token makes it smaller by one. */
@@ -31,12 +36,34 @@ export interface TokenMachine {
   spelled(state: number, most: number): number[]
 }
 
+/** The cheapest bytes from a state on. */
+interface Way {
+  states: number[]
+  letters: number[]
+  /** Index of the last state whose distance is not known; it becomes smaller as they are made. */
+  unknown: number
+  /** States behind it that are known. */
+  behind: number
+  ended: boolean
+}
+
+/** A walk through the trie that goes on at a node. */
+interface Walk {
+  node: number
+  /** Of the way to it, the state at each depth. */
+  states: Int32Array
+  /** Tokens so far, by where they lead. */
+  found: Map<number, number[]>
+}
+
 export function liftToTokens(machine: Machine, vocabulary: Vocabulary): TokenMachine {
   const { nodes, byte, depth, after, first, tokens, longest, size, eosTokenIds } = vocabulary
   const words = Math.ceil(size / 32)
   const eos = new Set(eosTokenIds)
   const end: Group = { target: ENDED, tokens: Int32Array.from(eosTokenIds).sort(), count: eosTokenIds.length }
   const distances = new Map<number, number>()
+  /** Ways whose distances are being made, by the state that they begin with. */
+  const ways = new Map<number, Way>()
   const rows = new Map<number, Group[]>()
   const only = new Map<number, number>()
   let cached = 0
@@ -50,35 +77,47 @@ export function liftToTokens(machine: Machine, vocabulary: Vocabulary): TokenMac
     if (state === DEAD) return Number.POSITIVE_INFINITY
     const known = distances.get(state)
     if (known !== undefined) return known
-    const way = [state]
-    const letters: number[] = []
-    let unknown = 0
-    // Behind the first state that is known, enough of the way for the longest token.
-    for (let at = state, behind = 0; machine.nextByte(at) !== -1 && behind < longest; ) {
-      if (distances.has(at)) behind++
-      else unknown = way.length - 1
-      const letter = machine.nextByte(at)
-      at = machine.step(at, letter)
-      letters.push(letter)
-      way.push(at)
-      if (at === DEAD) break
-    }
-    const last = way[way.length - 1]
-    if (last === DEAD) distances.set(last, Number.POSITIVE_INFINITY)
-    else if (machine.nextByte(last) === -1) distances.set(last, 0)
-    for (let i = unknown; i >= 0; i--) {
-      if (distances.has(way[i])) continue
+    const way = ways.get(state) ?? { states: [state], letters: [], unknown: 0, behind: 0, ended: false }
+    ways.set(state, way)
+    spell(way)
+    const { states, letters } = way
+    for (; way.unknown >= 0; way.unknown--) {
+      const from = way.unknown
+      if (distances.has(states[from])) continue
+      checkTurn()
       let best = Number.POSITIVE_INFINITY
-      for (let node = 0, j = i; j < letters.length; ) {
+      for (let node = 0, j = from; j < letters.length; ) {
         node = child(vocabulary, node, letters[j])
         if (node === -1) break
         j++
         if (first[node + 1] > first[node])
-          best = Math.min(best, 1 + (distances.get(way[j]) ?? Number.POSITIVE_INFINITY))
+          best = Math.min(best, 1 + (distances.get(states[j]) ?? Number.POSITIVE_INFINITY))
       }
-      distances.set(way[i], best)
+      distances.set(states[from], best)
+      noteWork()
     }
+    ways.delete(state)
     return distances.get(state)!
+  }
+
+  /** Follows the cheapest bytes to their end, or past the first state that is known by enough for the longest token. */
+  function spell(way: Way): void {
+    const { states, letters } = way
+    while (!way.ended) {
+      const at = states[states.length - 1]
+      const letter = machine.nextByte(at)
+      if (at === DEAD || letter === -1 || way.behind >= longest) {
+        way.ended = true
+        if (at === DEAD) distances.set(at, Number.POSITIVE_INFINITY)
+        else if (letter === -1) distances.set(at, 0)
+      } else {
+        const next = machine.step(at, letter)
+        if (distances.has(at)) way.behind++
+        else way.unknown = states.length - 1
+        letters.push(letter)
+        states.push(next)
+      }
+    }
   }
 
   /** The byte that alone may follow a state; NONE where others may, or the text may end. */
@@ -122,34 +161,54 @@ export function liftToTokens(machine: Machine, vocabulary: Vocabulary): TokenMac
     return spelling
   }
 
+  /** Walks that are under way, by their state. */
+  const walks = new Map<number, Walk>()
   /** One walk through the trie and the automaton at once; what the automaton does not accept is skipped with all below. */
   function walk(state: number): Group[] {
-    const found = new Map<number, number[]>()
-    const states = new Int32Array(longest + 1)
-    states[0] = state
+    checkTurn()
+    const way = walks.get(state) ?? { node: 1, states: new Int32Array(longest + 1).fill(state, 0, 1), found: new Map() }
+    walks.set(state, way)
+    const { states, found } = way
     let target = DEAD
     let list: number[] = []
-    for (let node = 1; node < nodes; ) {
-      const level = depth[node]
-      const next = machine.step(states[level - 1], byte[node])
-      if (next === DEAD) {
-        node = after[node]
-        continue
-      }
-      states[level] = next
-      const from = first[node]
-      const to = first[node + 1]
-      if (to > from) {
-        if (next !== target) {
-          const known = found.get(next)
-          list = known ?? []
-          if (known === undefined) found.set(next, list)
-          target = next
+    let node = way.node
+    try {
+      for (let left = AT_ONCE; node < nodes; left--) {
+        if (left === 0) {
+          noteWork()
+          checkTurn()
+          left = AT_ONCE
         }
-        for (let i = from; i < to; i++) list.push(tokens[i])
+        const level = depth[node]
+        const next = machine.step(states[level - 1], byte[node])
+        if (next === DEAD) {
+          node = after[node]
+          continue
+        }
+        states[level] = next
+        const from = first[node]
+        const to = first[node + 1]
+        if (to > from) {
+          if (next !== target) {
+            const known = found.get(next)
+            list = known ?? []
+            if (known === undefined) found.set(next, list)
+            target = next
+          }
+          for (let i = from; i < to; i++) list.push(tokens[i])
+        }
+        node++
       }
-      node++
+    } finally {
+      way.node = node
     }
+    const groups = groupsOf(state, found)
+    walks.delete(state)
+    noteWork()
+    return groups
+  }
+
+  function groupsOf(state: number, found: ReadonlyMap<number, number[]>): Group[] {
     const groups: Group[] = []
     for (const [to, list] of found) {
       if (distance(to) === Number.POSITIVE_INFINITY) continue

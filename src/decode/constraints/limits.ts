@@ -18,8 +18,9 @@ export const LIMITS = {
   product: 20_000,
   /** Open rules and repetitions of one place in the text. */
   depth: 256,
-  /** Ways in which a text so far can be read, of one state. */
+  /** Ways in which a text so far can be read, of one state; and places in the automaton that are looked at to find them. */
   readings: 8_000,
+  places: 64_000,
   /** States of a running automaton. */
   states: 50_000,
   /** Elementary steps of a compilation, in which others wait: some tenths of a second. */

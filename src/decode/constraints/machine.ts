@@ -2,14 +2,26 @@
 // Knows nothing about tokens.
 import { UserError } from '../../core/types.ts'
 import { type Budget, createBudget, LIMITS, tooLarge } from './limits.ts'
-import { byteClasses, Kind, type Node, type Product, type Program, RETURN } from './network.ts'
+import {
+  byteClasses,
+  createProgram,
+  dataOf,
+  Kind,
+  type Loop,
+  type Node,
+  type Product,
+  type Program,
+  RETURN,
+} from './network.ts'
+import { checkTurn, noteWork } from './turns.ts'
 
 /** From here no text of the language can be reached any more, or only one beyond the limits. */
 export const DEAD = 0
 const UNKNOWN = -1
 
 export interface Machine {
-  start: number
+  /** The first state. Throws UserError where it has too many readings. */
+  start(): number
   /** The state after a byte. */
   step(state: number, byte: number): number
   /** Whether the text so far is in the language. */
@@ -27,19 +39,35 @@ export interface Machine {
 /** A byte's price: what the vocabulary cannot write byte by byte is a last resort. */
 const RARE = 1000
 
+/** For each node the cheapest way to the RETURN that ends it: its cost, and for bytes nodes its first byte. */
+export interface Ways {
+  costs: Float64Array
+  choices: Int16Array
+}
+
+/** Places that are looked at before the turn may end. */
+const AT_ONCE = 256
+
+/** A state that is being made: its places so far, those to be looked at, and those found. */
+interface Unfinished {
+  /** Of the readings of the state before, those that were looked at. */
+  read: number
+  seen: Set<number>
+  places: number[]
+  found: number[]
+  accepts: boolean
+}
+
 /**
- * A machine for a program. `usable[byte]` is 1 for bytes that may be used one at a time on the cheapest way.
- * Throws UserError where no text is in the language.
+ * A machine for a program, with the ways of `shortest`. Throws UserError where no text is in the language. What it does takes
+ * time where states are made: in turns, then (`inTurns`), as all that uses it.
  */
 export function createMachine(
   program: Program,
-  usable: Uint8Array,
+  { costs, choices }: Ways,
   budget: Budget = createBudget(LIMITS.work),
 ): Machine {
-  const { nodes, loops, classOf, classes } = program
-  const prices = new Float64Array(256)
-  for (let byte = 0; byte < 256; byte++) prices[byte] = usable[byte] === 1 ? 1 : RARE
-  const { costs, choices } = shortest(program, prices)
+  const { kinds, first, data, loops, classOf, classes } = program
 
   // What is open around a place in the text: cell 0 is nothing. A cell of a rule continues at a node, one of a repetition
   // counts the bodies before the present one.
@@ -52,7 +80,7 @@ export function createMachine(
 
   /** The cell on top of `parent`; UNKNOWN where too much is open. `count` is UNKNOWN for a rule. */
   function cell(parent: number, target: number, count: number): number {
-    const key = parent * (nodes.length + loops.length) + (count === UNKNOWN ? target : nodes.length + target)
+    const key = parent * (kinds.length + loops.length) + (count === UNKNOWN ? target : kinds.length + target)
     let siblings = cells.get(key)
     if (siblings === undefined) {
       siblings = new Map()
@@ -69,7 +97,7 @@ export function createMachine(
     continues.push(target)
     counts.push(count)
     depths.push(depths[parent] + 1)
-    const { body, min, next } = count === UNKNOWN ? { body: 0, min: 0, next: target } : loops[target]
+    const { body, min, next } = count === UNKNOWN ? { body: 0, min: 0, next: target } : loopOf(program, target)
     closing.push(Math.max(0, min - count - 1) * (count === UNKNOWN ? 0 : costs[body]) + costs[next] + closing[parent])
     siblings.set(count, id)
     return id
@@ -91,11 +119,9 @@ export function createMachine(
     return DEAD
   }
 
-  /** The state of all that is reached from the given places without a byte. */
-  function closure(places: number[]): number {
-    const seen = new Set<number>(places)
-    const found: number[] = []
-    let accepts = false
+  /** The state of all that is reached without a byte from the places of `state`, which are made by then. */
+  function closure(state: Unfinished): number {
+    const { seen, places, found } = state
     const visit = (node: number, around: number) => {
       if (around === UNKNOWN || costs[node] === Number.POSITIVE_INFINITY) return
       const place = node * cellBase + around
@@ -103,26 +129,33 @@ export function createMachine(
       seen.add(place)
       places.push(place)
     }
-    for (let place = places.pop(); place !== undefined; place = places.pop()) {
-      if (--budget.work < 0) return limit()
+    for (let left = AT_ONCE; places.length > 0; left--) {
+      if (left === 0) {
+        noteWork()
+        checkTurn()
+        left = AT_ONCE
+      }
+      const place = places.pop() as number
+      if (--budget.work < 0 || seen.size > LIMITS.places) return limit()
       const id = Math.floor(place / cellBase)
       const around = place - id * cellBase
-      const { kind, data } = nodes[id]
+      const kind = kinds[id]
+      const from = first[id]
       if (kind === Kind.bytes) {
         found.push(place)
         if (found.length > LIMITS.readings) return limit()
       } else if (kind === Kind.split) {
-        for (const target of data) visit(target, around)
+        for (let i = from; i < first[id + 1]; i++) visit(data[i], around)
       } else if (kind === Kind.call) {
-        visit(data[0], cell(around, data[1], UNKNOWN))
+        visit(data[from], cell(around, data[from + 1], UNKNOWN))
       } else if (kind === Kind.loop) {
-        visit(loops[data[0]].body, cell(around, data[0], 0))
+        visit(loopOf(program, data[from]).body, cell(around, data[from], 0))
       } else if (around === 0) {
-        accepts = true
+        state.accepts = true
       } else if (counts[around] === UNKNOWN) {
         visit(continues[around], parents[around])
       } else {
-        const { body, min, max, next } = loops[continues[around]]
+        const { body, min, max, next } = loopOf(program, continues[around])
         const done = counts[around] + 1
         if (done >= min) visit(next, parents[around])
         if (done < max)
@@ -132,8 +165,8 @@ export function createMachine(
           )
       }
     }
-    if (found.length === 0 && !accepts) return DEAD
-    return intern(found, accepts)
+    if (found.length === 0 && !state.accepts) return DEAD
+    return intern(found, state.accepts)
   }
 
   function intern(found: number[], accepts: boolean): number {
@@ -166,31 +199,71 @@ export function createMachine(
     return id
   }
 
-  function advance(state: number, byte: number): number {
-    const places = new Set<number>()
-    for (const place of readings[state]) {
+  /** Adds the places to which a byte leads from a state. */
+  function read(state: number, byte: number, to: Unfinished): void {
+    const from = readings[state]
+    for (let left = AT_ONCE; to.read < from.length; to.read++, left--) {
+      if (left === 0) {
+        noteWork()
+        checkTurn()
+        left = AT_ONCE
+      }
+      const place = from[to.read]
       const id = Math.floor(place / cellBase)
-      const { data } = nodes[id]
-      budget.work -= data.length / 3
-      for (let i = 0; i < data.length; i += 3)
-        if (byte >= data[i] && byte <= data[i + 1] && costs[data[i + 2]] < Number.POSITIVE_INFINITY)
-          places.add(data[i + 2] * cellBase + (place - id * cellBase))
+      const end = first[id + 1]
+      budget.work -= (end - first[id]) / 3
+      for (let i = first[id]; i < end; i += 3) {
+        if (byte < data[i] || byte > data[i + 1] || costs[data[i + 2]] === Number.POSITIVE_INFINITY) continue
+        const next = data[i + 2] * cellBase + (place - id * cellBase)
+        if (to.seen.has(next)) continue
+        to.seen.add(next)
+        to.places.push(next)
+      }
     }
-    return places.size === 0 ? DEAD : closure([...places])
+  }
+
+  /** States that are being made, by the transition that leads to them. */
+  const unfinished = new Map<number, Unfinished>()
+  /** The state at a transition. Work that is broken off goes on with the next call. */
+  function finished(at: number, begin: () => Unfinished, go: (state: Unfinished) => void): number {
+    checkTurn()
+    const state = unfinished.get(at) ?? begin()
+    unfinished.set(at, state)
+    go(state)
+    const next = closure(state)
+    unfinished.delete(at)
+    noteWork()
+    return next
   }
 
   if (costs[program.start] === Number.POSITIVE_INFINITY)
     throw new UserError('constraint: no text satisfies it; conditions contradict each other or recursion never ends')
-  const start = closure([program.start * cellBase])
-  if (start === DEAD) tooLarge('has too many ways to begin')
+  let start: number | undefined
+  const beginning = (places: number[]): Unfinished => ({
+    ...{ read: 0, places, seen: new Set(places), found: [], accepts: false },
+  })
 
   return {
-    start,
+    start() {
+      start ??= finished(
+        UNKNOWN,
+        () => beginning([program.start * cellBase]),
+        () => {},
+      )
+      return start === DEAD ? tooLarge('has too many ways to begin') : start
+    },
     step(state, byte) {
       const at = state * classes + classOf[byte]
       const known = transitions[at]
       if (known !== UNKNOWN) return known
-      const next = budget.work < 0 ? limit() : advance(state, byte)
+      const next =
+        budget.work < 0
+          ? limit()
+          : finished(
+              at,
+              () => beginning([]),
+              (to) => read(state, byte, to),
+            )
       transitions[at] = next
       return next
     },
@@ -202,37 +275,46 @@ export function createMachine(
   }
 }
 
+function loopOf({ loops }: Program, loop: number): Loop {
+  const at = 4 * loop
+  return { body: loops[at], min: loops[at + 1], max: loops[at + 2], next: loops[at + 3] }
+}
+
 /**
- * For each node the cheapest way to the RETURN that ends it, and for bytes nodes its first byte. Knuth's generalisation
- * of Dijkstra's algorithm to grammars, as a fixed point.
+ * The ways of a program's nodes. `usable[byte]` is 1 for bytes that may be used one at a time on the cheapest way. Knuth's
+ * generalisation of Dijkstra's algorithm to grammars, as a fixed point.
  */
-function shortest({ nodes, loops }: Program, prices: Float64Array): { costs: Float64Array; choices: Int16Array } {
-  const costs = new Float64Array(nodes.length).fill(Number.POSITIVE_INFINITY)
-  const choices = new Int16Array(nodes.length).fill(UNKNOWN)
+export function shortest(program: Program, usable: Uint8Array): Ways {
+  const { kinds, first, data } = program
+  const prices = Float64Array.from(usable, (one) => (one === 1 ? 1 : RARE))
+  const costs = new Float64Array(kinds.length).fill(Number.POSITIVE_INFINITY)
+  const choices = new Int16Array(kinds.length).fill(UNKNOWN)
   costs[RETURN] = 0
   // Who must be looked at again when a node becomes cheaper.
-  const users: number[][] = nodes.map(() => [])
-  for (const [id, { kind, data }] of nodes.entries()) {
+  const users: number[][] = Array.from(kinds, () => [])
+  for (const [id, kind] of kinds.entries()) {
     if (kind === Kind.loop) {
-      users[loops[data[0]].body].push(id)
-      users[loops[data[0]].next].push(id)
+      const { body, next } = loopOf(program, data[first[id]])
+      users[body].push(id)
+      users[next].push(id)
     } else
-      for (let i = kind === Kind.bytes ? 2 : 0; i < data.length; i += kind === Kind.bytes ? 3 : 1)
+      for (let i = first[id] + (kind === Kind.bytes ? 2 : 0); i < first[id + 1]; i += kind === Kind.bytes ? 3 : 1)
         users[data[i]].push(id)
   }
   const bestByte = cheapestByte(prices)
   const value = (id: number): number => {
-    const { kind, data } = nodes[id]
+    const kind = kinds[id]
+    const from = first[id]
     if (kind === Kind.return) return 0
     if (kind === Kind.split)
-      return data.reduce((best, target) => Math.min(best, costs[target]), Number.POSITIVE_INFINITY)
-    if (kind === Kind.call) return costs[data[0]] + costs[data[1]]
+      return dataOf(program, id).reduce((best, target) => Math.min(best, costs[target]), Number.POSITIVE_INFINITY)
+    if (kind === Kind.call) return costs[data[from]] + costs[data[from + 1]]
     if (kind === Kind.loop) {
-      const { body, min, next } = loops[data[0]]
+      const { body, min, next } = loopOf(program, data[from])
       return min * costs[body] + costs[next]
     }
     let best = Number.POSITIVE_INFINITY
-    for (let i = 0; i < data.length; i += 3) {
+    for (let i = from; i < first[id + 1]; i += 3) {
       const byte = bestByte(data[i], data[i + 1])
       const cost = prices[byte] + costs[data[i + 2]]
       if (cost < best) {
@@ -245,7 +327,7 @@ function shortest({ nodes, loops }: Program, prices: Float64Array): { costs: Flo
   // A queue in order of cost: a node whose cost is taken from it never becomes cheaper.
   const queue = createQueue()
   queue.push(0, RETURN)
-  const done = new Uint8Array(nodes.length)
+  const done = new Uint8Array(kinds.length)
   for (let id = queue.pop(); id !== undefined; id = queue.pop()) {
     if (done[id] === 1) continue
     done[id] = 1
@@ -314,9 +396,11 @@ function createQueue() {
 /** See `Product`; gives splits and bytes alone. Throws UserError where it has too many states. */
 export const product: Product = (left, right, negated, budget) => {
   const usable = new Uint8Array(256).fill(1)
-  const a = createMachine(left, usable, budget)
-  const b = createMachine(right, usable, budget)
-  const { classOf } = byteClasses([...left.nodes, ...right.nodes])
+  const a = createMachine(left, shortest(left, usable), budget)
+  const b = createMachine(right, shortest(right, usable), budget)
+  const rangesOf = (program: Program) =>
+    [...program.kinds.keys()].filter((id) => program.kinds[id] === Kind.bytes).map((id) => dataOf(program, id))
+  const { classOf } = byteClasses([...rangesOf(left), ...rangesOf(right)])
   const nodes: Node[] = [{ kind: Kind.return, data: [] }]
   const ids = new Map<number, number>()
   const pending: [number, number, number][] = []
@@ -337,7 +421,7 @@ export const product: Product = (left, right, negated, budget) => {
     }
     return id
   }
-  const start = nodeOf(a.start, b.start)
+  const start = nodeOf(a.start(), b.start())
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
     const [x, y, id] = next
     for (let first = 0; first < 256; ) {
@@ -355,5 +439,5 @@ export const product: Product = (left, right, negated, budget) => {
     }
   }
   if (a.limited() || b.limited()) tooLarge('combines two conditions in too many ways')
-  return { nodes, loops: [], start, ...byteClasses(nodes) }
+  return createProgram(nodes, [], start)
 }

@@ -33,14 +33,35 @@ export interface Loop {
   next: number
 }
 
+/** Plain arrays, so that it passes between threads without a copy. */
 export interface Program {
-  nodes: readonly Node[]
-  loops: readonly Loop[]
+  /** Kind of each node; its data are `data[first[i]..first[i + 1]]`. */
+  kinds: Uint8Array
+  first: Int32Array
+  data: Int32Array
+  /** Four numbers for each loop: body, min, max, next. */
+  loops: Float64Array
   start: number
   /** Class of each byte: those of one class are never distinguished. */
   classOf: Uint8Array
   classes: number
 }
+
+export function createProgram(nodes: readonly Node[], loops: readonly Loop[], start: number): Program {
+  const first = new Int32Array(nodes.length + 1)
+  for (const [id, { data }] of nodes.entries()) first[id + 1] = first[id] + data.length
+  const data = new Int32Array(first[nodes.length])
+  for (const [id, node] of nodes.entries()) data.set(node.data, first[id])
+  return {
+    ...{ kinds: Uint8Array.from(nodes, ({ kind }) => kind), first, data, start },
+    loops: Float64Array.from(loops.flatMap(({ body, min, max, next }) => [body, min, max, next])),
+    ...byteClasses(nodes.flatMap((node) => (node.kind === Kind.bytes ? [node.data] : []))),
+  }
+}
+
+/** The data of a node. */
+export const dataOf = ({ first, data }: Program, node: number): Int32Array =>
+  data.subarray(first[node], first[node + 1])
 
 /** Repetitions up to this many nodes are written out; larger ones are counted. */
 const INLINE = 64
@@ -184,10 +205,12 @@ export function compile(grammar: Grammar, product: Product, budget: Budget): Pro
 
   /** Copies a program without calls and loops. */
   function embed(program: Program, next: number): number {
-    const ids = program.nodes.map((from, i) => (i === RETURN ? next : node(from.kind, [])))
-    for (const [i, { kind, data }] of program.nodes.entries()) {
+    const kinds = [...program.kinds] as Node['kind'][]
+    const ids = kinds.map((kind, i) => (i === RETURN ? next : node(kind, [])))
+    for (const [i, kind] of kinds.entries()) {
       if (i === RETURN) continue
-      nodes[ids[i]].data = data.map((value, j) => (kind === Kind.split || j % 3 === 2 ? ids[value] : value))
+      const data = dataOf(program, i)
+      nodes[ids[i]].data = Array.from(data, (value, j) => (kind === Kind.split || j % 3 === 2 ? ids[value] : value))
     }
     return ids[program.start]
   }
@@ -198,20 +221,19 @@ export function compile(grammar: Grammar, product: Product, budget: Budget): Pro
     if (body === undefined) throw new UserError(`constraint: there is no rule ${JSON.stringify(name)}`)
     nodes[ruleStart(name)].data.push(build(body, RETURN))
   }
-  return { nodes, loops, start, ...byteClasses(nodes) }
+  return createProgram(nodes, loops, start)
 }
 
 const utf8 = new TextEncoder()
 
-/** The coarsest classes of bytes such that every range is a union of them. */
-export function byteClasses(nodes: readonly Node[]): Pick<Program, 'classOf' | 'classes'> {
+/** The coarsest classes of bytes such that every range is a union of them. `ranges`: the data of bytes nodes. */
+export function byteClasses(ranges: readonly ArrayLike<number>[]): Pick<Program, 'classOf' | 'classes'> {
   const starts = new Uint8Array(257)
-  for (const { kind, data } of nodes)
-    if (kind === Kind.bytes)
-      for (let i = 0; i < data.length; i += 3) {
-        starts[data[i]] = 1
-        starts[data[i + 1] + 1] = 1
-      }
+  for (const data of ranges)
+    for (let i = 0; i < data.length; i += 3) {
+      starts[data[i]] = 1
+      starts[data[i + 1] + 1] = 1
+    }
   const classOf = new Uint8Array(256)
   let classes = 0
   for (let byte = 0; byte < 256; byte++) {

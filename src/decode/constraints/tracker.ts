@@ -3,6 +3,7 @@
 import { UserError } from '../../core/types.ts'
 import type { TokenMachine } from './lift.ts'
 import { DEAD } from './machine.ts'
+import { checkTurn, inTurns, noteWork, type Turns } from './turns.ts'
 
 /** A position without a token. */
 const HOLE = -1
@@ -27,6 +28,8 @@ export interface Tracker {
   settle(position: number): void
   /** Tokens that spell what must follow what is settled, whichever tokens are chosen: at most `most`, none where there is a choice. */
   spelled(most: number): number[]
+  /** Asks it something in turns, if it has any: `work` may be begun several times. Asked directly it takes its time. */
+  inTurns<T>(work: () => T): Promise<T>
 }
 
 /** States that are followed at one position. Between the first hole and the last token this may hide some possibilities. */
@@ -43,10 +46,11 @@ const LOOKED_INTO = 32
  * too much to look into, against a state, never for one. A path of viable states is kept (the witness), so that a token that
  * was allowed once always leaves a way to the end.
  */
-export function createTracker(machine: TokenMachine, maxTokens: number): Tracker {
+export function createTracker(machine: TokenMachine, maxTokens: number, turns?: Turns): Tracker {
   const { vocabulary } = machine
   const words = Math.ceil(vocabulary.size / 32)
-  const needed = machine.distance(machine.start)
+  const start = machine.start()
+  const needed = machine.distance(start)
   if (needed === Number.POSITIVE_INFINITY)
     throw new UserError('constraint: no text of it can be written with this vocabulary, or only a far too long one')
   if (needed > maxTokens)
@@ -58,7 +62,7 @@ export function createTracker(machine: TokenMachine, maxTokens: number): Tracker
   let base = 0
   let tokens: number[] = []
   let hints: number[] = []
-  let root = machine.start
+  let root = start
   /** States at the boundaries up to the one behind the last token. */
   let witness: number[] = [root]
   /** Index of the last token, -1 if there is none. */
@@ -101,6 +105,7 @@ export function createTracker(machine: TokenMachine, maxTokens: number): Tracker
     if (index > last || left(index) <= 0) return true
     const known = viable[index].get(state)
     if (known !== undefined) return known !== DEAD
+    checkTurn()
     let way = DEAD
     if (tokens[index] !== HOLE) {
       const next = follow(state, tokens[index], index)
@@ -109,13 +114,15 @@ export function createTracker(machine: TokenMachine, maxTokens: number): Tracker
       const hinted = hints[index] === HOLE ? DEAD : machine.next(state, hints[index])
       if (isViable(hinted, index + 1)) way = hinted
       else
-        for (const { target } of machine.groups(state))
-          if (isViable(target, index + 1)) {
-            way = target
-            break
-          }
+        for (const { target } of machine.groups(state)) {
+          checkTurn()
+          if (!isViable(target, index + 1)) continue
+          way = target
+          break
+        }
     }
     viable[index].set(state, way)
+    noteWork()
     return way !== DEAD
   }
 
@@ -232,5 +239,6 @@ export function createTracker(machine: TokenMachine, maxTokens: number): Tracker
       possible = []
     },
     spelled: (most) => machine.spelled(root, Math.min(most, left(0))),
+    inTurns: (work) => inTurns(work, turns),
   }
 }

@@ -1,10 +1,10 @@
 // Compiles constraints in a thread: one at a time, clients in turns, each constraint once. Knows no models.
 import type { Worker } from 'node:worker_threads'
 import { UserError } from '../../core/types.ts'
-import type { Constraint, ConstraintSource, Program } from '../../decode/index.ts'
+import { type Constraint, type ConstraintSource, constraintOf, type Vocabulary } from '../../decode/index.ts'
 import { startThread } from '../../threads/start.ts'
 import { createQueue } from '../scheduler.ts'
-import type { Compiled } from './compile-thread.ts'
+import type { Compiled, ToCompile } from './compile-thread.ts'
 
 /** Longest time of a compilation, in seconds: its steps are counted, so that only a machine that stands still takes longer. */
 const SECONDS = 60
@@ -19,8 +19,8 @@ export interface Compiling {
   close(): Promise<void>
 }
 
-/** `finish` makes a constraint of a compiled program; what it throws is refused again at once, as what cannot be compiled is. */
-export function createCompiling(finish: (program: Program) => Constraint): Compiling {
+/** For a model's vocabulary, made when it is needed. What cannot be compiled is refused again at once. */
+export function createCompiling(vocabulary: () => Vocabulary): Compiling {
   const turns = createQueue({ concurrency: 1, limit: Number.POSITIVE_INFINITY, seconds: 86_400 })
   const known = new Map<string, { constraint: Constraint } | { error: UserError }>()
   let thread: Worker | undefined
@@ -56,7 +56,7 @@ export function createCompiling(finish: (program: Program) => Constraint): Compi
           reject(new UserError('constraint: takes too long to compile'))
           void worker.terminate()
         }, SECONDS * 1000)
-        worker.postMessage(source)
+        worker.postMessage({ source, usable: vocabulary().single } satisfies ToCompile)
       })
     } finally {
       clearTimeout(timer)
@@ -69,7 +69,7 @@ export function createCompiling(finish: (program: Program) => Constraint): Compi
     if ('error' in compiled && !compiled.user) throw new Error(compiled.error)
     try {
       if ('error' in compiled) throw new UserError(compiled.error)
-      return { constraint: finish(compiled.program) }
+      return { constraint: constraintOf(compiled.constraint, vocabulary()) }
     } catch (error) {
       if (error instanceof UserError) return { error }
       throw error

@@ -44,7 +44,7 @@ const CALL = '<tool_call>'
 
 /** What a model has from whoever loaded it. */
 export interface Around {
-  /** Compiles constraints. */
+  /** Compiles a constraint for one text of a client. */
   compile: Compiling['compile']
   dispose(): Promise<void>
 }
