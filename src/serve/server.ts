@@ -55,6 +55,8 @@ export async function startServer(config: ServeConfig, signal?: AbortSignal): Pr
   const abort = () => void models.close(true)
   signal?.addEventListener('abort', abort, { once: true })
   try {
+    // Who stopped it by now is not told again.
+    signal?.throwIfAborted()
     // First what is known at once: whether the port can be had.
     await listen(server, config)
     await models.preload()
@@ -62,6 +64,7 @@ export async function startServer(config: ServeConfig, signal?: AbortSignal): Pr
     server.close()
     server.closeAllConnections()
     await models.close(true)
+    await safety.close()
     signal?.throwIfAborted()
     throw error
   } finally {
