@@ -7,12 +7,13 @@ import { packedBatch } from '../../test/packed-batch.ts'
 import { tinyLlama } from '../../test/tiny-llama.ts'
 import { hasTorch } from '../../test/torch.ts'
 import { randomParameters } from '../checkpoint/load.ts'
-import type { ModelConfig, Parameter } from '../core/types.ts'
+import type { InferenceParameter, ModelConfig, Parameter } from '../core/types.ts'
 import { createModel } from '../models/index.ts'
 import { defaultTargetModules, initialLora, initialMagnitudes, loraShapes } from '../models/lora.ts'
 import type { Model } from '../models/types.ts'
 import { trainedObjectives } from '../objectives/index.ts'
 import { policy } from '../objectives/policy.ts'
+import { roundToNearest } from '../quant/round.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import { startTorch } from '../runtime/torch/process.ts'
 import { createStepper } from './stepper.ts'
@@ -36,7 +37,7 @@ interface Trained {
 /** A few steps, on both. */
 async function onBoth(
   model: Model,
-  weights: ReadonlyMap<string, Parameter>,
+  weights: ReadonlyMap<string, InferenceParameter>,
   change: Partial<TrainerOptions>,
   blockSize = 4,
 ): Promise<[Trained, Trained]> {
@@ -87,6 +88,14 @@ function expectAlike([onnx, torch]: [Trained, Trained], within = 2e-4): void {
     expect(differing / data.length).toBeLessThan(0.02)
   }
   expect([...torch.moments.keys()].sort()).toEqual([...onnx.moments.keys()].sort())
+}
+
+/** Matrices in 4 bits, as those of a GGUF file: read when they are needed. */
+function stored(value: Parameter): InferenceParameter {
+  const { shape, data } = value
+  if (shape.length !== 2) return value
+  const format = { bits: 4, blockSize: 16, asymmetric: false } as const
+  return { shape, format, read: async () => roundToNearest(shape, data, format) }
 }
 
 describe.skipIf(!hasTorch)('training by PyTorch', () => {
@@ -143,13 +152,18 @@ describe.skipIf(!hasTorch)('training by PyTorch', () => {
     await torch.dispose()
   })
 
-  it.each([false, true])('trains low-rank weights alone, DoRA %s', async (dora) => {
+  it.each([
+    { dora: false, quantised: false },
+    { dora: true, quantised: false },
+    { dora: false, quantised: true },
+  ])('trains low-rank weights alone: %o', async ({ dora, quantised }) => {
+    const base = quantised ? new Map([...weights].map(([name, value]) => [name, stored(value)])) : weights
     const targetModules = defaultTargetModules(model)
     const shapes = loraShapes(model, { rank: 3, targetModules, dora, maskEmbedding: false })
     const parameters = new Map([...initialLora(shapes, undefined, 1), ...(await initialMagnitudes(shapes, weights))])
     for (const [name, { shape, data }] of parameters)
       if (name.endsWith('lora_B.weight')) data.set((normal(3, shape).data as Float32Array).map((x) => 0.2 * x))
-    expectAlike(await onBoth(model, weights, { objective: 'hybrid', lora: { parameters, scale: 0.7 } }))
+    expectAlike(await onBoth(model, base, { objective: 'hybrid', lora: { parameters, scale: 0.7 } }))
   })
 
   it('trains a mixture of experts, and balances its load', async () => {

@@ -2,17 +2,11 @@
 // noise and objectives are prepared here as for any other.
 import { resolve } from 'node:path'
 import { type DeferredParameter, type WritableTensors, writeSafetensors } from '../checkpoint/safetensors-write.ts'
-import {
-  type InitialParameter,
-  isQuantized,
-  type Parameter,
-  type TensorData,
-  UserError,
-  valuesOf,
-} from '../core/types.ts'
+import { type InitialParameter, type Parameter, type TensorData, UserError, valuesOf } from '../core/types.ts'
 import type { Model } from '../models/types.ts'
 import type { Variant } from '../objectives/index.ts'
 import type { MicroBatch } from '../objectives/types.ts'
+import { floatValues } from '../quant/layout.ts'
 import type { Source } from '../runtime/executor.ts'
 import type { TorchProcess } from '../runtime/torch/process.ts'
 import { loadProgram } from '../runtime/torch/run.ts'
@@ -36,7 +30,8 @@ export interface TorchStepperOptions extends StepperOptions {
 
 /**
  * Puts what is trained into the process: the model's weights, or with `options.base` those of an adapter. The process belongs to
- * the stepper from then on. Throws UserError as `createStepper` does, and where the base is quantised.
+ * the stepper from then on. A quantised base is float32 there. Throws UserError as `createStepper`
+ * does.
  */
 export async function createTorchStepper(
   torch: TorchProcess,
@@ -226,13 +221,13 @@ const deferred = (tensors: ReadonlyMap<string, InitialParameter>): Map<string, D
     ]),
   )
 
-/** The weights of a base. Throws UserError where they are quantised. */
+/** The base's values, quantised ones as the numbers that they stand for; read when they are used. */
 function floats(base: NonNullable<StepperOptions['base']>): Map<string, InitialParameter> {
   const values = new Map<string, InitialParameter>()
   for (const [name, value] of base) {
-    if (isQuantized(value))
-      throw new UserError('PyTorch trains on float weights only; name the base that is not quantised')
-    values.set(name, value as InitialParameter)
+    const { shape } = value
+    const read = async () => ({ shape, data: await floatValues(value) })
+    values.set(name, { shape, format: undefined, read })
   }
   return values
 }
