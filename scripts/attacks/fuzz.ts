@@ -21,8 +21,8 @@ const first = Number(values.from)
 const to = first + Number(values.count)
 /** Longest time of the processor for one file, in ms; then it counts as hung. */
 const MOST_MS = 1000
-/** Wall time without a sign of 64 files after which the thread is stopped, in ms: this machine may be busy. */
-const PATIENCE_MS = 120_000
+/** Seconds without a sign of 64 files after which the thread is stopped: the machine may be busy. Counted, not timed: it may sleep. */
+const PATIENCE = 120
 const HEAP_MB = 512
 /** Bytes in buffers that a file may leave behind. */
 const MOST_BYTES = 64 << 20
@@ -47,17 +47,18 @@ function round(from: number): Promise<number> {
       resourceLimits: { maxOldGenerationSizeMb: HEAP_MB },
     })
     const end = async (next: number, what?: string) => {
-      clearTimeout(timer)
+      clearInterval(timer)
       if (what !== undefined) fault(index, 'thread', what)
       for (const [name, entry] of Object.entries(counts)) add(name, entry)
       await thread.terminate()
       resolve(next)
     }
-    const stuck = () => end(index + 64, `no answer for ${PATIENCE_MS / 1000} s in these 64 files`)
-    let timer = setTimeout(stuck, PATIENCE_MS)
+    let silent = 0
+    const timer = setInterval(() => {
+      if (++silent === PATIENCE) void end(index + 64, `no answer for ${PATIENCE} s in these 64 files`)
+    }, 1000)
     thread.on('message', (message: FuzzMessage) => {
-      clearTimeout(timer)
-      timer = setTimeout(stuck, PATIENCE_MS)
+      silent = 0
       if (message.kind === 'fault') return fault(message.index, message.parser, message.what)
       counts = message.counts
       if (message.kind === 'done') return void end(to)

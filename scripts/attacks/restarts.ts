@@ -5,9 +5,9 @@
 // `shutdown_seconds`, whatever was done just before. Exit code 1 where that does not hold. Time that the server's processes
 // waited for a processor is not the server's: it is measured, and taken off. Linux only.
 import { parseArgs } from 'node:util'
-import { print, report, reportRun } from '../../bench/measure.ts'
+import { print, reportRun, rounded } from '../../bench/measure.ts'
 import { random } from '../../src/core/random.ts'
-import { type LoadAnswer, percentiles, streamCompletion } from '../../src/serve/load-test.ts'
+import { type LoadAnswer, streamCompletion } from '../../src/serve/load-test.ts'
 import { type AttackedServer, isAlive, processorWait, startAttacked } from './server.ts'
 
 const { values } = parseArgs({
@@ -56,14 +56,13 @@ const fault = (what: string, about: object) => {
 }
 const counts = new Map<string, number>()
 const add = (name: string) => void counts.set(name, (counts.get(name) ?? 0) + 1)
-const recoveries: Record<Deed['kind'], { wall: number; own: number }[]> = { kill: [], stop: [], reload: [] }
-const ends: number[] = []
 const sleep = (seconds: number) => new Promise((resolve) => setTimeout(resolve, seconds * 1000))
 const now = () => performance.now() / 1000
 
 const draw = random(seed)
 const perLife = Math.ceil(count / lives)
 let done = 0
+let servers = 0
 for (let life = 0; done < count; life++) {
   const server = await startAttacked([...MODELS.map((name) => `${name}=${values.model}`), '--threads', '1'], env)
   try {
@@ -71,26 +70,13 @@ for (let life = 0; done < count; life++) {
   } finally {
     server.send('SIGKILL')
   }
-  print({ progress: { done, of: count, faults, seconds: Math.round(now()) } })
+  servers++
+  process.stderr.write(`${done} of ${count}, ${faults} faults, ${Math.round(now())} s\n`)
 }
 
-for (const [kind, list] of Object.entries(recoveries)) {
-  report({ bench: 'restarts', case: `${kind}: times`, value: list.length, unit: '' })
-  if (list.length === 0) continue
-  const wall = percentiles(list.map((entry) => entry.wall))
-  report({ bench: 'restarts', case: `${kind}: whole after, median`, value: wall.p50, unit: 's' })
-  report({ bench: 'restarts', case: `${kind}: whole after, longest`, value: longest(list, 'wall'), unit: 's' })
-  report({ bench: 'restarts', case: `${kind}: the same less waiting`, value: longest(list, 'own'), unit: 's' })
-}
-report({ bench: 'restarts', case: 'servers ended', value: ends.length, unit: '' })
-report({ bench: 'restarts', case: 'longest end after SIGTERM', value: Math.max(...ends), unit: 's' })
-for (const [name, value] of [...counts].sort()) report({ bench: 'restarts', case: name, value, unit: '' })
-report({ bench: 'restarts', case: 'faults', value: faults, unit: '' })
+for (const [what, count] of [...counts].sort()) print({ restarts: 'answers', what, count })
+print({ restarts: 'end', deeds: done, seed, servers, faults })
 process.exitCode = faults === 0 ? 0 : 1
-
-function longest(list: readonly { wall: number; own: number }[], what: 'wall' | 'own'): number {
-  return Math.max(...list.map((entry) => entry[what]))
-}
 
 /** One server from its start to its end. Returns what was done to it. */
 async function live(server: AttackedServer, life: number, most: number): Promise<number> {
@@ -158,9 +144,8 @@ async function live(server: AttackedServer, life: number, most: number): Promise
     const started = kind === 'reload' ? server.children() : [server.modelProcess(model)!]
     const waited = waitOf(server.pid) + Math.max(...started.map(waitOf))
     const own = Math.max(0, wall - waited)
-    recoveries[kind].push({ wall, own })
+    print({ restarts: 'deed', kind, seconds: rounded(wall), own: rounded(own) })
     if (own > WHOLE) fault('not whole in time', { seed, life, kind, wall, waited, log: server.log.slice(-6) })
-    if (wall > WHOLE) add('recoveries longer than 10 s, waiting for a processor among it')
   }
   await sleep(draw.uniform() * 2)
   await end(server, life, () => {
@@ -208,7 +193,7 @@ async function end(server: AttackedServer, life: number, closing: () => void): P
     }
     await sleep(0.05)
   }
-  ends.push(now() - from)
+  print({ restarts: 'stopped', seconds: rounded(now() - from) })
   const how = await server.ended
   if (how !== 0) fault('ended otherwise', { seed, life, how, log: server.log.slice(-6) })
   await Promise.all(asked)

@@ -3,6 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 
@@ -27,9 +28,13 @@ export interface AttackedServer {
   ended: Promise<number | string>
 }
 
-/** Starts `unmask serve` of the build in this folder. Rejects where it ends before it serves. */
-export async function startAttacked(args: readonly string[], env: NodeJS.ProcessEnv): Promise<AttackedServer> {
-  const command = fileURLToPath(new URL('../../bin/unmask.js', import.meta.url))
+/** Starts `unmask serve` of the build in a folder, by default this one. Rejects where it ends before it serves. */
+export async function startAttacked(
+  args: readonly string[],
+  env: NodeJS.ProcessEnv,
+  root = fileURLToPath(new URL('../..', import.meta.url)),
+): Promise<AttackedServer> {
+  const command = join(root, 'bin/unmask.js')
   const child = spawn(process.execPath, [command, 'serve', ...args, '--port', '0', '--json'], {
     env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -1,6 +1,7 @@
 // Every measured report: the command that makes its file under docs/reports, and the table that shows it.
 import type { Provenance } from '../../src/account/provenance.ts'
 import type { MetricsRecord } from '../../src/train/metrics.ts'
+import { damaged, type Overload, overloaded, type Restarts, restarted } from './attack-tables.ts'
 import { type Recorded, readLines, readReport, readServe, readSuite } from './lines.ts'
 import {
   type Ablated,
@@ -15,8 +16,6 @@ import {
   jobs,
   judged,
   measurements,
-  type Overload,
-  overloaded,
   preferred,
   quantised,
   type Soak,
@@ -412,6 +411,26 @@ kill $server; (exit $status)`,
     needs: [],
     file: 'serve/overload.jsonl',
     render: () => rendered(readLines<Overload>('serve/overload.jsonl'), overloaded),
+  },
+  {
+    name: 'restarts',
+    title: 'Model processes killed, stopped and reloaded under load',
+    about:
+      'At random, on servers with two models and 6 clients. A server is whole when /ready says so, every model answers as before and the process that was killed or stopped is gone; the goal is 10 s. A stopped process is found out after 6 s without an answer. Requests of the model that was killed or stopped may end with 503; all others are answered as alone, or it is a fault.',
+    command: 'npx tsx scripts/attacks/restarts.ts --count 200 --seed 1',
+    needs: [],
+    file: 'serve/restarts.jsonl',
+    render: () => rendered(readLines<Restarts>('serve/restarts.jsonl'), restarted),
+  },
+  {
+    name: 'fuzz',
+    title: 'Damaged files for every parser',
+    about:
+      'Files, configurations and rows with bytes or entries changed, removed, doubled or cut off. Each is read or refused with a message; a fault is a crash, another error, more than a second of the processor, or more than 64 MiB left in buffers.',
+    command: 'npx tsx scripts/attacks/fuzz.ts --count 1000000 --seed 1',
+    needs: [],
+    file: 'serve/fuzz.jsonl',
+    render: () => rendered(readLines('serve/fuzz.jsonl'), damaged),
   },
   {
     name: 'moderation',

@@ -525,38 +525,6 @@ export function suited([suite]: readonly Suite[]): string {
   ].join('\n\n')
 }
 
-/** A line of scripts/attacks/overload.ts. */
-export type Overload =
-  | { overload: 'memory'; seconds: number; server_mib: number; models_mib: number; turn: string }
-  | { overload: 'turn'; kind: string; requests: number; p50_ms: number; p99_ms: number }
-  | { overload: 'rest'; requests: number; p50_ms: number; p99_ms: number }
-  | { overload: 'all turns'; requests: number; p50_ms: number; p99_ms: number; times: number }
-  | { overload: 'end'; clients: number; seconds: number; rounds: number; faults: number; growth: number }
-
-export function overloaded(lines: readonly Overload[]): string {
-  const of = <K extends Overload['overload']>(kind: K) =>
-    lines.filter((line): line is Extract<Overload, { overload: K }> => line.overload === kind)
-  const row = (name: string, { requests, p50_ms, p99_ms }: { requests: number; p50_ms: number; p99_ms: number }) => [
-    name,
-    ...[requests, p50_ms, p99_ms].map(figure),
-  ]
-  const memory = of('memory')
-  const most = (part: 'server_mib' | 'models_mib') => figure(Math.max(...memory.map((line) => line[part])))
-  const [all] = of('all turns')
-  const [end] = of('end')
-  return [
-    table([
-      ['the hostile client', 'requests of the others', 'first token, ms, p50', 'p99'],
-      ...of('rest').map((line) => row('rests', line)),
-      ...of('turn').map((line) => row(line.kind, line)),
-      ...(all ? [row('all turns', all)] : []),
-    ]),
-    all && end
-      ? `p99 beside it: ${figure(all.times)} times that of the rests. Requests of the others that failed or were answered otherwise than alone: ${end.faults}. Memory after the last round of all kinds: ${figure(end.growth)} times that after the first; most of the server ${most('server_mib')} MiB, of the model's process ${most('models_mib')} MiB.`
-      : '',
-  ].join('\n\n')
-}
-
 type Interval = readonly [low: number, high: number] | null
 
 export interface Judged {
