@@ -1,5 +1,33 @@
 // Distinguishes a run that has diverged from one that is merely noisy. Knows nothing about where the numbers come from.
+import { UserError } from '../core/types.ts'
 import type { StepResult } from './types.ts'
+
+/** The loss or the gradients are not finite or have exploded. The last good checkpoint is still there. */
+export class TrainingDiverged extends UserError {
+  override name = 'TrainingDiverged'
+  /** The update that failed, counting from 1, as in metrics.jsonl. */
+  readonly step: number
+  /** Documents of the batches of that update. */
+  readonly documentIds: readonly string[]
+  /** The last good checkpoint. */
+  readonly checkpoint: string | undefined
+
+  constructor(reason: string, step: number, documentIds: readonly string[], checkpoint: string | undefined) {
+    const more = documentIds.length > 8 ? ` and ${documentIds.length - 8} more` : ''
+    super(
+      [
+        `Training diverged at step ${step}: ${reason}.`,
+        ...(documentIds.length > 0 ? [`Documents of the step: ${documentIds.slice(0, 8).join(', ')}${more}.`] : []),
+        checkpoint ? `The last good checkpoint is ${checkpoint}.` : 'No checkpoint had been saved yet.',
+        `Look at the documents, or start a new run${checkpoint ? ' from that checkpoint' : ''} with a lower lr, a longer`,
+        'lr_warmup_ratio or a lower max_grad_norm.',
+      ].join(' '),
+    )
+    this.step = step
+    this.documentIds = documentIds
+    this.checkpoint = checkpoint
+  }
+}
 
 /** Losses and gradient norms of the latest steps, oldest first: plain JSON, kept in a checkpoint. */
 export interface RecentSteps {
