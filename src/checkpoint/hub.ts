@@ -277,12 +277,14 @@ export async function lastingSource(source: string): Promise<string> {
   return Object.hasOwn(shortNames, source) ? lastingSource(await shortNames[source]!()) : source
 }
 
-async function locate(source: string, options: PullOptions): Promise<string> {
-  options.signal?.throwIfAborted()
-  if (source.startsWith('pypi:')) return pullFromPyPI(source.slice('pypi:'.length), options)
-  if (await exists(source)) return source
+/** Where a model comes from. */
+type Origin = { path: string } | { python: string } | { hub: HubSource }
+
+async function originOf(source: string): Promise<Origin> {
+  if (source.startsWith('pypi:')) return { python: source.slice('pypi:'.length) }
+  if (await exists(source)) return { path: source }
   const short = Object.hasOwn(shortNames, source) ? shortNames[source] : undefined
-  if (short) return locate(await short(), options)
+  if (short) return originOf(await short())
   const explicit = source.startsWith('hf:')
   const hub = parseHubSource(explicit ? source.slice('hf:'.length) : source)
   if (hub === undefined)
@@ -290,5 +292,18 @@ async function locate(source: string, options: PullOptions): Promise<string> {
       `${source}: no such file or folder, nor a source: expected owner/name[@revision], owner/name/file.gguf, pypi:<package> or a short name (${Object.keys(shortNames).join(', ')})`,
     )
   if (!explicit) await checkNotLocal(source, hub)
-  return pullFromHub(hub, options)
+  return { hub }
+}
+
+/** The path of a model that is on this machine; undefined for one to be fetched. Asks nobody. Throws UserError for what is neither. */
+export async function localModel(source: string): Promise<string | undefined> {
+  const origin = await originOf(source)
+  return 'path' in origin ? origin.path : undefined
+}
+
+async function locate(source: string, options: PullOptions): Promise<string> {
+  options.signal?.throwIfAborted()
+  const origin = await originOf(source)
+  if ('path' in origin) return origin.path
+  return 'python' in origin ? pullFromPyPI(origin.python, options) : pullFromHub(origin.hub, options)
 }

@@ -1,6 +1,6 @@
 // The checkpoint layer: opening, saving, describing and fetching models.
 
-export { type PullOptions, pull } from './hub.ts'
+export { localModel, type PullOptions, pull } from './hub.ts'
 export {
   makeCheckpointFolder,
   type SaveOptions,

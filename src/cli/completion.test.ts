@@ -38,6 +38,10 @@ describe.skipIf(!has('bash'))('completion in bash', () => {
     expect(complete('unmask', 'generate', '--mode', 'd')).toContain('diffusion')
     expect(complete('unmask', 'generate', 'ti')).toEqual(['tiny'])
     expect(complete('unmask', 'generate', '--adapter', 'help.').sort()).toEqual(['help.test.ts', 'help.ts'])
+    expect(complete('unmask', 'cluster', 'pl')).toEqual(['plan'])
+    expect(complete('unmask', 'cluster', 'plan', '--gp')).toEqual(['--gpus'])
+    expect(complete('unmask', 'cluster', 'render', '--gp')).toEqual([])
+    expect(complete('unmask', 'cluster', 'render', '--to', 's')).toEqual(['slurm', 'skypilot'])
     expect(complete('unmask', 'completion', '')).toEqual(expect.arrayContaining([...shells]))
   })
 })
@@ -45,7 +49,7 @@ describe.skipIf(!has('bash'))('completion in bash', () => {
 describe.each(shells)('the script for %s', (shell) => {
   it('names every command and flag', () => {
     const text = script(shell)
-    for (const command of program.commands) {
+    for (const command of program.commands.flatMap((each) => [each, ...each.commands])) {
       expect(text).toContain(command.name())
       for (const { long } of command.options) expect(text).toContain(long!.slice(2))
     }

@@ -13,6 +13,10 @@ interface Flag {
 
 interface CommandWords {
   name: string
+  /** The command above it, as `eval` of `eval suite`. */
+  above: string | undefined
+  /** Commands below it. */
+  below: readonly string[]
   description: string
   flags: Flag[]
   /** Words that its arguments may be, beside files. */
@@ -21,7 +25,10 @@ interface CommandWords {
 
 /** The script that completes commands, flags, values of flags and `words` (names of models) in place of arguments. */
 export function completionScript(program: Command, shell: Shell, words: readonly string[]): string {
-  const commands = program.commands.map((command) => wordsOf(command, program, words))
+  // Those below first: what matches them matches the command above, too.
+  const commands = program.commands.flatMap((command) =>
+    [...command.commands, command].map((each) => wordsOf(each, program, words)),
+  )
   return { bash: bashScript, zsh: zshScript, fish: fishScript }[shell](commands)
 }
 
@@ -33,12 +40,15 @@ function wordsOf(command: Command, program: Command, words: readonly string[]): 
     ...program.options,
   ]
   const [argument] = command.registeredArguments
+  const below = command.commands.map((inner) => inner.name())
   return {
     name: command.name(),
+    above: command.parent === program ? undefined : command.parent?.name(),
+    below,
     description: firstSentence(command.description()),
     flags: flags.map(flagOf),
     words: [
-      ...command.commands.map((inner) => inner.name()),
+      ...below,
       ...(argument?.argChoices ?? (argument && /^(model|models|source)$/.test(argument.name()) ? words : [])),
     ],
   }
@@ -58,15 +68,17 @@ function choicesIn(flags: string): string[] {
 
 const firstSentence = (text: string): string => text.split(/[.:;(\n]/, 1)[0]!.trim()
 
+const upper = (commands: readonly CommandWords[]) => commands.filter(({ above }) => above === undefined)
+
 const names = (flags: readonly Flag[]): string => flags.flatMap((flag) => flag.names).join(' ')
 
 function bashScript(commands: readonly CommandWords[]): string {
-  const cases = commands.map(({ name, flags, words }) => {
+  const cases = commands.map(({ name, above, flags, words }) => {
     const values = flags
       .filter((flag) => flag.values && flag.values.length > 0)
       .map((flag) => `        ${flag.names.join('|')}) words="${flag.values!.join(' ')}" ;;`)
     const taking = flags.filter((flag) => flag.values?.length === 0).flatMap((flag) => flag.names)
-    return `    ${name})
+    return `    ${above === undefined ? `"${name} "*` : `"${above} ${name}"`})
       case "$previous" in
 ${values.map((line) => `${line}\n`).join('')}        ${taking.join('|') || '--'}) ;;
         *) words="${[names(flags), ...words].join(' ')}" ;;
@@ -74,12 +86,15 @@ ${values.map((line) => `${line}\n`).join('')}        ${taking.join('|') || '--'}
   })
   return `# Completion of unmask for bash. Load it with: source <(unmask completion bash)
 _unmask() {
-  local current=\${COMP_WORDS[COMP_CWORD]} previous=\${COMP_WORDS[COMP_CWORD-1]} words=
+  local current=\${COMP_WORDS[COMP_CWORD]} previous=\${COMP_WORDS[COMP_CWORD-1]} words= second=
+  if [ "$COMP_CWORD" -gt 2 ]; then second=\${COMP_WORDS[2]}; fi
   if [ "$COMP_CWORD" -eq 1 ]; then
-    COMPREPLY=($(compgen -W "${commands.map(({ name }) => name).join(' ')} --help --version" -- "$current"))
+    COMPREPLY=($(compgen -W "${upper(commands)
+      .map(({ name }) => name)
+      .join(' ')} --help --version" -- "$current"))
     return
   fi
-  case "\${COMP_WORDS[1]}" in
+  case "\${COMP_WORDS[1]} $second" in
 ${cases.join('\n')}
   esac
   COMPREPLY=($(compgen -W "$words" -- "$current"))
@@ -91,7 +106,7 @@ complete -o filenames -F _unmask unmask`
 const zshQuote = (text: string): string => text.replace(/['[\]:\\]/g, (mark) => (mark === "'" ? "'\\''" : `\\${mark}`))
 
 function zshScript(commands: readonly CommandWords[]): string {
-  const cases = commands.map(({ name, flags, words }) => {
+  const cases = commands.map(({ name, above, flags, words }) => {
     const specs = flags.flatMap(({ names, description, values }) =>
       names.map((flag) => {
         const value = values === undefined ? '' : values.length > 0 ? `:value:(${values.join(' ')})` : ':value:_files'
@@ -99,9 +114,11 @@ function zshScript(commands: readonly CommandWords[]): string {
       }),
     )
     const rest = words.length > 0 ? `_alternative "names:name:(${words.join(' ')})" "files:file:_files"` : '_files'
-    return `    ${name}) _arguments \\\n${[...specs, `      '*:argument:{${rest}}'`].join(' \\\n')} ;;`
+    const [pattern, shift] =
+      above === undefined ? [`'${name} '*`, ''] : [`'${above} ${name}'`, 'shift words; (( CURRENT-- )); ']
+    return `    ${pattern}) ${shift}_arguments \\\n${[...specs, `      '*:argument:{${rest}}'`].join(' \\\n')} ;;`
   })
-  const list = commands.map(({ name, description }) => `'${name}:${zshQuote(description)}'`)
+  const list = upper(commands).map(({ name, description }) => `'${name}:${zshQuote(description)}'`)
   return `#compdef unmask
 # Completion of unmask for zsh. Load it with: source <(unmask completion zsh)
 _unmask() {
@@ -110,7 +127,8 @@ _unmask() {
     _describe 'command' commands
     return
   fi
-  local command=$words[2]
+  local command="$words[2] "
+  (( CURRENT > 3 )) && command="$words[2] $words[3]"
   shift words
   (( CURRENT-- ))
   case $command in
@@ -123,10 +141,12 @@ compdef _unmask unmask`
 const fishQuote = (text: string): string => `'${text.replace(/['\\]/g, '\\$&')}'`
 
 function fishScript(commands: readonly CommandWords[]): string {
-  const lines = commands.flatMap(({ name, description, flags, words }) => {
-    const here = `-n '__fish_seen_subcommand_from ${name}'`
+  const lines = commands.flatMap(({ name, above, below, description, flags, words }) => {
+    const seen = '__fish_seen_subcommand_from'
+    const path = above === undefined ? name : `${above}; and ${seen} ${name}`
+    const here = `-n '${seen} ${path}${below.length > 0 ? `; and not ${seen} ${below.join(' ')}` : ''}'`
     return [
-      `complete -c unmask -n __fish_use_subcommand -f -a ${name} -d ${fishQuote(description)}`,
+      above === undefined && `complete -c unmask -n __fish_use_subcommand -f -a ${name} -d ${fishQuote(description)}`,
       ...(words.length > 0 ? [`complete -c unmask ${here} -a ${fishQuote(words.join(' '))}`] : []),
       ...flags.map(({ names, description: what, values }) => {
         const spelled = names.map((flag) => (flag.startsWith('--') ? `-l ${flag.slice(2)}` : `-s ${flag.slice(1)}`))
@@ -135,5 +155,8 @@ function fishScript(commands: readonly CommandWords[]): string {
       }),
     ]
   })
-  return ['# Completion of unmask for fish. Load it with: unmask completion fish | source', ...lines].join('\n')
+  return [
+    '# Completion of unmask for fish. Load it with: unmask completion fish | source',
+    ...lines.filter(Boolean),
+  ].join('\n')
 }

@@ -19,7 +19,11 @@ export interface Failure {
 
 /** The failure that an error stands for; a defect where `code` is `exitCodes.internal`. */
 export function failureOf(error: unknown): Failure {
-  if (error instanceof CommanderError) return { message: withoutPrefix(error.message), code: exitCodes.usage }
+  if (error instanceof CommanderError) {
+    // It has printed the help of a command that has commands, and was given none.
+    const message = error.code === 'commander.help' ? 'a command is missing; see --help' : error.message
+    return { message: withoutPrefix(message), code: exitCodes.usage }
+  }
   if (error instanceof SettingError) return { message: error.inNames(settingFlag), code: exitCodes.usage }
   if (error instanceof RecipeError) return { message: error.inOrigins(recipeFlag), code: exitCodes.usage }
   if (error instanceof UsageError) return { message: error.message, code: exitCodes.usage }

@@ -1,7 +1,7 @@
 // Fetching a model before a command uses it, with a bar.
 import type { Context } from './context.ts'
-import type { Display } from './display.ts'
-import { bytes, progressLine } from './format.ts'
+import { bytes } from './format.ts'
+import { countedProgress } from './progress.ts'
 
 /** Fetches what is not on this machine yet, and shows how far it is. Throws UserError where it cannot be had. */
 export async function fetchModel(
@@ -10,21 +10,14 @@ export async function fetchModel(
   token?: string,
 ): Promise<{ path: string }> {
   const { pull } = await import('../checkpoint/index.ts')
+  const counted = countedProgress(display)
   return pull(source, {
     signal,
     token,
     progress: (done, total, file) => {
       whenStopped('Stopping; what is downloaded is kept, and the same command goes on from there.')
-      showDownload(display, done, total, file)
+      counted({ what: file, done, total, format: bytes })
     },
-  })
-}
-
-function showDownload(display: Display, done: number, total: number, file: string): void {
-  const amount = `${file}  ${bytes(done)} of ${bytes(total)}`
-  display.update({
-    live: (width, colors) => progressLine(total > 0 ? done / total : 1, amount, width, colors.cyan),
-    plain: () => amount,
   })
 }
 

@@ -23,6 +23,15 @@ export function checkRequired(command: Command): void {
   if (missing.length > 0) throw new UsageError(missing.map(({ long }) => `${long}: is required`).join('\n'))
 }
 
+const givenFlags = (command: Command): Option[] =>
+  command.options.filter((option) => command.getOptionValueSource(option.attributeName()) === 'cli')
+
+/** Throws UsageError for a flag of `flags` that was given although nothing reads it; `why` says what it is for. */
+export function refuseUnread(command: Command, flags: readonly string[], why: string): void {
+  const unread = givenFlags(command).find(({ long }) => flags.includes(long!))
+  if (unread) throw new UsageError(`${unread.long}: ${why}`)
+}
+
 /**
  * The flags of a command below another. commander gives those that both have to the upper one. Throws UsageError for a flag that
  * only the upper one has.
@@ -30,10 +39,7 @@ export function checkRequired(command: Command): void {
 export function flagsBelow<T extends object>(command: Command): T {
   const upper = command.parent as Command
   const own = new Set(command.options.map((option) => option.attributeName()))
-  const foreign = upper.options.find((option) => {
-    const name = option.attributeName()
-    return !own.has(name) && upper.getOptionValueSource(name) === 'cli'
-  })
+  const foreign = givenFlags(upper).find((option) => !own.has(option.attributeName()))
   if (foreign) throw new UsageError(`${foreign.long}: unmask ${upper.name()} ${command.name()} has no such flag`)
   return command.optsWithGlobals<T>()
 }

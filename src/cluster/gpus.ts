@@ -1,5 +1,5 @@
 // GPUs that training can be planned for, as their makers' data sheets have them: dense bfloat16, without sparsity.
-import { UserError } from '../core/types.ts'
+import { SettingError } from '../core/types.ts'
 
 export interface Gpu {
   /** Bytes. */
@@ -22,14 +22,15 @@ export const gpus: Readonly<Record<string, Gpu>> = {
   MI300X: { memory: 192 * GB, flops: 1307e12, watts: 750 },
 }
 
-/** `H100:64` as a name and a number. Throws UserError where it is not one. */
+/** `H100:64` as a name and a number. Throws SettingError where it is not one. */
 export function parseGpus(text: string): { name: string; gpu: Gpu; count: number } {
   const [, name = '', number = '1'] = /^([A-Za-z0-9]+)(?::(\d{1,6}))?$/.exec(text) ?? []
   const gpu = Object.hasOwn(gpus, name) ? gpus[name] : undefined
   const count = Number(number)
   if (!gpu || count < 1)
-    throw new UserError(
-      `${JSON.stringify(text)}: expected a GPU and how many, such as H100:64; known: ${Object.keys(gpus).join(', ')}`,
+    throw new SettingError(
+      'gpus',
+      `expected a GPU and how many, such as H100:64, not ${JSON.stringify(text)}; known: ${Object.keys(gpus).join(', ')}`,
     )
   return { name, gpu, count }
 }

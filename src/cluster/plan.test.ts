@@ -70,9 +70,9 @@ describe('a plan', () => {
     expect(() => parseGpus('constructor:2')).toThrow('known: A100')
     const plan = { ...setup, ...assumed, schedule, gpu: parseGpus('H100').gpu }
     expect(() => planTraining(flash, { ...plan, gpus: 12 })).toThrow(
-      '8 processes for the experts do not divide 12 GPUs',
+      'expected a divisor of 12 GPUs and of 256 experts, not 8',
     )
-    expect(() => planTraining(flash, { ...plan, gpus: 9, expertParallel: 9 })).toThrow('do not divide 256 experts')
+    expect(() => planTraining(flash, { ...plan, gpus: 9, expertParallel: 9 })).toThrow('of 256 experts, not 9')
   })
 })
 

@@ -1,5 +1,5 @@
 // What training a model on many GPUs takes: memory, time, energy, CO2 and money of each stage. Formulas: docs/cluster.md.
-import { UserError } from '../core/types.ts'
+import { SettingError } from '../core/types.ts'
 import type { Stage } from '../diffusion/schedule.ts'
 import { type Model, parameterCounts } from '../models/index.ts'
 import type { Gpu } from './gpus.ts'
@@ -64,14 +64,21 @@ export function flopsPerToken(model: Model, setup: Setup): number {
   return positions * (6 * inLayers + attention) + (6 * head * setup.copies) / 2
 }
 
-/** Throws UserError where the processes cannot be divided so. */
+function checkExpertParallel({ mixtures }: Model, { expertParallel, gpus }: PlanOptions): void {
+  if (expertParallel === 1) return
+  const experts = mixtures[0]?.experts
+  if (experts === undefined) throw new SettingError('expertParallel', 'this model has no experts: leave it out')
+  if (gpus % expertParallel !== 0 || experts % expertParallel !== 0)
+    throw new SettingError(
+      'expertParallel',
+      `expected a divisor of ${gpus} GPUs and of ${experts} experts, not ${expertParallel}`,
+    )
+}
+
+/** Throws SettingError where the processes cannot be divided so. */
 export function planTraining(model: Model, options: PlanOptions): Plan {
-  const { gpu, gpus, schedule, mfu, price, overhead, carbon, expertParallel } = options
-  if (gpus % expertParallel !== 0)
-    throw new UserError(`${expertParallel} processes for the experts do not divide ${gpus} GPUs`)
-  const experts = model.mixtures[0]?.experts ?? 1
-  if (experts % expertParallel !== 0)
-    throw new UserError(`${expertParallel} processes for the experts do not divide ${experts} experts`)
+  const { gpu, gpus, schedule, mfu, price, overhead, carbon } = options
+  checkExpertParallel(model, options)
   const stages = schedule.map(({ blockSize, tokens }): StagePlan => {
     const setup = { ...options, processes: gpus, blockSize }
     const tokensPerSecond = (gpus * gpu.flops * mfu) / flopsPerToken(model, setup)

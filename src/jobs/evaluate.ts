@@ -1,6 +1,6 @@
 // Measures models: likelihood of held-out text, and decoding of held-out prompts against the base model.
 // It composes data, trainer and decoder; the figures themselves are made in eval.
-import type { Adapter } from '../checkpoint/adapter.ts'
+import { type Adapter, readAdapterConfig } from '../checkpoint/adapter.ts'
 import { type InferenceModel, type LoadedModel, loadAdapterFor, loadForInference } from '../checkpoint/load.ts'
 import { type Device, UserError } from '../core/types.ts'
 import {
@@ -80,6 +80,7 @@ export async function evaluate(options: EvaluateOptions): Promise<EvaluateResult
   const { signal, onEvent } = options
   checkPurpose(options)
   if (options.data) await checkRows({ paths: options.data })
+  if (options.adapter !== undefined) await readAdapterConfig(options.adapter)
   const loading = { signal }
   onEvent?.({ type: 'phase', message: `loading ${options.model}` })
   const loaded = await loadForInference(options.model, loading)

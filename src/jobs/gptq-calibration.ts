@@ -1,7 +1,7 @@
 // What the matrices of a model are multiplied with: runs the model over text, layer by layer, and sums x x^T of the inputs x
 // of each matrix, inside the graph. Composes data, the objectives of training and the executor.
 
-import { type TensorData, UserError } from '../core/types.ts'
+import { SettingError, type TensorData } from '../core/types.ts'
 import { validationBatches } from '../data/index.ts'
 import type { Batch } from '../data/types.ts'
 import { add, mul } from '../graph/ops/elementwise.ts'
@@ -227,7 +227,7 @@ async function prepareBatches(
   const blockSize = name === 'ar' ? 1 : typeof config.block_size === 'number' ? config.block_size : 32
   const text = wholeFiles(paths, { model, tokenizer }, { blockSize, seed: 0, template })
   const batches = await validationBatches(text, tokens)
-  if (batches.length === 0) throw new UserError(`--calibration: there is no text in ${paths.join(', ')}`)
+  if (batches.length === 0) throw new SettingError('calibration', `there is no text in ${paths.join(', ')}`)
   const shift = config.same_token_labels === false
   const sizes = { blockSize, finalBlockSize: blockSize, hiddenSize: dimensions.hiddenSize }
   const settings = { ...sizes, maskTokenId, shift, noise: {}, weighting: 'elbo', embeddingNoise: 0 } as const

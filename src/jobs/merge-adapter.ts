@@ -5,7 +5,7 @@ import { derivedRecord } from '../account/record.ts'
 import { isAdapterFolder } from '../checkpoint/adapted.ts'
 import { claimOutput, openCheckpoint, type StoredDType, saveCheckpoint } from '../checkpoint/index.ts'
 import { checkTensors } from '../checkpoint/load.ts'
-import { UserError } from '../core/types.ts'
+import { SettingError, UserError } from '../core/types.ts'
 import { createModel } from '../models/index.ts'
 import { quantize } from './quantize.ts'
 
@@ -32,7 +32,7 @@ export interface MergeAdapterOptions {
 export async function mergeAdapter(options: MergeAdapterOptions): Promise<void> {
   const { adapter, out, force, dtype, bits, command = 'unmask merge', signal } = options
   if (!(await isAdapterFolder(adapter))) throw new UserError(`${adapter}: is not the folder of an adapter`)
-  if (bits && dtype) throw new UserError('a model in bits has no --dtype: choose one')
+  if (bits && dtype) throw new SettingError(['bits', 'dtype'], 'a model in bits has no other type: choose one')
   await claimOutput(out, { inputs: [adapter], force })
   const checkpoint = await openCheckpoint(adapter)
   try {

@@ -1,9 +1,11 @@
 // The recipe of a pipeline: a list of stages with their settings, and sections that they share. All contradictions are found
-// here, before anything runs. Reads config.json of a model that is on this machine, and nothing else.
+// here, before anything runs. Reads the headers of a model that is on this machine, and nothing else.
 import { join } from 'node:path'
 import * as z from 'zod'
+import { isAdapterFolder } from '../checkpoint/adapted.ts'
 import { exists, readModelJson } from '../checkpoint/file.ts'
-import { shortNames, tinyModel } from '../checkpoint/names.ts'
+import { localModel } from '../checkpoint/hub.ts'
+import { openCheckpoint } from '../checkpoint/huggingface.ts'
 import { type ModelConfig, UserError } from '../core/types.ts'
 import { check } from '../formats/check.ts'
 import { isRecord } from '../formats/json.ts'
@@ -77,7 +79,7 @@ export async function parsePipeline(value: unknown, origin: Origin = (path) => p
     )
   const { model, output_dir: outputDir, threads, seed, stages, ...sections } = result.data
   const planned: PlannedStage[] = []
-  const known = new Map<string | undefined, Known>([[undefined, await knownOf(model)]])
+  const known = new Map<string | undefined, Known>([[undefined, await knownOf(model, origin)]])
   let last: string | undefined
   for (const [i, entry] of stages.entries()) {
     const { kind, path, given } = stageOf(entry, `stages.${i}`, origin)
@@ -176,11 +178,19 @@ function isSaid(value: unknown, key: string): boolean {
   return true
 }
 
-/** What can be known of a model before it is fetched. */
-async function knownOf(model: string): Promise<Known> {
-  const local = (await exists(model)) ? model : model === 'tiny' && shortNames.tiny ? tinyModel : undefined
-  const file = local === undefined ? undefined : join(local, 'config.json')
-  if (file === undefined || !(await exists(file))) return { config: undefined, rounded: undefined, run: undefined }
-  const config = (await readModelJson(file)) as ModelConfig
-  return { config, rounded: config.quantization_config ? `the model ${model}` : undefined, run: undefined }
+/** What can be known of a model before it is fetched. Throws UserError where it is neither here nor a source, or no model. */
+async function knownOf(model: string, origin: Origin): Promise<Known> {
+  try {
+    const local = await localModel(model)
+    // The base of an adapter may have to be fetched.
+    if (local === undefined || (await isAdapterFolder(local)))
+      return { config: undefined, rounded: undefined, run: undefined }
+    await (await openCheckpoint(local)).close()
+    const file = join(local, 'config.json')
+    if (!(await exists(file))) return { config: undefined, rounded: undefined, run: undefined }
+    const config = (await readModelJson(file)) as ModelConfig
+    return { config, rounded: config.quantization_config ? `the model ${model}` : undefined, run: undefined }
+  } catch (error) {
+    throw error instanceof UserError ? new UserError(`${origin('model')}: ${error.message}`) : error
+  }
 }

@@ -221,14 +221,12 @@ function planMeasuring(schema: typeof evalSettings | typeof tuneSettings, settin
   return { settings: { ...own, ...sections }, paths: own.data ?? [] }
 }
 
-const pullSettings = z.strictObject({ model: z.string().min(1).optional() })
-
 export const stageKinds = {
   pull: {
     description: 'fetches the model of the pipeline',
     shares: [],
     plan: (settings, { known, origin }) => ({
-      settings: checked(pullSettings, settings, origin),
+      settings: checked(z.strictObject({}), settings, origin),
       paths: [],
       after: known,
     }),

@@ -114,6 +114,16 @@ describe('parsePipeline', () => {
     )
   })
 
+  it('refuses a model that is neither here nor a source, and what is no model', async () => {
+    const refused = (model: string, message: RegExp) =>
+      expect(parsePipeline(recipe([convert], { model }))).rejects.toThrow(message)
+    await refused(join(folder, 'none'), /^model: .*none: no such file or folder/)
+    await refused('models/tinny', /^model: models\/tinny: no such file or folder in models\//)
+    await refused(folder, /^model: .*holds no checkpoint/)
+    // Whether a repository is there would have to be asked.
+    expect((await parsePipeline(recipe([convert], { model: 'someone/something' }))).model).toBe('someone/something')
+  })
+
   it('knows every stage', () => {
     expect(stageNames).toEqual(['pull', 'convert', 'sft', 'cap', 'dpo', 'merge', 'quantize', 'tune', 'eval', 'export'])
   })

@@ -208,12 +208,12 @@ describe('what exists', () => {
 describe('refused:', () => {
   it('formats that do not exist or do not fit', async () => {
     const out = at('none')
-    await expect(quantize({ model: tinyModel, out, groupSize: 24 })).rejects.toThrow('--group-size: expected')
+    await expect(quantize({ model: tinyModel, out, groupSize: 24 })).rejects.toThrow('groupSize: expected')
     await expect(quantize({ model: tinyModel, out, groupSize: 256 })).rejects.toThrow('not whole groups of 256')
     await expect(quantize({ model: tinyModel, out, offsets: true, symmetric: true })).rejects.toThrow('choose one')
-    await expect(quantize({ model: tinyModel, out, bits: 3 as 4 })).rejects.toThrow('--bits: expected 4 or 8')
+    await expect(quantize({ model: tinyModel, out, bits: 3 as 4 })).rejects.toThrow('bits: expected 4 or 8')
     const rows = { model: tinyModel, out, bits: 8, activations: 8 } as const
-    await expect(quantize({ ...rows, bits: 4 })).rejects.toThrow('--activations 8 needs --bits 8')
+    await expect(quantize({ ...rows, bits: 4 })).rejects.toThrow('activations, bits: 8 bits')
     await expect(quantize({ ...rows, groupSize: 32 })).rejects.toThrow('one scale per row')
     await expect(quantize({ ...rows, symmetric: false })).rejects.toThrow('one scale per row')
     await expect(openCheckpoint(out)).rejects.toThrow('no such file')
@@ -477,9 +477,9 @@ describe('gptq', () => {
 
   it('needs text, and only it takes some', async () => {
     await expect(quantize({ model: tinyModel, out: at('no'), method: 'gptq' })).rejects.toThrow(
-      '--method gptq needs text',
+      'method, calibration: gptq needs text',
     )
     await expect(quantize({ model: tinyModel, out: at('no'), calibration: [text] })).rejects.toThrow('no other method')
-    await expect(quantize({ model: tinyModel, out: at('no'), sequential: false })).rejects.toThrow('--no-sequential')
+    await expect(quantize({ model: tinyModel, out: at('no'), sequential: false })).rejects.toThrow('sequential: false')
   })
 })

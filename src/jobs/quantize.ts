@@ -14,7 +14,7 @@ import {
 } from '../checkpoint/index.ts'
 import { checkTensors } from '../checkpoint/load.ts'
 import { quantizationConfig } from '../checkpoint/quantized.ts'
-import { type BlockFormat, type QuantizedParameter, UserError } from '../core/types.ts'
+import { type BlockFormat, type QuantizedParameter, SettingError, UserError } from '../core/types.ts'
 import { checkRows } from '../data/index.ts'
 import { createModel } from '../models/index.ts'
 import { inverseFactor, roundCompensated } from '../quant/gptq.ts'
@@ -65,6 +65,8 @@ export interface QuantizeOptions {
   /** The command to record. Default `unmask quantize`. */
   command?: string
   signal?: AbortSignal
+  /** Makes the model a path on this machine. Default `pull`. */
+  fetch?: typeof pull
   onEvent?: (event: QuantizeEvent) => void
 }
 
@@ -94,7 +96,8 @@ export interface QuantizeResult {
 export async function quantize(options: QuantizeOptions): Promise<QuantizeResult> {
   const { out, activations, bits = 4, groupSize = 32, offsets = false, symmetric = !offsets, method = 'rtn' } = options
   const { force, signal, onEvent = () => undefined } = options
-  if (offsets && symmetric) throw new UserError('groups with offsets are not symmetric: choose one')
+  if (offsets && symmetric)
+    throw new SettingError(['offsets', 'symmetric'], 'groups with offsets are not symmetric: choose one')
   const groups: BlockFormat = {
     bits,
     blockSize: groupSize,
@@ -105,12 +108,13 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
   else checkFormat(groups)
   const formatOf = (shape: readonly number[]): BlockFormat => (activations ? rowFormat(shape) : groups)
   if ((method === 'gptq') !== (options.calibration !== undefined))
-    throw new UserError('--method gptq needs text (--calibration), and no other method takes it')
+    throw new SettingError(['method', 'calibration'], 'gptq needs text, and no other method takes it')
   const { sequential = true } = options
-  if (!sequential && method !== 'gptq') throw new UserError('--no-sequential is for --method gptq')
+  if (!sequential && method !== 'gptq')
+    throw new SettingError('sequential', (nameOf) => `false is for ${nameOf('method')} gptq`)
   await claimOutput(out, { inputs: [options.model, ...(options.calibration ?? [])], force })
   if (options.calibration) await checkRows({ paths: options.calibration })
-  const { path } = await pull(options.model, { signal })
+  const { path } = await (options.fetch ?? pull)(options.model, { signal })
   await claimOutput(out, { inputs: [path], force })
   const checkpoint = await openCheckpoint(path)
   let calibration: Calibration | undefined
@@ -122,16 +126,17 @@ export async function quantize(options: QuantizeOptions): Promise<QuantizeResult
     const matrices = [...model.parameters].filter(([name, shape]) => isMatrixToQuantize(name, shape))
     for (const [name, [, width]] of matrices) {
       if (activations && width > MOST_SUMMED)
-        throw new UserError(`--activations: rows of ${name} have ${width} values; whole numbers sum ${MOST_SUMMED}`)
+        throw new SettingError('activations', `rows of ${name} have ${width} values; whole numbers sum ${MOST_SUMMED}`)
       if (!activations && width % groupSize !== 0)
-        throw new UserError(`--group-size: rows of ${name} have ${width} values, not whole groups of ${groupSize}`)
+        throw new SettingError('groupSize', `rows of ${name} have ${width} values, not whole groups of ${groupSize}`)
     }
 
     const tokenizerFiles = await checkpoint.tokenizerFiles()
     if (options.calibration) {
+      const tokenizer = loadTokenizer(tokenizerFiles)
       onEvent({ type: 'phase', message: 'running the model over the calibration text' })
       const { calibrationTokens: tokens = 16_384, template, threads } = options
-      calibration = await calibrate({ model, tokenizer: loadTokenizer(tokenizerFiles) }, checkpoint.read, {
+      calibration = await calibrate({ model, tokenizer }, checkpoint.read, {
         paths: options.calibration,
         tokens,
         template,
@@ -218,21 +223,22 @@ export function storedTensors(
 }
 
 function checkFormat({ bits, blockSize }: BlockFormat): void {
-  if (bits !== 4 && bits !== 8) throw new UserError(`--bits: expected 4 or 8, not ${bits}`)
+  if (bits !== 4 && bits !== 8) throw new SettingError('bits', `expected 4 or 8, not ${bits}`)
   if (!Number.isInteger(Math.log2(blockSize)) || blockSize < 16 || blockSize > 256)
-    throw new UserError(`--group-size: expected 16, 32, 64, 128 or 256, not ${blockSize}`)
+    throw new SettingError('groupSize', `expected 16, 32, 64, 128 or 256, not ${blockSize}`)
 }
 
 /** Products of that many numbers of 8 bits fit into a sum of 32 bits. */
 const MOST_SUMMED = 65_536
 
 function checkRowFormat({ bits, groupSize, symmetric, offsets, method }: QuantizeOptions): void {
-  if (bits !== 8) throw new UserError('--activations 8 needs --bits 8')
+  if (bits !== 8) throw new SettingError(['activations', 'bits'], '8 bits of inputs need 8 bits of weights')
   if (groupSize !== undefined || symmetric === false || offsets)
-    throw new UserError(
-      '--activations 8 has one scale per row: neither --group-size, --asym nor --offsets goes with it',
+    throw new SettingError(
+      'activations',
+      (nameOf) => `a row has one scale: leave out ${nameOf('groupSize')}, zero points and ${nameOf('offsets')}`,
     )
-  if (method === 'gptq') throw new UserError('--activations 8 does not go with --method gptq')
+  if (method === 'gptq') throw new SettingError(['activations', 'method'], 'gptq rounds weights alone')
 }
 
 const elements = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1)

@@ -111,12 +111,12 @@ async function suiteInFolder(options: SuiteOptions): Promise<SuiteResult> {
   const executor = createExecutor({ threads: recipe.threads || undefined, device: options.device })
   const entrants: Entrant[] = []
   try {
-    for (const [name, source] of [
+    const sources = [
       ['model', recipe.model],
-      ['base', recipe.base],
-    ] as const) {
-      if (source === undefined) continue
-      await fetch?.(source)
+      ...(recipe.base === undefined ? [] : [['base', recipe.base] as const]),
+    ] as const
+    for (const [, source] of sources) await fetch?.(source)
+    for (const [name, source] of sources) {
       phase(`loading ${source}`)
       entrants.push(await enter(executor, name, source, recipe, signal))
     }

@@ -8,13 +8,22 @@ import { writeTextAtomically } from '../checkpoint/file.ts'
 import { openCheckpoint, writeCheckpoint } from '../checkpoint/index.ts'
 import { checkTensors } from '../checkpoint/load.ts'
 import { createModel } from '../models/index.ts'
+import { loadTokenizer } from '../tokenizer/index.ts'
 import { storedTensors } from './quantize.ts'
 
 /** A download that stops goes on at the shard where it stopped; a tensor that is larger has one of its own. */
 const SHARD_BYTES = 8 << 20
 
-/** Writes the model at `source` into `folder`, which exists and is empty; `name` is what people call it. Returns the bytes of all files. */
-export async function writeWebModel(source: string, folder: string, name: string): Promise<number> {
+/**
+ * Writes the model at `source` into `folder`, which exists and is empty; `name` is what people call it. `onChecked` is called
+ * before the first write. Returns the bytes of all files. Throws UserError where the source is no model that can be run.
+ */
+export async function writeWebModel(
+  source: string,
+  folder: string,
+  name: string,
+  onChecked: () => void = () => undefined,
+): Promise<number> {
   const checkpoint = await openCheckpoint(source)
   try {
     const model = createModel(checkpoint.config)
@@ -22,6 +31,8 @@ export async function writeWebModel(source: string, folder: string, name: string
     const { config, generationConfig } = checkpoint
     const parameters = storedTensors(checkpoint, model.parameters)
     const tokenizerFiles = await checkpoint.tokenizerFiles()
+    loadTokenizer(tokenizerFiles)
+    onChecked()
     await writeCheckpoint(folder, {
       ...{ config, parameters, tokenizerFiles, generationConfig, maxShardBytes: SHARD_BYTES },
     })

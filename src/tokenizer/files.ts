@@ -58,7 +58,7 @@ export function parseTokenizerJson(text: string): TokenizerJson {
     }
     checkId(token.id, token.content)
   }
-  checkGrowth(json)
+  checkSteps(json)
   return {
     normalizer: null,
     pre_tokenizer: null,
@@ -74,23 +74,38 @@ export function parseTokenizerJson(text: string): TokenizerJson {
 const MOST_GROWTH = 64
 const MOST_STEPS = 256
 
-/** Refuses normalisers that make a short text a long one: each step may multiply what the one before made. */
-function checkGrowth({ normalizer, pre_tokenizer }: Json): void {
+/** A normalizer, pre-tokenizer or decoder and, of sequences, all of their parts, each with its place in the file. */
+function* stepsAt(node: unknown, path: string, depth = 0): Generator<{ step: Json; path: string }> {
+  if (!isObject(node)) return
+  if (depth > 16) throw new UserError(`tokenizer.json: ${path}: sequences lie in sequences too often`)
+  yield { step: node, path }
+  for (const key of ['normalizers', 'pretokenizers', 'decoders']) {
+    const parts = node[key]
+    if (Array.isArray(parts))
+      for (const [i, part] of parts.entries()) yield* stepsAt(part, `${path}.${key}.${i}`, depth + 1)
+  }
+}
+
+/** Refuses patterns that are none, and normalisers that make a short text a long one: each step may multiply what the one before made. */
+function checkSteps(json: Json): void {
   let growth = 1
   let steps = 0
-  const visit = (node: unknown, depth: number): void => {
-    if (!isObject(node)) return
-    if (++steps > MOST_STEPS || depth > 16) throw new UserError('tokenizer.json: its normalizer has too many steps')
-    if (node.type === 'Replace') growth *= growthOf(node)
-    for (const parts of [node.normalizers, node.pretokenizers])
-      if (Array.isArray(parts)) for (const part of parts) visit(part, depth + 1)
-  }
-  visit(normalizer, 0)
-  visit(pre_tokenizer, 0)
+  for (const name of ['normalizer', 'pre_tokenizer', 'decoder'])
+    for (const { step, path } of stepsAt(json[name], name)) {
+      if (++steps > MOST_STEPS) throw new UserError(`tokenizer.json: its ${name} has too many steps`)
+      if (step.type === 'Replace' || step.type === 'Split') checkPattern(step.pattern, `${path}.pattern`)
+      if (step.type === 'Replace' && name !== 'decoder') growth *= growthOf(step)
+    }
   if (growth > MOST_GROWTH)
     throw new UserError(
       `tokenizer.json: its normalizer makes up to ${growth} characters of one; at most ${MOST_GROWTH} are accepted`,
     )
+}
+
+function checkPattern(pattern: unknown, path: string): void {
+  const text = isObject(pattern) ? (pattern.Regex ?? pattern.String) : undefined
+  if (typeof text !== 'string')
+    throw new UserError(`tokenizer.json: ${path}: expected an object with a text "Regex" or "String"`)
 }
 
 /** The most characters that a replacement makes of one. */

@@ -316,3 +316,17 @@ test.each([
     loadTokenizer({ 'tokenizer.json': JSON.stringify(json) }).encode('a', { addSpecialTokens: true }),
   ).toThrow(UserError)
 })
+
+test.each([
+  ['normalizer.pattern', { normalizer: { type: 'Replace', pattern: {}, content: '' } }],
+  ['normalizer.normalizers.0.pattern', { normalizer: sequence('normalizers', { type: 'Replace', pattern: '_' }) }],
+  ['pre_tokenizer.pretokenizers.0.pattern', { pre_tokenizer: sequence('pretokenizers', { type: 'Split' }) }],
+  ['decoder.decoders.0.pattern', { decoder: sequence('decoders', { type: 'Replace', pattern: { Regex: 5 } }) }],
+])('a pattern that is none is refused by its place: %s', (place, part) => {
+  const json = { model: { type: 'BPE', vocab: { a: 0 }, merges: [] }, ...part }
+  expect(() => loadTokenizer({ 'tokenizer.json': JSON.stringify(json) })).toThrow(`tokenizer.json: ${place}: expected`)
+})
+
+function sequence(name: string, part: object) {
+  return { type: 'Sequence', [name]: [part] }
+}

@@ -4,6 +4,7 @@ import type { AccelerateEvent, AccelerateResult } from '../../jobs/accelerate.ts
 import { acceleratorSchema, parseAcceleratorRecipe, recipeSettings } from '../../jobs/recipe.ts'
 import type { Context } from '../context.ts'
 import { count, decimals } from '../format.ts'
+import { countedProgress } from '../progress.ts'
 import { mergeRecipe, recipeFile } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
 import { runTraining, trainingCommand, trainingFlags } from '../training-command.ts'
@@ -48,12 +49,13 @@ Examples:
 function accelerateDisplay(context: Context): (event: AccelerateEvent) => void {
   const show = convertDisplay(context)
   const { display } = context
+  const counted = countedProgress(display)
   return (event) => {
     switch (event.type) {
       case 'generating': {
         context.whenStopped('Stopping; the answers so far are kept.')
-        const text = `writing answers: ${count(event.tokens)} of ${count(event.totalTokens)} tokens`
-        display.update({ live: (_, colors) => colors.dim(text), plain: () => text })
+        const { tokens: done, totalTokens: total } = event
+        counted({ what: 'writing answers', done, total, unit: 'tokens', format: count })
         break
       }
       case 'step':

@@ -6,6 +6,7 @@ import type { Evaluation } from '../../train/types.ts'
 import type { Context } from '../context.ts'
 import { runFolderOptions } from '../flags.ts'
 import { count, decimals, percent } from '../format.ts'
+import { countedProgress } from '../progress.ts'
 import { addRecipeFlags, loadRecipe, recipeFile } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
 import { runTraining, type TrainingFlags } from '../training-command.ts'
@@ -58,6 +59,7 @@ export function convertDisplay({
   display,
   whenStopped,
 }: Pick<Context, 'display' | 'whenStopped'>): (event: ConvertEvent) => void {
+  const counted = countedProgress(display)
   let saved = false
   // Elsewhere than on a terminal it would take the place of the first step's line.
   const waiting = (text: string) => {
@@ -108,10 +110,8 @@ export function convertDisplay({
       case 'warning':
         display.line(`warning: ${event.message}`)
         break
-      case 'decoding': {
-        const text = `decoding, ${event.label}: ${event.done} of ${event.total} prompts`
-        display.update({ live: (_, colors) => colors.dim(text), plain: () => text })
-      }
+      case 'decoding':
+        counted({ what: `decoding, ${event.label}`, done: event.done, total: event.total, unit: 'prompts' })
     }
   }
 }

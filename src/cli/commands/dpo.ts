@@ -6,6 +6,7 @@ import { recipeSettings } from '../../jobs/recipe.ts'
 import type { Evaluation } from '../../train/types.ts'
 import type { Context } from '../context.ts'
 import { count, decimals, percent } from '../format.ts'
+import { countedProgress } from '../progress.ts'
 import { mergeRecipe, recipeFile } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
 import { runTraining, trainingCommand, trainingFlags } from '../training-command.ts'
@@ -47,20 +48,20 @@ Examples:
     )
 }
 
-function dpoDisplay(context: Context): (event: DpoEvent) => void {
+/** Shows the events of such a training on the display. */
+export function dpoDisplay(context: Pick<Context, 'display' | 'whenStopped'>): (event: DpoEvent) => void {
   const show = convertDisplay(context)
   const { display } = context
+  const counted = countedProgress(display)
   return (event) => {
     switch (event.type) {
       case 'pairs':
         display.line(`${count(event.training)} pairs to train on, ${count(event.heldOut)} held out`)
         break
-      case 'reference': {
+      case 'reference':
         context.whenStopped('Stopping; what has been measured is kept.')
-        const text = `reference: ${event.done} of ${event.total} pairs`
-        display.update({ live: (_, colors) => colors.dim(text), plain: () => text })
+        counted({ what: 'reference', done: event.done, total: event.total, unit: 'pairs' })
         break
-      }
       case 'step':
         showTraining(display, () => ({
           ...event,

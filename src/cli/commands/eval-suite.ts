@@ -7,7 +7,8 @@ import { parseSuiteRecipe, suiteSchema } from '../../jobs/suite-recipe.ts'
 import type { Context } from '../context.ts'
 import { fetchForTraining } from '../fetch.ts'
 import { deviceOption, flagsBelow, runFolderOptions } from '../flags.ts'
-import { decimals, duration, percent, progressLine, table } from '../format.ts'
+import { decimals, percent, table } from '../format.ts'
+import { countedProgress } from '../progress.ts'
 import { addRecipeFlags, mergeRecipe, recipeFile, withOrigins } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
 import type { TrainingFlags } from '../training-command.ts'
@@ -42,7 +43,7 @@ Examples:
           suite({
             ...{ recipe: loaded.recipe, yaml: loaded.yaml, resume: flags.resume, force: flags.force },
             command: `unmask ${process.argv.slice(2).join(' ')}`,
-            ...{ device: context.device, signal: context.signal, onEvent: show(context) },
+            ...{ device: context.device, signal: context.signal, onEvent: suiteDisplay(context) },
             fetch: (source) => fetchForTraining(context, source),
           }),
         )
@@ -56,21 +57,18 @@ Examples:
     )
 }
 
-const show =
-  ({ display, whenStopped }: Context) =>
-  (event: SuiteEvent): void => {
+function suiteDisplay({ display, whenStopped }: Context): (event: SuiteEvent) => void {
+  const show = countedProgress(display)
+  return (event) => {
     if (event.type === 'phase') {
       display.line(event.message)
       return
     }
     whenStopped('Stopping; answers so far are kept, and --resume goes on from there.')
     const { task, done, total, secondsLeft } = event
-    const text = `${task}: ${done} of ${total} answers, ${duration(secondsLeft)} left`
-    display.update({
-      live: (width, colors) => progressLine(done / total, text, width, colors.cyan),
-      plain: () => text,
-    })
+    show({ what: task, done, total, unit: 'answers', secondsLeft })
   }
+}
 
 /** The figures of a run without its answers, for --json. */
 function figuresOf({ run, base }: SuiteResult) {

@@ -63,7 +63,7 @@ Examples:
         const blockSize = wholeNumber('--block-size', flags.blockSize)
         const seed = wholeNumber('--seed', flags.seed, 0)
         const sections = sectionFlags(command.opts())
-        await fetchModel(context, command.args[0]!)
+        for (const model of [command.args[0]!, ...(flags.base ? [flags.base] : [])]) await fetchModel(context, model)
         const result = await evaluate({
           model: command.args[0]!,
           base: flags.base,

@@ -25,9 +25,9 @@ Examples:
       action(session, async (context, command) => {
         const [model, out] = command.args as [string, string]
         const { to, force } = command.opts<{ to: 'onnx' | 'web'; force?: boolean }>()
-        await fetchModel(context, model)
         const options = {
           ...{ model, out, force, signal: context.signal },
+          fetch: (source: string) => fetchModel(context, source),
           onPhase: (text: string) => context.display.update({ live: () => text, plain: () => text }),
         }
         if (to === 'web') {

@@ -4,7 +4,7 @@ import { Command } from 'commander'
 import { settingsFromKeys } from '../../decode/settings.ts'
 import { UsageError } from '../errors.ts'
 import { fetchAndLoad } from '../fetch.ts'
-import { deviceOption, wholeNumber } from '../flags.ts'
+import { deviceOption, refuseUnread, wholeNumber } from '../flags.ts'
 import { decimals } from '../format.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
@@ -43,7 +43,7 @@ Examples:
       action(session, async (context) => {
         const flags = command.opts<Flags>()
         const { parseGaps } = await import('../../text/fill.ts')
-        const pieces = parseGaps(await textOf(flags))
+        const pieces = parseGaps(await textOf(command))
         const blockSize = wholeNumber('--block-size', flags.blockSize, 1)
         const rightContext = wholeNumber('--right-context', flags.rightContext, 0)
         const { openModel } = await import('../../text/open.ts')
@@ -66,9 +66,11 @@ Examples:
     )
 }
 
-async function textOf({ text, prefix, suffix = '', length = '16' }: Flags): Promise<string> {
+async function textOf(command: Command): Promise<string> {
+  const { text, prefix, suffix = '', length = '16' } = command.opts<Flags>()
   if ((text === undefined) === (prefix === undefined))
     throw new UsageError('give either --text, or --prefix and --suffix')
+  if (text !== undefined) refuseUnread(command, ['--suffix', '--length'], 'is for --prefix')
   if (text === '-') return (await readStream(process.stdin)).replace(/\r?\n$/, '')
   if (text !== undefined) return text
   if (!/^\d+(-\d+)?$/.test(length)) throw new UsageError(`--length: expected a number such as 8 or 2-8, not ${length}`)

@@ -9,6 +9,9 @@ import { count, decimals, duration, percent, table } from '../format.ts'
 import { addRecipeFlags, mergeRecipe } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
 import { convertDisplay } from './convert.ts'
+import { dpoDisplay } from './dpo.ts'
+import { quantizeDisplay } from './quantize.ts'
+import { tuneDisplay } from './tune.ts'
 
 export function pipelineCommand(session: Session): Command {
   const settings = pipelineSettings()
@@ -70,8 +73,10 @@ const states: Readonly<Record<StageState, string>> = {
 const planned = (rows: readonly StageRow[]): string =>
   table([['stage', 'takes', 'state'], ...rows.map(({ id, from, state }) => [id, from, states[state]])])
 
-function pipelineDisplay(context: Context): (event: PipelineEvent) => void {
+/** Shows what the stages report, each as the command of its kind does. */
+export function pipelineDisplay(context: Pick<Context, 'display' | 'whenStopped'>): (event: PipelineEvent) => void {
   const show = convertDisplay(context)
+  const [quantize, tune, dpo] = [quantizeDisplay(context), tuneDisplay(context), dpoDisplay(context)]
   const { display } = context
   return (event) => {
     switch (event.type) {
@@ -80,14 +85,19 @@ function pipelineDisplay(context: Context): (event: PipelineEvent) => void {
         display.line(`stage ${event.number} of ${event.total}: ${event.id}, ${states[event.state]}`)
         break
       case 'tensor':
-      case 'progress':
-      case 'reference': {
-        const text = `${event.done} of ${event.total}`
-        display.update({ live: (_, colors) => colors.dim(text), plain: () => text })
+        quantize(event)
         break
-      }
+      case 'progress':
+        tune(event)
+        break
+      case 'reference':
       case 'pairs':
-        display.line(`${count(event.training)} pairs to train on, ${count(event.heldOut)} held out`)
+        dpo(event)
+        break
+      case 'validation':
+        // Held-out pairs have figures of their own.
+        if (event.validation.metrics?.reward_margin === undefined) show(event)
+        else dpo(event)
         break
       default:
         show(event)

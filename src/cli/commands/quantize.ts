@@ -3,8 +3,9 @@ import { Command, Option } from 'commander'
 import type { QuantizeEvent, QuantizeResult } from '../../jobs/quantize.ts'
 import type { Context } from '../context.ts'
 import { fetchModel } from '../fetch.ts'
-import { wholeNumber } from '../flags.ts'
-import { bytes, duration, percent, table } from '../format.ts'
+import { refuseUnread, wholeNumber } from '../flags.ts'
+import { bytes, percent, table } from '../format.ts'
+import { countedProgress } from '../progress.ts'
 import { action, type Session } from '../session.ts'
 
 interface Flags {
@@ -89,8 +90,9 @@ Examples:
           sequential,
           template,
         } = command.opts<Flags>()
+        if (method !== 'gptq')
+          refuseUnread(command, ['--calibration-tokens', '--template', '--no-sequential'], 'is for --method gptq')
         const { quantize } = await import('../../jobs/quantize.ts')
-        await fetchModel(context, model)
         const result = await quantize({
           model,
           out,
@@ -108,7 +110,8 @@ Examples:
           threads: context.threads,
           command: context.commandLine,
           signal: context.signal,
-          onEvent: progress(context),
+          fetch: (source) => fetchModel(context, source),
+          onEvent: quantizeDisplay(context),
         })
         context.display.done()
         context.result(result, () => describe(result))
@@ -116,20 +119,16 @@ Examples:
     )
 }
 
-function progress({ display }: Context): (event: QuantizeEvent) => void {
-  // The first matrix waits for the whole model: time is measured from then on.
-  let first: { time: number; share: number } | undefined
+/** Shows the events of quantising on the display. */
+export function quantizeDisplay({ display }: Pick<Context, 'display'>): (event: QuantizeEvent) => void {
+  const show = countedProgress(display)
   return (event) => {
     if (event.type === 'phase') {
       display.line(event.message)
       return
     }
     const { share, name, error, done, total } = event
-    const time = performance.now()
-    const left = first && `  ${duration(((time - first.time) / 1000) * ((1 - share) / (share - first.share)))} left`
-    first ??= { time, share }
-    const text = `${percent(share, 0)}  ${done} of ${total}: ${name}, changed by ${percent(error, 2)}${left ?? ''}`
-    display.update({ live: () => text, plain: () => text })
+    show({ what: 'rounding', done, total, unit: 'matrices', share, detail: `${name} changed by ${percent(error, 2)}` })
   }
 }
 

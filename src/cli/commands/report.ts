@@ -2,12 +2,17 @@
 import { Command } from 'commander'
 import { accountRows } from '../../account/account.ts'
 import type { CostComparison } from '../../jobs/cost-comparison.ts'
+import { recipeSettings, type Setting } from '../../jobs/recipe.ts'
 import type { RunCost } from '../../jobs/run-cost.ts'
 import type { Context } from '../context.ts'
 import { UsageError } from '../errors.ts'
+import { recipeFlag } from '../flag-names.ts'
+import { refuseUnread } from '../flags.ts'
 import { count, decimals, percent, table } from '../format.ts'
 import { addRecipeFlags, priceFlags } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
+
+const isPrice = ({ section }: Setting): boolean => section === 'cost'
 
 export function reportCommand(session: Session): Command {
   const command = new Command('report')
@@ -17,7 +22,7 @@ export function reportCommand(session: Session): Command {
       '--against <runs...>',
       'as many runs, such as those from random weights: what the same held-out loss cost them',
     )
-  addRecipeFlags(command, ({ section }) => section === 'cost')
+  addRecipeFlags(command, isPrice)
   return command
     .addHelpText(
       'after',
@@ -33,6 +38,12 @@ Examples:
       action(session, async (context) => {
         const { against } = command.opts<{ against?: string[] }>()
         if (against) {
+          const prices = recipeSettings().filter(isPrice)
+          refuseUnread(
+            command,
+            prices.map(({ path }) => recipeFlag(path)),
+            'is not for --against',
+          )
           const { compareCosts } = await import('../../jobs/cost-comparison.ts')
           const result = await compareCosts(command.args, against)
           context.result(result, () => compared(result))

@@ -5,8 +5,9 @@ import type { TuneEvent, TuneResult } from '../../jobs/tune.ts'
 import type { Context } from '../context.ts'
 import { UsageError } from '../errors.ts'
 import { fetchModel } from '../fetch.ts'
-import { deviceOption, numberList, wholeNumber } from '../flags.ts'
-import { decimals, duration, percent, table } from '../format.ts'
+import { deviceOption, numberList, refuseUnread, wholeNumber } from '../flags.ts'
+import { decimals, percent, table } from '../format.ts'
+import { countedProgress } from '../progress.ts'
 import { addRecipeFlags, sectionFlags } from '../recipe-flags.ts'
 import { action, type Session } from '../session.ts'
 
@@ -76,6 +77,7 @@ Examples:
         const { checkTunable, tune, wayName, writeTuned } = await import('../../jobs/tune.ts')
         const { decode, eval: settings } = sectionFlags(command.opts())
         const model = command.args[0]!
+        if (!flags.write) refuseUnread(command, ['--force'], 'is for --write')
         if (flags.write) await checkTunable(model, { force: flags.force })
         const seed = wholeNumber('--seed', flags.seed, 0)
         const [tolerance] = numberList('--tolerance', flags.tolerance, { least: 0, whole: false }) ?? []
@@ -83,7 +85,7 @@ Examples:
         const bufferSizes = numberList('--buffer-sizes', flags.bufferSizes, { least: 1 })
         const selfVerify = numberList('--verify', flags.verify, { least: 0, whole: false })
         const strategies = flags.strategies?.split(',').map(strategyName)
-        await fetchModel(context, model)
+        for (const source of [model, ...(flags.base ? [flags.base] : [])]) await fetchModel(context, source)
         const result = await tune({
           model,
           base: flags.base,
@@ -102,7 +104,7 @@ Examples:
           threads: context.threads,
           device: context.device,
           signal: context.signal,
-          onEvent: display(context),
+          onEvent: tuneDisplay(context),
         })
         context.display.done()
         const chosen = result.rows[result.chosen]!.settings
@@ -114,17 +116,14 @@ Examples:
     )
 }
 
-const display =
-  ({ display }: Context) =>
-  (event: TuneEvent): void => {
-    if (event.type === 'phase') {
-      display.line(event.message)
-      return
-    }
-    const { done, total, secondsLeft } = event
-    const text = () => `${percent(done / total, 0)}  ${done} of ${total} generations  ${duration(secondsLeft)} left`
-    display.update({ live: text, plain: text })
+/** Shows the events of tuning on the display. */
+export function tuneDisplay({ display }: Pick<Context, 'display'>): (event: TuneEvent) => void {
+  const show = countedProgress(display)
+  return (event) => {
+    if (event.type === 'phase') display.line(event.message)
+    else show({ what: 'decoding', unit: 'generations', ...event })
   }
+}
 
 function describe(
   { forwards, calibration, base, rows, front, aup, chosen, keepsScore }: TuneResult,
