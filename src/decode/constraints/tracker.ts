@@ -1,12 +1,10 @@
 // Follows one text under a constraint whose tokens are decided in any order: which tokens a hole may hold such that the
 // other holes can still be filled and the text can end in time. Knows nothing about models or confidence.
 import { UserError } from '../../core/types.ts'
+import { type Followed, follow, forget, HOLE, isViable, left, possibleAt, refresh } from './boundaries.ts'
 import type { TokenMachine } from './lift.ts'
 import { DEAD } from './machine.ts'
-import { checkTurn, inTurns, noteWork, type Turns } from './turns.ts'
-
-/** A position without a token. */
-const HOLE = -1
+import { inTurns, type Turns } from './turns.ts'
 
 export interface Tracker {
   /** Positions so far. */
@@ -32,213 +30,117 @@ export interface Tracker {
   inTurns<T>(work: () => T): Promise<T>
 }
 
-/** States that are followed at one position. Between the first hole and the last token this may hide some possibilities. */
-const FOLLOWED = 8
-/** States at one position whose completability is looked into, in one question. */
-const LOOKED_INTO = 32
-
 /**
  * `maxTokens`: positions that the text may have; it will have ended there, with or without an EOS. Positions beyond
  * them hold anything. Throws UserError where they are too few for any text of the constraint.
- *
- * Works on boundaries: boundary i lies before position i. A state is possible at a boundary if the positions before it lead
- * there; it is viable if the positions from there on lead to the end in time. Viability is decided exactly or, where there is
- * too much to look into, against a state, never for one. A path of viable states is kept (the witness), so that a token that
- * was allowed once always leaves a way to the end.
  */
 export function createTracker(machine: TokenMachine, maxTokens: number, turns?: Turns): Tracker {
-  const { vocabulary } = machine
-  const words = Math.ceil(vocabulary.size / 32)
-  const start = machine.start()
-  const needed = machine.distance(start)
+  const root = machine.start()
+  const needed = machine.distance(root)
   if (needed === Number.POSITIVE_INFINITY)
     throw new UserError('constraint: no text of it can be written with this vocabulary, or only a far too long one')
   if (needed > maxTokens)
     throw new UserError(
       `constraint: the shortest text found takes ${needed} tokens, but only ${maxTokens} may be generated; allow at least ${needed}`,
     )
-
-  // Positions from `base` on; everything here is indexed by position - base.
-  let base = 0
-  let tokens: number[] = []
-  let hints: number[] = []
-  let root = start
-  /** States at the boundaries up to the one behind the last token. */
-  let witness: number[] = [root]
-  /** Index of the last token, -1 if there is none. */
-  let last = -1
-  /** Possible states at each boundary and the index of each in the list before; made when needed. */
-  let possible: { states: number[]; from: number[] }[] = []
-  /** Of each boundary the states that were looked into: where the viable ones go next, DEAD for the others. */
-  let viable: Map<number, number>[] = []
-
-  /** Up to this index suggestions have changed what is worth looking into. */
-  let stale = -1
-
-  const left = (boundary: number) => maxTokens - base - boundary
-  const inTime = (state: number, boundary: number) =>
-    state !== DEAD && (left(boundary) < 0 || machine.distance(state) <= left(boundary))
-
-  function seed(): void {
-    for (let i = 0; i <= last; i++) viable[i].set(witness[i], witness[i + 1])
+  const text: Followed = {
+    ...{ machine, maxTokens, base: 0, root, witness: [root], last: -1, stale: -1 },
+    ...{ tokens: [], hints: [], possible: [], viable: [] },
   }
-
-  /** Forgets what followed from the token or the suggestion at an index. */
-  function forget(index: number): void {
-    possible.length = Math.min(possible.length, index + 1)
-    stale = Math.max(stale, index)
-  }
-
-  function refresh(): void {
-    if (stale === -1) return
-    for (let i = 0; i <= stale; i++) viable[i].clear()
-    stale = -1
-    seed()
-  }
-
-  /** Where a token leads from a boundary; beyond the limit every token is as good. */
-  const follow = (state: number, token: number, index: number): number =>
-    left(index) <= 0 ? state : machine.next(state, token)
-
-  function isViable(state: number, index: number): boolean {
-    if (!inTime(state, index)) return false
-    if (index > last || left(index) <= 0) return true
-    const known = viable[index].get(state)
-    if (known !== undefined) return known !== DEAD
-    checkTurn()
-    let way = DEAD
-    if (tokens[index] !== HOLE) {
-      const next = follow(state, tokens[index], index)
-      if (isViable(next, index + 1)) way = next
-    } else if (viable[index].size < LOOKED_INTO) {
-      const hinted = hints[index] === HOLE ? DEAD : machine.next(state, hints[index])
-      if (isViable(hinted, index + 1)) way = hinted
-      else
-        for (const { target } of machine.groups(state)) {
-          checkTurn()
-          if (!isViable(target, index + 1)) continue
-          way = target
-          break
-        }
-    }
-    viable[index].set(state, way)
-    noteWork()
-    return way !== DEAD
-  }
-
-  function possibleAt(index: number): { states: number[]; from: number[] } {
-    if (possible.length === 0) possible.push({ states: [root], from: [0] })
-    while (possible.length <= index) {
-      const at = possible.length - 1
-      const { states } = possible[at]
-      const found: { states: number[]; from: number[] } = { states: [], from: [] }
-      const add = (state: number, from: number) => {
-        if (found.states.length < FOLLOWED && !found.states.includes(state) && isViable(state, at + 1)) {
-          found.states.push(state)
-          found.from.push(from)
-        }
-      }
-      if (left(at) <= 0) for (const [i, state] of states.entries()) add(state, i)
-      else if (tokens[at] !== HOLE) for (const [i, state] of states.entries()) add(machine.next(state, tokens[at]), i)
-      else {
-        if (at <= last) add(witness[at + 1], states.indexOf(witness[at]))
-        if (hints[at] !== HOLE) for (const [i, state] of states.entries()) add(machine.next(state, hints[at]), i)
-        for (const [i, state] of states.entries()) {
-          if (found.states.length >= FOLLOWED) break
-          for (const { target } of machine.groups(state)) add(target, i)
-        }
-      }
-      possible.push(found)
-    }
-    return possible[index]
-  }
-
-  function indexOf(position: number): number {
-    const index = position - base
-    if (!(Number.isInteger(index) && index >= 0 && index < tokens.length))
-      throw new RangeError(`position ${position} is not in [${base}, ${base + tokens.length})`)
-    return index
-  }
-
   return {
     get length() {
-      return base + tokens.length
+      return text.base + text.tokens.length
     },
     open(count) {
       for (let i = 0; i < count; i++) {
-        tokens.push(HOLE)
-        hints.push(HOLE)
-        viable.push(new Map())
+        text.tokens.push(HOLE)
+        text.hints.push(HOLE)
+        text.viable.push(new Map())
       }
     },
-    allowed(position) {
-      const index = indexOf(position)
-      refresh()
-      const bits = new Uint32Array(words)
-      if (left(index) <= 0) return bits.fill(0xffffffff)
-      for (const state of possibleAt(index).states)
-        for (const { target, tokens: group } of machine.groups(state)) {
-          if (!isViable(target, index + 1)) continue
-          if (group instanceof Int32Array) for (const token of group) bits[token >>> 5] |= 1 << (token & 31)
-          else for (let i = 0; i < words; i++) bits[i] |= group[i]
-        }
-      return bits
-    },
-    commit(position, token) {
-      const index = indexOf(position)
-      refresh()
-      const { states } = possibleAt(index)
-      let next = DEAD
-      const at = states.findIndex((state) => {
-        next = follow(state, token, index)
-        return isViable(next, index + 1)
-      })
-      if (at === -1) return false
-      // The witness goes back along the possible states and on along the viable ones.
-      const path: number[] = []
-      for (let i = index, k = at; i >= 0; k = possible[i].from[k], i--) path[i] = possible[i].states[k]
-      for (let i = index + 1; i <= Math.max(last, index) + 1; i++) {
-        path[i] = next
-        if (i <= last) next = left(i) <= 0 ? next : viable[i].get(next)!
-      }
-      last = Math.max(last, index)
-      witness = path
-      tokens[index] = token
-      hints[index] = HOLE
-      forget(index)
-      return true
-    },
-    clear(position) {
-      const index = indexOf(position)
-      if (tokens[index] === HOLE) return
-      const before = last
-      tokens[index] = HOLE
-      while (last >= 0 && tokens[last] === HOLE) last--
-      witness.length = last + 2
-      forget(Math.max(before, index))
-      possible.length = Math.min(possible.length, index + 1)
-    },
+    allowed: (position) => allowed(text, indexOf(text, position)),
+    commit: (position, token) => commit(text, indexOf(text, position), token),
+    clear: (position) => clear(text, indexOf(text, position)),
     suggest(position, token) {
-      const index = indexOf(position)
-      if (tokens[index] !== HOLE || hints[index] === token) return
-      hints[index] = token
-      forget(index)
+      const index = indexOf(text, position)
+      if (text.tokens[index] !== HOLE || text.hints[index] === token) return
+      text.hints[index] = token
+      forget(text, index)
     },
-    settle(position) {
-      const count = position - base
-      if (!(count >= 0 && count <= tokens.length) || tokens.slice(0, count).includes(HOLE))
-        throw new RangeError(`position ${position} has holes before it`)
-      refresh()
-      for (let i = 0; i < count; i++) root = follow(root, tokens[i], i)
-      base = position
-      tokens = tokens.slice(count)
-      hints = hints.slice(count)
-      viable = viable.slice(count)
-      last = Math.max(-1, last - count)
-      witness = last === -1 ? [root] : witness.slice(count)
-      possible = []
-    },
-    spelled: (most) => machine.spelled(root, Math.min(most, left(0))),
+    settle: (position) => settle(text, position),
+    spelled: (most) => machine.spelled(text.root, Math.min(most, left(text, 0))),
     inTurns: (work) => inTurns(work, turns),
   }
+}
+
+function indexOf({ base, tokens }: Followed, position: number): number {
+  const index = position - base
+  if (!(Number.isInteger(index) && index >= 0 && index < tokens.length))
+    throw new RangeError(`position ${position} is not in [${base}, ${base + tokens.length})`)
+  return index
+}
+
+function allowed(text: Followed, index: number): Uint32Array {
+  const { machine } = text
+  refresh(text)
+  const bits = new Uint32Array(Math.ceil(machine.vocabulary.size / 32))
+  if (left(text, index) <= 0) return bits.fill(0xffffffff)
+  for (const state of possibleAt(text, index).states)
+    for (const { target, tokens: group } of machine.groups(state)) {
+      if (!isViable(text, target, index + 1)) continue
+      if (group instanceof Int32Array) for (const token of group) bits[token >>> 5] |= 1 << (token & 31)
+      else for (let i = 0; i < bits.length; i++) bits[i] |= group[i]
+    }
+  return bits
+}
+
+function commit(text: Followed, index: number, token: number): boolean {
+  refresh(text)
+  const { states } = possibleAt(text, index)
+  const { possible, viable } = text
+  let next = DEAD
+  const at = states.findIndex((state) => {
+    next = follow(text, state, token, index)
+    return isViable(text, next, index + 1)
+  })
+  if (at === -1) return false
+  const last = Math.max(text.last, index)
+  // The witness goes back along the possible states and on along the viable ones.
+  const path: number[] = []
+  for (let i = index, k = at; i >= 0; k = possible[i].from[k], i--) path[i] = possible[i].states[k]
+  for (let i = index + 1; i <= last + 1; i++) {
+    path[i] = next
+    if (i <= text.last) next = left(text, i) <= 0 ? next : viable[i].get(next)!
+  }
+  text.last = last
+  text.witness = path
+  text.tokens[index] = token
+  text.hints[index] = HOLE
+  forget(text, index)
+  return true
+}
+
+function clear(text: Followed, index: number): void {
+  const { tokens, witness, possible, last } = text
+  if (tokens[index] === HOLE) return
+  tokens[index] = HOLE
+  while (text.last >= 0 && tokens[text.last] === HOLE) text.last--
+  witness.length = text.last + 2
+  forget(text, Math.max(last, index))
+  possible.length = Math.min(possible.length, index + 1)
+}
+
+function settle(text: Followed, position: number): void {
+  const count = position - text.base
+  if (!(count >= 0 && count <= text.tokens.length) || text.tokens.slice(0, count).includes(HOLE))
+    throw new RangeError(`position ${position} has holes before it`)
+  refresh(text)
+  for (let i = 0; i < count; i++) text.root = follow(text, text.root, text.tokens[i], i)
+  text.base = position
+  text.tokens = text.tokens.slice(count)
+  text.hints = text.hints.slice(count)
+  text.viable = text.viable.slice(count)
+  text.last = Math.max(-1, text.last - count)
+  text.witness = text.last === -1 ? [text.root] : text.witness.slice(count)
+  text.possible = []
 }
