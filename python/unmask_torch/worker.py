@@ -244,7 +244,7 @@ def main() -> None:
         except ProgramError as error:
             conversation.fail(request["request"], str(error))
         except (RuntimeError, MemoryError, OSError, SafetensorError) as error:
-            conversation.fail(request["request"], f"{request['kind']}: {error}")
+            conversation.fail(request["request"], f"{request['kind']}: {error or type(error).__name__}")
         else:
             conversation.answer({"id": request["request"], **result})
 

@@ -26,7 +26,7 @@ import { objectiveOf, traits } from '../objectives/index.ts'
 import { denoisingOf } from '../objectives/settings.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
-import { startTorch } from '../runtime/torch/process.ts'
+import { startTorch, type TorchProcess } from '../runtime/torch/process.ts'
 import { documentStyle, promptStyle, withPromptStyle } from '../text/prompt.ts'
 import { type TrainEvent, type TrainResult, train } from '../train/loop.ts'
 import { withMaskToken } from '../train/mask.ts'
@@ -105,6 +105,21 @@ export async function convert(options: ConvertOptions): Promise<ConvertResult> {
 
 /** `convert` in a run folder that the caller has locked. */
 export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptions, 'recipe'>): Promise<ConvertResult> {
+  if (recipe.executor !== 'torch') return convertWith(undefined, recipe, options)
+  // What it lacks is said before anything is fetched, and before the folder holds a run.
+  const torch = await startTorch({ processes: recipe.processes })
+  try {
+    return await convertWith(torch, recipe, options)
+  } finally {
+    await torch.dispose()
+  }
+}
+
+async function convertWith(
+  torch: TorchProcess | undefined,
+  recipe: Recipe,
+  options: Omit<ConvertOptions, 'recipe'>,
+): Promise<ConvertResult> {
   const { signal, onEvent = () => undefined, resume = false } = options
   const folder = recipe.output_dir
   const phase = (message: string) => onEvent({ type: 'phase', message })
@@ -136,16 +151,12 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
   })
   if (!resume) await writeRunRecipe(folder, stringify(recipe))
   const executor = createExecutor(recipe.threads > 0 ? { threads: recipe.threads } : {})
-  const torch =
-    recipe.executor === 'torch'
-      ? {
-          process: await startTorch({ processes: recipe.processes }),
-          dtype: recipe.dtype,
-          expertParallel: recipe.expert_parallel,
-        }
-      : undefined
   try {
-    const training = { ...trainerOptions(recipe, maskToken), lora, torch }
+    const { dtype, expert_parallel: expertParallel } = recipe
+    const training = {
+      ...trainerOptions(recipe, maskToken),
+      ...{ lora, torch: torch && { process: torch, dtype, expertParallel } },
+    }
     const trainer = await createTrainer(executor, loaded.model, loaded.parameters, training)
     phase('training')
     const result = await train({
@@ -216,7 +227,6 @@ export async function convertInFolder(recipe: Recipe, options: Omit<ConvertOptio
     return { ...outcome, status: 'completed', model, ...adapter, report, evaluation, comparison }
   } finally {
     await source.close()
-    await torch?.process.dispose()
     await executor.dispose()
   }
 }

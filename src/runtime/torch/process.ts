@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { type TensorData, UserError } from '../../core/types.ts'
+import { isRecord } from '../../formats/json.ts'
 import { decodeTensors, encodeTensors } from '../../formats/safetensors.ts'
 
 /** The oldest PyTorch that is known to do. */
@@ -30,10 +31,33 @@ function keptLines(stream: Readable): string[] {
   return lines
 }
 
+/** What is said where memory is short; the system ends processes by SIGKILL (9) then. */
+const SHORT_OF_MEMORY = /out of memory|can't allocate memory|MemoryError|exitcode: -9\b/i
+
+const NEEDS_LESS =
+  'If memory was short: a smaller train.micro_batch_size or data.max_seq_len, train.enable_gradient_checkpointing, or a larger machine; then --resume.'
+
+const withAdvice = (problem: string): string => (SHORT_OF_MEMORY.test(problem) ? `${problem}\n${NEEDS_LESS}` : problem)
+
 /** How a process ended, and what it said. */
 function endOf(python: string, code: string | number | null, lines: readonly string[]): string {
   const said = tellingLines(lines)
-  return `${python} ended with ${code}${said.length > 0 ? `:\n${said.join('\n')}` : ''}`
+  const end = `${python} ended with ${code}${said.length > 0 ? `:\n${said.join('\n')}` : ''}`
+  return code === 'SIGKILL' ? `${end}\n${NEEDS_LESS}` : withAdvice(end)
+}
+
+/** An error that a request was answered with: a defect, unless memory was short. */
+const errorOf = (message: string): Error =>
+  SHORT_OF_MEMORY.test(message) ? new UserError(`PyTorch: ${withAdvice(message)}`) : new Error(`PyTorch: ${message}`)
+
+/** A line of JSON; undefined for what Python's start-up files print. */
+function answerIn(line: string): { id?: number; error?: string } | undefined {
+  try {
+    const value: unknown = JSON.parse(line)
+    return isRecord(value) ? value : undefined
+  } catch {
+    return undefined
+  }
 }
 
 /** Of what torchrun and its processes wrote, why one of them ended; else the last lines. */
@@ -192,13 +216,14 @@ function conversation(child: ChildProcessWithoutNullStreams, python: string, sev
     waiting.set(-1, { resolve: resolve as Waiting['resolve'], reject })
   })
   createInterface({ input: child.stdout }).on('line', (line) => {
-    const answer = JSON.parse(line) as { id?: number; error?: string }
+    const answer = answerIn(line)
+    if (!answer) return
     const id = isReady ? (answer.id as number) : -1
     isReady = true
     const own = waiting.get(id)
     waiting.delete(id)
     if (answer.error === undefined) own?.resolve(answer as never)
-    else own?.reject(new Error(`PyTorch: ${answer.error}`))
+    else own?.reject(errorOf(answer.error))
   })
   child.on('error', (error) => {
     fail(new UserError(`${python}: ${error.message}; name a Python with ${VERSIONS_NEEDED} in UNMASK_PYTHON`))
