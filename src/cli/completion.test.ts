@@ -41,7 +41,7 @@ describe.skipIf(!has('bash'))('completion in bash', () => {
     expect(complete('unmask', 'cluster', 'pl')).toEqual(['plan'])
     expect(complete('unmask', 'cluster', 'plan', '--gp')).toEqual(['--gpus'])
     expect(complete('unmask', 'cluster', 'render', '--gp')).toEqual([])
-    expect(complete('unmask', 'cluster', 'render', '--to', 's')).toEqual(['slurm', 'skypilot'])
+    expect(complete('unmask', 'cluster', 'render', '--to', 'sl')).toEqual(['slurm'])
     expect(complete('unmask', 'completion', '')).toEqual(expect.arrayContaining([...shells]))
   })
 })
