@@ -214,8 +214,8 @@ describe('refused:', () => {
     await expect(quantize({ model: tinyModel, out, bits: 3 as 4 })).rejects.toThrow('bits: expected 4 or 8')
     const rows = { model: tinyModel, out, bits: 8, activations: 8 } as const
     await expect(quantize({ ...rows, bits: 4 })).rejects.toThrow('activations, bits: 8 bits')
-    await expect(quantize({ ...rows, groupSize: 32 })).rejects.toThrow('one scale per row')
-    await expect(quantize({ ...rows, symmetric: false })).rejects.toThrow('one scale per row')
+    await expect(quantize({ ...rows, groupSize: 32 })).rejects.toThrow('a row has one scale')
+    await expect(quantize({ ...rows, symmetric: false })).rejects.toThrow('a row has one scale')
     await expect(openCheckpoint(out)).rejects.toThrow('no such file')
   })
 
