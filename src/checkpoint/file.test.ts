@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -66,5 +67,8 @@ describe('writing', () => {
   it('reads text, or says why not', async () => {
     await expect(readText(folder)).rejects.toThrow(/cannot be read: it is not a regular file/)
     await expect(readText(join(folder, 'none'))).rejects.toThrow(/cannot be read: no such file/)
+    // To open a pipe would wait for somebody who writes.
+    execFileSync('mkfifo', [join(folder, 'pipe')])
+    await expect(readText(join(folder, 'pipe'))).rejects.toThrow(/cannot be read: it is not a regular file/)
   })
 })

@@ -1,5 +1,6 @@
 // Files: random access with checked ranges, bounded text and JSON, atomic writes. Knows nothing about checkpoint formats.
 import { randomBytes } from 'node:crypto'
+import { constants } from 'node:fs'
 import { type FileHandle, lstat, mkdir, open, realpath, rename, rm, rmdir, stat } from 'node:fs/promises'
 import { basename, dirname, join, sep } from 'node:path'
 import { UserError } from '../core/types.ts'
@@ -68,7 +69,8 @@ const openError = (path: string, error: unknown): Error => {
 const openRegular = async (path: string): Promise<{ handle: FileHandle; size: number }> => {
   let handle: FileHandle
   try {
-    handle = await open(path, 'r')
+    // A pipe is not waited for.
+    handle = await open(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0))
   } catch (error) {
     throw openError(path, error)
   }
