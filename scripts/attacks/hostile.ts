@@ -77,6 +77,13 @@ export const kinds: Readonly<Record<string, Kind>> = {
       return constrained(attack, { type: 'string', pattern, maxLength: 900 }, { n: 16 })
     },
   },
+  'schemas with many ways to begin': {
+    copies: 8,
+    round: (attack) => {
+      const pattern = `^(b|${'a?'.repeat(7000)}){1,${300 + attack.draw.integer(100_000)}}$`
+      return constrained(attack, { type: 'string', pattern })
+    },
+  },
   'schemas whose texts are slow to follow': {
     copies: 8,
     round: (attack) => {

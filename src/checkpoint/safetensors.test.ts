@@ -267,6 +267,13 @@ describe('shards', () => {
       /1 of 3 shards are missing: model-00002-of-00003.safetensors; fetch the model again/,
     ],
     [
+      'more shards than any model has',
+      change((map) => {
+        for (let i = 0; i < 5000; i++) map[`t${i}`] = `${i}.safetensors`
+      }),
+      /names 5003 shards; at most 4096 are accepted/,
+    ],
+    [
       'a path in the index',
       change((map) => Object.assign(map, { 'a.weight': '../x.safetensors' })),
       /tensor "a.weight".*not the name of a shard/,

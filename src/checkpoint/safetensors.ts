@@ -114,6 +114,9 @@ const openShards = async (path: string, paths: readonly string[]): Promise<Safet
   }
 }
 
+/** Files of one model. */
+const MAX_SHARDS = 4096
+
 /** The shards that an index names, each once, as paths beside it. Only plain file names are followed. */
 const readIndex = async (path: string): Promise<Map<string, string>> => {
   const { weight_map: map } = await readModelJson(path)
@@ -127,6 +130,8 @@ const readIndex = async (path: string): Promise<Map<string, string>> => {
     places.set(name, join(dirname(path), shard))
   }
   if (places.size === 0) throw new UserError(`${path}: weight_map is empty`)
+  const shards = new Set(places.values()).size
+  if (shards > MAX_SHARDS) throw new UserError(`${path}: names ${shards} shards; at most ${MAX_SHARDS} are accepted`)
   return places
 }
 

@@ -1,7 +1,7 @@
 // A server as its operator meets it: queues, limits, clients that go, processes that die, reload, shutdown.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readdir } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { hashKey, parseConfig, type RunningServer } from '../../src/serve/index.ts'
 import { diffusionFolder, metric, post, type TestModel, testServer, tiny, until } from './models.ts'
@@ -81,6 +81,20 @@ test.each([
   },
   60_000,
 )
+
+test.runIf(process.platform === 'linux')('processes of models get no key of the server', async () => {
+  const names = ['UNMASK_API_KEY', 'UNMASK_API_KEY_SHA256', 'UNMASK_AUDIT_KEY', 'UNMASK_MODERATION_KEY']
+  for (const name of names) process.env[name] = 'of-the-server'
+  try {
+    await withServer({ models: [{ name: 't', path: tiny }] }, async (server) => {
+      const environment = await readFile(`/proc/${server.processes().t}/environ`, 'utf8')
+      expect(environment).toContain('PATH=')
+      expect(environment).not.toContain('of-the-server')
+    })
+  } finally {
+    for (const name of names) delete process.env[name]
+  }
+})
 
 test('answers that wait to be read have a bound, and count until they have been', async () => {
   await withServer({ models: [{ name: 't', path: tiny }], limits: { answer_bytes: 100_000 } }, async (server) => {
