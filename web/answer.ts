@@ -4,7 +4,7 @@ import { createCanvas } from './canvas.ts'
 import type { Context } from './context.ts'
 import { copyButton, h } from './dom.ts'
 import { stopped } from './runner.ts'
-import { sampleOf, summary } from './session.ts'
+import { modeName, sampleOf, summary } from './session.ts'
 
 export interface Answer {
   element: HTMLElement
@@ -103,11 +103,6 @@ export function createAnswer(context: Context, model: ModelInfo, task: string): 
     },
     text: () => last?.text ?? '',
   }
-}
-
-export const modeName = ({ mode, block_size: size }: ModelInfo): string => {
-  if (mode === undefined) return 'not loaded yet'
-  return mode === 'ar' ? 'autoregressive' : `diffusion, blocks of ${size}`
 }
 
 /** What went wrong, and what may help. */

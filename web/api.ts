@@ -1,10 +1,11 @@
 // The server as the page sees it: models, and generations as they stream. Knows no page.
+import type { DecodingMode } from '../src/decode/settings.ts'
 import { createRecording, type Recording, record, type TokenEvent } from './recording.ts'
 
 export interface ModelInfo {
   id: string
   /** Unknown until it is loaded. */
-  mode?: 'diffusion' | 'ar'
+  mode?: DecodingMode
   block_size?: number
   max_model_len?: number
   /** It has a chat template. */

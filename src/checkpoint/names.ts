@@ -1,6 +1,6 @@
 // Short names for models that people use often. A file or folder of the same name comes first (see `pull`).
 import { readdir, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { UserError } from '../core/types.ts'
 import { exists } from './file.ts'
@@ -14,6 +14,9 @@ export const tinyModel = packaged('models', 'tiny')
 /** Where runs are kept unless a recipe says otherwise. */
 const runsFolder = 'runs'
 
+/** Name of the model's folder in that of a run. */
+const RUN_MODEL = 'model'
+
 /** What each short name stands for: a source as `pull` takes it. */
 export const shortNames: Readonly<Record<string, () => Promise<string>>> = {
   tiny: async () => tinyModel,
@@ -25,6 +28,16 @@ export const shortNames: Readonly<Record<string, () => Promise<string>>> = {
     if (newest === undefined) throw new UserError(`last: there is no finished run with a model in ${runsFolder}/ here`)
     return newest.model
   },
+}
+
+/**
+ * What people call the model of a source: its last part, without a version. Training commands call the folder of every model
+ * `model`: of `runs/NAME/model` it is NAME.
+ */
+export function modelName(source: string): string {
+  const path = resolve(source.replace(/^pypi:/, ''))
+  const named = basename(path) === RUN_MODEL && basename(dirname(path)) !== '' ? dirname(path) : path
+  return basename(named).replace(/(?<=.)(==|@).+$/, '')
 }
 
 export interface Run {
@@ -42,7 +55,7 @@ export async function listRuns(folder = runsFolder): Promise<Run[]> {
   for (const entry of await readdir(folder, { withFileTypes: true }).catch(() => [])) {
     if (!entry.isDirectory() || entry.name.startsWith('.')) continue
     const path = join(folder, entry.name)
-    const model = join(path, 'model')
+    const model = join(path, RUN_MODEL)
     if (!(await exists(join(path, 'recipe.yaml')))) found.push(...(await listRuns(path)))
     else if (await exists(join(model, 'config.json')))
       found.push({ path, model, modified: (await stat(join(model, 'config.json'))).mtimeMs })

