@@ -30,6 +30,7 @@ const benchmarks: Record<string, () => Promise<Benchmark>> = {
   jobs: () => import('./jobs.ts'),
   streams: () => import('./streams.ts'),
   preference: () => import('./preference.ts'),
+  memory: () => import('./memory.ts'),
 }
 
 const usage = `usage: npm run bench -- NAME [flags]

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { createProgram } from './command-line.ts'
 import { failureOf } from './errors.ts'
 import { exitCodes } from './exit-codes.ts'
+import { size } from './flags.ts'
 
 /** What a command line fails with. */
 async function failure(line: string): Promise<{ code: number; message: string }> {
@@ -65,5 +66,20 @@ describe('help of an action', () => {
     expect(help.plan).not.toContain('--to ')
     expect(help.render).toContain('--to')
     expect(help.render).not.toContain('--gpus')
+  })
+})
+
+describe('a size', () => {
+  it.each([
+    ['512MB', 512e6],
+    ['4GB', 4e9],
+    ['1.5GiB', 1.5 * 2 ** 30],
+    ['64KiB', 65536],
+  ])('%s are %d bytes', (text, bytes) => {
+    expect(size('--fits', text)).toBe(bytes)
+  })
+
+  it.each(['4', 'GB', '4XB', '0GB', '-1GB', '4 GB'])('%j is no size', (text) => {
+    expect(() => size('--fits', text)).toThrow(`--fits: expected a size such as 512MB, 4GB or 4GiB, not "${text}"`)
   })
 })

@@ -71,6 +71,16 @@ export function time(flag: string, value: string | undefined): number | undefine
   return seconds
 }
 
+/** A size such as 512MB, 4GB or 4GiB, in bytes; undefined where the flag is not given. Throws UsageError that names the flag. */
+export function size(flag: string, value: string | undefined): number | undefined {
+  if (value === undefined) return undefined
+  const [, amount, prefix, binary] = /^(\d+(?:\.\d+)?)([KMGT])(i?)B$/.exec(value) ?? []
+  const bytes = Number(amount) * (binary ? 1024 : 1000) ** ' KMGT'.indexOf(prefix ?? ' ')
+  if (amount === undefined || !(bytes > 0))
+    throw new UsageError(`${flag}: expected a size such as 512MB, 4GB or 4GiB, not ${JSON.stringify(value)}`)
+  return bytes
+}
+
 /** Numbers separated by commas. */
 export function numberList(
   flag: string,

@@ -2,6 +2,7 @@
 import { stat } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { Command } from 'commander'
+import type { Fit } from '../../account/fits.ts'
 import type { RunRecord } from '../../account/record.ts'
 import type { AdapterSummary } from '../../checkpoint/adapter.ts'
 import type { CheckpointInfo } from '../../checkpoint/index.ts'
@@ -9,12 +10,17 @@ import { type ModelConfig, UserError } from '../../core/types.ts'
 import type { Model } from '../../models/index.ts'
 import type { Context } from '../context.ts'
 import { fetchModel } from '../fetch.ts'
+import { size } from '../flags.ts'
 import { bytes, count, duration, table } from '../format.ts'
 import { action, type Session } from '../session.ts'
 
 export function infoCommand(session: Session): Command {
   return new Command('info')
     .description('Describe a checkpoint: architecture, parameters, memory, what is missing or unexpected in it.')
+    .option(
+      '--fits <size>',
+      'also in which formats the model fits into so much memory, such as 4GB, and how long a text may then be',
+    )
     .argument('<model>', 'folder, .gguf or .safetensors file, Hub repository, pypi:PACKAGE, or a config.json alone')
     .addHelpText(
       'after',
@@ -22,14 +28,18 @@ export function infoCommand(session: Session): Command {
 Examples:
   $ unmask info models/tiny
   $ unmask info LLaDA2.0-mini/config.json
+  $ unmask info LLaDA2.0-mini/config.json --fits 16GB
   $ unmask info model.gguf --json | jq .parameters.total`,
     )
     .action(
       action(session, async (context, command) => {
         const { inspectCheckpoint, openCheckpoint } = await import('../../checkpoint/index.ts')
         const { createModel, parameterCounts } = await import('../../models/index.ts')
+        const room = size('--fits', command.opts<{ fits?: string }>().fits)
+        const { fits } = await import('../../account/fits.ts')
+        const fitsOf = (model: Model | undefined) => (room !== undefined && model ? fits(model, room) : undefined)
         const { path } = await fetchModel(context, command.args[0]!)
-        if (basename(path) === 'config.json') return describeConfig(path, context)
+        if (basename(path) === 'config.json') return describeConfig(path, context, fitsOf)
         const { isAdapterFolder } = await import('../../checkpoint/adapted.ts')
         const { adapterSummary } = await import('../../checkpoint/adapter.ts')
         const adapter = (await isAdapterFolder(path)) ? await adapterSummary(path) : undefined
@@ -56,8 +66,11 @@ Examples:
           const active = model ? parameterCounts(model).active : undefined
           const parameters = { ...info.parameters, active }
           context.result(
-            { ...info, parameters, config, adapter, record, supported: unsupported === undefined, reason: unsupported },
-            () => describe(info, active, config, unsupported, adapter, record),
+            {
+              ...{ ...info, parameters, config, adapter, record, fits: fitsOf(model) },
+              ...{ supported: unsupported === undefined, reason: unsupported },
+            },
+            () => describe(info, active, config, unsupported, adapter, record) + fitsText(fitsOf(model)),
           )
         } finally {
           await checkpoint.close()
@@ -67,22 +80,41 @@ Examples:
 }
 
 /** The model that a config.json describes, of which there need be no weights. Throws UserError where it is unknown. */
-async function describeConfig(path: string, context: Context): Promise<void> {
+async function describeConfig(
+  path: string,
+  context: Context,
+  fitsOf: (model: Model) => Fit[] | undefined,
+): Promise<void> {
   const { readModelJson } = await import('../../checkpoint/file.ts')
   const { createModel, parameterCounts } = await import('../../models/index.ts')
   const model = createModel((await readModelJson(path)) as ModelConfig)
   const parameters = parameterCounts(model)
   const { config } = model
   const memory = { inferenceBytes: 4 * parameters.total, trainingBytes: 16 * parameters.total }
-  context.result({ path, format: 'config', modelType: config.model_type, parameters, memory, config }, () =>
-    lines([
-      ['path', path],
-      ['architecture', config.model_type],
-      ['kind', kindOf(config)],
-      ['parameters', parametersText(parameters.total, [activeText(parameters.total, parameters.active)])],
-      ['memory', memoryText(memory)],
-    ]),
+  const room = fitsOf(model)
+  const description = { path, format: 'config', modelType: config.model_type, parameters, memory, config, fits: room }
+  context.result(
+    description,
+    () =>
+      lines([
+        ['path', path],
+        ['architecture', config.model_type],
+        ['kind', kindOf(config)],
+        ['parameters', parametersText(parameters.total, [activeText(parameters.total, parameters.active)])],
+        ['memory', memoryText(memory)],
+      ]) + fitsText(room),
   )
+}
+
+/** A row for each format, behind all that is known of the model. */
+function fitsText(found: readonly Fit[] | undefined): string {
+  if (!found) return ''
+  const rows = found.map(({ format, weightBytes, positions }) => [
+    format,
+    bytes(weightBytes),
+    positions === 0 ? 'does not fit' : `fits, with texts of ${count(positions)} tokens`,
+  ])
+  return `\n\n${table([['format', 'weights', ''], ...rows])}`
 }
 
 /** What an adapter is, beside the model that it makes of its base. */
