@@ -1,8 +1,10 @@
 // bench jobs: models and modes on the held-out rows of a job, in turns: how well they answer, in how many forwards, how fast.
 import { parseArgs } from 'node:util'
+import { UserError } from '../src/core/types.ts'
 import { type Estimate, ratioDifference, ratioOfSums } from '../src/eval/estimate.ts'
 import { isJsonObject, scoreJson } from '../src/eval/json-score.ts'
 import { characterErrorRate, exactMatches } from '../src/eval/text-score.ts'
+import { openBrowserWays } from './browser-ways.ts'
 import { print, report } from './measure.ts'
 import { openWays, PEER_USAGE, type Row, readRowsOf, type Way, type Written, wayFlags } from './ways.ts'
 
@@ -12,12 +14,15 @@ Answers the rows of the files (a prompt and a completion each) in every way, 8 r
 the character error rate, the share of exact answers, tokens per forward, tokens per second and the number of answers that are
 the same tokens as those of the first way with the same model, or for a peer of the first way. Where all completions are JSON
 objects, also the share of answers that are the same JSON, and precision, recall and F1 of their fields. Errors are standard
-errors over the rows, of a value or of its difference from the peer's. SETTINGS are settings of decoding, such as mode=speculative&lookup=0. The first way is what the others' speed
-is compared with.
+errors over the rows, of a value or of its difference from the peer's. SETTINGS are settings of decoding, such as mode=speculative&lookup=0. Speeds are compared with the first way's, or
+that of the way which --beside names.
 
 ${PEER_USAGE}
 
   --peer 'NAME=FILE?lookup=LOOKUP'
+  --browser           all of it in Chromium, each model in a worker of one page. A peer is then transformers.js on a folder
+                      (scripts/to_transformersjs.py writes one), from the folder that TRANSFORMERS_JS names
+  --beside NAME       the way, or peer, that speeds are compared with (default: the first way)
   --prompts N         rows of each file (default 200)
   --max-new-tokens N  (default 128)
   --threads N         threads (default: the cores of the machine)
@@ -38,9 +43,11 @@ export async function run(args: string[]): Promise<void> {
       prompts: { type: 'string', default: '200' },
       'max-new-tokens': { type: 'string', default: '128' },
       show: { type: 'string', default: '0' },
+      browser: { type: 'boolean', default: false },
+      beside: { type: 'string' },
     },
   })
-  const opened = await openWays(values)
+  const opened = values.browser ? await openBrowserWays(values) : await openWays(values)
   try {
     const rows: Row[] = []
     for (const file of opened.files)
@@ -57,9 +64,11 @@ export async function run(args: string[]): Promise<void> {
       })
     const references = rows.map(({ reference }) => reference)
     const [first] = ways as [Answered]
+    const beside = values.beside === undefined ? first : ways.find(({ name }) => name === values.beside)
+    if (!beside) throw new UserError(`--beside: there is no way ${values.beside}`)
     for (const way of ways) {
       const same = ways.find(({ model }) => model === (way.isPeer ? first : way).model) as Answered
-      describe(way, { references, same, first })
+      describe(way, { references, same, beside })
     }
   } finally {
     await opened.close()
@@ -68,7 +77,7 @@ export async function run(args: string[]): Promise<void> {
 
 function describe(
   way: Answered,
-  { references, same, first }: { references: string[]; same: Answered; first: Answered },
+  { references, same, beside }: { references: string[]; same: Answered; beside: Answered },
 ): void {
   const line = { bench: 'jobs', case: way.name }
   const pairs = way.results.map(({ text }, i) => ({ text, reference: references[i] as string }))
@@ -88,11 +97,11 @@ function describe(
   })
   const ratio = ({ parts, wholes }: ReturnType<typeof sums>) => ratioOfSums(parts, wholes)
   if (!Number.isNaN(way.results[0]?.forwards)) estimate('tokens/forward', ratio(sums(way, 'forwards')))
-  const [own, peer] = [sums(way, 'seconds'), sums(first, 'seconds')]
+  const [own, peer] = [sums(way, 'seconds'), sums(beside, 'seconds')]
   const { stderr } = ratioDifference(own, peer)
   report({
     ...line,
-    ...{ value: ratio(own).value, unit: 'tokens/s', peer: first.name, peerValue: ratio(peer).value, error: stderr },
+    ...{ value: ratio(own).value, unit: 'tokens/s', peer: beside.name, peerValue: ratio(peer).value, error: stderr },
   })
   const equal = way.results.filter(({ ids }, i) => ids.join() === same.results[i]?.ids.join()).length
   report({ ...line, value: equal, unit: 'same tokens', peer: same.name, peerValue: way.results.length })

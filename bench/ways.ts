@@ -114,13 +114,13 @@ async function startPeer(file: string, threads: number): Promise<Child> {
   return child
 }
 
-function parseNamed(text: string): { name: string; model: string; query: URLSearchParams } {
+export function parseNamed(text: string): { name: string; model: string; query: URLSearchParams } {
   const [, name, model, query] = /^([^=]+)=([^?]+)(?:\?(.*))?$/.exec(text) ?? []
   if (!name || !model) throw new UserError(`${text}: expected NAME=MODEL or NAME=MODEL?setting=value&...`)
   return { name, model, query: new URLSearchParams(query) }
 }
 
-function settingsOf(query: URLSearchParams): object {
+export function settingsOf(query: URLSearchParams): object {
   const given = [...query].map(([key, value]) => [key, Number.isNaN(Number(value)) ? value : Number(value)])
   return settingsFromKeys(Object.fromEntries(given))
 }

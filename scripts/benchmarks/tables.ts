@@ -64,6 +64,14 @@ export function conversion(report: ReportData): string {
   return parts.join('\n\n')
 }
 
+/** A row for each case, a column for each unit. */
+export function byUnit(lines: readonly Line[]): string {
+  const units = [...new Set(lines.map(({ unit }) => unit))]
+  const cases = [...new Set(lines.map((line) => line.case))]
+  const value = (label: string, unit: string) => lines.find((line) => line.case === label && line.unit === unit)?.value
+  return table([['', ...units], ...cases.map((label) => [label, ...units.map((unit) => figure(value(label, unit)!))])])
+}
+
 /** Ways of answering the rows of a job that nothing was trained for: how fast, not how well. */
 export const speeds = (lines: readonly Line[]): string =>
   jobs(lines.filter(({ unit }) => ['tokens/forward', 'tokens/s', 'same tokens'].includes(unit)))
