@@ -40,6 +40,7 @@ export async function exportWeb(options: ExportWebOptions): Promise<ExportWebRes
   const { path } = await fetch(source, { signal })
   await claimOutput(out, { inputs: [path], force })
   const name = options.name ?? modelName(source)
+  if (name.length === 0 || name.length > 200) throw new UserError('name: expected 1 to 200 characters')
   let bytes: ExportWebResult['bytes'] | undefined
   await makeCheckpointFolder(out, async (folder) => {
     const model = await writeWebModel(path, folder, name, () => onPhase('writing the weights'))

@@ -1,8 +1,7 @@
 // unmask export: a model for runtimes other than unmask.
 import { Command, Option } from 'commander'
-import { UserError } from '../../core/types.ts'
 import { fetchModel } from '../fetch.ts'
-import { mandatory } from '../flags.ts'
+import { mandatory, refuseUnread } from '../flags.ts'
 import { action, type Session } from '../session.ts'
 
 export function exportCommand(session: Session): Command {
@@ -27,7 +26,7 @@ Examples:
       action(session, async (context, command) => {
         const [model, out] = command.args as [string, string]
         const { to, force, name } = command.opts<{ to: 'onnx' | 'web'; force?: boolean; name?: string }>()
-        if (name !== undefined && to !== 'web') throw new UserError('--name: only a page (--to web) shows it')
+        if (to !== 'web') refuseUnread(command, ['--name'], 'only a page (--to web) shows it')
         const options = {
           ...{ model, out, force, signal: context.signal },
           fetch: (source: string) => fetchModel(context, source),
