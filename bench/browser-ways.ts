@@ -10,6 +10,7 @@ import { pull } from '../src/checkpoint/index.ts'
 import { type InferenceModel, loadForInference } from '../src/checkpoint/load.ts'
 import { UserError } from '../src/core/types.ts'
 import { writeWebModel } from '../src/jobs/web-model.ts'
+import type { WriteSettings } from '../src/text/model.ts'
 import { textOf } from '../src/tokenizer/stream.ts'
 import { openPage } from '../test/browser/page.ts'
 import { bundle, runtimeFolder, startSite } from '../test/browser/site.ts'
@@ -112,7 +113,7 @@ const textsOf = ({ tokenizer }: InferenceModel, prompts: readonly (readonly numb
 
 function ownWay(page: Page, text: string, { models, most, first }: Writing): Way {
   const { name, model, query } = parseNamed(text)
-  const settings = { maxNewTokens: most, template: 'plain', separator: '', ...settingsOf(query) }
+  const settings: WriteSettings = { maxNewTokens: most, template: 'none', separator: '', ...settingsOf(query) }
   const write: Way['write'] = async (prompts) =>
     (await page.evaluate(`(async () => {
       const one = async (prompt) => {
