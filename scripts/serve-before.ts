@@ -1,7 +1,7 @@
 // Two builds of the server in turn: what a change costs requests that nobody attacks. `npx tsx scripts/serve-before.ts --before ROOT
 // [--after ROOT] [--model models/tiny] [--rounds 10] [--requests 24] [--threads 1]`; ROOT is a checkout with its build (`npm run
 // build`), by default this one. Each round sends the same requests to both, first to the one, then to the other, one at a time and by 8
-// clients, plainly and with the filter and personal data. Linux only.
+// clients: plainly, with personal data replaced, and with the filter, too. Linux only.
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -31,7 +31,12 @@ const [rounds, requests, threads] = [values.rounds, values.requests, values.thre
 reportRun(`npx tsx scripts/serve-before.ts ${process.argv.slice(2).join(' ')}`, threads)
 
 const CLIENTS = [1, 8]
-const settings = { plain: {}, 'filter and personal data': { safety: { filter: true, pii: { country: 'US' } } } }
+const pii = { country: 'US' }
+const settings = {
+  plain: {},
+  'personal data': { safety: { pii } },
+  'filter and personal data': { safety: { filter: true, pii } },
+}
 
 /** Figures of one round. */
 interface Round {
@@ -66,30 +71,34 @@ const figures: Readonly<Record<string, { unit: string; of(rounds: readonly Round
   speed: { unit: 'tokens/s', of: (rounds) => median(rounds.map(({ tokensPerSecond }) => tokensPerSecond)) },
 }
 
+/** Both in turn, the first of a round by turns, too. */
+async function compare(servers: readonly AttackedServer[], name: string, clients: number): Promise<void> {
+  const measured: Round[][] = [[], []]
+  // What is made on first use is made before.
+  for (const server of servers) await load(server, clients, rounds)
+  for (let round = 0; round < rounds; round++)
+    for (const which of round % 2 === 0 ? [0, 1] : [1, 0])
+      measured[which]!.push(await load(servers[which]!, clients, round))
+  const [before, after] = measured as [Round[], Round[]]
+  for (const [what, { unit, of }] of Object.entries(figures))
+    report({
+      ...{ bench: 'serve-before', case: `${name}, ${clients} at a time, ${what}`, value: of(after), unit },
+      ...{ peer: 'before', peerValue: of(before) },
+    })
+}
+
 const folder = await mkdtemp(join(tmpdir(), 'unmask-before-'))
 for (const [name, config] of Object.entries(settings)) {
   const file = join(folder, 'serve.json')
   await writeFile(file, JSON.stringify({ models: [{ name: 'm', path: values.model }], threads, ...config }))
   const roots = [values.before, values.after].map((root) => resolve(root))
-  const servers = []
-  for (const root of roots) servers.push(await startAttacked(['--config', file], {}, root))
-  for (const clients of CLIENTS) {
-    const measured: Round[][] = [[], []]
-    // What is made on first use is made before.
-    for (const server of servers) await load(server, clients, -1)
-    for (let round = 0; round < rounds; round++)
-      for (const which of round % 2 === 0 ? [0, 1] : [1, 0])
-        measured[which]!.push(await load(servers[which]!, clients, round))
-    const [before, after] = measured as [Round[], Round[]]
-    for (const [what, { unit, of }] of Object.entries(figures))
-      report({
-        ...{ bench: 'serve-before', case: `${name}, ${clients} at a time, ${what}`, value: of(after), unit },
-        ...{ peer: 'before', peerValue: of(before) },
-      })
-  }
-  for (const server of servers) {
-    server.send('SIGTERM')
-    await server.ended
+  const servers: AttackedServer[] = []
+  try {
+    for (const root of roots) servers.push(await startAttacked(['--config', file], {}, root))
+    for (const clients of CLIENTS) await compare(servers, name, clients)
+  } finally {
+    for (const server of servers) server.send('SIGTERM')
+    await Promise.all(servers.map(({ ended }) => ended))
   }
 }
 await rm(folder, { recursive: true })
