@@ -10,9 +10,11 @@ export interface FuzzData {
   from: number
   to: number
   parser: string | undefined
+  /** Files between two signs. */
+  every: number
 }
 
-/** `begin` before every 64th file, and of each file that is slow or wrong what happened; `done` at the end. */
+/** `begin` every `every` files, and of each file that is slow or wrong what happened; `done` at the end. */
 export type FuzzMessage =
   | { kind: 'begin'; index: number; counts: Record<string, Counts> }
   | { kind: 'fault'; index: number; parser: string; what: string }
@@ -26,7 +28,7 @@ export interface Counts {
   largest: number
 }
 
-const { folder, seed, from, to, parser: only } = workerData as FuzzData
+const { folder, seed, from, to, parser: only, every } = workerData as FuzzData
 const send = (message: FuzzMessage) => parentPort!.postMessage(message)
 const parsers = (await createParsers(folder)).filter(({ name }) => only === undefined || name === only)
 const counts: Record<string, Counts> = Object.fromEntries(
@@ -35,7 +37,7 @@ const counts: Record<string, Counts> = Object.fromEntries(
 const shares = parsers.flatMap((parser) => Array.from({ length: Math.round(3000 / parser.every) }, () => parser))
 
 for (let index = from; index < to; index++) {
-  if (index % 64 === 0) send({ kind: 'begin', index, counts })
+  if (index % every === 0) send({ kind: 'begin', index, counts })
   const draw = random(seed, index)
   const parser = shares[draw.integer(shares.length)]!
   const entry = counts[parser.name]!

@@ -21,8 +21,12 @@ const first = Number(values.from)
 const to = first + Number(values.count)
 /** Longest time of the processor for one file, in ms; then it counts as hung. */
 const MOST_MS = 1000
-/** Seconds without a sign of 64 files after which the thread is stopped: the machine may be busy. Counted, not timed: it may sleep. */
-const PATIENCE = 120
+/** Files between two signs of the thread. */
+const FILES = 64
+/** Time without a sign after which the thread is stopped, in ms: of the processor, and of the clock, as the machine may be busy. */
+const PATIENCE_MS = { processor: FILES * MOST_MS, clock: 1_800_000 }
+/** How often it is looked at, in ms. */
+const LOOK_MS = 5000
 const HEAP_MB = 512
 /** Bytes in buffers that a file may leave behind. */
 const MOST_BYTES = 64 << 20
@@ -41,7 +45,7 @@ function round(from: number): Promise<number> {
   return new Promise((resolve) => {
     let index = from
     let counts: Record<string, Counts> = {}
-    const data: FuzzData = { folder, seed: Number(values.seed), from, to, parser: values.parser }
+    const data: FuzzData = { folder, seed: Number(values.seed), from, to, parser: values.parser, every: FILES }
     const thread = startThread(new URL('./fuzz-worker.ts', import.meta.url), {
       workerData: data,
       resourceLimits: { maxOldGenerationSizeMb: HEAP_MB },
@@ -53,18 +57,24 @@ function round(from: number): Promise<number> {
       await thread.terminate()
       resolve(next)
     }
-    let silent = 0
+    let sign = { clock: performance.now(), processor: process.cpuUsage() }
     const timer = setInterval(() => {
-      if (++silent === PATIENCE) void end(index + 64, `no answer for ${PATIENCE} s in these 64 files`)
-    }, 1000)
+      const { user, system } = process.cpuUsage(sign.processor)
+      const [processor, clock] = [(user + system) / 1000, performance.now() - sign.clock]
+      if (processor > PATIENCE_MS.processor || clock > PATIENCE_MS.clock)
+        void end(
+          index + FILES,
+          `no answer in ${Math.round(clock)} ms, ${Math.round(processor)} ms of the processor, in these ${FILES} files`,
+        )
+    }, LOOK_MS)
     thread.on('message', (message: FuzzMessage) => {
-      silent = 0
+      sign = { clock: performance.now(), processor: process.cpuUsage() }
       if (message.kind === 'fault') return fault(message.index, message.parser, message.what)
       counts = message.counts
       if (message.kind === 'done') return void end(to)
       index = message.index
     })
-    thread.on('error', (error) => end(index + 64, `the thread ended in these 64 files: ${error.message}`))
+    thread.on('error', (error) => end(index + FILES, `the thread ended in these ${FILES} files: ${error.message}`))
   })
 }
 

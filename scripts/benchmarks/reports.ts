@@ -88,16 +88,33 @@ export const reports: readonly Report[] = [
     name: 'jobs-repair',
     title: 'SmolLM2-135M-Instruct, trained to repair text',
     about:
-      'Sentences with keyboard, OCR and speech-recognition noise, written clean again: 3 draws of 30 held-out sentences. The models saw the same 240k tokens: an autoregressive fine-tune of all weights; the objective `hybrid`, all weights; the same as low-rank weights, with strides of 4 masks instead of 8 (the adapter `smollm2-repair`). Weights and activations in 8 bits, one request at a time, ways in turn; "same tokens" are those of the same model in mode `ar`, of the first row for the peer. Lookup drafts from earlier text. Drafts are of at most 2 masks, a number chosen by speed on sentences of the validation file. node-llama-cpp runs the weights of the autoregressive fine-tune as Q8_0, with and without its own prompt lookup, through its API (`evaluate` at temperature 0), whose sampling takes a good part of its time. Mode `ar` takes the same products in all three models, and its rows differ all the same: compare a model with its own mode `ar`. Errors are standard errors over the sentences.',
+      'Sentences with keyboard, OCR and speech-recognition noise, written clean again: 3 draws of 30 held-out sentences. Low-rank weights (rank 16) trained on the same 320k tokens: autoregressively, and with the objective `hybrid` (the adapter `smollm2-repair`). Weights and activations in 8 bits, one request at a time, ways in turn; "same tokens" are those of the same model in mode `ar`, of the first row for the peer. Lookup drafts from earlier text. node-llama-cpp runs the weights of the autoregressive fine-tune as Q8_0, with and without its own prompt lookup, through its API (`evaluate` at temperature 0), whose sampling takes a good part of its time. Mode `ar` takes the same products in both models. Errors are standard errors over the sentences.',
     command: `npx tsx scripts/jobs/repair.ts $GSM8K
-for recipe in smollm2-repair-ar smollm2-repair-full smollm2-repair; do npx unmask convert --recipe recipes/$recipe.yaml; done
-for model in smollm2-repair-ar smollm2-repair-full smollm2-repair; do npx unmask quantize runs/jobs/$model/model runs/jobs/$model-8 --bits 8 --activations 8; done
+for recipe in smollm2-repair-ar smollm2-repair; do npx unmask convert --recipe recipes/$recipe.yaml; done
+for model in smollm2-repair-ar smollm2-repair; do npx unmask quantize runs/jobs/$model/model runs/jobs/$model-8 --bits 8 --activations 8; done
 python3 scripts/to_gguf.py runs/jobs/smollm2-repair-ar/model $SMOLLM2_GGUF runs/jobs/ar.gguf
-data=runs/jobs/repair; ar=runs/jobs/smollm2-repair-ar-8; hybrid=runs/jobs/smollm2-repair-full-8; lora=runs/jobs/smollm2-repair-8
-npm run --silent bench -- jobs --data $data/test-0.jsonl,$data/test-1.jsonl,$data/test-2.jsonl --prompts 30 --way "AR fine-tune=$ar?mode=ar" --way "AR fine-tune, lookup=$ar?mode=speculative" --way "hybrid, AR mode=$hybrid?mode=ar" --way "hybrid, masks=$hybrid?mode=speculative&masks=2&lookup=0" --way "hybrid, masks and lookup=$hybrid?mode=speculative&masks=2" --way "hybrid, threshold 0.9=$hybrid?mode=diffusion&masks=2&threshold=0.9" --way "LoRA, AR mode=$lora?mode=ar" --way "LoRA, masks and lookup=$lora?mode=speculative&masks=2" --peer 'node-llama-cpp=runs/jobs/ar.gguf' --peer 'node-llama-cpp, its lookup=runs/jobs/ar.gguf?lookup=3'`,
+data=runs/jobs/repair; ar=runs/jobs/smollm2-repair-ar-8; hybrid=runs/jobs/smollm2-repair-8
+npm run --silent bench -- jobs --data $data/test-0.jsonl,$data/test-1.jsonl,$data/test-2.jsonl --prompts 30 --way "AR fine-tune=$ar?mode=ar" --way "AR fine-tune, lookup=$ar?mode=speculative" --way "hybrid, AR mode=$hybrid?mode=ar" --way "hybrid, masks=$hybrid?mode=speculative&lookup=0" --way "hybrid, masks and lookup=$hybrid?mode=speculative" --way "hybrid, threshold 0.9=$hybrid?mode=diffusion&threshold=0.9" --peer 'node-llama-cpp=runs/jobs/ar.gguf' --peer 'node-llama-cpp, its lookup=runs/jobs/ar.gguf?lookup=3'`,
     needs: ['GSM8K', 'SMOLLM2_GGUF', 'NODE_LLAMA_CPP'],
     file: 'bench/jobs-repair.jsonl',
     render: () => rendered(readLines('bench/jobs-repair.jsonl'), jobs),
+  },
+  {
+    name: 'jobs-repair-full',
+    title: 'SmolLM2-135M-Instruct, all weights trained to repair text',
+    about:
+      'The same job with all weights trained, on 240k tokens, with half as many masks as tokens; drafts are of at most 2 masks. The last two rows but two are low-rank weights trained as long, with strides of 4 masks: what they lose beside all weights.',
+    command: `npx tsx scripts/jobs/repair.ts $GSM8K
+npx unmask convert --recipe recipes/smollm2-repair-full.yaml
+npx unmask convert --recipe recipes/smollm2-repair-ar.yaml --rank 0 --lr 3e-4 --weight-decay 0.1 --total-tokens 240k --output-dir runs/jobs/smollm2-repair-ar-full
+npx unmask convert --recipe recipes/smollm2-repair.yaml --block-size 4 --copies 0.5 --total-tokens 240k --output-dir runs/jobs/smollm2-repair-short
+for model in smollm2-repair-ar-full smollm2-repair-full smollm2-repair-short; do npx unmask quantize runs/jobs/$model/model runs/jobs/$model-8 --bits 8 --activations 8; done
+python3 scripts/to_gguf.py runs/jobs/smollm2-repair-ar-full/model $SMOLLM2_GGUF runs/jobs/ar-full.gguf
+data=runs/jobs/repair; ar=runs/jobs/smollm2-repair-ar-full-8; hybrid=runs/jobs/smollm2-repair-full-8; lora=runs/jobs/smollm2-repair-short-8
+npm run --silent bench -- jobs --data $data/test-0.jsonl,$data/test-1.jsonl,$data/test-2.jsonl --prompts 30 --way "AR fine-tune=$ar?mode=ar" --way "AR fine-tune, lookup=$ar?mode=speculative" --way "hybrid, AR mode=$hybrid?mode=ar" --way "hybrid, masks=$hybrid?mode=speculative&masks=2&lookup=0" --way "hybrid, masks and lookup=$hybrid?mode=speculative&masks=2" --way "hybrid, threshold 0.9=$hybrid?mode=diffusion&masks=2&threshold=0.9" --way "LoRA, AR mode=$lora?mode=ar" --way "LoRA, masks and lookup=$lora?mode=speculative&masks=2" --peer 'node-llama-cpp=runs/jobs/ar-full.gguf' --peer 'node-llama-cpp, its lookup=runs/jobs/ar-full.gguf?lookup=3'`,
+    needs: ['GSM8K', 'SMOLLM2_GGUF', 'NODE_LLAMA_CPP'],
+    file: 'bench/jobs-repair-full.jsonl',
+    render: () => rendered(readLines('bench/jobs-repair-full.jsonl'), jobs),
   },
   {
     name: 'jobs-extract',
