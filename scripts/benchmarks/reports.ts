@@ -103,7 +103,7 @@ npm run --silent bench -- jobs --data $data/test-0.jsonl,$data/test-1.jsonl,$dat
     name: 'jobs-repair-full',
     title: 'SmolLM2-135M-Instruct, all weights trained to repair text',
     about:
-      'The same job with all weights trained, on 240k tokens, with half as many masks as tokens; drafts are of at most 2 masks. The last two rows but two are low-rank weights trained as long, with strides of 4 masks: what they lose beside all weights.',
+      'The same job with all weights trained, on 240k tokens, with half as many masks as tokens; drafts are of at most 2 masks. The rows `LoRA` are low-rank weights trained on as many tokens, with strides of 4 masks: what they lose beside all weights.',
     command: `npx tsx scripts/jobs/repair.ts $GSM8K
 npx unmask convert --recipe recipes/smollm2-repair-full.yaml
 npx unmask convert --recipe recipes/smollm2-repair-ar.yaml --rank 0 --lr 3e-4 --weight-decay 0.1 --total-tokens 240k --output-dir runs/jobs/smollm2-repair-ar-full

@@ -30,7 +30,7 @@ export function rewriteCommand(session: Session): Command {
       'after',
       `
 Examples:
-  $ unmask rewrite smollm2-repair --text "Teh commitee meetsonFriday"
+  $ unmask rewrite smollm2-repair --text "Teh commitee meets onFriday."
   $ unmask rewrite runs/mine/model --text "teh stste of hte union" --editing-threshold 0.6
   $ unmask rewrite runs/mine/model --keep "Question: what is it?" --text - < transcript.txt`,
     )
