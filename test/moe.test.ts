@@ -109,7 +109,7 @@ it('trains, converts and generates', async () => {
   const flags = Object.entries(recipe).flatMap(([name, value]) => [`--${name}`, String(value)])
   const command = ['--import', 'tsx', 'src/cli/main.ts', 'convert', '--model', trained.model!]
   const run = await promisify(execFile)(process.execPath, [...command, '--output-dir', at('converted'), ...flags])
-  expect(run.stderr).toMatch(/model: [\d.]+k parameters \([\d.]+k active\), mask token/)
+  expect(run.stderr).toMatch(/ar: [\d.]+k parameters \([\d.]+k active\), mask token/)
 
   const converted = await load(at('converted', 'model'))
   const written = JSON.parse(await readFile(at('converted', 'model', 'config.json'), 'utf8'))
