@@ -31,7 +31,10 @@ function measure(name: string): boolean {
   }
   const { status, stdout } = run(command)
   if (status !== 0) {
-    process.stderr.write(`${name}: ended with ${status}; ${file} is as it was\n`)
+    const printed = `runs/${name}.failed.jsonl`
+    mkdirSync(dirname(printed), { recursive: true })
+    writeFileSync(printed, jsonLines(stdout))
+    process.stderr.write(`${name}: ended with ${status}; ${file} is as it was, what was printed is in ${printed}\n`)
     return false
   }
   const target = `docs/reports/${file}`

@@ -58,7 +58,9 @@ const limits = z.strictObject({
   concurrency: whole
     .max(512)
     .default(32)
-    .describe('sequences that a model generates at a time, those of one client all but an eighth'),
+    .describe(
+      'sequences that a model generates at a time, those of one client half of what others leave, alone all but an eighth',
+    ),
   queue: z
     .int()
     .min(0)

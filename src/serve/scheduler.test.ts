@@ -89,3 +89,20 @@ test('one client takes neither all places nor all the room to wait', async () =>
   for (const place of await Promise.allSettled(places)) if (place.status === 'fulfilled') place.value()
   expect([queue.running, queue.waiting]).toEqual([0, 0])
 })
+
+test('beside others, also those that come back, a client takes half of what they leave', async () => {
+  const queue = createQueue({ concurrency: 8, limit: 100, seconds: 10 })
+  const [first, second] = [await queue.acquire('b', never), await queue.acquire('b', never)]
+  const places = Array.from({ length: 8 }, () => queue.acquire('a', never))
+  await settle()
+  expect([queue.running, queue.waiting]).toEqual([2 + 3, 5])
+  first()
+  second()
+  await settle()
+  expect([queue.running, queue.waiting]).toEqual([4, 4])
+  const third = await queue.acquire('b', never)
+  third()
+  queue.clear(new Error('cleared'))
+  for (const place of await Promise.allSettled(places)) if (place.status === 'fulfilled') place.value()
+  expect([queue.running, queue.waiting]).toEqual([0, 0])
+})

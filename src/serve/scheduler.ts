@@ -22,6 +22,9 @@ export interface Queue {
   clear(error: Error): void
 }
 
+/** How long a client that has no request counts as one that comes back, in ms. */
+const RECENT = 60_000
+
 interface Waiting {
   start(): void
   fail(error: unknown): void
@@ -32,8 +35,8 @@ export function createQueue({ concurrency, limit, seconds }: QueueOptions): Queu
   const clients = new Map<string, Waiting[]>()
   /** Places that each client holds. */
   const held = new Map<string, number>()
-  /** Most places of one client: some stay for whoever comes next. */
-  const most = concurrency - Math.floor(concurrency / 8)
+  /** When each client last asked for a place or gave one back, the latest at the end. */
+  const seen = new Map<string, number>()
   let running = 0
   let waiting = 0
   /** Moving average of the time that a place is held. */
@@ -43,9 +46,26 @@ export function createQueue({ concurrency, limit, seconds }: QueueOptions): Queu
 
   const heldBy = (client: string) => held.get(client) ?? 0
 
+  function note(client: string): void {
+    const now = performance.now()
+    seen.delete(client)
+    seen.set(client, now)
+    for (const [other, time] of seen) {
+      if (now - time < RECENT || held.has(other)) break
+      seen.delete(other)
+    }
+  }
+
+  /** Most places of a client: beside others half of what they leave, so that there is a place for whoever comes next. */
+  function most(client: string): number {
+    const isAlone = seen.size - Number(seen.has(client)) === 0
+    if (isAlone) return concurrency - Math.floor(concurrency / 8)
+    return Math.max(1, Math.ceil((concurrency - (running - heldBy(client))) / 2))
+  }
+
   function next(): void {
     while (running < concurrency) {
-      const turn = [...clients].find(([client]) => heldBy(client) < most)
+      const turn = [...clients].find(([client]) => heldBy(client) < most(client))
       if (!turn) return
       const [client, line] = turn
       const first = line.shift()!
@@ -76,6 +96,7 @@ export function createQueue({ concurrency, limit, seconds }: QueueOptions): Queu
       running--
       if (heldBy(client) > 1) held.set(client, heldBy(client) - 1)
       else held.delete(client)
+      note(client)
       average += 0.1 * ((performance.now() - since) / 1000 - average)
       next()
     }
@@ -91,7 +112,7 @@ export function createQueue({ concurrency, limit, seconds }: QueueOptions): Queu
     admit(client, count) {
       const own = clients.get(client)?.length ?? 0
       const room = Math.ceil((limit - (waiting - own)) / 2)
-      const places = Math.min(concurrency - running, most - heldBy(client))
+      const places = Math.min(concurrency - running, most(client) - heldBy(client))
       if (own + count > room + Math.max(0, places))
         throw new ApiError(
           429,
@@ -104,6 +125,7 @@ export function createQueue({ concurrency, limit, seconds }: QueueOptions): Queu
     },
     acquire(client, signal) {
       if (signal.aborted) return Promise.reject(signal.reason)
+      note(client)
       return new Promise((resolve, reject) => {
         const settle = () => {
           clearTimeout(timer)
