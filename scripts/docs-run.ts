@@ -127,9 +127,10 @@ function createServerSlot(folder: string) {
   }
 }
 
+/** Whether a server answers there; one of unmask's says 503 until its models are loaded, others know no such page. */
 async function isReady(port: number): Promise<boolean> {
   const response = await fetch(`http://127.0.0.1:${port}/ready`).catch(() => undefined)
   // Read, or the connection stays open, and with it the server that is to stop.
   await response?.arrayBuffer()
-  return response?.ok ?? false
+  return response !== undefined && response.status < 500
 }
