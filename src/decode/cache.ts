@@ -94,10 +94,10 @@ export function createCaches(executor: Executor, dimensions: Dimensions, name: s
   let capacity = 0
   let slots = 0
   let clock = 0
+  let opened = 0
   let last: { key: string; view: CacheView } | undefined
   /** Elements of a slot in each buffer. */
   const stride = () => capacity * width
-  const opened = () => [...taken.values()].filter(({ open }) => open).length
 
   async function resize(toSlots: number, toCapacity: number): Promise<void> {
     const moves = [...taken]
@@ -134,6 +134,7 @@ export function createCaches(executor: Executor, dimensions: Dimensions, name: s
   function take(slot: number, tokens: number[], shared: Slot['shared']): Cache {
     const state: Slot = { open: true, tokens, shared, used: clock++ }
     taken.set(slot, state)
+    opened++
     return {
       slot,
       get length() {
@@ -148,6 +149,7 @@ export function createCaches(executor: Executor, dimensions: Dimensions, name: s
       async free() {
         if (!state.open) return
         state.open = false
+        opened--
         state.used = clock++
         if (keep === 0 || state.shared === undefined || state.tokens.length === 0) taken.delete(slot)
         const kept = [...taken].filter(([, { open }]) => !open).sort(([, a], [, b]) => a.used - b.used)
@@ -191,7 +193,7 @@ export function createCaches(executor: Executor, dimensions: Dimensions, name: s
       return cache
     },
     get count() {
-      return opened()
+      return opened
     },
     lengths,
     reserve,

@@ -126,8 +126,10 @@ export async function* decodeSpeculative(
     tokens.push({ position: ids.length, token, block: ids.length, ...details })
     ids.push(token)
     sources.append(token)
-    await tracker?.inTurns(() => tracker.commit(at, token))
-    tracker?.settle(at + 1)
+    if (tracker) {
+      await tracker.inTurns(() => tracker.commit(at, token))
+      tracker.settle(at + 1)
+    }
     ended = eosTokenIds.includes(token)
   }
 
@@ -177,7 +179,8 @@ export async function* decodeSpeculative(
       logitScale,
       signal,
       ids: [...ids.slice(start), ...drafts.map(({ token }) => token), ...tree.masks.map(() => maskTokenId)],
-      blockSize: tree,
+      // Without masks each position sees those before it.
+      blockSize: tree.masks.length > 0 ? tree : 1,
       rows: tree.rows,
       masks: tree.masks,
       // Whatever is rejected is forgotten below.
@@ -195,9 +198,9 @@ export async function* decodeSpeculative(
     const proposed = drafts.length
     // What stands behind an end was not tried.
     const tried = sources.upToEnd(drafts).length
-    await takeSure()
+    if (drafts.length > 0) await takeSure()
     drafted = { tried, taken: proposed - drafts.length, verifying: 0 }
-    await takeForced()
+    if (allowedNext) await takeForced()
     drafts = ended || !drafting() ? [] : await sources.choose(drafts, end - ids.length)
     drafted.verifying = countOfMasks(drafts)
     budget.followForward(tree.positions.length, tokens.length)
