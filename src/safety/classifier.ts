@@ -170,9 +170,11 @@ export function createClassifier({ weights, scale, bias, threshold }: Classifier
 
   /** Log-odds of each passage from `from` on, by its end. */
   function judged(text: string, from: number, last: boolean): [stop: number, odds: Float32Array][] {
+    const stops = passages(text, from, last)
+    if (stops.length === 0) return []
     const words = wordsOf(text)
     let [begin, end] = [0, 0]
-    return passages(text, from, last).map((stop) => {
+    return stops.map((stop) => {
       while (end < words.length && words[end]!.end <= stop) end++
       while (begin < end && words[begin]!.start < stop - WINDOW) begin++
       const odds = judge(words, begin, end)

@@ -25,6 +25,8 @@ export interface Judgement {
   findings: Finding[]
 }
 
+const NOTHING: Judgement = { text: '', taken: 0, changed: false, blocked: undefined, findings: [] }
+
 export interface FilterStream {
   push(text: string): Judgement
   /** The rest. */
@@ -56,21 +58,42 @@ export function createFilter({ detectors, block = [], threshold = 0.5 }: FilterO
 
   const reach = Math.max(CONTEXT, ...detectors.map(({ context = 0 }) => context))
 
+  /** What a detector is given of a text that is judged from `start` on. */
+  function view(whole: string, start: number, context = CONTEXT): { text: string; from: number; base: number } {
+    const base = start - contextOf(whole, start, context).length
+    return { text: whole.slice(base), from: start - base, base }
+  }
+
+  /** Whether a passage begins at `start` that has not ended, or in whose end something may be under way. None of it is passed on. */
+  function isHeld(whole: string, start: number): boolean {
+    if (whole.length - start > MAX_HELD) return false
+    for (const detector of detectors) {
+      if (!detector.passages) continue
+      const { text, from, base } = view(whole, start, detector.context)
+      const [end] = detector.passages(text, from, false)
+      if (end === undefined || detectors.some((other) => openOf(other, whole, start) < base + end)) return true
+    }
+    return false
+  }
+
+  function openOf(detector: Detector, whole: string, start: number): number {
+    const { text, from, base } = view(whole, start, detector.context)
+    return base + detector.open(text, from)
+  }
+
   /** Everything that is found from `from` on, and the first place where something may be under way. */
   function look(whole: string, start: number, last: boolean) {
     const found: Finding[] = []
     const spans: Span[] = []
     let open = whole.length
     for (const detector of detectors) {
-      const base = start - contextOf(whole, start, detector.context ?? CONTEXT).length
-      const [text, from] = [whole.slice(base), start - base]
+      const { text, from, base } = view(whole, start, detector.context)
       found.push(...detector.find(text, from, last).map((finding) => moved(finding, base)))
       open = Math.min(open, base + detector.open(text, from))
       for (const end of detector.passages?.(text, from, last) ?? [])
         spans.push({ start: spans.at(-1)?.end ?? start, end: base + end })
     }
-    const base = start - contextOf(whole, start, CONTEXT).length
-    const [text, from] = [whole.slice(base), start - base]
+    const { text, from, base } = view(whole, start)
     open = Math.min(open, base + openEscape(text))
     const decoded = decodeEscapes(text)
     if (!decoded) return { found, open, spans }
@@ -104,10 +127,11 @@ export function createFilter({ detectors, block = [], threshold = 0.5 }: FilterO
     }
 
     function judge(fresh: string, last: boolean): Judgement {
-      if (ended) return { text: '', taken: 0, changed: false, blocked: undefined, findings: [] }
+      if (ended) return NOTHING
       held += fresh
       const text = context + held
       const from = context.length
+      if (!last && isHeld(text, from)) return NOTHING
       const { found, open, spans: wholes } = look(text, from, last)
       let cut = Math.max(from, last ? text.length : open)
       // What reaches over the border is decided with the rest of it.
