@@ -98,7 +98,7 @@ export const kinds: Readonly<Record<string, Kind>> = {
   'prompts as long as allowed': {
     copies: 32,
     round: (attack) => {
-      const prompt = `${anyNumber(attack)} ${'the people '.repeat(190)}`
+      const prompt = `${anyNumber(attack)} ${'the people '.repeat(180)}`
       return post(attack, '/v1/completions', { prompt, max_tokens: 1 })
     },
   },

@@ -12,9 +12,14 @@ export interface BatchEntry {
   request: ForwardRequest
 }
 
-/** The most sequences that share a forward, and the most positions with their padding. */
+/**
+ * The most sequences that share a forward, and the most positions with their padding: so many keep the processor busy, and with
+ * more all of them wait longer.
+ */
 const MOST_ROWS = 64
-const MOST_POSITIONS = 2048
+const MOST_POSITIONS = 512
+/** A request of more positions is long: a piece of a prompt, beside which tokens of other texts take no time. */
+const LONG = 64
 
 /** New positions without an end are seen by all that come later. */
 const ENDLESS = 2n ** 62n
@@ -117,17 +122,19 @@ export function resultsOf(
   })
 }
 
+export const isLong = ({ request }: BatchEntry): boolean => request.ids.length > LONG
+
 /**
- * The request that waits longest with those like it, ascending by slot. Rows of a forward are neighbours in the buffers, so
+ * The request that waits longest, or of those that are not long where there is one and `shortFirst`, with those like it, ascending by slot. Rows of a forward are neighbours in the buffers, so
  * a slot between them takes part without a request: at most as many as have one. Alike are requests of at most twice the
  * length, as a block with the one before it is, which bounds what padding costs.
  */
-export function nextBatch<T extends BatchEntry>(queue: readonly T[]): T[] {
-  const [oldest] = queue
+export function nextBatch<T extends BatchEntry>(queue: readonly T[], shortFirst = false): T[] {
+  const oldest = (shortFirst && queue.find((waiting) => !isLong(waiting))) || queue[0]
   if (!oldest) return []
   const { slot } = oldest.cache
   const distance = (waiting: T) => Math.abs(waiting.cache.slot - slot)
-  const alike = queue.slice(1).filter(({ request }) => isAlike(oldest.request, request))
+  const alike = queue.filter((waiting) => waiting !== oldest && isAlike(oldest.request, waiting.request))
   const batch = [oldest]
   let [low, high, longest] = [slot, slot, oldest.request.ids.length]
   for (const waiting of alike.sort((a, b) => distance(a) - distance(b))) {

@@ -37,8 +37,8 @@ export interface FilterStream {
 
 /** Characters before a text that a detector may look back at unless it says otherwise. */
 const CONTEXT = 64
-/** Characters that are judged at a time. */
-const PIECE = 2048
+/** Characters that are judged at a time: of the worst text they take some milliseconds. */
+const PIECE = 512
 
 export interface JudgeOptions {
   signal?: AbortSignal | undefined

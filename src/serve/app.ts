@@ -29,6 +29,7 @@ import { moderationsRoute } from './routes/moderations.ts'
 import { responsesRoute } from './routes/responses.ts'
 import { infillRoute, rewriteRoute } from './routes/revise.ts'
 import type { Env, RouteContext } from './routes/settings.ts'
+import { createQueue } from './scheduler.ts'
 import { requestSpan } from './trace.ts'
 
 /** Routes that reveal nothing about models or use, for probes and people: they need no key. */
@@ -44,6 +45,11 @@ export function createApp(config: ServeConfig, context: Omit<RouteContext, 'limi
   const { log, metrics } = context
   const routes: RouteContext = { ...context, limits: config.limits }
   const holds = createHolds(config.limits.answer_bytes)
+  const reading = createQueue({
+    concurrency: 1,
+    limit: Number.POSITIVE_INFINITY,
+    seconds: config.limits.queue_seconds,
+  })
   let stopping = false
   const app = new Hono<Env>()
 
@@ -55,6 +61,7 @@ export function createApp(config: ServeConfig, context: Omit<RouteContext, 'limi
     signal.addEventListener('abort', () => gone.abort(new ApiError(499, 'the client disconnected')), { once: true })
     c.set('requestId', id)
     c.set('gone', gone)
+    c.set('reading', reading)
     const span = requestSpan(c.req.method, c.req.raw.headers)
     c.set('trace', span.context)
     await next()

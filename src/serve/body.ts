@@ -6,9 +6,14 @@ import type * as z from 'zod'
 import { check } from '../formats/check.ts'
 import type { Limits } from './config.ts'
 import { ApiError, badRequest } from './errors.ts'
+import type { Env } from './routes/settings.ts'
+import { afterRest } from './scheduler.ts'
+
+/** Bytes of a body from which on reading it takes milliseconds, in which nobody else is served. */
+const LARGE = 1 << 15
 
 /** Reads and checks a JSON body. Throws ApiError, with the field where it is one's fault. */
-export async function readBody<S extends z.ZodType>(c: Context, schema: S, limits: Limits): Promise<z.output<S>> {
+export async function readBody<S extends z.ZodType>(c: Context<Env>, schema: S, limits: Limits): Promise<z.output<S>> {
   const type = c.req.header('content-type') ?? ''
   // A form or plain text is what a page of another origin could send without asking.
   if (!/^application\/json\s*(;|$)/i.test(type))
@@ -16,6 +21,18 @@ export async function readBody<S extends z.ZodType>(c: Context, schema: S, limit
   const charset = /;\s*charset\s*=\s*"?([^\s;"]*)/i.exec(type)?.[1] ?? 'utf-8'
   if (!/^(utf-?8|us-ascii)$/i.test(charset)) throw unsupported(`the body must be UTF-8, not charset ${charset}`)
   const bytes = await readDecoded(c.req.raw, limits.body_bytes)
+  if (bytes.length < LARGE) return parse(bytes, schema, limits)
+  const { reading, client, gone } = c.var
+  const release = await reading.acquire(client, gone.signal)
+  const since = performance.now()
+  try {
+    return parse(bytes, schema, limits)
+  } finally {
+    afterRest(release, since)
+  }
+}
+
+function parse<S extends z.ZodType>(bytes: Uint8Array, schema: S, limits: Limits): z.output<S> {
   let text: string
   try {
     text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)

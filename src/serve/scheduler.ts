@@ -22,6 +22,13 @@ export interface Queue {
   clear(error: Error): void
 }
 
+/**
+ * Gives a place back after a rest as long as the work since `since`, a time of `performance.now()`: for work that holds up a
+ * thread, so that half of the thread's time is left to others.
+ */
+export const afterRest = (release: () => void, since: number): void =>
+  void setTimeout(release, performance.now() - since)
+
 /** How long a client that has no request counts as one that comes back, in ms. */
 const RECENT = 60_000
 

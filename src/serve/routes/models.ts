@@ -3,6 +3,7 @@ import type { Context } from 'hono'
 import { readBody } from '../body.ts'
 import { ApiError, badRequest } from '../errors.ts'
 import { fromMessages } from '../messages.ts'
+import { afterRest } from '../scheduler.ts'
 import { detokenizeRequest, tokenizeRequest } from '../schemas.ts'
 import { within } from '../wait.ts'
 import { type ModelWorker, notAnswering } from '../worker/host.ts'
@@ -50,12 +51,15 @@ async function inWorker<T>(
   model.errands.admit(client, 1)
   const leave = model.enter()
   let release = () => {}
+  let since: number | undefined
   try {
     release = await model.errands.acquire(client, signal)
     const worker = await model.ready(signal)
+    since = performance.now()
     return await within(work(worker, signal), { signal, seconds, late: () => notAnswering(seconds) })
   } finally {
-    release()
+    if (since === undefined) release()
+    else afterRest(release, since)
     leave()
   }
 }

@@ -8,6 +8,7 @@ import type { Log } from '../log.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Models, ServedModel } from '../models.ts'
 import type { Asker, Safety } from '../safety.ts'
+import type { Queue } from '../scheduler.ts'
 import type { SentEvent } from '../sse.ts'
 import type { TraceContext } from '../trace.ts'
 
@@ -33,6 +34,8 @@ export interface Env {
     holding: Holding
     /** Of the request's span. */
     trace: TraceContext
+    /** Who reads a large body. */
+    reading: Queue
   }
 }
 
