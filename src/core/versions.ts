@@ -2,9 +2,12 @@
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 
+let known: string | undefined
+
 /** The version in package.json, which stands one folder above this file in the sources and in the build. */
 export function packageVersion(): string {
-  return readVersion(new URL('../../package.json', import.meta.url))
+  known ??= readVersion(new URL('../../package.json', import.meta.url))
+  return known
 }
 
 /** unmask, Node and ONNX Runtime. */

@@ -18,8 +18,12 @@ export interface BatchEntry {
  */
 const MOST_ROWS = 64
 const MOST_POSITIONS = 512
-/** A request of more positions is long: a piece of a prompt, beside which tokens of other texts take no time. */
+/** A request of more positions has a forward of its own: it gains nothing from others, and its attention stays as long as it is. */
 const LONG = 64
+/** Products with weights take about as long for a position as attention over so many cached ones. */
+const PRODUCTS = 256
+/** Requests share no forward that would take one of them this many times as long as it would alone, about. */
+const MUCH = 3
 
 /** New positions without an end are seen by all that come later. */
 const ENDLESS = 2n ** 62n
@@ -122,19 +126,24 @@ export function resultsOf(
   })
 }
 
-export const isLong = ({ request }: BatchEntry): boolean => request.ids.length > LONG
+/** About how long a request takes: its new positions, each times the products with weights and the attention over the cache. */
+export const costOf = ({ cache, request }: BatchEntry): number => request.ids.length * (PRODUCTS + cache.length)
+
+/** The requests that cost less than this take much less time than one that costs `cost`. */
+export const muchLess = (cost: number): number => cost / MUCH
 
 /**
- * The request that waits longest, or of those that are not long where there is one and `shortFirst`, with those like it, ascending by slot. Rows of a forward are neighbours in the buffers, so
- * a slot between them takes part without a request: at most as many as have one. Alike are requests of at most twice the
- * length, as a block with the one before it is, which bounds what padding costs.
+ * The request that waits longest, or of those that cost less than `below` where there is one, with those like it, ascending by
+ * slot. Rows of a forward are neighbours in the buffers, so a slot between them takes part without a request: at most as many
+ * as have one. Alike are requests of at most twice the length, as a block with the one before it is, which bounds what padding
+ * costs, and of contexts that do not take much longer.
  */
-export function nextBatch<T extends BatchEntry>(queue: readonly T[], shortFirst = false): T[] {
-  const oldest = (shortFirst && queue.find((waiting) => !isLong(waiting))) || queue[0]
+export function nextBatch<T extends BatchEntry>(queue: readonly T[], below = 0): T[] {
+  const oldest = queue.find((waiting) => costOf(waiting) < below) ?? queue[0]
   if (!oldest) return []
   const { slot } = oldest.cache
   const distance = (waiting: T) => Math.abs(waiting.cache.slot - slot)
-  const alike = queue.filter((waiting) => waiting !== oldest && isAlike(oldest.request, waiting.request))
+  const alike = queue.filter((waiting) => waiting !== oldest && isAlike(oldest, waiting))
   const batch = [oldest]
   let [low, high, longest] = [slot, slot, oldest.request.ids.length]
   for (const waiting of alike.sort((a, b) => distance(a) - distance(b))) {
@@ -149,7 +158,8 @@ export function nextBatch<T extends BatchEntry>(queue: readonly T[], shortFirst 
   return batch.sort((a, b) => a.cache.slot - b.cache.slot)
 }
 
-function isAlike(a: ForwardRequest, b: ForwardRequest): boolean {
-  const [short, long] = [a.ids.length, b.ids.length].sort((x, y) => x - y)
-  return long <= 2 * short
+function isAlike(a: BatchEntry, b: BatchEntry): boolean {
+  const [short, long] = [a.request.ids.length, b.request.ids.length].sort((x, y) => x - y)
+  const [less, more] = [a.cache.length, b.cache.length].sort((x, y) => x - y).map((length) => PRODUCTS + length)
+  return long <= Math.min(2 * short, LONG) && less >= muchLess(more)
 }

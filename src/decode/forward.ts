@@ -6,7 +6,7 @@ import type { Model } from '../models/types.ts'
 import type { Executor } from '../runtime/executor.ts'
 import { type Cache, type CacheView, createCaches, type Prefix } from './cache.ts'
 import { createDraftSwitch } from './draft-switch.ts'
-import { type BatchEntry, isLong, layOut, nextBatch, resultsOf } from './forward-batch.ts'
+import { type BatchEntry, costOf, layOut, muchLess, nextBatch, resultsOf } from './forward-batch.ts'
 import { type DecodeExtras, type DecodeWeights, loadDecodeProgram } from './forward-program.ts'
 import type { Predictions } from './types.ts'
 
@@ -115,8 +115,8 @@ export async function createForward(
   const caches = createCaches(executor, dimensions, name, keep)
   const queue: Waiting[] = []
   let working = false
-  /** Milliseconds of forwards that short requests may have before the next long one: as long as the last one took. */
-  let owed = 0
+  /** Requests that cost less than `below` go first for `left` ms: as long as they had to wait for a costly forward. */
+  let owed = { below: 0, left: 0 }
   const drafts = createDraftSwitch()
   let bound: CacheView | undefined
   let last: Promise<unknown> = Promise.resolve()
@@ -132,14 +132,16 @@ export async function createForward(
     working = true
     while (queue.length > 0) {
       for (let turn = 0; turn < TURNS && queue.length < caches.count; turn++) await null
-      const batch = nextBatch(queue, owed > 0)
+      const batch = nextBatch(queue, owed.left > 0 ? owed.below : 0)
       if (batch.length === 0) continue
       for (const waiting of batch) queue.splice(queue.indexOf(waiting), 1)
       const since = performance.now()
+      const costs = Math.min(...batch.map(costOf))
       try {
         await exclusive(() => runBatch(batch))
         const took = performance.now() - since
-        owed = isLong(batch[0]) ? took : owed - took
+        if (costs < owed.below) owed.left -= took
+        else owed = { below: muchLess(costs), left: took }
       } catch (error) {
         bound = undefined
         for (const { reject } of batch) reject(error)

@@ -4,16 +4,20 @@ import type { Forward, ForwardRequest } from './forward.ts'
 
 /** Positions per forward over a prompt: longer prompts are cached in parts, so that attention scores stay small. */
 export const PREFILL = 512
+/** The same beside other texts, which wait for each part. */
+const PREFILL_BESIDE = 128
 
-/** Stores the beginning of a text for causal decoding, until no more than `PREFILL` of its tokens are left. */
+/** Stores the beginning of a text for causal decoding, until no more tokens are left than one forward takes. */
 export async function prefill(
   forward: Forward,
   cache: Cache,
   ids: readonly number[],
   request: Pick<ForwardRequest, 'signal'>,
 ): Promise<void> {
-  while (ids.length - cache.length > PREFILL) {
-    const next = ids.slice(cache.length, cache.length + PREFILL)
-    await forward.run(cache, { ...request, ids: next, blockSize: 1, rows: [], store: PREFILL })
+  for (;;) {
+    const most = forward.texts() > 1 ? PREFILL_BESIDE : PREFILL
+    if (ids.length - cache.length <= most) return
+    const next = ids.slice(cache.length, cache.length + most)
+    await forward.run(cache, { ...request, ids: next, blockSize: 1, rows: [], store: most })
   }
 }

@@ -37,12 +37,27 @@ const until = async (holds: () => boolean) => {
 }
 const get = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n'
 
-test.each([1, 2, 5, 16])('of %i requests on a connection that closes all are told', async (count) => {
+test('requests of a connection begin when those before them are answered', async () => {
   const { state, client } = await start()
-  client.write(get.repeat(count))
-  await until(() => state.responses.length === count)
+  client.write(get.repeat(16))
+  for (let count = 1; count <= 16; count++) {
+    await until(() => state.responses.length === count)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+    expect(state.responses.length).toBe(count)
+    if (count < 16) state.responses[count - 1]!.end('done')
+  }
   client.destroy()
-  await until(() => state.closed === count)
+  await until(() => state.closed === 1)
+})
+
+test('when a connection closes what runs is told, and nothing that waits begins', async () => {
+  const { state, client } = await start()
+  client.write(get.repeat(5))
+  await until(() => state.responses.length === 1)
+  client.destroy()
+  await until(() => state.closed === 1)
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  expect(state.responses.length).toBe(1)
 })
 
 test('requests beyond those that a connection may have open close it', async () => {

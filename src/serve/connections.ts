@@ -3,32 +3,44 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 
-/** Requests that may be open on one connection: more is what only an attacker sends before it reads an answer. */
+/** Requests that one connection may have sent before their answers: more is what only an attacker sends. */
 const MOST_PIPELINED = 16
 /** When a client that has ended its direction is asked whether it still reads, in milliseconds; the last repeats. */
 const PROBES = [0, 20, 250]
 
 /**
- * Ends what nobody waits for. A response whose client is gone emits `close`, also one that is not yet the connection's turn.
- * A client that ends its own direction alone gets its answer. A connection of which nothing is read for `seconds` while
+ * Ends what nobody waits for, and begins a connection's requests one after the other, as they are answered. A response whose
+ * client is gone emits `close`. To be called when the server has its listeners of requests. A client that ends its own direction alone gets its answer. A connection of which nothing is read for `seconds` while
  * bytes wait for it is closed.
  */
 export function guardConnections(server: Server, seconds: number): void {
+  /** Responses of the requests that are open, in their order. */
   const connections = new WeakMap<Socket, Set<ServerResponse>>()
+  const listeners = server.listeners('request')
+  server.removeAllListeners('request')
   /** Bytes that had been read when the last answer ended. */
   const answered = new WeakMap<Socket, number>()
   // Otherwise Node drops the answers of clients that have ended their direction.
   Object.assign(server, { httpAllowHalfOpen: true })
 
-  server.prependListener('request', (request: IncomingMessage, response: ServerResponse) => {
+  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
     const { socket } = request
     const open = connections.get(socket) ?? watch(socket)
+    const begin = () => {
+      for (const listener of listeners) listener.call(server, request, response)
+    }
+    const before = [...open].at(-1)
     open.add(response)
     response.once('close', () => {
       open.delete(response)
       answered.set(socket, socket.bytesRead)
     })
     if (open.size > MOST_PIPELINED) socket.destroy()
+    else if (!before) begin()
+    else
+      before.once('close', () => {
+        if (!socket.destroyed) begin()
+      })
   })
 
   function watch(socket: Socket): Set<ServerResponse> {

@@ -22,12 +22,12 @@ export interface Queue {
   clear(error: Error): void
 }
 
-/**
- * Gives a place back after a rest as long as the work since `since`, a time of `performance.now()`: for work that holds up a
- * thread, so that half of the thread's time is left to others.
- */
+/** Rest after work that holds up a thread, in times of how long it took. */
+const REST = 3
+
+/** Gives a place back after a rest from the work since `since`, a time of `performance.now()`: the thread is left to others. */
 export const afterRest = (release: () => void, since: number): void =>
-  void setTimeout(release, performance.now() - since)
+  void setTimeout(release, REST * (performance.now() - since))
 
 /** How long a client that has no request counts as one that comes back, in ms. */
 const RECENT = 60_000

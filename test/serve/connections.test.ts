@@ -18,12 +18,16 @@ const request = (body: object) => {
 const long = { prompt: 'the people of', max_tokens: 1900, logit_bias: { 256: -100, 258: -100 } }
 const running = () => metric(server.url, 'unmask_running{model="t"}')
 
-test('what was sent behind other requests ends with the connection', async () => {
+test('what was sent behind other requests waits for them, and ends with the connection', async () => {
   const client = connect(Number(new URL(server.url).port), '127.0.0.1')
   client.write(request(long).repeat(6))
-  await until(async () => (await running()) === 6)
+  await until(async () => (await running()) === 1)
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  expect(await running()).toBe(1)
   client.destroy()
   await until(async () => (await running()) === 0)
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  expect(await running()).toBe(0)
 })
 
 test.each([false, true])('a client that ends its own direction gets its answer (streamed: %s)', async (stream) => {
