@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { defaultRules } from './default-rules.ts'
 import { createFilter, type Filter } from './filter.ts'
+import { defaultDetectors } from './index.ts'
 import { MAX_HELD } from './pattern.ts'
 import { createPii } from './pii.ts'
 import { createRules, type Rule } from './rules.ts'
@@ -21,6 +22,11 @@ const rules = createRules([
 ])
 const full = createFilter({
   detectors: [createWords(), createRules(defaultRules), rules, createPii({ country: 'US' })],
+  block: ['hate', 'self-harm/intent', 'sexual'],
+})
+
+const withClassifier = createFilter({
+  detectors: [...(await defaultDetectors()), rules, createPii({ country: 'US' })],
   block: ['hate', 'self-harm/intent', 'sexual'],
 })
 
@@ -87,12 +93,15 @@ const piece = fc.oneof(
   fc.string({ maxLength: 5 }),
 )
 
-test('a text in pieces is judged as the same text at once', () => {
-  const text = fc.array(piece, { maxLength: 14 }).map((parts) => parts.join(''))
+test.each([
+  ['words and rules', full],
+  ['a classifier, too', withClassifier],
+])('a text in pieces is judged as the same text at once, by %s', (_, filter) => {
+  const text = fc.array(piece, { maxLength: 40 }).map((parts) => parts.join(''))
   fc.assert(
     fc.property(text, fc.array(fc.nat(200), { maxLength: 30 }), (whole, cuts) => {
-      const { parts: _, ...once } = inPieces(full, whole, [])
-      const { parts: __, ...pieces } = inPieces(full, whole, cuts)
+      const { parts: _, ...once } = inPieces(filter, whole, [])
+      const { parts: __, ...pieces } = inPieces(filter, whole, cuts)
       expect(pieces).toEqual(once)
     }),
     { numRuns: 300, seed: 3 },

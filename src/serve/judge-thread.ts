@@ -1,9 +1,14 @@
 // The thread in which a server judges prompts: its connections and answers go on beside it. Texts are judged in pieces, those
 // of different clients in turns.
+
+import { setPriority } from 'node:os'
 import { setImmediate } from 'node:timers/promises'
 import { parentPort, workerData } from 'node:worker_threads'
 import { createFilters, type Judgement, type SafetyFilterSettings } from '../safety/index.ts'
 import { createQueue } from './scheduler.ts'
+
+// Where this means the thread and not its process: threads that pass tokens on are not to wait for it.
+if (process.platform === 'linux') setPriority(0, 5)
 
 export type JudgeRequest =
   | { kind: 'judge'; id: number; which: 'prompts' | 'moderation'; text: string; client: string }

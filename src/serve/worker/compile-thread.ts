@@ -1,7 +1,11 @@
 // The thread in which a model's process compiles constraints: what is generated goes on beside it.
+import { setPriority } from 'node:os'
 import { parentPort } from 'node:worker_threads'
 import { UserError } from '../../core/types.ts'
 import { type CompiledConstraint, type ConstraintSource, compileSource } from '../../decode/index.ts'
+
+// Where this means the thread and not its process: threads that pass tokens on are not to wait for it.
+if (process.platform === 'linux') setPriority(0, 5)
 
 export interface ToCompile {
   source: ConstraintSource
