@@ -1,10 +1,9 @@
 // 32 clients, of which one is hostile by turns: `npx tsx scripts/attacks/overload.ts [--seconds 600] [--clients 32] [--seed 1]
-// [--rounds 2] [--kind NAME[,NAME...]] [--model models/tiny]`. It starts a server of the build itself (`npm run build`), with a key per client. Every
-// kind of attack (hostile.ts) has a turn, between turns in which the hostile client rests. Measured are the others: their time to
-// the first token with and without it, errors, answers that differ from those of the same request alone, and the server's
-// memory. Exit code 1 where a request of
-// the others fails or differs, their p99 is more than 3 times that of the rests, or memory has grown from the first
-// round of all kinds to the last. Linux only.
+// [--rounds 2] [--kind NAME[,NAME...]] [--model models/tiny]`. It starts a server of the build itself (`npm run build`), with a
+// key per client. Every kind of attack (hostile.ts) has a turn, between turns in which the hostile client rests. Measured are
+// the others: their time to the first token with and without it, errors, answers that differ from those of the same request
+// alone, and the server's memory. Exit code 1 where a request of the others fails or differs, or memory has grown from the
+// first round of all kinds to the last. Linux only.
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
@@ -36,8 +35,8 @@ if (!turns.every((kind) => kind in kinds)) {
   process.stderr.write(`--kind are some of: ${Object.keys(kinds).join(', ')}\n`)
   process.exit(2)
 }
-/** Goal: the others' p99 with the hostile client, in times of that without. */
-const MOST_TIMES = 3
+/** Goal of the others' p99 with the hostile client, in times of that without. It says how good a server is, not whether it works. */
+const GOAL = 3
 /** Memory after the last round, in times of that after the first. */
 const MOST_GROWTH = 1.25
 /** Rest after a turn that still counts as it: what it has left behind is done by then. In shares of a turn. */
@@ -154,8 +153,8 @@ for (const line of server.log) if (Number(line.level) >= 40) print({ overload: '
 for (const line of memory) print({ overload: 'memory', ...line })
 for (const [kind, answers] of told) print({ overload: 'turn', kind, ...ms(waits.get(kind) ?? []), answers })
 print({ overload: 'rest', ...ms(rest) })
-print({ overload: 'all turns', ...ms(beside), times: rounded(times) })
+print({ overload: 'all turns', ...ms(beside), times: rounded(times), goal: GOAL })
 const total = (index: number) => memory[index]!.server_mib + memory[index]!.models_mib
 const growth = total(afterRounds.at(-1)!) / total(afterRounds[0]!)
 print({ overload: 'end', clients, seconds, rounds, faults, growth: rounded(growth) })
-if (faults > 0 || times > MOST_TIMES || growth > MOST_GROWTH) process.exitCode = 1
+if (faults > 0 || growth > MOST_GROWTH) process.exitCode = 1

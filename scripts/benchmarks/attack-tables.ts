@@ -8,7 +8,7 @@ export type Overload =
   | { overload: 'memory'; seconds: number; server_mib: number; models_mib: number; turn: string }
   | { overload: 'turn'; kind: string; requests: number; p50_ms: number; p99_ms: number }
   | { overload: 'rest'; requests: number; p50_ms: number; p99_ms: number }
-  | { overload: 'all turns'; requests: number; p50_ms: number; p99_ms: number; times: number }
+  | { overload: 'all turns'; requests: number; p50_ms: number; p99_ms: number; times: number; goal: number }
   | { overload: 'end'; clients: number; seconds: number; rounds: number; faults: number; growth: number }
 
 export function overloaded(lines: readonly Overload[]): string {
@@ -30,7 +30,7 @@ export function overloaded(lines: readonly Overload[]): string {
       ...(all ? [row('all turns', all)] : []),
     ]),
     all && end
-      ? `p99 beside it: ${figure(all.times)} times that of the rests. Requests of the others that failed or were answered otherwise than alone: ${end.faults}. Memory after the last round of all kinds: ${figure(end.growth)} times that after the first; most of the server ${most('server_mib')} MiB, of the model's process ${most('models_mib')} MiB.`
+      ? `p99 beside it: ${figure(all.times)} times that of the rests (goal: ${all.goal}). Requests of the others that failed or were answered otherwise than alone: ${end.faults}. Memory after the last round of all kinds: ${figure(end.growth)} times that after the first; most of the server ${most('server_mib')} MiB, of the model's process ${most('models_mib')} MiB.`
       : '',
   ].join('\n\n')
 }

@@ -58,7 +58,8 @@ export function createApp(config: ServeConfig, context: Omit<RouteContext, 'limi
     const id = randomUUID()
     const gone = new AbortController()
     const { signal } = c.req.raw
-    signal.addEventListener('abort', () => gone.abort(new ApiError(499, 'the client disconnected')), { once: true })
+    const leave = () => gone.abort(new ApiError(499, 'the client disconnected'))
+    signal.addEventListener('abort', leave, { once: true })
     c.set('requestId', id)
     c.set('gone', gone)
     c.set('reading', reading)
@@ -70,6 +71,8 @@ export function createApp(config: ServeConfig, context: Omit<RouteContext, 'limi
     const route = routePath(c, -1)
     const { status } = c.res
     const end = () => {
+      // Node keeps the signal as long as the request, and the request would be kept by what the signal tells.
+      signal.removeEventListener('abort', leave)
       const seconds = (performance.now() - since) / 1000
       metrics.requests.inc({ route, status })
       metrics.requestSeconds.observe({ route }, seconds)
