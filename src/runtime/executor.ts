@@ -90,8 +90,8 @@ export interface Executor {
   read(name: string, offset?: number, length?: number): Promise<TypedArray>
   /** Overwrites part of a resident buffer with `data`, which is moved to the worker and no longer usable here. */
   write(name: string, data: TypedArray, offset?: number): Promise<void>
-  /** Makes the same moves, one after the other, in each of the resident buffers. */
-  move(names: readonly string[], moves: readonly Move[]): Promise<void>
+  /** Makes the same moves, one after the other, in each of the resident buffers, or from each to its counterpart in `to`. */
+  move(names: readonly string[], moves: readonly Move[], to?: readonly string[]): Promise<void>
   /** Resident set size of the process in bytes. */
   memory(): Promise<number>
   dispose(): Promise<void>

@@ -10,6 +10,7 @@ import { createRestarts } from './restarts.ts'
 import { createQueue, type Queue } from './scheduler.ts'
 import { within } from './wait.ts'
 import { type ModelWorker, startWorker, workerGone } from './worker/host.ts'
+import type { WorkerSettings } from './worker/protocol.ts'
 
 export type ModelState = 'unloaded' | 'loading' | 'ready' | 'unresponsive' | 'restarting' | 'failed'
 
@@ -129,7 +130,7 @@ function createModel(
 ) {
   let settings = initial
   const name = initial.name ?? defaultName(initial.path)
-  const { limits, threads, device } = config
+  const { limits } = config
   const queue = createQueue({ concurrency: limits.concurrency, limit: limits.queue, seconds: limits.queue_seconds })
   const errands = createQueue({ concurrency: 1, limit: limits.queue, seconds: limits.queue_seconds })
   let state: ModelState = 'unloaded'
@@ -139,29 +140,17 @@ function createModel(
   /** Processes that live, and those that start. */
   const alive = new Set<ModelWorker>()
   const starting = new Set<Promise<unknown>>()
-  let using = 0
-  let idle: NodeJS.Timeout | undefined
+  const use = createUse(() => settings.idle_seconds, unload)
   const restarts = createRestarts()
   let failed: { at: number; error: unknown } | undefined
 
   async function start(): Promise<ModelWorker> {
-    const started = startWorker(
-      {
-        path: settings.path,
-        mode: settings.mode,
-        adapter: settings.adapter,
-        blockSize: settings.block_size,
-        ...(settings.prefix_cache > 0 ? { keepPrefixes: settings.prefix_cache } : {}),
-        ...(threads > 0 ? { threads } : {}),
-        device,
-      },
-      {
-        signal: closing.signal,
-        seconds: limits.load_seconds,
-        onInternalError: (message) => log.error({ model: name, message }, 'model process'),
-        onOutput: (text) => log.warn({ model: name, text }, 'printed by the model process'),
-      },
-    )
+    const started = startWorker(workerSettings(settings, config), {
+      signal: closing.signal,
+      seconds: limits.load_seconds,
+      onInternalError: (message) => log.error({ model: name, message }, 'model process'),
+      onOutput: (text) => log.warn({ model: name, text }, 'printed by the model process'),
+    })
     starting.add(started)
     try {
       const fresh = await started
@@ -193,7 +182,7 @@ function createModel(
       log.error({ model: name, pid: fresh.pid }, 'model process ended; starting it again')
       void restart()
     })
-    restIdle()
+    use.watch()
     return fresh
   }
 
@@ -245,18 +234,13 @@ function createModel(
     return loading
   }
 
-  function restIdle(): void {
-    clearTimeout(idle)
-    if (settings.idle_seconds === 0 || using > 0 || !worker) return
-    idle = setTimeout(() => {
-      if (using > 0 || !worker) return
-      const resting = worker
-      worker = undefined
-      state = 'unloaded'
-      log.info({ model: name, pid: resting.pid }, 'model unloaded')
-      void resting.close()
-    }, settings.idle_seconds * 1000)
-    idle.unref()
+  function unload(): void {
+    if (!worker) return
+    const resting = worker
+    worker = undefined
+    state = 'unloaded'
+    log.info({ model: name, pid: resting.pid }, 'model unloaded')
+    void resting.close()
   }
 
   return {
@@ -291,17 +275,7 @@ function createModel(
         })
       }
     },
-    enter() {
-      using++
-      clearTimeout(idle)
-      let left = false
-      return () => {
-        if (left) return
-        left = true
-        using--
-        restIdle()
-      }
-    },
+    enter: use.enter,
     load,
     /** Exchanges the process if there is one. Where the new one cannot be loaded the old one stays. */
     async reload(next: ModelConfig) {
@@ -320,13 +294,51 @@ function createModel(
     },
     async close(now: boolean) {
       closing.abort(workerGone())
-      clearTimeout(idle)
+      use.stop()
       queue.clear(workerGone())
       errands.clear(workerGone())
       await Promise.allSettled(starting)
       await Promise.all([...alive].map((process) => process.close(now)))
     },
   } satisfies ServedModel & Record<string, unknown>
+}
+
+/** What a model's process is told. */
+const workerSettings = (
+  { path, mode, adapter, block_size: blockSize, prefix_cache: keepPrefixes }: ModelConfig,
+  { threads, device }: Pick<ServeConfig, 'threads' | 'device'>,
+): WorkerSettings => ({
+  ...{ path, mode, adapter, blockSize, device },
+  ...(keepPrefixes > 0 ? { keepPrefixes } : {}),
+  ...(threads > 0 ? { threads } : {}),
+})
+
+/** Counts who uses a model, and calls `onIdle` when nobody has for so many seconds; 0 for never. */
+function createUse(seconds: () => number, onIdle: () => void) {
+  let using = 0
+  let timer: NodeJS.Timeout | undefined
+  const stop = () => clearTimeout(timer)
+
+  function watch(): void {
+    stop()
+    if (seconds() > 0 && using === 0) timer = setTimeout(onIdle, seconds() * 1000).unref()
+  }
+
+  return {
+    enter() {
+      using++
+      stop()
+      let left = false
+      return () => {
+        if (left) return
+        left = true
+        using--
+        watch()
+      }
+    },
+    watch,
+    stop,
+  }
 }
 
 const stillLoading = () =>

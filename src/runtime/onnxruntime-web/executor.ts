@@ -137,12 +137,13 @@ export function createWebExecutor(module: OrtModule, { threads, file }: WebExecu
       const { address } = resident(name)
       module.HEAPU8.set(bytesOf(data), address + offset * data.BYTES_PER_ELEMENT)
     },
-    async move(names, moves) {
-      for (const name of names) {
+    async move(names, moves, targets = names) {
+      for (const [i, name] of names.entries()) {
         const { dtype, address } = resident(name)
+        const target = resident(targets[i]!).address
         const size = bytesPerElement(dtype)
         for (const { from, to, length } of moves)
-          module.HEAPU8.copyWithin(address + to * size, address + from * size, address + (from + length) * size)
+          module.HEAPU8.copyWithin(target + to * size, address + from * size, address + (from + length) * size)
       }
     },
     memory: async () => module.HEAPU8.buffer.byteLength,

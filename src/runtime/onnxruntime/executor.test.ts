@@ -156,6 +156,16 @@ describe('resident buffers', () => {
     for (const name of ['first', 'second']) expect(await executor.read(name)).toEqual(Float32Array.of(3, 4, 5, 4, 5))
   })
 
+  it('are copied in part to others', async () => {
+    await executor.allocate('first', 'float32', Float32Array.of(1, 2, 3))
+    await executor.allocate('second', 'float32', Float32Array.of(4, 5, 6))
+    for (const name of ['to first', 'to second']) await executor.allocate(name, 'float32', 5)
+    await executor.move(['first', 'second'], [{ from: 1, to: 2, length: 2 }], ['to first', 'to second'])
+    expect(await executor.read('to first')).toEqual(Float32Array.of(0, 0, 2, 3, 0))
+    expect(await executor.read('to second')).toEqual(Float32Array.of(0, 0, 5, 6, 0))
+    expect(await executor.read('first')).toEqual(Float32Array.of(1, 2, 3))
+  })
+
   it('are bound to a session for the runs that follow, beside what each run has', async () => {
     const session = await executor.load(sum)
     await executor.allocate('bound', 'float32', Float32Array.of(1, 2, 3))

@@ -158,7 +158,7 @@ export function createExecutor({
     free: (...names) => send({ kind: 'free', names }),
     read: (name, offset, length) => send({ kind: 'read', name, offset, length }),
     write: (name, data, offset) => send({ kind: 'write', name, data, offset }, [data.buffer as ArrayBuffer]),
-    move: (names, moves) => send({ kind: 'move', names, moves }),
+    move: (names, moves, to = names) => send({ kind: 'move', names, moves, to }),
     memory: () => send({ kind: 'memory' }),
     async dispose() {
       failure ??= new Error('the executor was disposed')

@@ -40,8 +40,8 @@ export type Request =
     }
   /** Inputs and outputs of the runs that follow, until one of the buffers is allocated anew or freed. */
   | { kind: 'bind'; session: string; feeds: Record<string, Resident>; fetches: Record<string, Resident> }
-  /** The same moves, one after the other, in each of the buffers. */
-  | { kind: 'move'; names: readonly string[]; moves: readonly Move[] }
+  /** The same moves, one after the other, in each of the buffers, or from each to its counterpart in `to`. */
+  | { kind: 'move'; names: readonly string[]; moves: readonly Move[]; to: readonly string[] }
 
 /** What a request gives back. */
 export type Answer = undefined | number | TypedArray | Record<string, TensorData>

@@ -118,9 +118,10 @@ function handle(request: Request): Answer {
       return undefined
     }
     case 'move': {
-      for (const name of request.names) {
+      for (const [i, name] of request.names.entries()) {
         const { data } = resident(name)
-        for (const { from, to, length } of request.moves) data.copyWithin(to, from, from + length)
+        const target = resident(request.to[i]).data
+        for (const { from, to, length } of request.moves) target.set(data.subarray(from, from + length) as never, to)
       }
       return undefined
     }
