@@ -49,8 +49,8 @@ export interface Pool {
 
 /** Room and views are multiples of this many positions: attention runs over a whole view, and binding a new one costs time. */
 const STEP = 64
-/** A cache grows by a quarter at least: growing copies it, and room costs memory. */
-const GROWTH = 1.25
+/** A single cache grows by a quarter at least, several to twice: growing copies them all, and room costs memory. */
+const GROWTH = { one: 1.25, several: 2 }
 
 /** Room for so many positions stays when no text is left: short texts take hardly longer than allocating it. */
 const LASTING = 512
@@ -89,7 +89,8 @@ export function createPool(
 
   /** Room for `needed` slots of `length` positions. */
   async function ensure(needed: number, length: number): Promise<void> {
-    const room = length > capacity ? roundUp(Math.max(length, Math.min(GROWTH * capacity, limit))) : capacity
+    const grown = capacity * (needed > 1 ? GROWTH.several : GROWTH.one)
+    const room = length > capacity ? roundUp(Math.max(length, Math.min(grown, limit))) : capacity
     // Slots that no text has any more get no room.
     if (needed > slots) await resize(Math.max(needed, slots * 2), room)
     else if (room > capacity) await resize(needed, room)
