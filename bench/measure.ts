@@ -1,6 +1,6 @@
 // Medians of alternating runs, peak memory and the JSON lines of a run. Knows nothing of what is measured.
 import { execFileSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { type Provenance, provenance } from '../src/account/provenance.ts'
 
 /** One measurement; the last three are null without a peer. */
@@ -99,6 +99,18 @@ export function peakMemory(pid: number): number | undefined {
     return line ? Number(line[1]) * 1024 : undefined
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw error
+  }
+}
+
+/** Processes that a process has started and that have not ended; none where the system does not say (other than Linux). */
+export function childrenOf(pid: number): number[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`).flatMap((task) =>
+      readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').split(' ').filter(Boolean).map(Number),
+    )
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
     throw error
   }
 }

@@ -12,7 +12,9 @@ import { bdlm } from '../src/objectives/bdlm.ts'
 import { objectiveAt } from '../src/objectives/index.ts'
 import type { Executor } from '../src/runtime/executor.ts'
 import { createExecutor } from '../src/runtime/onnxruntime/executor.ts'
+import { startTorch } from '../src/runtime/torch/process.ts'
 import { createStepper, isMatrix } from '../src/train/stepper.ts'
+import { createTorchStepper, torchTypes } from '../src/train/torch-stepper.ts'
 import { serve } from './child.ts'
 import { median } from './measure.ts'
 import { profiled } from './profile.ts'
@@ -29,6 +31,8 @@ const { values: flags } = parseArgs({
     prompts: { type: 'boolean', default: false },
     // Every position of every copy is computed, whether a loss depends on it or not.
     'whole-rows': { type: 'boolean', default: false },
+    // PyTorch trains in this type, in place of ONNX Runtime.
+    torch: { type: 'string' },
   },
 })
 const shape = trainShapes[flags.model]
@@ -60,14 +64,19 @@ try {
   const executor = createExecutor({ threads: Number(flags.threads) })
   const profiling = folder === undefined ? undefined : profiled(executor, folder)
   const model = createModel(shape.config)
-  const stepper = await createStepper(profiling?.executor ?? executor, model, randomWeights(model.parameters), {
-    decays: (name) => isMatrix(model, name),
+  const weights = randomWeights(model.parameters)
+  const adamw = {
+    decays: (name: string) => isMatrix(model, name),
     beta1: 0.9,
     beta2: 0.999,
     epsilon: 1e-8,
     weightDecay: 0.01,
     maxGradNorm: 0,
-  })
+  }
+  const dtype = torchTypes.find((type) => type === flags.torch)
+  const stepper = dtype
+    ? await createTorchStepper(await startTorch(), model, weights, { ...adamw, dtype, threads: executor.threads })
+    : await createStepper(profiling?.executor ?? executor, model, weights, adamw)
   const { blockSize } = shape
   const settings = {
     maskTokenId: model.dimensions.vocabSize - 1,
@@ -81,7 +90,7 @@ try {
   const batch = flags.prompts ? promptBatch(shape) : randomBatch(shape)
   const objective = flags['whole-rows'] ? bdlm : objectiveAt('diffusion', settings, shape.length)
   const taken: number[] = []
-  await serve('unmask', async (command) => {
+  await serve(dtype ? `unmask, PyTorch ${dtype}` : 'unmask', async (command) => {
     if (command === 'matmul') return { gflops: await matmulSpeed(executor) }
     if (command === 'profile' && profiling) {
       const counted = taken.slice(warmup)
@@ -95,6 +104,7 @@ try {
     taken.push(seconds)
     return { seconds }
   })
+  if (dtype) await stepper.dispose()
   await executor.dispose()
 } finally {
   if (folder !== undefined) await rm(folder, { recursive: true })

@@ -4,7 +4,7 @@ import { availableParallelism } from 'node:os'
 import { parseArgs } from 'node:util'
 import { UserError } from '../src/core/types.ts'
 import { type Child, startChild, startOwn } from './child.ts'
-import { alternate, peakMemory, report } from './measure.ts'
+import { alternate, childrenOf, peakMemory, report } from './measure.ts'
 import type { Profile } from './profile.ts'
 import { trainShapes } from './shapes.ts'
 
@@ -21,6 +21,8 @@ With UNMASK_PYTHON=FILE a Llama alternates with transformers' in PyTorch, in flo
   --warmup N      steps before them (default 2)
   --copies LIST   numbers of noised copies per clean copy (default 2,4)
   --dtypes LIST   the peer's types, of float32,bfloat16 (default: both)
+  --executor NAME what trains unmask's models: onnxruntime (default), or torch, for which step measures each of the types
+                  beside the peer's; needs UNMASK_PYTHON
   --threads N     threads of each contestant (default: the cores of the machine)
   --operators     profile: also one line per operation and operator type
 `
@@ -29,6 +31,7 @@ const PARTS = ['step', 'profile', 'copies', 'tiles']
 const DTYPES = ['float32', 'bfloat16']
 
 interface Options {
+  executor: string
   steps: number
   warmup: number
   threads: number
@@ -44,6 +47,7 @@ export async function run(args: string[]): Promise<void> {
       warmup: { type: 'string', default: '2' },
       copies: { type: 'string', default: '2,4' },
       dtypes: { type: 'string', default: DTYPES.join(',') },
+      executor: { type: 'string', default: 'onnxruntime' },
       threads: { type: 'string', default: String(availableParallelism()) },
       operators: { type: 'boolean', default: false },
     },
@@ -52,7 +56,11 @@ export async function run(args: string[]): Promise<void> {
   const parts = list('parts', values.parts, PARTS)
   const dtypes = list('dtypes', values.dtypes, DTYPES)
   const copies = values.copies.split(',').map((text) => whole('copies', text, 1))
+  const [executor = ''] = list('executor', values.executor, ['onnxruntime', 'torch'])
+  if (executor === 'torch' && (!process.env.UNMASK_PYTHON || parts.join() !== 'step'))
+    throw new UserError('--executor torch: name a Python with PyTorch (UNMASK_PYTHON), and measure --parts step')
   const options = {
+    executor,
     steps: whole('steps', values.steps, 1),
     warmup: whole('warmup', values.warmup, 0),
     threads: whole('threads', values.threads, 1),
@@ -93,22 +101,31 @@ const seconds = async (child: Child): Promise<number> => (await child.ask<{ seco
 /** Tokens a second and peak memory, alternating with the peers. */
 async function step(model: string, dtypes: readonly string[], options: Options): Promise<void> {
   const { rows, length } = trainShapes[model]
-  const children = [await own(model, options)]
+  const hasPeers = process.env.UNMASK_PYTHON && trainShapes[model].config.model_type === 'llama'
+  const ours: Child[] = []
+  const peers: Child[] = []
   try {
-    const peers = process.env.UNMASK_PYTHON && trainShapes[model].config.model_type === 'llama'
-    if (peers) for (const dtype of dtypes) children.push(await torch(model, dtype, options))
-    const contestants = Object.fromEntries(children.map((child) => [child.name, () => seconds(child)]))
+    if (options.executor === 'torch')
+      for (const dtype of dtypes) ours.push(await own(model, options, ['--torch', dtype]))
+    else ours.push(await own(model, options))
+    if (hasPeers) for (const dtype of dtypes) peers.push(await torch(model, dtype, options))
+    const contestants = Object.fromEntries([...ours, ...peers].map((child) => [child.name, () => seconds(child)]))
     const medians = await alternate(contestants, { rounds: options.steps, warmup: options.warmup })
-    const [ours, ...others] = children
     const speed = (child: Child) => (rows * length) / medians[child.name]
     const megabytes = (child: Child) => {
-      const bytes = peakMemory(child.pid)
-      return bytes === undefined ? undefined : bytes / 1e6
+      const pids = options.executor === 'torch' ? [child.pid, ...childrenOf(child.pid)] : [child.pid]
+      const bytes = pids.map(peakMemory)
+      return bytes.includes(undefined) ? undefined : bytes.reduce((sum: number, one) => sum + (one ?? 0), 0) / 1e6
     }
-    compare(model, 'tokens/s', ours, others, speed)
-    compare(`${model}.memory`, 'MB', ours, others, megabytes)
+    for (const [i, child] of ours.entries()) {
+      // In PyTorch like stands beside like.
+      const beside = options.executor === 'torch' ? peers.slice(i, i + 1) : peers
+      const label = options.executor === 'torch' ? `${model}.torch-${dtypes[i]}` : model
+      compare(label, 'tokens/s', child, beside, speed)
+      compare(`${label}.memory`, 'MB', child, beside, megabytes)
+    }
   } finally {
-    for (const child of children) await child.close()
+    for (const child of [...ours, ...peers]) await child.close()
   }
 }
 

@@ -30,7 +30,7 @@ export function overloaded(lines: readonly Overload[]): string {
       ...(all ? [row('all turns', all)] : []),
     ]),
     all && end
-      ? `p99 beside it: ${figure(all.times)} times that of the rests (goal: ${all.goal}). Requests of the others that failed or were answered otherwise than alone: ${end.faults}. Memory after the last round of all kinds: ${figure(end.growth)} times that after the first; most of the server ${most('server_mib')} MiB, of the model's process ${most('models_mib')} MiB.`
+      ? `p99 beside it: ${figure(all.times)} times that of the rests (goal: ${all.goal}). Requests of the others that failed or were answered otherwise than alone: ${end.faults}. Most memory in the last round of all kinds: ${figure(end.growth)} times that in the first; of the server ${most('server_mib')} MiB, of the model's process ${most('models_mib')} MiB.`
       : '',
   ].join('\n\n')
 }

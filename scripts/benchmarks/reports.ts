@@ -237,6 +237,16 @@ npx tsx scripts/tiny/ablations.ts --threads 1`,
     render: () => rendered(readLines('bench/train-smollm2-135m.jsonl'), measurements),
   },
   {
+    name: 'train-torch',
+    title: 'A training step in PyTorch, of unmask and of transformers',
+    about:
+      '`executor: torch` beside what a Python user would write with transformers, each in float32 and in bfloat16, the same step as above. Memory is that of the process that trains and of the one that prepares batches.',
+    command: 'npm run --silent bench -- train --executor torch --parts step --models 7m,smollm2-135m',
+    needs: ['UNMASK_PYTHON'],
+    file: 'bench/train-torch.jsonl',
+    render: () => rendered(readLines('bench/train-torch.jsonl'), measurements),
+  },
+  {
     name: 'decode',
     title: 'A forward of SmolLM2-135M in float32',
     about: 'Milliseconds of a denoising step, every position predicted, by block size and by tokens in the KV cache.',
@@ -469,10 +479,9 @@ for bits in 4 8; do npm run --silent bench -- jobs --browser --data runs/jobs/ch
     title: 'The server over the rate of requests',
     about:
       'The tiny base and its conversion, short answers, requests at random times (a Poisson process). Milliseconds are p50 / p95 / p99.',
-    command: `node bin/unmask.js serve base=models/tiny converted=runs/quickstart/model --threads 1 --port 8123 & server=$!
+    command: `node bin/unmask.js serve base=models/tiny converted=runs/quickstart/model --threads 1 --port 8123 & server=$!; trap 'kill $server' EXIT
 until curl -sf http://127.0.0.1:8123/ready; do sleep 1; done
-npx unmask bench --serve http://127.0.0.1:8123 --rates 1,4,16,32,64 --seconds 8 --max-tokens 32 --prompt 'reverse(stone)=' 'sort(dbcafe)=' 'reverse(language)=' 'sort(zyxwvu)=' --output-dir runs/serve
-kill $server`,
+npx unmask bench --serve http://127.0.0.1:8123 --rates 1,4,16,32,64 --seconds 8 --max-tokens 32 --prompt 'reverse(stone)=' 'sort(dbcafe)=' 'reverse(language)=' 'sort(zyxwvu)=' --output-dir runs/serve --force`,
     needs: ['runs/quickstart/model'],
     file: 'serve',
     copyFrom: 'runs/serve',
@@ -482,10 +491,9 @@ kill $server`,
     name: 'soak',
     title: 'The server under many clients for minutes',
     about: 'Every answer among 32 clients is compared with that of the same request alone.',
-    command: `node bin/unmask.js serve diffusion=runs/quickstart/model --threads 1 --port 8124 & server=$!
+    command: `node bin/unmask.js serve diffusion=runs/quickstart/model --threads 1 --port 8124 & server=$!; trap 'kill $server' EXIT
 until curl -sf http://127.0.0.1:8124/ready > /dev/null; do sleep 1; done
-npx tsx scripts/soak.ts http://127.0.0.1:8124 --clients 32 --seconds 300; status=$?
-kill $server; (exit $status)`,
+npx tsx scripts/soak.ts http://127.0.0.1:8124 --clients 32 --seconds 300`,
     needs: ['runs/quickstart/model'],
     file: 'serve/soak.jsonl',
     render: () => rendered(readLines<Soak>('serve/soak.jsonl'), soaked),

@@ -6,7 +6,7 @@ import type { Holding } from './holds.ts'
 import type { Metrics } from './metrics.ts'
 import type { ServedModel } from './models.ts'
 import { childSpan, type TraceContext } from './trace.ts'
-import { notAnswering } from './worker/host.ts'
+import { type Begun, notAnswering } from './worker/host.ts'
 import type { GenerateEvent, GenerateJob, GenerateResult, ScoreJob, ScoreResult } from './worker/protocol.ts'
 
 /** Tokens in whose multiples prompts share, so that nobody guesses another user's prompt bit by bit. */
@@ -88,25 +88,24 @@ export async function* runChoices(
     const span = childSpan('generate', trace, { 'gen_ai.request.model': model.name, 'unmask.choice': index })
     const asked = performance.now()
     let release = () => {}
+    // A place is free when the process no longer works at its text, or clients that leave would pile up work there.
+    let ended: Promise<void> | undefined
     let waited = 0
     let usage: Record<string, string | number> | undefined
     try {
       release = await model.queue.acquire(client, stop.signal)
       waited = performance.now() - asked
       const worker = await model.ready(stop.signal)
-      const result = await generate(
-        worker,
-        { ...job, sharing: { group: client, step: SHARED_STEP } },
-        stop.signal,
-        seconds,
-        (event) => {
-          if (event.text !== '' && !begun) {
-            begun = true
-            metrics.firstTokenSeconds.observe(labels, (performance.now() - since) / 1000)
-          }
-          hold({ index, kind: 'text', ...event }, bytesOf(event))
-        },
-      )
+      const shared = { ...job, sharing: { group: client, step: SHARED_STEP } }
+      const generation = generate(worker, shared, stop.signal, seconds, (event) => {
+        if (event.text !== '' && !begun) {
+          begun = true
+          metrics.firstTokenSeconds.observe(labels, (performance.now() - since) / 1000)
+        }
+        hold({ index, kind: 'text', ...event }, bytesOf(event))
+      })
+      ended = generation.ended
+      const result = await generation.result
       metrics.promptTokens.inc(labels, result.promptTokens)
       metrics.completionTokens.inc(labels, result.completionTokens)
       metrics.forwards.inc(labels, result.forwards)
@@ -118,7 +117,8 @@ export async function* runChoices(
         'unmask.forwards': result.forwards,
       }
     } finally {
-      release()
+      if (ended) void ended.then(release)
+      else release()
       span.end({ 'unmask.queue_ms': Math.round(waited), ...usage }, usage === undefined && !stop.signal.aborted)
     }
   }
@@ -202,13 +202,13 @@ export async function runScores(
 }
 
 /** One sequence. When its time is over, what there is counts as its answer, cut as by `max_tokens`. */
-async function generate(
+function generate(
   worker: Awaited<ReturnType<ServedModel['ready']>>,
   job: GenerateJob,
   signal: AbortSignal,
   seconds: number,
   onEvent: (event: GenerateEvent) => void,
-): Promise<GenerateResult> {
+): Begun<GenerateResult> {
   const limit = new AbortController()
   const timer = setTimeout(() => limit.abort(), seconds * 1000)
   const abort = () => limit.abort(signal.reason)
@@ -218,24 +218,26 @@ async function generate(
   let promptTokens = 0
   let completionTokens = 0
   let forwards = 0
-  try {
-    return await worker.generate(job, limit.signal, (event) => {
-      begun = true
-      if (event.promptTokens === undefined && event.text === '' && !event.logprobs && !event.unmasked) return
-      promptTokens = event.promptTokens ?? promptTokens
-      completionTokens = event.tokens ?? completionTokens
-      forwards = event.forwards ?? forwards
-      onEvent(event)
+  const { result, ended } = worker.generate(job, limit.signal, (event) => {
+    begun = true
+    if (event.promptTokens === undefined && event.text === '' && !event.logprobs && !event.unmasked) return
+    promptTokens = event.promptTokens ?? promptTokens
+    completionTokens = event.tokens ?? completionTokens
+    forwards = event.forwards ?? forwards
+    onEvent(event)
+  })
+  const inTime = result
+    .catch((error): GenerateResult => {
+      if (!limit.signal.aborted || signal.aborted) throw error
+      // A process that answers at all says at once that it begins.
+      if (!begun) throw notAnswering(seconds)
+      return { finish: 'length', promptTokens, cachedTokens: 0, completionTokens, forwards }
     })
-  } catch (error) {
-    if (!limit.signal.aborted || signal.aborted) throw error
-    // A process that answers at all says at once that it begins.
-    if (!begun) throw notAnswering(seconds)
-    return { finish: 'length', promptTokens, cachedTokens: 0, completionTokens, forwards }
-  } finally {
-    clearTimeout(timer)
-    signal.removeEventListener('abort', abort)
-  }
+    .finally(() => {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', abort)
+    })
+  return { result: inTime, ended }
 }
 
 /** Sums the results of a request's choices. The prompt counts once per prompt, not per choice of it. */

@@ -24,7 +24,7 @@ export interface ModelWorker {
   readonly pid: number
   /** Whether it answered when it was last asked. */
   readonly responsive: boolean
-  generate(job: GenerateJob, signal: AbortSignal, onEvent: (event: GenerateEvent) => void): Promise<GenerateResult>
+  generate(job: GenerateJob, signal: AbortSignal, onEvent: (event: GenerateEvent) => void): Begun<GenerateResult>
   score(job: ScoreJob, signal: AbortSignal): Promise<ScoreResult>
   tokenize(
     prompt: Prompt,
@@ -36,6 +36,14 @@ export interface ModelWorker {
   readonly gone: Promise<void>
   /** Ends the process after its work; `now` ends it at once. */
   close(now?: boolean): Promise<void>
+}
+
+/** Work that a process was given. */
+export interface Begun<T> {
+  /** Rejects at once with the signal's reason. */
+  result: Promise<T>
+  /** Resolves when the process no longer works at it: later than `result` where that was broken off. */
+  ended: Promise<void>
 }
 
 export interface HostOptions {
@@ -88,6 +96,8 @@ export async function startWorker(
 ): Promise<ModelWorker> {
   const child = forkChild()
   const pending = new Map<number, Pending>()
+  /** Of what was broken off and the process has not ended yet. */
+  const ending = new Map<number, () => void>()
   let nextId = 0
   let missed = 0
   let loaded: (info: ModelInfo) => void
@@ -102,6 +112,8 @@ export async function startWorker(
       unloadable(new UserError(`the process of the model ended (${signal ?? `exit ${code}`}) before it was loaded`))
       for (const { reject } of pending.values()) reject(workerGone())
       pending.clear()
+      for (const end of ending.values()) end()
+      ending.clear()
       resolve()
     })
   })
@@ -119,6 +131,10 @@ export async function startWorker(
     if (reply.kind === 'pong') return
     if (reply.kind === 'loaded') return loaded(reply.info)
     if (reply.kind === 'unloadable') return unloadable(new UserError(reply.message))
+    if (reply.kind !== 'event') {
+      ending.get(reply.id)?.()
+      ending.delete(reply.id)
+    }
     const waiting = pending.get(reply.id)
     if (!waiting) return
     if (reply.kind === 'event') return waiting.onEvent?.(reply.event)
@@ -132,20 +148,25 @@ export async function startWorker(
     return internalError()
   }
 
-  function request<T>(
+  function begin<T>(
     make: (id: number) => WorkerRequest,
     signal?: AbortSignal,
     onEvent?: (event: GenerateEvent) => void,
-  ): Promise<T> {
-    if (!child.connected) return Promise.reject(workerGone())
-    if (signal?.aborted) return Promise.reject(signal.reason)
-    return new Promise<T>((resolve, reject) => {
-      const id = nextId++
+  ): Begun<T> {
+    const refused = !child.connected ? workerGone() : signal?.aborted ? signal.reason : undefined
+    if (refused) return { result: Promise.reject(refused), ended: Promise.resolve() }
+    const id = nextId++
+    let over = () => {}
+    const ended = new Promise<void>((resolve) => {
+      over = resolve
+    })
+    const result = new Promise<T>((resolve, reject) => {
       const settle = () => {
         pending.delete(id)
         signal?.removeEventListener('abort', abort)
       }
       const abort = () => {
+        ending.set(id, over)
         send({ kind: 'cancel', id })
         settle()
         reject(signal?.reason)
@@ -153,10 +174,12 @@ export async function startWorker(
       pending.set(id, {
         resolve(value) {
           settle()
+          over()
           resolve(value as T)
         },
         reject(error) {
           settle()
+          over()
           reject(error)
         },
         onEvent,
@@ -164,7 +187,11 @@ export async function startWorker(
       signal?.addEventListener('abort', abort, { once: true })
       send(make(id))
     })
+    return { result, ended }
   }
+
+  const request = <T>(make: (id: number) => WorkerRequest, signal?: AbortSignal): Promise<T> =>
+    begin<T>(make, signal).result
 
   async function close(now = false): Promise<void> {
     if (now) child.kill('SIGKILL')
@@ -206,7 +233,7 @@ export async function startWorker(
     get responsive() {
       return missed < LATE_PINGS
     },
-    generate: (job, signal, onEvent) => request((id) => ({ kind: 'generate', id, job }), signal, onEvent),
+    generate: (job, signal, onEvent) => begin((id) => ({ kind: 'generate', id, job }), signal, onEvent),
     score: (job, signal) => request((id) => ({ kind: 'score', id, job }), signal),
     tokenize: (prompt, options, signal) => request((id) => ({ kind: 'tokenize', id, prompt, ...options }), signal),
     detokenize: (ids, signal) => request((id) => ({ kind: 'detokenize', id, ids }), signal),
