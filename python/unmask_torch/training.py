@@ -115,26 +115,32 @@ class Model:
     def update(self, options: Mapping[str, Any], norm: float, lr: float) -> None:
         """AdamW (Loshchilov and Hutter, 2019), with the gradients scaled down to `max_grad_norm`."""
         self.updates += 1
-        clip = min(1.0, options["max_grad_norm"] / (norm + 1e-6)) if options["max_grad_norm"] > 0 else 1.0
-        beta1, beta2 = options["beta1"], options["beta2"]
-        correction = math.sqrt(1 - beta2**self.updates)
         found = self.gradients()
         values = {name: local(self.parameter(name)) for name in self.learned}
-        gradients = [found[name] if name in found else torch.zeros_like(value) for name, value in values.items()]
-        torch._foreach_mul_(gradients, clip)
-        first, second = (list(self.moments[moment].values()) for moment in MOMENTS)
-        torch._foreach_mul_(first, beta1)
-        torch._foreach_add_(first, gradients, alpha=1 - beta1)
-        torch._foreach_mul_(second, beta2)
-        torch._foreach_addcmul_(second, gradients, gradients, 1 - beta2)
+        gradients = {name: found[name] if name in found else torch.zeros_like(value) for name, value in values.items()}
+        if options["max_grad_norm"] > 0:
+            torch._foreach_mul_(list(gradients.values()), min(1.0, options["max_grad_norm"] / (norm + 1e-6)))
         decays = {self.places[name].tensor for name in options["decays"]}
-        decayed = [value for name, value in values.items() if name in decays]
-        if decayed and options["weight_decay"] > 0:
-            torch._foreach_mul_(decayed, 1 - lr * options["weight_decay"])
-        denominators = torch._foreach_sqrt(second)
-        torch._foreach_add_(denominators, options["epsilon"] * correction)
-        step = lr * correction / (1 - beta1**self.updates)
-        torch._foreach_addcdiv_(list(values.values()), first, denominators, -step)
+        first, second = (self.moments[moment] for moment in MOMENTS)
+        for names, decay in (
+            ([name for name in values if name in decays], options["weight_decay"]),
+            ([name for name in values if name not in decays], 0.0),
+        ):
+            if not names:
+                continue
+            # One pass over the memory, where a sum or a product at a time takes ten.
+            torch._fused_adamw_(
+                *([of[name] for name in names] for of in (values, gradients, first, second)),
+                [],
+                [torch.tensor(float(self.updates), device=values[name].device) for name in names],
+                lr=lr,
+                beta1=options["beta1"],
+                beta2=options["beta2"],
+                weight_decay=decay,
+                eps=options["epsilon"],
+                amsgrad=False,
+                maximize=False,
+            )
 
     def bytes(self) -> dict[str, int]:
         """Bytes of weights and moments on this process."""
