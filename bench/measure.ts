@@ -103,14 +103,25 @@ export function peakMemory(pid: number): number | undefined {
   }
 }
 
-/** Processes that a process has started and that have not ended; none where the system does not say (other than Linux). */
+/** Processes that a process has started and that have not been waited for; none where the system does not say (other than Linux). */
 export function childrenOf(pid: number): number[] {
+  return tasksOf(pid).flatMap((task) => readProc(`${task}/children`).split(' ').filter(Boolean).map(Number))
+}
+
+/** Folders of the threads of a process under /proc; none once it has ended. */
+export function tasksOf(pid: number): string[] {
   try {
-    return readdirSync(`/proc/${pid}/task`).flatMap((task) =>
-      readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').split(' ').filter(Boolean).map(Number),
-    )
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
-    throw error
+    return readdirSync(`/proc/${pid}/task`).map((task) => `/proc/${pid}/task/${task}`)
+  } catch {
+    return []
+  }
+}
+
+/** A file of /proc; nothing once its process has ended. */
+export function readProc(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return ''
   }
 }

@@ -128,7 +128,7 @@ class Model:
         ):
             if not names:
                 continue
-            # One pass over the memory, where a sum or a product at a time takes ten.
+            # In one pass over the memory, not one for each sum and product.
             torch._fused_adamw_(
                 *([of[name] for name in names] for of in (values, gradients, first, second)),
                 [],

@@ -2,10 +2,10 @@
 // long they waited for the processor. Linux only.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
+import { childrenOf, readProc, tasksOf } from '../../bench/measure.ts'
 
 export interface LogLine {
   msg?: string
@@ -68,33 +68,16 @@ async function urlOf(child: ChildProcess): Promise<string> {
   return (JSON.parse(String(first)) as { url: string }).url
 }
 
-const tasksOf = (pid: number): string[] => {
-  try {
-    return readdirSync(`/proc/${pid}/task`).map((task) => `/proc/${pid}/task/${task}`)
-  } catch {
-    return []
-  }
-}
-
-const read = (path: string): string => {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch {
-    return ''
-  }
-}
-
-function childrenOf(pid: number): number[] {
-  return tasksOf(pid).flatMap((task) => read(`${task}/children`).split(' ').filter(Boolean).map(Number))
-}
-
 /** Whether a process still runs, stopped or not; what has ended and is not yet waited for does not. */
-export const isAlive = (pid: number): boolean => /^State:\s+[^ZX]/m.test(read(`/proc/${pid}/status`))
+export const isAlive = (pid: number): boolean => /^State:\s+[^ZX]/m.test(readProc(`/proc/${pid}/status`))
 
 /** Seconds that the thread of a process that waited longest for a processor has waited so far. */
 export const processorWait = (pid: number): number =>
-  Math.max(0, ...tasksOf(pid).map((task) => Number(read(`${task}/schedstat`).split(' ')[1] ?? 0) / 1e9))
+  Math.max(0, ...tasksOf(pid).map((task) => Number(readProc(`${task}/schedstat`).split(' ')[1] ?? 0) / 1e9))
 
 /** Resident bytes of processes. */
 export const residentBytes = (pids: readonly number[]): number =>
-  pids.reduce((sum, pid) => sum + Number(/^VmRSS:\s+(\d+) kB/m.exec(read(`/proc/${pid}/status`))?.[1] ?? 0) * 1024, 0)
+  pids.reduce(
+    (sum, pid) => sum + Number(/^VmRSS:\s+(\d+) kB/m.exec(readProc(`/proc/${pid}/status`))?.[1] ?? 0) * 1024,
+    0,
+  )

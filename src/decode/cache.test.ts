@@ -117,3 +117,17 @@ it('shares the beginning of a text with one of another length, wherever that lie
   await again.free()
   await caches.release()
 })
+
+it('gives no two texts one slot, whoever opens while a beginning is copied', async () => {
+  const caches = createCaches(executor, model.dimensions, 'racing')
+  const sharing = { group: '', step: 1 }
+  const first = await caches.openWith({ tokens: numbers(50), blockSize: 1, sharing })
+  await write(first, numbers(50))
+  const copying = caches.openWith({ tokens: numbers(60), blockSize: 1, sharing })
+  const other = caches.open()
+  const copied = await copying
+  expect(new Set([first.slot, copied.slot, other.slot]).size).toBe(3)
+  expect(await marks(copied, 50)).toEqual(numbers(50))
+  for (const cache of [first, copied, other]) await cache.free()
+  await caches.release()
+})

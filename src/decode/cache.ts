@@ -1,7 +1,8 @@
 // The KV caches of the sequences that are decoded at a time: slots of shared buffers (cache-pool.ts), so that one forward runs over
 // several. Texts of unlike length have buffers of their own: a long one neither gives its room to all others nor makes their
 // attention as long. A slot that is given back may keep its tokens for a while, so that a prompt which begins like an earlier
-// one need not be computed again. Only one caller at a time may open with a prompt, reserve, promote or run.
+// one need not be computed again. Only one caller at a time may open with a prompt, make room, reserve or run;
+// `open` may come at any time, and takes a slot among the short texts.
 import type { Dimensions } from '../models/types.ts'
 import type { Executor, Move } from '../runtime/executor.ts'
 import { createPool, type Pool, type Slot } from './cache-pool.ts'
@@ -155,10 +156,12 @@ export function createCaches(executor: Executor, dimensions: Dimensions, name: s
         state.tokens.length = length
         return take({ tokens: state.tokens, shared }, { pool, slot })
       }
-      const to = place(length)
-      await to.pool.prepare(to.slot, length)
-      await pool.copy(slot, length, to.pool, to.slot)
-      return take({ tokens: tokens.slice(0, length), shared }, to)
+      // Taken before anything is waited for, or another text would get the slot.
+      const cache = take({ tokens: [], shared }, place(length))
+      await cache.pool.prepare(cache.slot, length)
+      await pool.copy(slot, length, cache.pool, cache.slot)
+      cache.append(tokens.slice(0, length))
+      return cache
     },
     get count() {
       return opened

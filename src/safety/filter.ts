@@ -37,7 +37,7 @@ export interface FilterStream {
 
 /** Characters before a text that a detector may look back at unless it says otherwise. */
 const CONTEXT = 64
-/** Characters that are judged at a time: of the worst text they take some milliseconds. */
+/** Characters that are judged at a time. Whoever waits for a turn waits for as many. */
 const PIECE = 512
 
 export interface JudgeOptions {

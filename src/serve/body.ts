@@ -9,7 +9,7 @@ import { ApiError, badRequest } from './errors.ts'
 import type { Env } from './routes/settings.ts'
 import { afterRest } from './scheduler.ts'
 
-/** Bytes of a body from which on reading it takes milliseconds, in which nobody else is served. */
+/** Bytes of a body from which on reading it may hold up everybody else. */
 const LARGE = 1 << 15
 
 /** Reads and checks a JSON body. Throws ApiError, with the field where it is one's fault. */

@@ -10,8 +10,8 @@ const PROBES = [0, 20, 250]
 
 /**
  * Ends what nobody waits for, and begins a connection's requests one after the other, as they are answered. A response whose
- * client is gone emits `close`. To be called when the server has its listeners of requests. A client that ends its own direction alone gets its answer. A connection of which nothing is read for `seconds` while
- * bytes wait for it is closed.
+ * client is gone emits `close`. A client that ends its own direction alone gets its answer. A connection of which nothing is
+ * read for `seconds` while bytes wait for it is closed. To be called once the server has its listeners of requests.
  */
 export function guardConnections(server: Server, seconds: number): void {
   /** Responses of the requests that are open, in their order. */

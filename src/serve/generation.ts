@@ -88,7 +88,6 @@ export async function* runChoices(
     const span = childSpan('generate', trace, { 'gen_ai.request.model': model.name, 'unmask.choice': index })
     const asked = performance.now()
     let release = () => {}
-    // A place is free when the process no longer works at its text, or clients that leave would pile up work there.
     let ended: Promise<void> | undefined
     let waited = 0
     let usage: Record<string, string | number> | undefined
@@ -117,8 +116,7 @@ export async function* runChoices(
         'unmask.forwards': result.forwards,
       }
     } finally {
-      if (ended) void ended.then(release)
-      else release()
+      freeAfter(ended, release)
       span.end({ 'unmask.queue_ms': Math.round(waited), ...usage }, usage === undefined && !stop.signal.aborted)
     }
   }
@@ -164,6 +162,12 @@ function bytesOf({ text, logprobs = [], unmasked = [] }: GenerateEvent): number 
   return 256 + 2 * text.length + ENTRY_BYTES * (alternatives + unmasked.length)
 }
 
+/** A place is free when the process no longer works at its text, or clients that leave would pile up work there. */
+function freeAfter(ended: Promise<void> | undefined, release: () => void): void {
+  if (ended) void ended.then(release)
+  else release()
+}
+
 /** Scores prompts, each in a place of its own. */
 export async function runScores(
   model: ServedModel,
@@ -179,13 +183,16 @@ export async function runScores(
     return await Promise.all(
       jobs.map(async (job) => {
         const release = await model.queue.acquire(client, stop)
+        let ended: Promise<void> | undefined
         try {
-          const result = await (await model.ready(stop)).score(job, stop)
+          const scoring = (await model.ready(stop)).score(job, stop)
+          ended = scoring.ended
+          const result = await scoring.result
           const entries = result.top.reduce((sum, top) => sum + 1 + top.length, result.tokens.length)
           holding.add(ENTRY_BYTES * entries)
           return result
         } finally {
-          release()
+          freeAfter(ended, release)
         }
       }),
     )

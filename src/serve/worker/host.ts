@@ -25,7 +25,7 @@ export interface ModelWorker {
   /** Whether it answered when it was last asked. */
   readonly responsive: boolean
   generate(job: GenerateJob, signal: AbortSignal, onEvent: (event: GenerateEvent) => void): Begun<GenerateResult>
-  score(job: ScoreJob, signal: AbortSignal): Promise<ScoreResult>
+  score(job: ScoreJob, signal: AbortSignal): Begun<ScoreResult>
   tokenize(
     prompt: Prompt,
     options: { addSpecialTokens: boolean; maxPromptTokens: number },
@@ -234,7 +234,7 @@ export async function startWorker(
       return missed < LATE_PINGS
     },
     generate: (job, signal, onEvent) => begin((id) => ({ kind: 'generate', id, job }), signal, onEvent),
-    score: (job, signal) => request((id) => ({ kind: 'score', id, job }), signal),
+    score: (job, signal) => begin((id) => ({ kind: 'score', id, job }), signal),
     tokenize: (prompt, options, signal) => request((id) => ({ kind: 'tokenize', id, prompt, ...options }), signal),
     detokenize: (ids, signal) => request((id) => ({ kind: 'detokenize', id, ids }), signal),
     gone,
