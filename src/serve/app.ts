@@ -10,6 +10,7 @@ import type { ServeConfig } from './config.ts'
 import { docsPage } from './docs-page.ts'
 import { ApiError, internalError } from './errors.ts'
 import { createHolds } from './holds.ts'
+import { createLeavers } from './leavers.ts'
 import { openApiDocument } from './openapi.ts'
 import { addPlayground, playgroundHeaders, playgroundPaths } from './playground.ts'
 import { chatRoute } from './routes/chat.ts'
@@ -45,6 +46,7 @@ export function createApp(config: ServeConfig, context: Omit<RouteContext, 'limi
   const { log, metrics } = context
   const routes: RouteContext = { ...context, limits: config.limits }
   const holds = createHolds(config.limits.answer_bytes)
+  const leavers = createLeavers()
   const reading = createQueue({
     concurrency: 1,
     limit: Number.POSITIVE_INFINITY,
@@ -115,6 +117,12 @@ export function createApp(config: ServeConfig, context: Omit<RouteContext, 'limi
     )
   }
   app.use(authenticate(config))
+  app.use(async (c, next) => {
+    const { client, gone } = c.var
+    gone.signal.addEventListener('abort', () => leavers.left(client), { once: true })
+    await leavers.turn(client, gone.signal)
+    await next()
+  })
   app.use(async (c, next) => {
     const holding = holds.open(c.get('client'))
     c.set('holding', holding)

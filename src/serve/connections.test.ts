@@ -60,6 +60,14 @@ test('when a connection closes what runs is told, and nothing that waits begins'
   expect(state.responses.length).toBe(1)
 })
 
+test('a request whose client left before it could begin does not begin', async () => {
+  const { state, client } = await start()
+  client.write(get)
+  client.destroy()
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  expect(state.responses.length).toBe(0)
+})
+
 test('requests beyond those that a connection may have open close it', async () => {
   const { state, client } = await start()
   client.write(get.repeat(17))
@@ -99,7 +107,9 @@ test('a client that has ended its direction gets its stream', async () => {
 
 test('one that answers nothing more, or speaks an older HTTP, counts as gone', async () => {
   const { state, client } = await start()
-  client.end('GET / HTTP/1.0\r\n\r\n')
+  client.write('GET / HTTP/1.0\r\n\r\n')
+  await until(() => state.responses.length === 1)
+  client.end()
   await until(() => state.closed === 1)
 })
 

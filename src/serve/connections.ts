@@ -7,6 +7,8 @@ import type { Socket } from 'node:net'
 const MOST_PIPELINED = 16
 /** When a client that has ended its direction is asked whether it still reads, in milliseconds; the last repeats. */
 const PROBES = [0, 20, 250]
+/** How long a request of such a client waits for the answer to the first of these questions, in milliseconds. */
+const ANSWER_OF_PROBE = 20
 
 /**
  * Ends what nobody waits for, and begins a connection's requests one after the other, as they are answered. A response whose
@@ -26,9 +28,10 @@ export function guardConnections(server: Server, seconds: number): void {
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {
     const { socket } = request
     const open = connections.get(socket) ?? watch(socket)
-    const begin = () => {
-      for (const listener of listeners) listener.call(server, request, response)
-    }
+    const begin = () =>
+      unlessLeft(socket, () => {
+        for (const listener of listeners) listener.call(server, request, response)
+      })
     const before = [...open].at(-1)
     open.add(response)
     response.once('close', () => {
@@ -37,10 +40,7 @@ export function guardConnections(server: Server, seconds: number): void {
     })
     if (open.size > MOST_PIPELINED) socket.destroy()
     else if (!before) begin()
-    else
-      before.once('close', () => {
-        if (!socket.destroyed) begin()
-      })
+    else before.once('close', begin)
   })
 
   function watch(socket: Socket): Set<ServerResponse> {
@@ -69,6 +69,22 @@ export function guardConnections(server: Server, seconds: number): void {
     const isArriving = socket.bytesRead > (answered.get(socket) ?? 0)
     if ((!isAnswering && !isArriving) || socket.writableLength > 0) socket.destroy()
   })
+}
+
+/**
+ * Begins a request unless its client is gone by now. The end of a connection that was closed while it waited to be accepted
+ * is read in the turn of the event loop after its request.
+ */
+function unlessLeft(socket: Socket, begin: () => void): void {
+  const unlessClosed = () => {
+    if (!socket.destroyed) begin()
+  }
+  setImmediate(() =>
+    setImmediate(() => {
+      if (socket.readableEnded) setTimeout(unlessClosed, ANSWER_OF_PROBE)
+      else unlessClosed()
+    }),
+  )
 }
 
 /** Sends what a client that reads passes over; of one that is gone the system then says so. */
