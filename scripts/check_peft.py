@@ -2,12 +2,14 @@
 
 usage: python scripts/check_peft.py BASE ADAPTER MERGED
        python scripts/check_peft.py --write BASE FOLDER [--dora]
+       python scripts/check_peft.py --lines
 
 BASE is a model in Hugging Face layout in float32, ADAPTER the folder of an adapter for it, MERGED the folder that `unmask merge
 ADAPTER --out MERGED` wrote. Names and shapes must be those that peft gives an adapter of these settings, and the logits of the
 base with the adapter, of that after peft's own merge, and of MERGED the same, in float32. Prints the largest differences as
-JSON; ends with 1 where one is too large. The second form makes an adapter of random values with peft, in FOLDER. Needs torch,
-transformers, peft and safetensors.
+JSON; ends with 1 where one is too large. The second form makes an adapter of random values with peft, in FOLDER. The third reads
+the arguments of one of these from each line of standard input, a list in JSON, and answers with a line. Needs torch, transformers,
+peft and safetensors.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import json
 import sys
 from pathlib import Path
 
+import peft
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file
@@ -60,17 +63,20 @@ def names_and_shapes(adapter: str, base: str) -> None:
         sys.exit(f"{adapter}: names or shapes are not those of peft: {differing[:6]}")
 
 
-def main() -> None:
+def run(args: list[str]) -> dict[str, float]:
     parser = argparse.ArgumentParser()
     parser.add_argument("paths", nargs="+")
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--dora", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(args)
     if arguments.write:
         base, folder = arguments.paths
-        return write(base, folder, arguments.dora)
+        write(base, folder, arguments.dora)
+        return {}
+    return check(*arguments.paths)
 
-    base, adapter, merged = arguments.paths
+
+def check(base: str, adapter: str, merged: str) -> dict[str, float]:
     names_and_shapes(adapter, base)
     plain = base_model(base)
     ids = torch.randint(0, 200, (2, 24), generator=torch.Generator().manual_seed(1))
@@ -86,9 +92,14 @@ def main() -> None:
         "merged_by_unmask": difference(logits(base_model(merged), ids), with_adapter),
         "tolerance": TOLERANCE,
     }
-    print(json.dumps(result))
     if max(result["merged_by_peft"], result["merged_by_unmask"]) > TOLERANCE or result["changed"] < TOLERANCE:
-        sys.exit(1)
+        sys.exit(json.dumps(result))
+    return result
 
 
-main()
+if sys.argv[1:] == ["--lines"]:
+    print(json.dumps({"name": f"peft {peft.__version__}"}), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(run(json.loads(line))), flush=True)
+else:
+    print(json.dumps(run(sys.argv[1:])))

@@ -8,6 +8,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { random } from '../src/core/random.ts'
 import { tinyModel } from '../src/jobs/quickstart.ts'
 import { taskRows } from '../src/tasks/index.ts'
+import { command } from './built.ts'
 
 const KILLS = 5
 const STEPS = 40
@@ -40,7 +41,7 @@ function start(run: string, resume: boolean): ChildProcess {
     threads: 1,
   }
   const given = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, String(value)])
-  const script = ['--import', 'tsx', 'src/cli/main.ts', 'convert', '--complementary-masking', ...given]
+  const script = [command, 'convert', '--complementary-masking', ...given]
   return spawn(process.execPath, resume ? [...script, '--resume'] : script, { stdio: ['ignore', 'ignore', 'pipe'] })
 }
 

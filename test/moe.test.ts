@@ -12,6 +12,7 @@ import { tinyModel } from '../src/jobs/quickstart.ts'
 import { taskRows } from '../src/tasks/index.ts'
 import { generate } from '../src/text/open.ts'
 import type { MetricsRecord } from '../src/train/metrics.ts'
+import { command } from './built.ts'
 
 /** Ling's architecture, with a layer for multi-token prediction that no checkpoint of these tests has. */
 const config = {
@@ -107,8 +108,8 @@ it('trains, converts and generates', async () => {
     threads: 1,
   }
   const flags = Object.entries(recipe).flatMap(([name, value]) => [`--${name}`, String(value)])
-  const command = ['--import', 'tsx', 'src/cli/main.ts', 'convert', '--model', trained.model!]
-  const run = await promisify(execFile)(process.execPath, [...command, '--output-dir', at('converted'), ...flags])
+  const args = [command, 'convert', '--model', trained.model!]
+  const run = await promisify(execFile)(process.execPath, [...args, '--output-dir', at('converted'), ...flags])
   expect(run.stderr).toMatch(/ar: [\d.]+k parameters \([\d.]+k active\), mask token/)
 
   const converted = await load(at('converted', 'model'))

@@ -1,10 +1,10 @@
 // Adapters beside Python's peft, where the environment names a Python that has it: UNMASK_PYTHON=FILE.
-import { execFile, execFileSync } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { type Child, startChild } from '../bench/child.ts'
 import { saveModelAdapter } from '../src/checkpoint/adapter.ts'
 import { saveCheckpoint } from '../src/checkpoint/index.ts'
 import { load } from '../src/checkpoint/load.ts'
@@ -17,28 +17,30 @@ const python = process.env.UNMASK_PYTHON ?? ''
 
 function hasPeft(): boolean {
   try {
-    execFileSync(python, ['-c', 'import peft, torch, transformers'], { stdio: 'ignore' })
+    const found = 'from importlib.util import find_spec as f; exit(not all(map(f, ["peft", "torch", "transformers"])))'
+    execFileSync(python, ['-c', found], { stdio: 'ignore' })
     return true
   } catch {
     return false
   }
 }
 
-const check = async (...args: string[]): Promise<string> => {
-  const { stdout } = await promisify(execFile)(python, ['scripts/check_peft.py', ...args])
-  return stdout
-}
-
 describe.skipIf(python === '' || !hasPeft())('beside peft', () => {
   let folder: string
   let base: string
+  let peft: Child
+  const check = (...args: string[]) => peft.ask<{ changed: number }>(JSON.stringify(args))
   beforeAll(async () => {
+    peft = await startChild(python, ['scripts/check_peft.py', '--lines'])
     folder = await mkdtemp(join(tmpdir(), 'unmask-peft-'))
     base = join(folder, 'base')
     const { model, parameters, tokenizer } = await load(tinyModel)
     await saveCheckpoint(base, { config: model.config, parameters, tokenizerFiles: tokenizer.files() })
+  }, 300_000)
+  afterAll(async () => {
+    await peft.close()
+    await rm(folder, { recursive: true })
   })
-  afterAll(() => rm(folder, { recursive: true }))
 
   it.each([false, true])(
     'an adapter of unmask gives the same logits (DoRA: %s)',
@@ -63,7 +65,7 @@ describe.skipIf(python === '' || !hasPeft())('beside peft', () => {
       await saveModelAdapter(adapter, { config, parameters })
       const merged = join(folder, `merged-${dora}`)
       await mergeAdapter({ adapter, out: merged })
-      const result = JSON.parse(await check(base, adapter, merged))
+      const result = await check(base, adapter, merged)
       expect(result.changed).toBeGreaterThan(1e-2)
     },
   )

@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
+import { command } from '../../test/built.ts'
 import { taskRows } from '../tasks/index.ts'
 import { createProgram } from './command-line.ts'
 
@@ -20,14 +21,14 @@ interface Finished {
   stderr: string
 }
 
-/** Runs the sources; `during` sees what has been written so far each time something is. */
+/** `during` sees what has been written so far each time something is. */
 function unmask(
   args: readonly string[],
   during?: (child: ChildProcess, stderr: string) => void,
   input = '',
 ): Promise<Finished> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, ['--import', 'tsx', 'src/cli/main.ts', ...args], {
+    const child = spawn(process.execPath, [command, ...args], {
       cwd: root,
       env: { ...process.env, NO_COLOR: '1' },
     })

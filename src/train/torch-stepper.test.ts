@@ -15,14 +15,24 @@ import { trainedObjectives } from '../objectives/index.ts'
 import { policy } from '../objectives/policy.ts'
 import { roundToNearest } from '../quant/round.ts'
 import { createExecutor } from '../runtime/onnxruntime/executor.ts'
-import { startTorch } from '../runtime/torch/process.ts'
+import { startTorch, type TorchProcess } from '../runtime/torch/process.ts'
 import { createStepper } from './stepper.ts'
 import { createTorchStepper } from './torch-stepper.ts'
 import { createTrainer, type TrainerOptions } from './trainer.ts'
 import type { StepResult } from './types.ts'
 
 const executor = createExecutor({ threads: 1 })
-afterAll(() => executor.dispose())
+let started: Promise<TorchProcess> | undefined
+afterAll(async () => {
+  await (await started)?.dispose()
+  await executor.dispose()
+})
+
+/** One process for all tests, one after the other: starting Python and PyTorch takes longer than most of them. */
+async function torchProcess(): Promise<TorchProcess> {
+  started ??= startTorch()
+  return { ...(await started), dispose: async () => {} }
+}
 
 const STEPS = 4
 const maskTokenId = 39
@@ -69,7 +79,7 @@ async function onBoth(
     await trainer.dispose()
     return { results, nll, parameters, moments }
   }
-  return [await train(), await train({ process: await startTorch(), dtype: 'float32' })]
+  return [await train(), await train({ process: await torchProcess(), dtype: 'float32' })]
 }
 
 function expectAlike([onnx, torch]: [Trained, Trained], within = 2e-4): void {
@@ -141,7 +151,7 @@ describe.skipIf(!hasTorch)('training by PyTorch', () => {
     const options = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0, maxGradNorm: 1 }
     const [onnx, torch] = [
       await createStepper(executor, model, weights, options),
-      await createTorchStepper(await startTorch(), model, weights, { ...options, dtype: 'float32', threads: 1 }),
+      await createTorchStepper(await torchProcess(), model, weights, { ...options, dtype: 'float32', threads: 1 }),
     ]
     const [expected, found] = [await onnx.update([prepared], 1e-3), await torch.update([prepared], 1e-3)]
     expect(found.loss).toBeCloseTo(expected.loss, 4)
@@ -210,7 +220,7 @@ describe.skipIf(!hasTorch)('training by PyTorch', () => {
       return found
     }
     const expected = await losses()
-    const own = await losses({ process: await startTorch(), dtype: 'float32' })
+    const own = await losses({ process: await torchProcess(), dtype: 'float32' })
     expect(Math.max(...own.map((loss, step) => Math.abs(loss / expected[step]! - 1)))).toBeLessThan(1e-4)
   })
 

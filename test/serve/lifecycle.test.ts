@@ -4,8 +4,9 @@ import { once } from 'node:events'
 import { readdir, readFile, rename } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { parseConfig, startServer } from '../../src/serve/index.ts'
-import { diffusionFolder, modelFolder, post, type TestModel, testServer, until } from './models.ts'
+import { parseConfig } from '../../src/serve/index.ts'
+import { command } from '../built.ts'
+import { diffusionFolder, modelFolder, post, startServer, type TestModel, testServer, until } from './models.ts'
 
 let folder: TestModel
 beforeAll(async () => {
@@ -165,19 +166,8 @@ test('a port that is taken is found out before any model is loaded', async () =>
 test.each(['SIGHUP', 'SIGTERM'] as const)(
   'the command: %s while models are loaded',
   async (signal) => {
-    const command = [
-      '--import',
-      'tsx',
-      'src/cli/main.ts',
-      'serve',
-      folder.path,
-      '--port',
-      '0',
-      '--json',
-      '--threads',
-      '1',
-    ]
-    const child: ChildProcess = spawn(process.execPath, command, { stdio: ['ignore', 'pipe', 'pipe'] })
+    const args = [command, 'serve', folder.path, '--port', '0', '--json', '--threads', '1']
+    const child: ChildProcess = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] })
     const closed = once(child, 'close')
     let log = ''
     child.stderr!.on('data', (chunk: Buffer) => {

@@ -2,12 +2,13 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { expect, test } from 'vitest'
+import { command } from '../built.ts'
 import { tiny } from './models.ts'
 
 const flags = ['--port', '0', '--json', '--threads', '1']
 
 async function serve(): Promise<{ url: string; child: ChildProcess }> {
-  const child = spawn(process.execPath, ['--import', 'tsx', 'src/cli/main.ts', 'serve', tiny, ...flags], {
+  const child = spawn(process.execPath, [command, 'serve', tiny, ...flags], {
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const [line] = (await once(child.stdout!, 'data')) as [Buffer]

@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import fc from 'fast-check'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { command } from '../built.ts'
 import { diffusionFolder, metric, post, type TestModel } from './models.ts'
 
 let folder: TestModel
@@ -13,14 +14,10 @@ let sent = 0
 
 beforeAll(async () => {
   folder = await diffusionFolder()
-  child = spawn(
-    process.execPath,
-    ['--import', 'tsx', 'src/cli/main.ts', 'serve', `d=${folder.path}`, '--port', '0', '--json', '--threads', '1'],
-    {
-      stdio: ['ignore', 'pipe', 'ignore'],
-      env: { ...process.env, UNMASK_LOG_LEVEL: 'silent', UNMASK_LIMITS_BODY_SECONDS: '1', UNMASK_LIMITS_SECONDS: '2' },
-    },
-  )
+  child = spawn(process.execPath, [command, 'serve', `d=${folder.path}`, '--port', '0', '--json', '--threads', '1'], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+    env: { ...process.env, UNMASK_LOG_LEVEL: 'silent', UNMASK_LIMITS_BODY_SECONDS: '1', UNMASK_LIMITS_SECONDS: '2' },
+  })
   const [line] = await once(child.stdout!, 'data')
   url = (JSON.parse(String(line)) as { url: string }).url
 }, 60_000)

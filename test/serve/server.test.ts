@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { readdir, readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { hashKey, parseConfig, type RunningServer } from '../../src/serve/index.ts'
+import { command } from '../built.ts'
 import { diffusionFolder, metric, post, type TestModel, testServer, tiny, until } from './models.ts'
 
 let folder: TestModel
@@ -418,7 +419,7 @@ test('the document and its page ask for nothing elsewhere', async () => {
 test('the command: SIGTERM lets a stream end, then exits with 0 and leaves no process', async () => {
   const child = spawn(
     process.execPath,
-    ['--import', 'tsx', 'src/cli/main.ts', 'serve', `d=${folder.path}`, '--port', '0', '--json', '--threads', '1'],
+    [command, 'serve', `d=${folder.path}`, '--port', '0', '--json', '--threads', '1'],
     { stdio: ['ignore', 'pipe', 'pipe'] },
   )
   let log = ''

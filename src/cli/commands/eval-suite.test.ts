@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, expect, it } from 'vitest'
+import { command } from '../../../test/built.ts'
 import type { SuiteRun } from '../../eval/suite/records.ts'
 import { exitCodes } from '../exit-codes.ts'
 
@@ -12,7 +13,7 @@ const folder = mkdtempSync(join(tmpdir(), 'unmask-suite-'))
 afterAll(() => rmSync(folder, { recursive: true }))
 
 const unmask = (...args: string[]) =>
-  spawnSync(process.execPath, ['--import', 'tsx', 'src/cli/main.ts', 'eval', ...args], { cwd: root, encoding: 'utf8' })
+  spawnSync(process.execPath, [command, 'eval', ...args], { cwd: root, encoding: 'utf8' })
 
 it('measures, compares, and tells a regression by the exit code', () => {
   const out = join(folder, 'run')
