@@ -173,7 +173,9 @@ describe('openData', () => {
   })
 
   test('weights are the shares of the documents', async () => {
-    const [a, b] = [await jsonl([{ text: 'aaa' }]), await jsonl([{ text: 'bbb' }, { text: 'bbc' }])]
+    // A file is opened anew for each time through.
+    const rows = (...texts: string[]) => jsonl(texts.flatMap((text) => Array.from({ length: 100 }, () => ({ text }))))
+    const [a, b] = [await rows('aaa'), await rows('bbb', 'bbc')]
     const shares = async (paths: DataOptions['paths']) => {
       const all = (await collect(options(paths), 100)).flatMap(pieces)
       return all.filter((piece) => piece === 'aaa').length / all.length
