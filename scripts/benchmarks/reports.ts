@@ -96,10 +96,11 @@ export const reports: readonly Report[] = [
     name: 'jobs-repair',
     title: 'SmolLM2-135M-Instruct, trained to repair text',
     about:
-      'Sentences with keyboard, OCR and speech-recognition noise, written clean again: 3 draws of 30 held-out sentences. Low-rank weights (rank 16) trained on the same 320k tokens: autoregressively, and with the objective `hybrid` (the adapter `smollm2-repair`). Weights and activations in 8 bits, one request at a time, ways in turn; "same tokens" are those of the same model in mode `ar`, of the first row for the peer. Lookup drafts from earlier text. node-llama-cpp runs the weights of the autoregressive fine-tune as Q8_0, with and without its own prompt lookup, through its API (`evaluate` at temperature 0), whose sampling takes a good part of its time. Mode `ar` takes the same products in both models. Errors are standard errors over the sentences.',
+      'Sentences with keyboard, OCR and speech-recognition noise, written clean again: 3 draws of 30 held-out sentences. Low-rank weights (rank 16) trained on the same 320k tokens: autoregressively, and with the objective `hybrid` (the adapter `smollm2-repair` of the repository, made by [its recipe](../recipes/smollm2-repair.yaml)). Weights and activations in 8 bits, one request at a time, ways in turn; "same tokens" are those of the same model in mode `ar`, of the first row for the peer. Lookup drafts from earlier text. node-llama-cpp runs the weights of the autoregressive fine-tune as Q8_0, with and without its own prompt lookup, through its API (`evaluate` at temperature 0), whose sampling takes a good part of its time. Mode `ar` takes the same products in both models. Errors are standard errors over the sentences.',
     command: `npx tsx scripts/jobs/repair.ts $GSM8K
-for recipe in smollm2-repair-ar smollm2-repair; do npx unmask convert --recipe recipes/$recipe.yaml; done
-for model in smollm2-repair-ar smollm2-repair; do npx unmask quantize runs/jobs/$model/model runs/jobs/$model-8 --bits 8 --activations 8; done
+npx unmask convert --recipe recipes/smollm2-repair-ar.yaml
+npx unmask quantize runs/jobs/smollm2-repair-ar/model runs/jobs/smollm2-repair-ar-8 --bits 8 --activations 8
+npx unmask quantize smollm2-repair runs/jobs/smollm2-repair-8 --bits 8 --activations 8
 python3 scripts/to_gguf.py runs/jobs/smollm2-repair-ar/model $SMOLLM2_GGUF runs/jobs/ar.gguf
 data=runs/jobs/repair; ar=runs/jobs/smollm2-repair-ar-8; hybrid=runs/jobs/smollm2-repair-8
 npm run --silent bench -- jobs --data $data/test-0.jsonl,$data/test-1.jsonl,$data/test-2.jsonl --prompts 30 --way "AR fine-tune=$ar?mode=ar" --way "AR fine-tune, lookup=$ar?mode=speculative" --way "hybrid, AR mode=$hybrid?mode=ar" --way "hybrid, masks=$hybrid?mode=speculative&lookup=0" --way "hybrid, masks and lookup=$hybrid?mode=speculative" --way "hybrid, threshold 0.9=$hybrid?mode=diffusion&threshold=0.9" --peer 'node-llama-cpp=runs/jobs/ar.gguf' --peer 'node-llama-cpp, its lookup=runs/jobs/ar.gguf?lookup=3'`,
@@ -128,10 +129,11 @@ npm run --silent bench -- jobs --data $data/test-0.jsonl,$data/test-1.jsonl,$dat
     name: 'jobs-extract',
     title: 'SmolLM2-135M-Instruct, trained to extract records',
     about:
-      'Records described in English, written as JSON: 3 draws of 20 held-out records. Low-rank weights (rank 16): trained autoregressively on 160k tokens of the rows, and with the objective `hybrid` on 320k (the adapter `smollm2-extract`), so that scores of the two do not compare like with like; speeds do. Weights and activations in 8 bits, one request at a time, ways in turn; "same tokens" are those of the same model in mode `ar`, of the first row for the peer. Drafts are of at most 8 masks; lookup drafts from earlier text. node-llama-cpp runs the weights of the autoregressive fine-tune as Q8_0, with and without its own prompt lookup. Errors are standard errors over the records.',
+      'Records described in English, written as JSON: 3 draws of 20 held-out records. Low-rank weights (rank 16) trained on the same 320k tokens: autoregressively, and with the objective `hybrid` (the adapter `smollm2-extract` of the repository, made by [its recipe](../recipes/smollm2-extract.yaml)). Weights and activations in 8 bits, one request at a time, ways in turn; "same tokens" are those of the same model in mode `ar`, of the first row for the peer. Drafts are of at most 8 masks; lookup drafts from earlier text. node-llama-cpp runs the weights of the autoregressive fine-tune as Q8_0, with and without its own prompt lookup. Errors are standard errors over the records.',
     command: `npx tsx scripts/jobs/extract.ts
-for recipe in smollm2-extract-ar smollm2-extract; do npx unmask convert --recipe recipes/$recipe.yaml; done
-for model in smollm2-extract-ar smollm2-extract; do npx unmask quantize runs/jobs/$model/model runs/jobs/$model-8 --bits 8 --activations 8; done
+npx unmask convert --recipe recipes/smollm2-extract-ar.yaml
+npx unmask quantize runs/jobs/smollm2-extract-ar/model runs/jobs/smollm2-extract-ar-8 --bits 8 --activations 8
+npx unmask quantize smollm2-extract runs/jobs/smollm2-extract-8 --bits 8 --activations 8
 python3 scripts/to_gguf.py runs/jobs/smollm2-extract-ar/model $SMOLLM2_GGUF runs/jobs/extract-ar.gguf
 data=runs/jobs/extract; ar=runs/jobs/smollm2-extract-ar-8; hybrid=runs/jobs/smollm2-extract-8
 npm run --silent bench -- jobs --data $data/test-0.jsonl,$data/test-1.jsonl,$data/test-2.jsonl --prompts 20 --way "AR fine-tune=$ar?mode=ar" --way "AR fine-tune, lookup=$ar?mode=speculative" --way "hybrid, AR mode=$hybrid?mode=ar" --way "hybrid, masks=$hybrid?mode=speculative&lookup=0" --way "hybrid, masks and lookup=$hybrid?mode=speculative&lookup=16" --way "hybrid, threshold 0.9=$hybrid?mode=diffusion&threshold=0.9" --peer 'node-llama-cpp=runs/jobs/extract-ar.gguf' --peer 'node-llama-cpp, its lookup=runs/jobs/extract-ar.gguf?lookup=3'`,
