@@ -181,7 +181,7 @@ npm run --silent bench -- streams --data runs/jobs/extract/test-0.jsonl --prompt
     name: 'smollm2',
     title: 'SmolLM2-135M-Instruct, converted to blocks of 8',
     about:
-      'A conversion on few tokens, of GSM8K and State of the Union speeches: it keeps most of the likelihood, not the speed. Measured before padding was left out of bits per byte: both figures count the padding behind texts, so they cannot be compared with others here.',
+      'A conversion on few tokens, of GSM8K and State of the Union speeches.',
     command: 'npx tsx scripts/smollm2-corpus.ts $GSM8K\nnpx unmask convert --recipe recipes/smollm2-gsm8k-sotu.yaml',
     needs: ['GSM8K'],
     file: 'smollm2',
