@@ -18,6 +18,7 @@ import {
   type StrategyName,
   strategyNames,
 } from '../src/decode/index.ts'
+import { createStrategy } from '../src/decode/strategies/index.ts'
 import { createExecutor } from '../src/runtime/onnxruntime/executor.ts'
 import { randomSchema } from '../test/random-schema.ts'
 import { median, report } from './measure.ts'
@@ -58,7 +59,10 @@ export async function run(args: string[]): Promise<void> {
   const { mask_token_id: mask, block_size: configured } = model.config
   const blockSize = typeof configured === 'number' ? configured : 32
   const masks = typeof mask === 'number' ? { maskTokenId: mask } : {}
-  const strategies = values.strategies?.split(',') ?? [...('maskTokenId' in masks ? strategyNames : []), 'ar']
+  const usable = strategyNames.filter(
+    (name) => model.config.soft_states === true || !createStrategy(name, {}).softStates,
+  )
+  const strategies = values.strategies?.split(',') ?? [...('maskTokenId' in masks ? usable : []), 'ar']
   if (tokenizer.eosTokenId === undefined) throw new UserError('bench constraints: the model needs an EOS token')
   const eosTokenIds = [tokenizer.eosTokenId]
   const vocabulary = createVocabulary({

@@ -74,31 +74,42 @@ function headline(): string {
     const speed = (way: string) => line(way, 'tokens/s').value
     return `${times(speed(way) / speed('AR fine-tune'))} an autoregressive fine-tune on the same tokens, ${times(speed(way) / speed('node-llama-cpp'))} node-llama-cpp; ${error(line(way, score))} (autoregressive fine-tune: ${error(line('AR fine-tune', score))})`
   }
-  const torch = (dtype: string) => train((line) => line.unit === 'tokens/s' && line.peer!.endsWith(dtype)).ratio!
+  const [torch] = ['float32', 'bfloat16']
+    .map((dtype) => ({ dtype, line: train((line) => line.unit === 'tokens/s' && line.peer!.endsWith(dtype)) }))
+    .sort((a, b) => b.line.peer_value! - a.line.peer_value!)
   const llama = decode((line) => line.case === '4 bits, AR')
   return table([
-    ['', `${tiny.machine.cpu}, ${tiny.machine.cores} cores`],
+    ['', '', 'measured on'],
     [
       'The embedded model, converted in minutes: right answers; speed',
       `${percent(tiny.diffusion!.score!.accuracy)} (its base: ${percent(tiny.ar!.score!.accuracy)}); ${speedOf(tiny)}`,
+      machineOf(tiny),
     ],
     [
       'The same: bits per byte of held-out text. **Worse** than its base',
       `${tiny.diffusion!.bitsPerByte!.toFixed(3)} (its base: ${tiny.ar!.bitsPerByte!.toFixed(3)})`,
+      machineOf(tiny),
     ],
     [
       'SmolLM2-135M, trained to repair text, 8 bits, every draft checked: speed; wrong characters left',
       job('bench/jobs-repair.jsonl', { score: 'character error rate', way: 'hybrid, masks and lookup' }),
+      machineOfFile('bench/jobs-repair.jsonl'),
     ],
     [
       'SmolLM2-135M, an adapter of 10 MB that extracts records as JSON, 8 bits, every draft checked: speed; right records',
       job('bench/jobs-extract.jsonl', { score: 'exact JSON', way: 'hybrid, masks' }),
+      machineOfFile('bench/jobs-extract.jsonl'),
     ],
     [
       'Training step of a model of 7M parameters, beside PyTorch on the same CPU',
-      `${times(torch('float32'))} float32, ${times(torch('bfloat16'))} bfloat16`,
+      `${times(torch!.line.ratio!)} PyTorch in ${torch!.dtype}, the faster of its types there`,
+      machineOfFile('bench/train-7m.jsonl'),
     ],
-    ['Autoregressive decoding of SmolLM2-135M in 4 bits', `${times(llama.ratio!)} ${llama.peer}`],
+    [
+      'Autoregressive decoding of SmolLM2-135M in 4 bits',
+      `${times(llama.ratio!)} ${llama.peer}`,
+      machineOfFile('bench/decode-peer-smollm2-135m.jsonl'),
+    ],
   ])
 }
 
@@ -111,6 +122,10 @@ function speedOf({ ar, diffusion, sweep }: ReportData): string {
     ? `${exact}, ${over(lossy)} at threshold ${lossy.threshold} (${percent(lossy.score!.accuracy)} right)`
     : exact
 }
+
+const machineOf = ({ machine: { cpu, cores } }: Pick<Provenance, 'machine'>): string =>
+  `${cpu.replace(/\((R|TM)\)| Processor$/g, '')}, ${cores} cores`
+const machineOfFile = (file: string): string => machineOf(readLines(file)!.runs[0]!)
 
 const measured = (file: string) => (which: (line: Line) => boolean) => {
   const line = readLines(file)?.lines.find(which)

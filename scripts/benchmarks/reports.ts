@@ -180,8 +180,7 @@ npm run --silent bench -- streams --data runs/jobs/extract/test-0.jsonl --prompt
   {
     name: 'smollm2',
     title: 'SmolLM2-135M-Instruct, converted to blocks of 8',
-    about:
-      'A conversion on few tokens, of GSM8K and State of the Union speeches.',
+    about: 'A conversion on few tokens, of GSM8K and State of the Union speeches.',
     command: 'npx tsx scripts/smollm2-corpus.ts $GSM8K\nnpx unmask convert --recipe recipes/smollm2-gsm8k-sotu.yaml',
     needs: ['GSM8K'],
     file: 'smollm2',
@@ -334,8 +333,8 @@ npm run --silent bench -- quantize --model $SMOLLM2_GGUF --data runs/gsm8k/test.
     about:
       'Random JSON schemas with the converted tiny model, 32 texts at a time. The peer is the same model writing as many tokens without a constraint.',
     command:
-      'npm run --silent bench -- constraints --model runs/quickstart/model --max-new-tokens 64 --at-a-time 32 --schemas 500',
-    needs: ['runs/quickstart/model'],
+      'npm run --silent bench -- constraints --model runs/blocks/model --max-new-tokens 64 --at-a-time 32 --schemas 500',
+    needs: ['runs/blocks/model'],
     file: 'bench/constraints-tiny.jsonl',
     render: () => rendered(readLines('bench/constraints-tiny.jsonl'), constrained),
   },
