@@ -32,8 +32,6 @@ export async function generate(
   { signal, onEvent }: Watching,
 ): Promise<GenerateResult> {
   const { loaded, generator } = answering
-  // A sign of life, before anything that takes time.
-  onEvent({ text: '' })
   checkCharacters(loaded, given.prompt, { param: given.promptParam, maxTokens: given.maxPromptTokens })
   const job = asWritten(loaded, given)
   const { prompt: asked } = job

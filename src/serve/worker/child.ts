@@ -5,8 +5,16 @@ import { createServedModel } from './load.ts'
 import type { ServedModel } from './model.ts'
 import type { WorkerError, WorkerReply, WorkerRequest } from './protocol.ts'
 
+/** What was said since the last turn of the event loop: a forward's texts go in one message, which costs as much as one of them. */
+let said: WorkerReply[] = []
 const send = (reply: WorkerReply): void => {
-  process.send?.(reply)
+  if (said.length === 0) setImmediate(flush)
+  said.push(reply)
+}
+
+function flush(): void {
+  if (said.length > 0) process.send?.(said)
+  said = []
 }
 
 // Whoever stops the server stops it alone: it lets this process finish.
@@ -47,6 +55,7 @@ async function answer(id: number, work: (model: ServedModel, signal: AbortSignal
 async function endIfDone(): Promise<void> {
   if (!closing || running.size > 0) return
   await model?.dispose()
+  flush()
   process.disconnect?.()
 }
 
@@ -62,6 +71,9 @@ process.on('message', async (request: WorkerRequest) => {
       return
     case 'generate': {
       const { id, job } = request
+      // A sign of life, before anything that takes time.
+      send({ kind: 'event', id, event: { text: '' } })
+      flush()
       return answer(id, (served, signal) => served.generate(job, signal, (event) => send({ kind: 'event', id, event })))
     }
     case 'score':

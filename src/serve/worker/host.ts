@@ -126,21 +126,25 @@ export async function startWorker(
     if (child.connected) child.send(request)
   }
 
-  child.on('message', (reply: WorkerReply) => {
+  child.on('message', (replies: WorkerReply[]) => {
     missed = 0
-    if (reply.kind === 'pong') return
-    if (reply.kind === 'loaded') return loaded(reply.info)
-    if (reply.kind === 'unloadable') return unloadable(new UserError(reply.message))
-    if (reply.kind !== 'event') {
-      ending.get(reply.id)?.()
-      ending.delete(reply.id)
-    }
-    const waiting = pending.get(reply.id)
-    if (!waiting) return
-    if (reply.kind === 'event') return waiting.onEvent?.(reply.event)
-    if (reply.kind === 'done') return waiting.resolve(reply.value)
-    waiting.reject(toApiError(reply.error))
+    for (const reply of replies) take(reply)
   })
+
+  function take(reply: WorkerReply): void {
+    if (reply.kind === 'loaded') loaded(reply.info)
+    else if (reply.kind === 'unloadable') unloadable(new UserError(reply.message))
+    else if (reply.kind !== 'pong') {
+      const waiting = pending.get(reply.id)
+      if (reply.kind === 'event') waiting?.onEvent?.(reply.event)
+      else {
+        ending.get(reply.id)?.()
+        ending.delete(reply.id)
+        if (reply.kind === 'done') waiting?.resolve(reply.value)
+        else waiting?.reject(toApiError(reply.error))
+      }
+    }
+  }
 
   function toApiError({ kind, message, param, code }: WorkerError): ApiError {
     if (kind === 'request') return new ApiError(400, message, { param, code })
