@@ -107,8 +107,10 @@ describe.skipIf(!chromiumPath)('in Chromium', () => {
     await withPage(
       async (page, context) => {
         await ready(page)
-        site.asked.length = 0
+        // The browser fetches some of the first visit's files, the manifest for one, when the page has long begun.
+        await page.waitForLoadState('networkidle')
         await context.setOffline(true)
+        site.asked.length = 0
         await page.reload()
         await ready(page)
         await page.locator('#chat-prompt').fill('The people of the ')
