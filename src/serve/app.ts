@@ -118,6 +118,8 @@ export function createApp(config: ServeConfig, context: Omit<RouteContext, 'limi
   }
   app.use(authenticate(config))
   app.use(async (c, next) => {
+    // What is only looked up costs little, and probes must not wait.
+    if (c.req.method !== 'POST') return next()
     const { client, gone } = c.var
     gone.signal.addEventListener('abort', () => leavers.left(client), { once: true })
     await leavers.turn(client, gone.signal)
