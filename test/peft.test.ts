@@ -28,8 +28,8 @@ function hasPeft(): boolean {
 describe.skipIf(python === '' || !hasPeft())('beside peft', () => {
   let folder: string
   let base: string
-  let peft: Child
-  const check = (...args: string[]) => peft.ask<{ changed: number }>(JSON.stringify(args))
+  let peft: Child | undefined
+  const check = (...args: string[]) => peft!.ask<{ changed: number }>(JSON.stringify(args))
   beforeAll(async () => {
     peft = await startChild(python, ['scripts/check_peft.py', '--lines'])
     folder = await mkdtemp(join(tmpdir(), 'unmask-peft-'))
@@ -38,8 +38,8 @@ describe.skipIf(python === '' || !hasPeft())('beside peft', () => {
     await saveCheckpoint(base, { config: model.config, parameters, tokenizerFiles: tokenizer.files() })
   }, 300_000)
   afterAll(async () => {
-    await peft.close()
-    await rm(folder, { recursive: true })
+    await peft?.close()
+    await rm(folder, { recursive: true, force: true })
   })
 
   it.each([false, true])(

@@ -125,7 +125,10 @@ function speedOf({ ar, diffusion, sweep }: ReportData): string {
 
 const machineOf = ({ machine: { cpu, cores } }: Pick<Provenance, 'machine'>): string =>
   `${cpu.replace(/\((R|TM)\)| Processor$/g, '')}, ${cores} cores`
-const machineOfFile = (file: string): string => machineOf(readLines(file)!.runs[0]!)
+function machineOfFile(file: string): string {
+  const [run] = readLines(file)?.runs ?? []
+  return run ? machineOf(run) : 'not recorded'
+}
 
 const measured = (file: string) => (which: (line: Line) => boolean) => {
   const line = readLines(file)?.lines.find(which)

@@ -173,7 +173,7 @@ describe('openData', () => {
   })
 
   test('weights are the shares of the documents', async () => {
-    // A file is opened anew for each time through.
+    // Files of one row would be opened anew for each piece.
     const rows = (...texts: string[]) => jsonl(texts.flatMap((text) => Array.from({ length: 100 }, () => ({ text }))))
     const [a, b] = [await rows('aaa'), await rows('bbb', 'bbc')]
     const shares = async (paths: DataOptions['paths']) => {

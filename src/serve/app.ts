@@ -121,8 +121,8 @@ export function createApp(config: ServeConfig, context: Omit<RouteContext, 'limi
     // What is only looked up costs little, and probes must not wait.
     if (c.req.method !== 'POST') return next()
     const { client, gone } = c.var
-    gone.signal.addEventListener('abort', () => leavers.left(client), { once: true })
     await leavers.turn(client, gone.signal)
+    gone.signal.addEventListener('abort', () => leavers.left(client), { once: true })
     await next()
   })
   app.use(async (c, next) => {

@@ -7,8 +7,6 @@ import type { Socket } from 'node:net'
 const MOST_PIPELINED = 16
 /** When a client that has ended its direction is asked whether it still reads, in milliseconds; the last repeats. */
 const PROBES = [0, 20, 250]
-/** How long a request of such a client waits for the answer to the first of these questions, in milliseconds. */
-const ANSWER_OF_PROBE = 20
 
 /**
  * Ends what nobody waits for, and begins a connection's requests one after the other, as they are answered. A response whose
@@ -29,7 +27,7 @@ export function guardConnections(server: Server, seconds: number): void {
     const { socket } = request
     const open = connections.get(socket) ?? watch(socket)
     const begin = () =>
-      unlessLeft(socket, () => {
+      unlessLeft(request, () => {
         for (const listener of listeners) listener.call(server, request, response)
       })
     const before = [...open].at(-1)
@@ -72,16 +70,23 @@ export function guardConnections(server: Server, seconds: number): void {
 }
 
 /**
- * Begins a request unless its client is gone by now. The end of a connection that was closed while it waited to be accepted
- * is read in the turn of the event loop after its request.
+ * Begins a request unless its client is gone by now. The end of a connection that was closed while it waited to be accepted is
+ * read in the turn of the event loop after its request: one `setImmediate` ends this turn, the other the next. Where more of the
+ * body waits than Node reads ahead, the end is not seen yet, and the request begins.
  */
-function unlessLeft(socket: Socket, begin: () => void): void {
+function unlessLeft({ socket, httpVersionMinor }: IncomingMessage, begin: () => void): void {
+  // Before HTTP/1.1 nobody can be asked.
+  if (httpVersionMinor === 0) {
+    begin()
+    return
+  }
   const unlessClosed = () => {
     if (!socket.destroyed) begin()
   }
   setImmediate(() =>
     setImmediate(() => {
-      if (socket.readableEnded) setTimeout(unlessClosed, ANSWER_OF_PROBE)
+      // What the first question has brought about, a connection that is gone, the second finds: it is asked just before this.
+      if (socket.readableEnded) setTimeout(unlessClosed, PROBES[1])
       else unlessClosed()
     }),
   )

@@ -1,40 +1,51 @@
 // Clients that leave their requests. Each request costs the thread that serves all, so whoever sends many and waits for none
 // has to wait: otherwise it would take the time of the others. Knows no HTTP.
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setTimeout as pause } from 'node:timers/promises'
+import { ApiError } from './errors.ts'
 
-/** How long a left request holds up the next ones of its client, in ms: several times what it has cost the thread. */
+/** Time between two requests of a client that leaves them, in ms: several times what one has cost the thread. */
 const PAUSE = 5
-/** Longest time that a client's requests wait for that, in ms. */
+/** Longest time that a request waits for its turn, in ms. */
 const LONGEST = 1000
 
 export interface Leavers {
-  /** A client left a request. */
+  /** A client left a request that had begun. */
   left(client: string): void
-  /** Resolves when the client's next request may begin. Rejects with the signal's reason. */
+  /**
+   * Resolves when a request of the client may begin, which is decided when it comes. Rejects with the signal's reason, or with
+   * 429 where that would be too late.
+   */
   turn(client: string, signal: AbortSignal): Promise<void>
 }
 
-export function createLeavers(): Leavers {
-  /** When the next request of a client may begin, as times of `performance.now()`; those that are over are dropped. */
-  const until = new Map<string, number>()
+/** `now` in ms. `sleep` rejects when the signal is aborted. */
+export function createLeavers(
+  now: () => number = () => performance.now(),
+  sleep: (ms: number, signal: AbortSignal) => Promise<unknown> = (ms, signal) => pause(ms, undefined, { signal }),
+): Leavers {
+  /** When the next request of a client may begin; what is over is dropped. */
+  const next = new Map<string, number>()
+
+  function delay(client: string): void {
+    const time = now()
+    for (const [other, begins] of next) {
+      if (begins > time) break
+      next.delete(other)
+    }
+    const begins = Math.min(time + LONGEST, Math.max(time, next.get(client) ?? 0) + PAUSE)
+    next.delete(client)
+    next.set(client, begins)
+  }
 
   return {
-    left(client) {
-      const now = performance.now()
-      for (const [other, time] of until) {
-        if (time > now) break
-        until.delete(other)
-      }
-      const time = Math.min(now + LONGEST, Math.max(now, until.get(client) ?? 0) + PAUSE)
-      until.delete(client)
-      until.set(client, time)
-    },
+    left: delay,
     async turn(client, signal) {
-      for (;;) {
-        const wait = (until.get(client) ?? 0) - performance.now()
-        if (!(wait > 0)) return
-        await sleep(wait, undefined, { signal }).catch(() => signal.throwIfAborted())
-      }
+      const wait = (next.get(client) ?? 0) - now()
+      if (!(wait > 0)) return
+      if (wait > LONGEST - PAUSE)
+        throw new ApiError(429, 'too many requests of yours were left', { code: 'too_many_left', retryAfter: 1 })
+      delay(client)
+      await sleep(wait, signal).catch(() => signal.throwIfAborted())
     },
   }
 }

@@ -24,7 +24,7 @@ import type { StepResult } from './types.ts'
 const executor = createExecutor({ threads: 1 })
 let started: Promise<TorchProcess> | undefined
 afterAll(async () => {
-  await (await started)?.dispose()
+  await (await started?.catch(() => undefined))?.dispose()
   await executor.dispose()
 })
 
