@@ -13,7 +13,7 @@ export interface Leavers {
   left(client: string): void
   /**
    * Resolves when a request of the client may begin, which is decided when it comes. Rejects with the signal's reason, or with
-   * 429 where that would be too late.
+   * 429 after the longest wait where that would be too late.
    */
   turn(client: string, signal: AbortSignal): Promise<void>
 }
@@ -42,10 +42,12 @@ export function createLeavers(
     async turn(client, signal) {
       const wait = (next.get(client) ?? 0) - now()
       if (!(wait > 0)) return
-      if (wait > LONGEST - PAUSE)
+      const tooLong = wait > LONGEST - PAUSE
+      if (!tooLong) delay(client)
+      await sleep(tooLong ? LONGEST : wait, signal).catch(() => signal.throwIfAborted())
+      // Not at once: an answer costs more than a request that is left while it waits.
+      if (tooLong)
         throw new ApiError(429, 'too many requests of yours were left', { code: 'too_many_left', retryAfter: 1 })
-      delay(client)
-      await sleep(wait, signal).catch(() => signal.throwIfAborted())
     },
   }
 }
